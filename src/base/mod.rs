@@ -1,0 +1,9 @@
+//! What every other module stands on: errors with exit codes, named random streams, files that appear whole, and process meters.
+
+pub mod error;
+pub mod files;
+pub mod hash;
+pub mod meter;
+pub mod rng;
+
+pub use error::{Error, Kind, Result, ResultExt};

@@ -1,0 +1,431 @@
+//! The experiment file as types, one to one with its tables and keys. Values only: rules between keys live in `rules`.
+//! Doc comments become the descriptions in the JSON schema and in the reference page.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One experiment after all layers are merged: every key has a value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// Name of the experiment; results go to `runs/<name>/`.
+    pub name: String,
+    /// Seed of every random stream.
+    pub seed: u64,
+    /// The dense model to prune.
+    pub model: Model,
+    /// Text that the Gram matrices (Hessians) of local pruning come from.
+    pub calibration: Calibration,
+    /// Corpora by name, beside the built-in ones.
+    pub corpora: BTreeMap<String, Corpus>,
+    /// How much to remove.
+    pub sparsity: Sparsity,
+    /// Local pruning of one module (paper §2.2).
+    pub prune: Prune,
+    /// Levels per module and error accumulation (paper §2.3).
+    pub supernet: Supernet,
+    /// Evolutionary search (paper §2.4, Algorithm 3).
+    pub search: Search,
+    /// What the search minimises (paper Eq. 6).
+    pub fitness: Fitness,
+    /// What is measured on the dense and the pruned models.
+    pub evaluate: Evaluate,
+    /// Multiple-choice tasks of your own, by name.
+    pub tasks: BTreeMap<String, Task>,
+}
+
+/// `[model]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    /// A folder in the Hugging Face layout, `hf:OWNER/NAME[@REVISION]`, or `builtin:quickstart`. A relative folder is taken from the spec file's folder.
+    pub source: String,
+    /// Storage dtype of what is written (supernet, pruned model); `auto` keeps the checkpoint's.
+    pub dtype: Dtype,
+    /// Where to compute. `auto` takes a GPU that the build supports, else the CPU.
+    pub device: DeviceChoice,
+}
+
+/// Storage dtype.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// The checkpoint's own.
+    Auto,
+    /// 32-bit floats.
+    F32,
+    /// 16-bit IEEE floats.
+    F16,
+    /// bfloat16.
+    Bf16,
+}
+
+/// Compute device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceChoice {
+    /// A GPU that the build supports and the machine has, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The first CUDA device.
+    Cuda,
+    /// The first Metal device.
+    Metal,
+}
+
+/// `[calibration]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// A known corpus or a `[corpora.NAME]` table; its training text is used.
+    pub corpus: String,
+    /// Tokens in all; a multiple of `sequence_length`.
+    pub tokens: usize,
+    /// Tokens of one window, drawn at a random place of the text.
+    pub sequence_length: usize,
+}
+
+/// `[corpora.NAME]`: text files (`.txt`), JSON lines (`.jsonl`) or parquet with a text column.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Corpus {
+    /// Training text: calibration and search draw from it.
+    #[serde(default)]
+    pub train: Vec<PathBuf>,
+    /// Held-out text: perplexity and KL are measured on it.
+    #[serde(default)]
+    pub test: Vec<PathBuf>,
+    /// Column or field that holds the text, for parquet and JSON lines.
+    #[serde(default = "text_column")]
+    pub column: String,
+    /// Put between documents of a parquet or JSON lines file before tokenisation.
+    #[serde(default = "separator")]
+    pub separator: String,
+}
+
+fn text_column() -> String {
+    "text".into()
+}
+
+fn separator() -> String {
+    "\n\n".into()
+}
+
+/// `[sparsity]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sparsity {
+    /// Share to remove.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub target: f64,
+    /// Of what: the parameters that units own (`prunable`), or all parameters of the model (`total`).
+    pub basis: Basis,
+    /// How the uniform start spreads a share that is no whole number of units per layer.
+    pub rounding: Rounding,
+}
+
+/// What a sparsity is a share of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Basis {
+    /// Parameters that leave with a head or a neuron.
+    Prunable,
+    /// All parameters, embeddings included (these are never pruned).
+    Total,
+}
+
+/// Rounding of the uniform distribution to whole units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Rounding {
+    /// The total over the layers is right to one unit; layers differ by at most one unit.
+    Total,
+    /// Every layer loses the same number of units, rounded to nearest (half to even).
+    Layer,
+}
+
+/// `[prune]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Prune {
+    /// What is removed whole.
+    pub unit: Units,
+    /// Terms of the saliency (paper Eq. 4).
+    pub saliency: Saliency,
+    /// Units removed between two rankings.
+    pub step: Step,
+    /// `progressive` ranks again after every step; `one_shot` ranks once (ablation of the paper's Table 4).
+    pub ranking: Ranking,
+    /// λ as a share of the mean diagonal of XᵀX.
+    #[schemars(range(min = 0.0))]
+    pub damping: f64,
+    /// What the kept weights are fitted to.
+    pub target: Target,
+    /// How far to go from `layer` (0) to `target` (1): G = (1−blend)·G_layer + blend·G_target.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub blend: f64,
+}
+
+/// `prune.unit`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Units {
+    /// Query heads one by one, or whole key/value groups.
+    pub attention: AttentionUnit,
+    /// Neurons of the MLP.
+    pub mlp: MlpUnit,
+}
+
+/// What is removed from attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AttentionUnit {
+    /// One query head; a key/value head goes when all its query heads are gone.
+    Head,
+    /// A key/value head with all its query heads.
+    KvGroup,
+}
+
+/// What is removed from an MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MlpUnit {
+    /// One row of gate and up with its column of down.
+    Neuron,
+}
+
+/// `prune.saliency`: at least one term must be on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Saliency {
+    /// |G_p·B_pᵀ|
+    pub first_order: bool,
+    /// ‖B_p‖² / (2 [H⁻¹]_pp), for heads ½ tr(B_gᵀ [H⁻¹]_gg⁻¹ B_g)
+    pub second_order: bool,
+}
+
+/// `prune.step`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// Heads (or key/value groups) removed at a time.
+    #[schemars(range(min = 1))]
+    pub heads: usize,
+    /// Neurons removed at a time.
+    #[schemars(range(min = 1))]
+    pub neurons: usize,
+}
+
+/// When units are ranked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Ranking {
+    /// Again after every step, on the updated weights.
+    Progressive,
+    /// Once, on the dense weights.
+    OneShot,
+}
+
+/// Reconstruction target of local pruning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// X̃B: the module's dense weights on the accumulated input (the paper's).
+    Layer,
+    /// XB: the dense model's output of the module.
+    Dense,
+    /// R + XB − R̃: what brings the accumulated residual stream back to the dense one.
+    Residual,
+}
+
+/// `[supernet]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Supernet {
+    /// Levels per module, E of the paper: an odd number, the current one in the middle.
+    #[schemars(range(min = 1))]
+    pub levels: usize,
+    /// What later layers see of a module with several levels.
+    pub accumulation: Accumulation,
+    /// Order inside a layer.
+    pub sequential: Sequential,
+    /// Sparsity between two neighbouring levels, one iteration of the coarse-to-fine schedule each.
+    pub intervals: Vec<f64>,
+}
+
+/// Error accumulation (paper §2.3, Table 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Accumulation {
+    /// The dense output.
+    None,
+    /// The output of the level that the current distribution picks.
+    Single,
+    /// The output of a level drawn at random, per module.
+    Random,
+    /// The mean output over levels.
+    Uniform,
+    /// The mean weighted by what a level keeps: (1 − S_e) / Σ(1 − S_e).
+    Expectation,
+}
+
+/// Order inside a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Sequential {
+    /// Prune attention, pass its accumulated output on, then collect the MLP's statistics.
+    Module,
+    /// Collect both modules' statistics with both dense, then prune (the released code).
+    Layer,
+}
+
+/// `[search]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Search {
+    /// Generations per interval.
+    pub generations: usize,
+    /// Distinct offspring of a generation.
+    #[schemars(range(min = 1))]
+    pub offspring: usize,
+    /// Largest number of shifts in one mutation: min of two draws from 1..=max_flips.
+    #[schemars(range(min = 1))]
+    pub max_flips: usize,
+    /// Selection stages; the last one keeps one and also scores the parent.
+    pub stages: Vec<Stage>,
+    /// Text that fitness is measured on: windows apart from the calibration windows, or the same ones.
+    pub text: SearchText,
+    /// Tokens of the search set; stages draw theirs from it.
+    pub tokens: usize,
+}
+
+/// One selection stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// Tokens that each candidate is scored on.
+    #[schemars(range(min = 1))]
+    pub tokens: usize,
+    /// Candidates kept.
+    #[schemars(range(min = 1))]
+    pub survivors: usize,
+}
+
+/// Where the search set comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SearchText {
+    /// Windows of the training text that no calibration window overlaps.
+    Disjoint,
+    /// The calibration windows themselves (the paper's).
+    Calibration,
+}
+
+/// `[fitness]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Fitness {
+    /// What is minimised.
+    pub kind: FitnessKind,
+    /// Keep the teacher's `top_k` logits and renormalise both sides over them; 0 takes the whole vocabulary.
+    pub top_k: usize,
+    /// `similarity`: layers whose outputs are compared (negative counts from the end), with their weights α.
+    pub layers: Vec<LayerWeight>,
+    /// `similarity`: weight β of the KL divergence of the logits.
+    pub logits_weight: f64,
+    /// `perplexity`: corpora whose training text is scored; their mean log-perplexity is minimised.
+    pub corpora: Vec<String>,
+    /// `script`: a Rhai file with `fn fitness(m)`. A relative path is taken from the spec file's folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<PathBuf>,
+}
+
+/// What the search minimises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FitnessKind {
+    /// KL(dense ‖ sparse) of the next-token distributions (the paper's).
+    Kl,
+    /// Σ α_l ‖h_l dense − h_l sparse‖² + β KL.
+    Similarity,
+    /// Mean log-perplexity on named corpora.
+    Perplexity,
+    /// A Rhai function over the same metrics.
+    Script,
+}
+
+/// A layer of the similarity fitness.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LayerWeight {
+    /// Index of the layer; −1 is the last.
+    pub layer: i64,
+    /// α of the layer.
+    pub weight: f64,
+}
+
+/// `[evaluate]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Evaluate {
+    /// Corpora whose held-out text gives token-level perplexity.
+    pub perplexity: Vec<String>,
+    /// Tokens of one window; windows lie side by side and every token but a window's first is predicted.
+    #[schemars(range(min = 2))]
+    pub sequence_length: usize,
+    /// At most so many tokens of each corpus, from its start; 0 takes all.
+    pub tokens: usize,
+    /// KL(dense ‖ pruned) on the first so many held-out tokens of the first corpus; 0 measures none.
+    pub kl_tokens: usize,
+    /// Tasks, scored as the lm-evaluation-harness scores them.
+    pub tasks: Vec<String>,
+    /// At most so many documents of each task; 0 takes all.
+    pub limit: usize,
+    /// Put the tokenizer's BOS before every task request.
+    pub bos: bool,
+    /// Folder with the task files, laid out as on the hub. A relative path is taken from the spec file's folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// Also run tasks through the lm-evaluation-harness.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lm_eval: Option<LmEval>,
+}
+
+/// `[evaluate.lm_eval]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LmEval {
+    /// Address of a running adapter service; absent, `tyr` starts one on loopback and stops it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Python interpreter that has the harness, for the service that `tyr` starts.
+    #[serde(default = "python")]
+    pub python: String,
+    /// Task names of the harness.
+    pub tasks: Vec<String>,
+    /// Shots; absent, each task's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub num_fewshot: Option<usize>,
+}
+
+fn python() -> String {
+    "python3".into()
+}
+
+/// `[tasks.NAME]`: a multiple-choice file of your own (JSON lines or parquet).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// The file. A relative path is taken from the spec file's folder.
+    pub file: PathBuf,
+    /// Field with the context.
+    pub context: String,
+    /// Field with the list of choices.
+    pub choices: String,
+    /// Field with the index of the right choice.
+    pub gold: String,
+}
