@@ -5,5 +5,7 @@ pub mod files;
 pub mod hash;
 pub mod meter;
 pub mod rng;
+pub mod watch;
 
 pub use error::{Error, Kind, Result, ResultExt};
+pub use watch::{Silent, Watch};
