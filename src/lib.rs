@@ -6,3 +6,4 @@
 pub mod base;
 pub mod space;
 pub mod spec;
+pub mod tensor;
