@@ -4,6 +4,7 @@
 //! The modules are listed in layers: each uses only those above it, which `tests/layers.rs` enforces.
 
 pub mod base;
+pub mod model;
 pub mod space;
 pub mod spec;
 pub mod tensor;

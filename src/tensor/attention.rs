@@ -90,7 +90,8 @@ pub struct Rotary {
 impl Rotary {
     /// Tables for `positions` positions at the given inverse frequencies (one per pair of channels).
     pub fn new(inverse_frequencies: &[f64], positions: usize) -> Self {
-        let angles = |f: fn(f64) -> f64| (0..positions).flat_map(|p| inverse_frequencies.iter().map(move |w| f(p as f64 * w) as f32)).collect();
+        let angles =
+            |f: fn(f64) -> f64| (0..positions).flat_map(|p| inverse_frequencies.iter().map(move |w| f(p as f64 * w) as f32)).collect();
         Self { cos: angles(f64::cos), sin: angles(f64::sin), half: inverse_frequencies.len() }
     }
 
@@ -110,7 +111,15 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, heads:
     attention_on(backend(q), q, k, v, segments, heads, rotary)
 }
 
-pub(super) fn attention_on(backend: Backend, q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, heads: Heads, rotary: &Rotary) -> Result<Tensor> {
+pub(super) fn attention_on(
+    backend: Backend,
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    segments: &Segments,
+    heads: Heads,
+    rotary: &Rotary,
+) -> Result<Tensor> {
     match backend {
         Backend::Cpu => on_cpu(q, k, v, segments, heads, rotary),
         Backend::Candle => on_candle(q, k, v, segments, heads, rotary),
@@ -183,7 +192,14 @@ impl Job<'_> {
             let mut queries = gather(self.q, std::slice::from_ref(&rows), self.columns, head, c);
             vectorised(|| queries.chunks_exact_mut(c).enumerate().for_each(|(i, row)| self.rotary.rotate(row, first + i, scale)));
             let seen = self.heads.window.map_or(0, |w| (first + 1).saturating_sub(w))..first + rows.len();
-            let context = block(&queries, &keys[seen.start * c..seen.end * c], &values[seen.start * c..seen.end * c], first - seen.start, self, &mut scores);
+            let context = block(
+                &queries,
+                &keys[seen.start * c..seen.end * c],
+                &values[seen.start * c..seen.end * c],
+                first - seen.start,
+                self,
+                &mut scores,
+            );
             for (row, context) in rows.zip(context.chunks_exact(c)) {
                 // SAFETY: `row` and `head` lie inside the output, and this task alone owns them.
                 unsafe { std::ptr::copy_nonoverlapping(context.as_ptr(), output.0.add(row * self.columns + head * c), c) };
