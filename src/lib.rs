@@ -4,8 +4,6 @@
 //! The modules are listed in layers: each uses only those above it, which `tests/layers.rs` enforces.
 
 pub mod base;
-pub mod schedule;
-pub mod search;
 pub mod space;
 
 pub mod schedule;
