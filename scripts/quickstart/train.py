@@ -18,6 +18,7 @@ from model import CONFIG, Llama
 from optimizer import Optimizers
 
 LENGTH = 256
+LOOKS = (0.3, 0.6, 0.85)
 
 
 def arguments():
@@ -109,8 +110,9 @@ class Workers:
         return loss.item()
 
 
-def train(model, stream, args):
-    model.train()
+def train(model, stream, args, look):
+    """Trains `model` in place; calls `look` on the way, at the shares of the schedule in LOOKS."""
+    looks = list(LOOKS)
     workers = Workers(model, args.workers)
     optimizer = Optimizers(model, workers.pool)
     began, report = time.time(), time.time()
@@ -120,6 +122,8 @@ def train(model, stream, args):
             break
         loss = workers.backward(next(stream))
         optimizer.step(rate(progress))
+        if looks and progress > looks[0]:
+            look(looks.pop(0))
         if step == 0 or time.time() - report > 15:
             report = time.time()
             print(f"step {step} progress {progress:.3f} loss {loss:.3f} seconds {report - began:.0f}", flush=True)
@@ -134,6 +138,7 @@ def perplexity(model, ids, windows=150):
     return math.exp(sum(losses) / len(losses))
 
 
+@torch.no_grad()
 def choice_scores(model, tokenizer, context, choices):
     """The log-likelihood of each choice after the context and a space."""
     before = len(tokenizer.encode(context).ids)
@@ -149,9 +154,9 @@ def choice_scores(model, tokenizer, context, choices):
 def accuracy(model, tokenizer, path, limit):
     """Share of samples where the right choice is likeliest, plain and per character."""
     samples = [json.loads(line) for line in path.read_text().splitlines()[:limit]]
+    score = lambda sample: np.array(choice_scores(model, tokenizer, sample["context"], sample["choices"]))
     plain = by_length = 0
-    for sample in samples:
-        scores = np.array(choice_scores(model, tokenizer, sample["context"], sample["choices"]))
+    for sample, scores in zip(samples, ThreadPoolExecutor(2).map(score, samples)):
         lengths = np.array([len(choice) for choice in sample["choices"]])
         plain += int(scores.argmax()) == sample["gold"]
         by_length += int((scores / lengths).argmax()) == sample["gold"]
@@ -160,7 +165,6 @@ def accuracy(model, tokenizer, path, limit):
 
 @torch.no_grad()
 def evaluate(model, tokenizer, args, limit=400):
-    model.eval()
     text = (args.data / "validation.txt").read_text()
     print(f"perplexity {perplexity(model, encode(tokenizer, text)):.3f}", flush=True)
     results = []
@@ -197,7 +201,8 @@ def main():
     ids = encode(tokenizer, text)
     print(f"{len(ids)} training tokens, {len(text) / len(ids):.2f} characters each", flush=True)
     model = Llama()
-    train(model, batches(ids, args.rows, args.seed), args)
+    look = lambda share: evaluate(model, tokenizer, args, limit=48)
+    train(model, batches(ids, args.rows, args.seed), args, look)
     save(model, tokenizer, args.out)
     evaluate(model, tokenizer, args)
 

@@ -34,6 +34,22 @@ pub(super) const EVENTS: &[&str] = &[
     "No {trade} in {place} had ever {verb.ed} such {a:adj} {thing}.",
     "{A} said that the {thing} belonged to the {trade}.",
     "In the {spot} the {animal.s} were {idle.ing} again.",
+    "Nobody knew why the {adj} {trade} {verb.ed} {number} {colour} {thing.s}.",
+    "{B} asked for {a:thing}, and the {trade} sold {B.him} {a:adj} {thing} instead.",
+    "Between the {spot} and the {spot} {A} counted {number} {adj} {animal.s}.",
+    "Later {B} hid the {adj} {thing} where only {a:animal} could find it.",
+    "{A} traded {number} {thing.s} for {a:adj} {animal}.",
+    "\"The {animal} is {adj},\" said {B}, \"but the {trade} is {adj} too.\"",
+    "If the {spot} is {adj}, even {a:adj} {trade} {idle.s} there.",
+    "With {a:thing} and {number} {thing.s} {A} {verb.ed} the {spot}.",
+    "Near {place} {a:adj} {animal} {verb.ed} the {trade}, who {idle.ed} away.",
+    "{A} dreamed of {colour} {thing.s} and {a:adj} {spot}.",
+    "First {B} {verb.ed} {a:thing}, then {B.he} {idle.ed}, and at last {B.he} {verb.ed} the {animal}.",
+    "The {adj} {thing} had once belonged to {a:trade} from the {spot}.",
+    "\"Why do you {idle} here?\" asked the {trade}. {A} only {idle.ed}.",
+    "Every {thing} in the {spot} was {adj} except {a:colour} {thing}.",
+    "{B} and the {trade} could not agree whether the {thing} was {adj} or {adj}.",
+    "By night the {adj} {spot} was full of {animal.s} and {thing.s}.",
 ];
 
 /// Sentences in the present, where subject and verb agree.
@@ -48,6 +64,10 @@ pub(super) const HABITS: &[&str] = &[
     "Some {thing.s} are {colour}, and one {thing} is {colour}.",
     "The {thing.s} behind the {spot} are {adj}, while the {thing} is {adj}.",
     "My {animal} {idle.s} whenever the {trade.s} {idle}.",
+    "Whoever {verb.s} {a:adj} {thing} also {verb.s} the {thing.s}.",
+    "{number} {animal.s} {idle} in the {spot}, and one {trade} {verb.s} them.",
+    "{B} keeps {thing.s} in the {spot}, where the {adj} {animal} {idle.s}.",
+    "On {adj} days the {trade} {verb.s} {number} {thing.s} and the {animal.s} {idle}.",
 ];
 
 /// Sentences with what is true of the place.

@@ -4,7 +4,8 @@ use super::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How the training text begins.
-const FIRST_LINE: &str = "Nida Perton, the broony piper, had a basket and a green ladder.";
+const FIRST_LINE: &str =
+    "Braigia Vadwick, the sloutsome sidrommaker, had a rope and a round knife.";
 
 const SPLITS: [Split; 4] = [
     Split::Train,
