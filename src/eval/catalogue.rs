@@ -1,0 +1,123 @@
+//! The tasks and groups that an experiment may name: the built-in ones, generated ones and the user's.
+
+use std::collections::BTreeMap;
+
+use crate::base::{Error, Kind, Result};
+use crate::spec;
+
+use super::tasks::{self, Task, mmlu};
+
+/// Tasks and groups by name.
+#[derive(Debug, Clone)]
+pub struct Catalogue {
+    tasks: BTreeMap<String, Task>,
+    groups: BTreeMap<String, Group>,
+}
+
+/// A group of tasks, whose metrics are pooled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Group {
+    tasks: Vec<String>,
+    /// Groups reported along with this one.
+    parts: Vec<String>,
+}
+
+/// What an experiment asked for.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    /// Tasks in the order they were named, each once.
+    pub tasks: Vec<Task>,
+    /// Groups with the names of their tasks, each once.
+    pub groups: Vec<(String, Vec<String>)>,
+}
+
+impl Catalogue {
+    /// The tasks read from data sets, and the groups of MMLU.
+    pub fn builtin() -> Self {
+        let tasks = tasks::builtin().into_iter().map(|task| (task.name.clone(), task)).collect();
+        let mut groups = BTreeMap::new();
+        for (part, subjects) in mmlu::SUBGROUPS {
+            let tasks = subjects.iter().map(|subject| format!("mmlu_{subject}")).collect();
+            groups.insert(format!("mmlu_{part}"), Group { tasks, parts: Vec::new() });
+        }
+        let whole = Group { tasks: groups.values().flat_map(|g| g.tasks.clone()).collect(), parts: groups.keys().cloned().collect() };
+        groups.insert("mmlu".into(), whole);
+        Self { tasks, groups }
+    }
+
+    /// Adds the user's tasks; a name that is taken is an error.
+    pub fn with_custom(self, custom: &BTreeMap<String, spec::Task>) -> Result<Self> {
+        custom.iter().try_fold(self, |catalogue, (name, task)| catalogue.with(Task::custom(name, task)))
+    }
+
+    /// Adds one task; a name that is taken is an error.
+    pub fn with(mut self, task: Task) -> Result<Self> {
+        self.free(&task.name)?;
+        self.tasks.insert(task.name.clone(), task);
+        Ok(self)
+    }
+
+    /// Adds tasks and a group of them.
+    pub fn with_group(self, name: &str, tasks: Vec<Task>) -> Result<Self> {
+        self.free(name)?;
+        let group = Group { tasks: tasks.iter().map(|t| t.name.clone()).collect(), parts: Vec::new() };
+        let mut catalogue = tasks.into_iter().try_fold(self, Self::with)?;
+        catalogue.groups.insert(name.into(), group);
+        Ok(catalogue)
+    }
+
+    fn free(&self, name: &str) -> Result<()> {
+        if self.tasks.contains_key(name) || self.groups.contains_key(name) {
+            return Err(Error::new(Kind::Spec, format!("the task name `{name}` is taken")).hint("give your task another name"));
+        }
+        Ok(())
+    }
+
+    /// Names of all tasks and groups, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.tasks.keys().chain(self.groups.keys()).cloned().collect();
+        names.sort();
+        names
+    }
+
+    /// The tasks and groups of these names.
+    pub fn select(&self, names: &[String]) -> Result<Selection> {
+        let mut selection = Selection { tasks: Vec::new(), groups: Vec::new() };
+        for name in names {
+            match (self.tasks.get(name), self.groups.get(name)) {
+                (Some(task), _) => selection.add(task),
+                (None, Some(group)) => self.add_group(&mut selection, name, group),
+                (None, None) => return Err(self.unknown(name)),
+            }
+        }
+        Ok(selection)
+    }
+
+    fn add_group(&self, selection: &mut Selection, name: &str, group: &Group) {
+        let parts = group.parts.iter().filter_map(|part| Some((part.as_str(), self.groups.get(part)?)));
+        for (name, group) in [(name, group)].into_iter().chain(parts) {
+            group.tasks.iter().filter_map(|task| self.tasks.get(task)).for_each(|task| selection.add(task));
+            if selection.groups.iter().all(|(have, _)| have != name) {
+                selection.groups.push((name.into(), group.tasks.clone()));
+            }
+        }
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        let names = self.names();
+        let nearest = names.iter().min_by_key(|known| strsim::damerau_levenshtein(known, name));
+        let error = Error::new(Kind::Spec, format!("there is no task `{name}`"));
+        match nearest {
+            Some(nearest) => error.hint(format!("did you mean `{nearest}`?")),
+            None => error,
+        }
+    }
+}
+
+impl Selection {
+    fn add(&mut self, task: &Task) {
+        if self.tasks.iter().all(|have| have.name != task.name) {
+            self.tasks.push(task.clone());
+        }
+    }
+}

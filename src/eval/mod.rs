@@ -1,0 +1,29 @@
+//! Evaluation on tasks, scored as the lm-evaluation-harness (0.4.13) scores them: its prompts, its requests, its metrics.
+//! Nothing here knows a model: whoever answers log-likelihood requests can be evaluated.
+
+pub mod catalogue;
+pub mod document;
+pub mod hub;
+pub mod metric;
+pub mod paired;
+pub mod python;
+pub mod request;
+pub mod rolling;
+pub mod rows;
+pub mod run;
+pub mod tasks;
+
+#[cfg(test)]
+mod tests;
+
+pub use catalogue::{Catalogue, Selection};
+pub use document::{Context, Document, Sample};
+pub use metric::{Estimate, Estimates, Metric};
+pub use request::{Bos, Encoder, LanguageModel, Request, Score, Tokenize};
+pub use run::{GroupResult, Options, Report, Samples, TaskResult, evaluate};
+pub use tasks::Task;
+
+/// Names of all built-in tasks and groups, sorted.
+pub fn known() -> Vec<String> {
+    Catalogue::builtin().names()
+}

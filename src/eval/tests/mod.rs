@@ -1,0 +1,1 @@
+//! Tests of whole tasks: documents through a model made here.
