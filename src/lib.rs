@@ -4,7 +4,6 @@
 //! The modules are listed in layers: each uses only those above it, which `tests/layers.rs` enforces.
 
 pub mod base;
-pub mod eval;
 pub mod space;
 
 pub mod schedule;
