@@ -77,7 +77,7 @@ fn read(path: &Path, corpus: &spec::Corpus) -> Result<String> {
 }
 
 fn documents(path: &Path, corpus: &spec::Corpus) -> Result<String> {
-    let rows = super::rows::read(path, 0)?;
+    let rows = super::rows::read(path, usize::MAX)?;
     let texts = rows.iter().map(|r| r.text(&corpus.column)).collect::<Result<Vec<_>>>()?;
     Ok(texts.join(&corpus.separator))
 }

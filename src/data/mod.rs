@@ -1,6 +1,8 @@
 //! Text: corpora, tokenisation, and the three sets that must not touch: calibration, search and evaluation.
 
 pub mod corpus;
+pub mod quickstart;
+pub mod rows;
 pub mod sets;
 pub mod tokenizer;
 

@@ -9,7 +9,6 @@ pub mod paired;
 pub mod python;
 pub mod request;
 pub mod rolling;
-pub mod rows;
 pub mod run;
 pub mod tasks;
 

@@ -2,7 +2,7 @@
 
 use crate::base::{Error, Kind, Result};
 use crate::eval::document::Document;
-use crate::eval::rows::{self, Row};
+use crate::data::rows::{self, Row};
 use crate::spec;
 
 /// The first `limit` documents of a user's file; its path is taken as it stands.

@@ -6,7 +6,7 @@ use crate::base::{Error, Kind, Result};
 use crate::eval::document::Document;
 use crate::eval::hub::Split;
 use crate::eval::python;
-use crate::eval::rows::Row;
+use crate::data::rows::Row;
 
 /// Examples before each question.
 const SHOTS: usize = 5;

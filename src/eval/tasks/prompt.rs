@@ -3,7 +3,7 @@
 use crate::base::Result;
 use crate::eval::document::{Context, Document};
 use crate::eval::python;
-use crate::eval::rows::Row;
+use crate::data::rows::Row;
 
 fn owned(choices: [&str; 2]) -> Vec<String> {
     choices.map(String::from).to_vec()
