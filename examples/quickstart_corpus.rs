@@ -19,14 +19,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(args.next().ok_or("name a folder to write to")?);
     let megabytes = args.next().map_or(Ok(TRAIN_MEGABYTES), |arg| arg.parse())?;
     fs::create_dir_all(&out)?;
-    fs::write(
-        out.join("train.txt"),
-        text(Split::Train, megabytes * 1_000_000),
-    )?;
-    fs::write(
-        out.join("validation.txt"),
-        text(Split::Evaluation, VALIDATION_BYTES),
-    )?;
+    fs::write(out.join("train.txt"), text(Split::Train, megabytes * 1_000_000))?;
+    fs::write(out.join("validation.txt"), text(Split::Evaluation, VALIDATION_BYTES))?;
     for task in TASKS {
         write_task(&out, task.name)?;
     }

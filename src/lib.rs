@@ -20,4 +20,6 @@ pub mod prune;
 
 pub mod supernet;
 
+pub mod fitness;
+
 pub mod eval;

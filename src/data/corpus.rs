@@ -38,16 +38,18 @@ impl<'a> Corpus<'a> {
         match spec.corpora.get(name) {
             Some(files) => Ok(Corpus::Files(files)),
             None if name == QUICKSTART => Ok(Corpus::Quickstart),
-            None => Err(Error::new(Kind::Spec, format!("there is no corpus `{name}`")).hint(format!("add a [corpora.{name}] table, or use one of: {}", KNOWN.join(", ")))),
+            None => Err(Error::new(Kind::Spec, format!("there is no corpus `{name}`"))
+                .hint(format!("add a [corpora.{name}] table, or use one of: {}", KNOWN.join(", ")))),
         }
     }
 
     /// Training text, at least `bytes` of each part where the text is generated.
     pub fn training(&self, bytes: usize) -> Result<Text> {
         match self {
-            Corpus::Quickstart => {
-                Ok(Text::Separate { calibration: super::quickstart::text(super::quickstart::Split::Calibration, bytes), search: super::quickstart::text(super::quickstart::Split::Search, bytes) })
-            }
+            Corpus::Quickstart => Ok(Text::Separate {
+                calibration: super::quickstart::text(super::quickstart::Split::Calibration, bytes),
+                search: super::quickstart::text(super::quickstart::Split::Search, bytes),
+            }),
             Corpus::Files(c) => Ok(Text::One(read_all(&c.train, c, "train")?)),
         }
     }
@@ -63,7 +65,9 @@ impl<'a> Corpus<'a> {
 
 fn read_all(paths: &[PathBuf], corpus: &spec::Corpus, key: &str) -> Result<String> {
     if paths.is_empty() {
-        return Err(Error::new(Kind::Data, format!("the corpus has no `{key}` files")).hint(format!("add {key} = [\"file.txt\"] to its table")));
+        return Err(
+            Error::new(Kind::Data, format!("the corpus has no `{key}` files")).hint(format!("add {key} = [\"file.txt\"] to its table"))
+        );
     }
     let parts = paths.iter().map(|p| read(p, corpus)).collect::<Result<Vec<_>>>()?;
     Ok(parts.join(&corpus.separator))

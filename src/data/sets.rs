@@ -104,7 +104,8 @@ fn windows(name: &str, stream: &[u32], count: usize, length: usize, seed: u64, u
     let phase = if slack == 0 { 0 } else { rng.random_range(0..=slack) };
     let mut slots: Vec<usize> = (phase..).step_by(length).take_while(|s| s + length <= stream.len()).collect();
     if slots.len() < wanted {
-        let what = format!("corpus `{name}` has {} tokens of training text; {count} are asked for {use_} in windows of {length}", stream.len());
+        let what =
+            format!("corpus `{name}` has {} tokens of training text; {count} are asked for {use_} in windows of {length}", stream.len());
         return Err(Error::new(Kind::Data, what).hint("ask for fewer tokens (calibration.tokens, search.tokens) or give more text"));
     }
     slots.shuffle(&mut rng);

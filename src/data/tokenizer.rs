@@ -13,7 +13,9 @@ impl Tokenizer {
     pub fn open(source: &Source) -> Result<Self> {
         let bytes = source.file("tokenizer.json")?;
         let inner = tokenizers::Tokenizer::from_bytes(&*bytes).map_err(|e| {
-            Error::new(Kind::Checkpoint, format!("tokenizer.json cannot be used: {e}")).at(source.place()).hint("export the fast tokenizer again")
+            Error::new(Kind::Checkpoint, format!("tokenizer.json cannot be used: {e}"))
+                .at(source.place())
+                .hint("export the fast tokenizer again")
         })?;
         Ok(Self { inner })
     }

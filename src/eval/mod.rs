@@ -6,6 +6,7 @@ pub mod document;
 pub mod hub;
 pub mod metric;
 pub mod paired;
+pub mod perplexity;
 pub mod python;
 pub mod request;
 pub mod rolling;

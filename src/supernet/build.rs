@@ -64,11 +64,15 @@ fn batches(model: &Model, calibration: &CalibrationSet, options: &Options) -> Re
     let windows = &calibration.0;
     let per_batch = (BATCH_TOKENS / windows.length).max(1);
     let two_streams = options.prune.target != Target::Layer && options.prune.blend > 0.0;
-    windows.tokens.chunks(per_batch * windows.length).map(|tokens| {
-        let accumulated = model.embed(tokens)?;
-        let dense = two_streams.then(|| accumulated.clone());
-        Ok(Batch { segments: Segments::windows(tokens.len() / windows.length, windows.length), accumulated, dense })
-    }).collect()
+    windows
+        .tokens
+        .chunks(per_batch * windows.length)
+        .map(|tokens| {
+            let accumulated = model.embed(tokens)?;
+            let dense = two_streams.then(|| accumulated.clone());
+            Ok(Batch { segments: Segments::windows(tokens.len() / windows.length, windows.length), accumulated, dense })
+        })
+        .collect()
 }
 
 struct Builder<'a> {

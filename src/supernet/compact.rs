@@ -15,8 +15,16 @@ use crate::tensor::with_slice;
 ///
 /// # Errors
 /// A level that the supernet does not hold, or a disk failure.
-pub fn compact(model: &Model, source: &Source, supernet: &Supernet, distribution: &Distribution, dtype: Dtype, folder: &Path) -> Result<Config> {
-    let kept = (0..distribution.removed.len()).map(|i| kept_units(supernet, distribution, ModuleId::from_index(i))).collect::<Result<Vec<_>>>()?;
+pub fn compact(
+    model: &Model,
+    source: &Source,
+    supernet: &Supernet,
+    distribution: &Distribution,
+    dtype: Dtype,
+    folder: &Path,
+) -> Result<Config> {
+    let kept =
+        (0..distribution.removed.len()).map(|i| kept_units(supernet, distribution, ModuleId::from_index(i))).collect::<Result<Vec<_>>>()?;
     let config = with_layers(model.config(), layer_shapes(model.config(), supernet, &kept));
     let compaction = Compaction { model, supernet, distribution, kept: &kept };
     save(folder, &config, source, dtype, |name, shape| compaction.tensor(name, shape))?;
@@ -101,7 +109,8 @@ impl Compaction<'_> {
     /// A module's weight with its columns in original order.
     fn columns(&self, module: ModuleId) -> Result<Vec<f32>> {
         let (removed, width) = (self.distribution.removed[module.index()], self.supernet.space().shape.units(module.kind).width);
-        let (weight, survivors, sorted) = (self.supernet.weight(module, removed)?, self.supernet.kept(module, removed)?, &self.kept[module.index()]);
+        let (weight, survivors, sorted) =
+            (self.supernet.weight(module, removed)?, self.supernet.kept(module, removed)?, &self.kept[module.index()]);
         if sorted.is_empty() {
             return Ok(vec![]);
         }

@@ -10,7 +10,13 @@ use crate::space::UnitSpec;
 /// Key/value heads that no kept query head uses are cut too.
 pub fn cut_attention(attention: &Attention, units: &[u32], unit: UnitSpec, config: &Config) -> Result<Attention> {
     let c = config.head_width;
-    let heads: Vec<usize> = units.iter().flat_map(|&u| { let n = unit.width / c; u as usize * n..(u as usize + 1) * n }).collect();
+    let heads: Vec<usize> = units
+        .iter()
+        .flat_map(|&u| {
+            let n = unit.width / c;
+            u as usize * n..(u as usize + 1) * n
+        })
+        .collect();
     let mut kv: Vec<usize> = heads.iter().map(|&h| attention.kv_of[h]).collect();
     kv.sort_unstable();
     kv.dedup();

@@ -14,4 +14,4 @@ pub use cut::{cut_attention, cut_mlp};
 pub use store::{Supernet, storage_dtype};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::accumulate::add_level;
 use crate::base::{Error, Kind, Result, ResultExt, files, hash};
-use crate::model::{Layer, Model};
 use crate::model::checkpoint::{Bytes, from_f32, to_f32};
+use crate::model::{Layer, Model};
 use crate::prune::Pruned;
 use crate::space::{ModuleId, ModuleKind, Space};
 use crate::spec;
@@ -91,7 +91,11 @@ impl<'m> Supernet<'m> {
         let order: Vec<u8> = pruned.order.iter().flat_map(|u| u.to_le_bytes()).collect();
         let mut views = vec![("order".to_string(), TensorView::new(Dtype::U32, vec![pruned.order.len()], &order))];
         views.extend(data.iter().map(|(name, shape, bytes)| (name.clone(), TensorView::new(dtype, shape.clone(), bytes))));
-        let views = views.into_iter().map(|(n, v)| v.map(|v| (n, v))).collect::<Result<Vec<_>, _>>().or_error(Kind::Internal, "a level makes no tensor")?;
+        let views = views
+            .into_iter()
+            .map(|(n, v)| v.map(|v| (n, v)))
+            .collect::<Result<Vec<_>, _>>()
+            .or_error(Kind::Internal, "a level makes no tensor")?;
         let bytes = safetensors::serialize(views, None).or_error(Kind::Internal, "levels make no safetensors file")?;
         files::write(&self.path(module, "safetensors"), &bytes)?;
         files::write_json(&self.path(module, "json"), &Seal { version: VERSION, hash: hash::of_bytes(&bytes) })
@@ -151,7 +155,9 @@ impl<'m> Supernet<'m> {
         match opened.levels.get(&removed) {
             Some((dtype, range)) => Ok(to_f32(*dtype, &opened.bytes[range.clone()])),
             None if removed == 0 => self.dense(module),
-            None => Err(Error::new(Kind::Internal, format!("{module} has no level with {removed} units removed")).at(self.folder.display())),
+            None => {
+                Err(Error::new(Kind::Internal, format!("{module} has no level with {removed} units removed")).at(self.folder.display()))
+            }
         }
     }
 

@@ -1,9 +1,7 @@
 //! Kinds of document, and how puzzles are told in them or asked.
 
 use super::dice::Dice;
-use super::phrases::{
-    EVENTS, FACTS, HABITS, LETTER_ENDS, LETTER_HEADS, OPENINGS, STOCK, STOCK_HEADS, TALK,
-};
+use super::phrases::{EVENTS, FACTS, HABITS, LETTER_ENDS, LETTER_HEADS, OPENINGS, STOCK, STOCK_HEADS, TALK};
 use super::puzzles::{Kind, Puzzle};
 use super::scene::{Cast, Scene};
 
@@ -57,25 +55,11 @@ impl Genre {
 
     fn paragraph(self, scene: &mut Scene) -> String {
         match self {
-            Genre::Story => mix(
-                scene,
-                EVENTS,
-                &[Kind::Completion, Kind::Reference, Kind::Counting],
-            ),
-            Genre::Letter => mix(
-                scene,
-                EVENTS,
-                &[Kind::Agreement, Kind::Facts, Kind::Completion],
-            ),
+            Genre::Story => mix(scene, EVENTS, &[Kind::Completion, Kind::Reference, Kind::Counting]),
+            Genre::Letter => mix(scene, EVENTS, &[Kind::Agreement, Kind::Facts, Kind::Completion]),
             Genre::Inventory => inventory(scene),
-            Genre::Dialogue => {
-                scene.say_one(TALK) + "\n" + &mix(scene, EVENTS, &[Kind::Reference, Kind::YesNo])
-            }
-            Genre::Description => mix(
-                scene,
-                HABITS,
-                &[Kind::Agreement, Kind::Agreement, Kind::Facts],
-            ),
+            Genre::Dialogue => scene.say_one(TALK) + "\n" + &mix(scene, EVENTS, &[Kind::Reference, Kind::YesNo]),
+            Genre::Description => mix(scene, HABITS, &[Kind::Agreement, Kind::Agreement, Kind::Facts]),
             Genre::Quiz => quiz(scene),
             Genre::Gazette => gazette(scene),
         }
@@ -103,21 +87,13 @@ fn mix(scene: &mut Scene, sentences: &[&str], kinds: &[Kind]) -> String {
 fn inventory(scene: &mut Scene) -> String {
     let lines = 2 + scene.dice.below(3);
     let stock: Vec<String> = (0..lines).map(|_| scene.say_one(STOCK)).collect();
-    let kind = *scene
-        .dice
-        .pick(&[&Kind::Counting, &Kind::YesNo, &Kind::Agreement]);
+    let kind = *scene.dice.pick(&[&Kind::Counting, &Kind::YesNo, &Kind::Agreement]);
     let puzzle = kind.puzzle(scene);
     format!("- {}\n{}", stock.join("\n- "), told(&puzzle))
 }
 
 fn quiz(scene: &mut Scene) -> String {
-    let kinds = [
-        Kind::Passage,
-        Kind::Passage,
-        Kind::YesNo,
-        Kind::Reference,
-        Kind::Counting,
-    ];
+    let kinds = [Kind::Passage, Kind::Passage, Kind::YesNo, Kind::Reference, Kind::Counting];
     let kind = *scene.dice.pick(&kinds.each_ref());
     let puzzle = kind.puzzle(scene);
     told(&puzzle)

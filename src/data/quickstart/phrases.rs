@@ -104,11 +104,8 @@ pub(super) const STOCK: &[&str] = &[
 ];
 
 /// How lists begin.
-pub(super) const STOCK_HEADS: &[&str] = &[
-    "What {A.full} keeps in the {spot}:",
-    "A list of {A.full}, {A.trade}, for the {spot}:",
-    "Found in the {spot} by {A.full}:",
-];
+pub(super) const STOCK_HEADS: &[&str] =
+    &["What {A.full} keeps in the {spot}:", "A list of {A.full}, {A.trade}, for the {spot}:", "Found in the {spot} by {A.full}:"];
 
 /// How letters begin and end.
 pub(super) const LETTER_HEADS: &[&str] = &[
@@ -116,11 +113,8 @@ pub(super) const LETTER_HEADS: &[&str] = &[
     "Dear {B},\nthank you for the {adj} {thing}. {A.full} sends you {a:thing}.",
     "My dear {B},\nyesterday {A.full} {idle.ed} to our {spot}.",
 ];
-pub(super) const LETTER_ENDS: &[&str] = &[
-    "With love from {place},\n{A}",
-    "Your {adj} friend,\n{A}",
-    "Write soon, and {verb} the {thing}.\n{A}",
-];
+pub(super) const LETTER_ENDS: &[&str] =
+    &["With love from {place},\n{A}", "Your {adj} friend,\n{A}", "Write soon, and {verb} the {thing}.\n{A}"];
 
 /// What someone does with a tool: the tool, where to, and the deed.
 pub(super) const DEEDS: [(&str, &str, &str); 30] = [

@@ -84,14 +84,7 @@ impl<'d> Scene<'d> {
         let topic = Topic::draw(dice, world);
         let place = &world.places[dice.below(world.places.len())];
         let people = people(dice, world, cast);
-        Scene {
-            dice,
-            world,
-            people,
-            place,
-            topic,
-            told: BTreeSet::new(),
-        }
+        Scene { dice, world, people, place, topic, told: BTreeSet::new() }
     }
 
     /// Fills the slots of a template and begins it with a capital.
@@ -206,10 +199,7 @@ impl<'d> Scene<'d> {
 
     /// One of `words` that was not told before; any of them when all were.
     pub(super) fn untold<T: Copy>(&mut self, words: &[T], name: impl Fn(T) -> &'static str) -> T {
-        let new: Vec<&T> = words
-            .iter()
-            .filter(|&&word| !self.told.contains(name(word)))
-            .collect();
+        let new: Vec<&T> = words.iter().filter(|&&word| !self.told.contains(name(word))).collect();
         let word = match new.is_empty() {
             true => words[self.dice.below(words.len())],
             false => *self.dice.pick(&new),

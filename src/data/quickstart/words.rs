@@ -44,25 +44,19 @@ pub(super) const IDLE_VERBS: &str = "walk wait work rest talk laugh play listen 
 /// Colours.
 pub(super) const COLOURS: &str = "red blue green yellow white black brown grey purple orange";
 /// Numbers from nought, as words.
-pub(super) const NUMBERS: [&str; 13] = [
-    "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
-    "twelve",
-];
+pub(super) const NUMBERS: [&str; 13] =
+    ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"];
 
 const ONSETS: [&str; 30] = [
-    "b", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "br", "dr", "fl",
-    "gr", "kr", "pl", "sk", "sl", "st", "tr", "th", "sh", "gl", "qu", "j",
+    "b", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "br", "dr", "fl", "gr", "kr", "pl", "sk", "sl", "st", "tr",
+    "th", "sh", "gl", "qu", "j",
 ];
 const VOWELS: [&str; 9] = ["a", "e", "i", "o", "u", "ai", "ea", "oo", "ou"];
-const CODAS: [&str; 14] = [
-    "b", "d", "g", "k", "l", "m", "n", "p", "r", "t", "nd", "lm", "rk", "mb",
-];
+const CODAS: [&str; 14] = ["b", "d", "g", "k", "l", "m", "n", "p", "r", "t", "nd", "lm", "rk", "mb"];
 
 /// Made words with one of these in them are not used: they would distract a reader.
-const UNLOVELY: [&str; 16] = [
-    "poo", "tit", "nig", "fag", "shi", "slu", "tur", "wog", "pis", "fu", "kik", "pea", "pai",
-    "wan", "bum", "poon",
-];
+const UNLOVELY: [&str; 16] =
+    ["poo", "tit", "nig", "fag", "shi", "slu", "tur", "wog", "pis", "fu", "kik", "pea", "pai", "wan", "bum", "poon"];
 
 /// Splits a hand-written list into its words.
 pub(super) fn list(words: &'static str) -> Vec<String> {
@@ -77,12 +71,7 @@ pub(super) struct Shape {
 }
 
 /// `n` different made words of one shape; `taken` keeps words of different lists apart.
-pub(super) fn invent(
-    dice: &mut Dice,
-    n: usize,
-    shape: &Shape,
-    taken: &mut BTreeSet<String>,
-) -> Vec<String> {
+pub(super) fn invent(dice: &mut Dice, n: usize, shape: &Shape, taken: &mut BTreeSet<String>) -> Vec<String> {
     let mut words = Vec::with_capacity(n);
     while words.len() < n {
         let word = one(dice, shape);
@@ -110,10 +99,7 @@ fn one(dice: &mut Dice, shape: &Shape) -> String {
 /// A word with its first letter in upper case.
 pub(super) fn capital(word: &str) -> String {
     let mut letters = word.chars();
-    letters
-        .next()
-        .map(|first| first.to_uppercase().chain(letters).collect())
-        .unwrap_or_default()
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 fn vowel_first(word: &str) -> bool {
