@@ -17,7 +17,9 @@ pub(super) fn inputs(problem: &Problem, rule: &Rule, removed: &[usize]) -> Resul
 
 fn rule_holds(rule: &Rule) -> Result<()> {
     if !rule.saliency.first_order && !rule.saliency.second_order {
-        return Err(Error::new(Kind::Spec, "no term of the saliency is on").at("prune.saliency").hint("set first_order or second_order to true"));
+        return Err(Error::new(Kind::Spec, "no term of the saliency is on")
+            .at("prune.saliency")
+            .hint("set first_order or second_order to true"));
     }
     if !(rule.damping.is_finite() && rule.damping >= 0.0) {
         return Err(Error::new(Kind::Spec, format!("a damping of {} is no share", rule.damping)).at("prune.damping"));
@@ -62,7 +64,8 @@ fn finite(what: &str, matrix: MatRef<f64>) -> Result<()> {
     if matrix.is_all_finite() {
         return Ok(());
     }
-    Err(Error::new(Kind::Numeric, format!("{what} holds NaN or infinity")).hint("look for NaN in the checkpoint and for overflow in its activations"))
+    Err(Error::new(Kind::Numeric, format!("{what} holds NaN or infinity"))
+        .hint("look for NaN in the checkpoint and for overflow in its activations"))
 }
 
 /// A Gram matrix without a positive diagonal entry comes from no token, or from inputs that are all zero.

@@ -58,8 +58,8 @@ impl<'a> Solver<'a> {
         let (dense, ridge) = (system.moments.weight.as_ref(), system.lambda * system.moments.weight.squared_norm_l2());
         let start = 0.5 * (system.moments.energy + ridge) - inner(dense, system.gradient.as_ref());
         let end = -0.5 * inner(weight, gather(system.gradient.as_ref(), &self.channels[..kept]).as_ref());
-        let moved = (weight - gather(dense, &self.channels[..kept])).squared_norm_l2()
-            + gather(dense, &self.channels[kept..]).squared_norm_l2();
+        let moved =
+            (weight - gather(dense, &self.channels[..kept])).squared_norm_l2() + gather(dense, &self.channels[kept..]).squared_norm_l2();
         end - start - 0.5 * system.lambda * moved
     }
 }
