@@ -22,37 +22,50 @@ fn least_squares(x: &Mat<f64>, weight: &Mat<f64>, kept: &[usize], damping: f64) 
     full
 }
 
-/// A wide module, so that panels are flushed and packed several times.
+/// Wide modules, so that panels are flushed and packed several times.
 #[test]
 fn delayed_updates_keep_the_order_of_undelayed_ones() {
-    let (x, weight) = (inputs("wide", 700, 480), noise("wide weight", 480, 20));
-    let case = problem(&x, weight, None);
-    let (fine, all) = (rule(480, 1, 16), prune(&case, &rule(480, 1, 16), &[464]).unwrap());
-    let mut order = Vec::new();
-    let mut kept: Vec<usize> = (0..480).collect();
-    while order.len() < 464 {
-        let saliency = exact(&case, &kept, fine.damping);
-        let mut ranked: Vec<usize> = (0..kept.len()).collect();
-        ranked.sort_by(|&a, &b| saliency[a].total_cmp(&saliency[b]));
-        let picked: Vec<usize> = ranked[..16].iter().map(|&i| kept[i]).collect();
-        order.extend(picked.iter().map(|&channel| channel as u32));
-        kept.retain(|channel| !picked.contains(channel));
+    for rule in [rule(480, 1, 16), rule(30, 16, 1), rule(60, 8, 3)] {
+        let case = problem(&inputs("wide", 700, 480), noise("wide weight", 480, 20), None);
+        let removed = rule.units - rule.units / 10;
+        let pruned = prune(&case, &rule, &[removed]).unwrap();
+        let found: Vec<u32> = pruned.order.iter().rev().take(removed).copied().collect();
+        assert_eq!(found, undelayed(&case, &rule, removed));
     }
-    assert_eq!(all.order[16..].iter().rev().copied().collect::<Vec<_>>(), order);
 }
 
-/// Saliency of the kept channels from a dense inverse.
-fn exact(case: &Problem, kept: &[usize], damping: f64) -> Vec<f64> {
-    let d = case.gram.nrows();
-    let lambda = damping * (0..d).map(|p| case.gram[(p, p)]).sum::<f64>() / d as f64;
+/// The first `removed` units to go, from dense inverses computed anew at each step.
+fn undelayed(case: &Problem, rule: &Rule, removed: usize) -> Vec<u32> {
+    let (mut gone, mut kept) = (Vec::new(), (0..rule.units).collect::<Vec<_>>());
+    while gone.len() < removed {
+        let saliency = exact(case, rule, &kept);
+        let mut ranked: Vec<usize> = (0..kept.len()).collect();
+        ranked.sort_by(|&a, &b| saliency[a].total_cmp(&saliency[b]));
+        let picked: Vec<usize> = ranked.iter().take(rule.step.min(removed - gone.len())).map(|&i| kept[i]).collect();
+        kept.retain(|unit| !picked.contains(unit));
+        gone.extend(picked.into_iter().map(|unit| unit as u32));
+    }
+    gone
+}
+
+/// Saliency of the kept units from a dense inverse.
+fn exact(case: &Problem, rule: &Rule, kept: &[usize]) -> Vec<f64> {
+    let (d, width) = (case.gram.nrows(), rule.width);
+    let channels: Vec<usize> = kept.iter().flat_map(|unit| unit * width..(unit + 1) * width).collect();
+    let lambda = rule.damping * (0..d).map(|p| case.gram[(p, p)]).sum::<f64>() / d as f64;
     let gradient = &case.gram * &case.weight + Scale(lambda) * &case.weight;
-    let at = |i: usize, j: usize| case.gram[(kept[i], kept[j])] + if i == j { lambda } else { 0.0 };
-    let system = Mat::from_fn(kept.len(), kept.len(), at);
-    let inverse = system.partial_piv_lu().solve(Mat::<f64>::identity(kept.len(), kept.len()));
-    let own = Mat::from_fn(kept.len(), gradient.ncols(), |i, j| gradient[(kept[i], j)]);
+    let at = |i: usize, j: usize| case.gram[(channels[i], channels[j])] + if i == j { lambda } else { 0.0 };
+    let n = channels.len();
+    let inverse = Mat::from_fn(n, n, at).partial_piv_lu().solve(Mat::<f64>::identity(n, n));
+    let own = Mat::from_fn(n, gradient.ncols(), |i, j| gradient[(channels[i], j)]);
     let weight = &inverse * &own;
-    let term = |p: usize| (weight.row(p) * own.row(p).transpose()).abs() + weight.row(p).squared_norm_l2() / (2.0 * inverse[(p, p)]);
-    (0..kept.len()).map(term).collect()
+    let unit = |u: usize| {
+        let (b, block) = (weight.subrows(u * width, width), inverse.submatrix(u * width, u * width, width, width));
+        let first: f64 = (u * width..(u + 1) * width).map(|p| (weight.row(p) * own.row(p).transpose()).abs()).sum();
+        let solved = block.partial_piv_lu().solve(b);
+        first + 0.5 * (0..b.ncols()).map(|j| b.col(j).transpose() * solved.col(j)).sum::<f64>()
+    };
+    (0..kept.len()).map(unit).collect()
 }
 
 #[test]
