@@ -4,6 +4,7 @@
 //! The modules are listed in layers: each uses only those above it, which `tests/layers.rs` enforces.
 
 pub mod base;
+pub mod report;
 pub mod schedule;
 pub mod search;
 pub mod space;
