@@ -56,7 +56,7 @@ fn bar((kept, units): (usize, usize)) -> String {
         k if k == units => width,
         k => ((k as f64 / units as f64 * width as f64).round() as usize).clamp(1, width - 1),
     };
-    "█".repeat(filled) + &"░".repeat(width - filled)
+    "█".repeat(filled) + "░".repeat(width - filled).as_str()
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub mod types;
 mod tests;
 
 pub use finding::{Finding, Provenance, Severity, Style, count, render};
-pub use key::{KeyPath, Step};
+pub use key::KeyPath;
 pub use load::{Checked, Loaded, Source, Trial, inspect, load, parse};
 pub use paths::model_folder;
 pub use rules::Known;

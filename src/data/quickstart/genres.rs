@@ -41,7 +41,7 @@ pub(super) fn document(dice: &mut Dice, cast: Cast) -> String {
         text += "\n";
         text += &genre.paragraph(&mut scene);
     }
-    text + &genre.end(&mut scene)
+    text + genre.end(&mut scene).as_str()
 }
 
 impl Genre {
@@ -58,7 +58,7 @@ impl Genre {
             Genre::Story => mix(scene, EVENTS, &[Kind::Completion, Kind::Reference, Kind::Counting]),
             Genre::Letter => mix(scene, EVENTS, &[Kind::Agreement, Kind::Facts, Kind::Completion]),
             Genre::Inventory => inventory(scene),
-            Genre::Dialogue => scene.say_one(TALK) + "\n" + &mix(scene, EVENTS, &[Kind::Reference, Kind::YesNo]),
+            Genre::Dialogue => scene.say_one(TALK) + "\n" + mix(scene, EVENTS, &[Kind::Reference, Kind::YesNo]).as_str(),
             Genre::Description => mix(scene, HABITS, &[Kind::Agreement, Kind::Agreement, Kind::Facts]),
             Genre::Quiz => quiz(scene),
             Genre::Gazette => gazette(scene),
@@ -67,7 +67,7 @@ impl Genre {
 
     fn end(self, scene: &mut Scene) -> String {
         match self {
-            Genre::Letter => "\n".to_string() + &scene.say_one(LETTER_ENDS),
+            Genre::Letter => "\n".to_string() + scene.say_one(LETTER_ENDS).as_str(),
             _ => String::new(),
         }
     }
@@ -77,11 +77,11 @@ impl Genre {
 fn mix(scene: &mut Scene, sentences: &[&str], kinds: &[Kind]) -> String {
     let mut text = scene.say_one(sentences);
     if scene.dice.chance(50) {
-        text = text + " " + &scene.say_one(sentences);
+        text = text + " " + scene.say_one(sentences).as_str();
     }
     let kind = *scene.dice.pick(&kinds.iter().collect::<Vec<_>>());
     let puzzle = kind.puzzle(scene);
-    text + " " + &told(&puzzle)
+    text + " " + told(&puzzle).as_str()
 }
 
 fn inventory(scene: &mut Scene) -> String {
@@ -102,7 +102,7 @@ fn quiz(scene: &mut Scene) -> String {
 /// What is true of a place, and of another one in the next paragraph.
 fn gazette(scene: &mut Scene) -> String {
     let puzzle = Kind::Facts.puzzle(scene);
-    let text = told(&puzzle) + " " + &scene.say_one(FACTS) + " " + &scene.say_one(EVENTS);
+    let text = told(&puzzle) + " " + scene.say_one(FACTS).as_str() + " " + scene.say_one(EVENTS).as_str();
     scene.place = &scene.world.places[scene.dice.below(scene.world.places.len())];
     text
 }
@@ -132,7 +132,7 @@ fn join(text: String, next: &str) -> String {
 /// One question of `kind` after an opening: the context, and the question itself.
 pub(super) fn asked(dice: &mut Dice, kind: Kind) -> (String, super::puzzles::Question) {
     let mut scene = Scene::new(dice, Cast::Tasks);
-    let opening = scene.say_one(OPENINGS) + " " + &scene.say_one(EVENTS);
+    let opening = scene.say_one(OPENINGS) + " " + scene.say_one(EVENTS).as_str();
     let mut puzzle = kind.puzzle(&mut scene);
     let question = puzzle.questions.swap_remove(0);
     let passage = match puzzle.passage.is_empty() {

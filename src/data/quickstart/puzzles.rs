@@ -200,7 +200,7 @@ fn counting(scene: &mut Scene) -> Puzzle {
     let phrase = |n: usize| format!("{} {}", NUMBERS[n], counted(thing, n != 1));
     let wrong = wrong.into_iter().map(phrase).collect();
     let question = Question::new(scene, "Now the number was".to_string(), phrase(now), wrong);
-    single(passage + &changed, question)
+    single(passage + changed.as_str(), question)
 }
 
 /// Three numbers near `now`, the number from before among them.
