@@ -4,6 +4,22 @@
 //! The modules are listed in layers: each uses only those above it, which `tests/layers.rs` enforces.
 
 pub mod base;
-pub mod eval;
 pub mod space;
+
+pub mod schedule;
+pub mod search;
+
 pub mod spec;
+pub mod tensor;
+
+pub mod model;
+
+pub mod data;
+
+pub mod prune;
+
+pub mod supernet;
+
+pub mod fitness;
+
+pub mod eval;

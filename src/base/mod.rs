@@ -5,6 +5,8 @@ pub mod files;
 pub mod hash;
 pub mod meter;
 pub mod rng;
+#[cfg(test)]
+pub mod testing;
 pub mod watch;
 
 pub use error::{Error, Kind, Result, ResultExt};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::{Error, Kind, Result};
 
-use super::rows::{self, Row};
+use crate::data::rows::{self, Row};
 
 /// A split of a data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,10 +6,10 @@ pub mod document;
 pub mod hub;
 pub mod metric;
 pub mod paired;
+pub mod perplexity;
 pub mod python;
 pub mod request;
 pub mod rolling;
-pub mod rows;
 pub mod run;
 pub mod tasks;
 

@@ -1,5 +1,37 @@
 //! The experiment file: types, embedded defaults, schema, layering, sweep expansion, diagnostics.
+//!
+//! ```text
+//! defaults < file < profile < environment < --set   each checked against the schema where it is written
+//!                      │ figment merges
+//!                 sweep axes multiply               one merged experiment per trial
+//!                      │ paths made absolute, rules between keys
+//!                 Loaded { spec, trials, warnings }
+//! ```
 
+mod check;
+mod finding;
+mod key;
+mod layers;
+mod load;
+mod node;
+mod paths;
+mod rules;
+mod schema;
+mod shape;
+mod sweep;
 pub mod types;
 
+#[cfg(test)]
+mod tests;
+
+pub use finding::{Finding, Provenance, Severity, Style, count, render};
+pub use key::{KeyPath, Step};
+pub use load::{Checked, Loaded, Source, Trial, inspect, load, parse};
+pub use paths::model_folder;
+pub use rules::Known;
+pub use schema::{defaults_toml, schema, schema_json};
+pub use sweep::{Axis, Case};
 pub use types::*;
+
+/// The defaults of every key, comments included.
+const DEFAULTS: &str = include_str!("defaults.toml");

@@ -14,6 +14,7 @@ pub struct Spec {
     /// Name of the experiment; results go to `runs/<name>/`.
     pub name: String,
     /// Seed of every random stream.
+    #[schemars(range(max = 9_223_372_036_854_775_807_u64))]
     pub seed: u64,
     /// The dense model to prune.
     pub model: Model,
@@ -84,8 +85,10 @@ pub struct Calibration {
     /// A known corpus or a `[corpora.NAME]` table; its training text is used.
     pub corpus: String,
     /// Tokens in all; a multiple of `sequence_length`.
+    #[schemars(range(min = 1), extend("x-unit" = "tokens", "x-paper" = "calibration tokens, 4M"))]
     pub tokens: usize,
     /// Tokens of one window, drawn at a random place of the text.
+    #[schemars(range(min = 2), extend("x-unit" = "tokens", "x-paper" = "sequence length, 4096"))]
     pub sequence_length: usize,
 }
 
@@ -120,7 +123,7 @@ fn separator() -> String {
 #[serde(deny_unknown_fields)]
 pub struct Sparsity {
     /// Share to remove.
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0, "x-unit" = "share of 1", "x-paper" = "S, overall sparsity"))]
     pub target: f64,
     /// Of what: the parameters that units own (`prunable`), or all parameters of the model (`total`).
     pub basis: Basis,
@@ -159,14 +162,15 @@ pub struct Prune {
     /// Units removed between two rankings.
     pub step: Step,
     /// `progressive` ranks again after every step; `one_shot` ranks once (ablation of the paper's Table 4).
+    #[schemars(extend("x-paper" = "progressive pruning"))]
     pub ranking: Ranking,
     /// λ as a share of the mean diagonal of XᵀX.
-    #[schemars(range(min = 0.0))]
+    #[schemars(range(min = 0.0), extend("x-unit" = "share of mean diag(XᵀX)", "x-paper" = "λ"))]
     pub damping: f64,
     /// What the kept weights are fitted to.
     pub target: Target,
     /// How far to go from `layer` (0) to `target` (1): G = (1−blend)·G_layer + blend·G_target.
-    #[schemars(range(min = 0.0, max = 1.0))]
+    #[schemars(range(min = 0.0, max = 1.0), extend("x-unit" = "share of 1"))]
     pub blend: f64,
 }
 
@@ -203,8 +207,10 @@ pub enum MlpUnit {
 #[serde(deny_unknown_fields)]
 pub struct Saliency {
     /// |G_p·B_pᵀ|
+    #[schemars(extend("x-paper" = "first term of Eq. 4"))]
     pub first_order: bool,
     /// ‖B_p‖² / (2 [H⁻¹]_pp), for heads ½ tr(B_gᵀ [H⁻¹]_gg⁻¹ B_g)
+    #[schemars(extend("x-paper" = "second term of Eq. 4"))]
     pub second_order: bool,
 }
 
@@ -213,10 +219,10 @@ pub struct Saliency {
 #[serde(deny_unknown_fields)]
 pub struct Step {
     /// Heads (or key/value groups) removed at a time.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1), extend("x-unit" = "heads", "x-paper" = "pruning granularity"))]
     pub heads: usize,
     /// Neurons removed at a time.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1), extend("x-unit" = "neurons", "x-paper" = "pruning granularity"))]
     pub neurons: usize,
 }
 
@@ -247,13 +253,15 @@ pub enum Target {
 #[serde(deny_unknown_fields)]
 pub struct Supernet {
     /// Levels per module, E of the paper: an odd number, the current one in the middle.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1), extend("x-unit" = "levels", "x-paper" = "E"))]
     pub levels: usize,
     /// What later layers see of a module with several levels.
+    #[schemars(extend("x-paper" = "error accumulation, Table 4"))]
     pub accumulation: Accumulation,
     /// Order inside a layer.
     pub sequential: Sequential,
     /// Sparsity between two neighbouring levels, one iteration of the coarse-to-fine schedule each.
+    #[schemars(length(min = 1), inner(range(min = 0.0, max = 1.0)), extend("x-unit" = "share of 1", "x-paper" = "sparsity interval Δ of each iteration"))]
     pub intervals: Vec<f64>,
 }
 
@@ -288,18 +296,21 @@ pub enum Sequential {
 #[serde(deny_unknown_fields)]
 pub struct Search {
     /// Generations per interval.
+    #[schemars(extend("x-unit" = "generations", "x-paper" = "generations, 50"))]
     pub generations: usize,
     /// Distinct offspring of a generation.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1), extend("x-unit" = "candidates", "x-paper" = "offspring, 128"))]
     pub offspring: usize,
     /// Largest number of shifts in one mutation: min of two draws from 1..=max_flips.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1), extend("x-unit" = "shifts", "x-paper" = "number of flips, 3"))]
     pub max_flips: usize,
     /// Selection stages; the last one keeps one and also scores the parent.
+    #[schemars(length(min = 1), extend("x-paper" = "multi-stage selection: 2K/16, 16K/4, 128K/1"))]
     pub stages: Vec<Stage>,
     /// Text that fitness is measured on: windows apart from the calibration windows, or the same ones.
     pub text: SearchText,
     /// Tokens of the search set; stages draw theirs from it.
+    #[schemars(range(min = 1), extend("x-unit" = "tokens"))]
     pub tokens: usize,
 }
 
@@ -308,10 +319,10 @@ pub struct Search {
 #[serde(deny_unknown_fields)]
 pub struct Stage {
     /// Tokens that each candidate is scored on.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1), extend("x-unit" = "tokens"))]
     pub tokens: usize,
     /// Candidates kept.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1), extend("x-unit" = "candidates", "x-paper" = "survivors"))]
     pub survivors: usize,
 }
 
@@ -332,10 +343,13 @@ pub struct Fitness {
     /// What is minimised.
     pub kind: FitnessKind,
     /// Keep the teacher's `top_k` logits and renormalise both sides over them; 0 takes the whole vocabulary.
+    #[schemars(extend("x-unit" = "logits"))]
     pub top_k: usize,
     /// `similarity`: layers whose outputs are compared (negative counts from the end), with their weights α.
+    #[schemars(extend("x-paper" = "α of Eq. 6"))]
     pub layers: Vec<LayerWeight>,
     /// `similarity`: weight β of the KL divergence of the logits.
+    #[schemars(range(min = 0.0), extend("x-paper" = "β of Eq. 6"))]
     pub logits_weight: f64,
     /// `perplexity`: corpora whose training text is scored; their mean log-perplexity is minimised.
     pub corpora: Vec<String>,
@@ -365,6 +379,7 @@ pub struct LayerWeight {
     /// Index of the layer; −1 is the last.
     pub layer: i64,
     /// α of the layer.
+    #[schemars(range(min = 0.0), extend("x-paper" = "α"))]
     pub weight: f64,
 }
 
@@ -375,15 +390,18 @@ pub struct Evaluate {
     /// Corpora whose held-out text gives token-level perplexity.
     pub perplexity: Vec<String>,
     /// Tokens of one window; windows lie side by side and every token but a window's first is predicted.
-    #[schemars(range(min = 2))]
+    #[schemars(range(min = 2), extend("x-unit" = "tokens"))]
     pub sequence_length: usize,
     /// At most so many tokens of each corpus, from its start; 0 takes all.
+    #[schemars(extend("x-unit" = "tokens"))]
     pub tokens: usize,
     /// KL(dense ‖ pruned) on the first so many held-out tokens of the first corpus; 0 measures none.
+    #[schemars(extend("x-unit" = "tokens"))]
     pub kl_tokens: usize,
     /// Tasks, scored as the lm-evaluation-harness scores them.
     pub tasks: Vec<String>,
     /// At most so many documents of each task; 0 takes all.
+    #[schemars(extend("x-unit" = "documents"))]
     pub limit: usize,
     /// Put the tokenizer's BOS before every task request.
     pub bos: bool,
@@ -409,6 +427,7 @@ pub struct LmEval {
     pub tasks: Vec<String>,
     /// Shots; absent, each task's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-unit" = "shots"))]
     pub num_fewshot: Option<usize>,
 }
 

@@ -1,8 +1,8 @@
 //! Multiple-choice files of the user's own (`[tasks.NAME]` of the experiment file).
 
 use crate::base::{Error, Kind, Result};
+use crate::data::rows::{self, Row};
 use crate::eval::document::Document;
-use crate::eval::rows::{self, Row};
 use crate::spec;
 
 /// The first `limit` documents of a user's file; its path is taken as it stands.

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use crate::base::{Error, Kind, Result};
+use crate::data::rows::Row;
 use crate::eval::document::Document;
 use crate::eval::hub::Split;
 use crate::eval::python;
-use crate::eval::rows::Row;
 
 /// Examples before each question.
 const SHOTS: usize = 5;

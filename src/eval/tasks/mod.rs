@@ -13,7 +13,7 @@ use crate::spec;
 use super::document::Document;
 use super::hub::Split;
 use super::metric::Metric;
-use super::rows::Row;
+use crate::data::rows::Row;
 
 /// One task.
 #[derive(Debug, Clone)]

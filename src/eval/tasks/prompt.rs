@@ -1,9 +1,9 @@
 //! How a row of each data set becomes a document, in the harness's words (lm-evaluation-harness 0.4.13, its task folders).
 
 use crate::base::Result;
+use crate::data::rows::Row;
 use crate::eval::document::{Context, Document};
 use crate::eval::python;
-use crate::eval::rows::Row;
 
 fn owned(choices: [&str; 2]) -> Vec<String> {
     choices.map(String::from).to_vec()

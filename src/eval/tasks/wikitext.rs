@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use crate::base::Result;
+use crate::data::rows::Row;
 use crate::eval::hub::Split;
 use crate::eval::python;
-use crate::eval::rows::Row;
 
 /// The pages that are scored.
 pub const SPLIT: Split = Split { dataset: "EleutherAI/wikitext_document_level", config: Some("wikitext-2-raw-v1"), split: "test" };

@@ -1,0 +1,10 @@
+//! Text: corpora, tokenisation, and the three sets that must not touch: calibration, search and evaluation.
+
+pub mod corpus;
+pub mod quickstart;
+pub mod rows;
+pub mod sets;
+pub mod tokenizer;
+
+pub use sets::{CalibrationSet, EvaluationSet, SearchSet, Windows};
+pub use tokenizer::Tokenizer;

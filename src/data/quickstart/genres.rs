@@ -1,0 +1,144 @@
+//! Kinds of document, and how puzzles are told in them or asked.
+
+use super::dice::Dice;
+use super::phrases::{EVENTS, FACTS, HABITS, LETTER_ENDS, LETTER_HEADS, OPENINGS, STOCK, STOCK_HEADS, TALK};
+use super::puzzles::{Kind, Puzzle};
+use super::scene::{Cast, Scene};
+
+/// A document is finished with the first paragraph that makes it this long, in bytes.
+const ENOUGH: usize = 450;
+
+#[derive(Clone, Copy)]
+enum Genre {
+    Story,
+    Inventory,
+    Letter,
+    Dialogue,
+    Description,
+    Quiz,
+    Gazette,
+}
+
+/// Quizzes come more often: they teach what questions look like.
+const GENRES: [Genre; 9] = [
+    Genre::Story,
+    Genre::Story,
+    Genre::Inventory,
+    Genre::Letter,
+    Genre::Dialogue,
+    Genre::Description,
+    Genre::Quiz,
+    Genre::Quiz,
+    Genre::Gazette,
+];
+
+/// One whole document of `cast`, without blank lines.
+pub(super) fn document(dice: &mut Dice, cast: Cast) -> String {
+    let genre = *dice.pick(&GENRES.each_ref());
+    let mut scene = Scene::new(dice, cast);
+    let mut text = genre.head(&mut scene);
+    while text.len() < ENOUGH {
+        text += "\n";
+        text += &genre.paragraph(&mut scene);
+    }
+    text + &genre.end(&mut scene)
+}
+
+impl Genre {
+    fn head(self, scene: &mut Scene) -> String {
+        match self {
+            Genre::Letter => scene.say_one(LETTER_HEADS),
+            Genre::Inventory => scene.say_one(STOCK_HEADS),
+            _ => scene.say_one(OPENINGS),
+        }
+    }
+
+    fn paragraph(self, scene: &mut Scene) -> String {
+        match self {
+            Genre::Story => mix(scene, EVENTS, &[Kind::Completion, Kind::Reference, Kind::Counting]),
+            Genre::Letter => mix(scene, EVENTS, &[Kind::Agreement, Kind::Facts, Kind::Completion]),
+            Genre::Inventory => inventory(scene),
+            Genre::Dialogue => scene.say_one(TALK) + "\n" + &mix(scene, EVENTS, &[Kind::Reference, Kind::YesNo]),
+            Genre::Description => mix(scene, HABITS, &[Kind::Agreement, Kind::Agreement, Kind::Facts]),
+            Genre::Quiz => quiz(scene),
+            Genre::Gazette => gazette(scene),
+        }
+    }
+
+    fn end(self, scene: &mut Scene) -> String {
+        match self {
+            Genre::Letter => "\n".to_string() + &scene.say_one(LETTER_ENDS),
+            _ => String::new(),
+        }
+    }
+}
+
+/// One or two sentences and a puzzle of one of `kinds`.
+fn mix(scene: &mut Scene, sentences: &[&str], kinds: &[Kind]) -> String {
+    let mut text = scene.say_one(sentences);
+    if scene.dice.chance(50) {
+        text = text + " " + &scene.say_one(sentences);
+    }
+    let kind = *scene.dice.pick(&kinds.iter().collect::<Vec<_>>());
+    let puzzle = kind.puzzle(scene);
+    text + " " + &told(&puzzle)
+}
+
+fn inventory(scene: &mut Scene) -> String {
+    let lines = 2 + scene.dice.below(3);
+    let stock: Vec<String> = (0..lines).map(|_| scene.say_one(STOCK)).collect();
+    let kind = *scene.dice.pick(&[&Kind::Counting, &Kind::YesNo, &Kind::Agreement]);
+    let puzzle = kind.puzzle(scene);
+    format!("- {}\n{}", stock.join("\n- "), told(&puzzle))
+}
+
+fn quiz(scene: &mut Scene) -> String {
+    let kinds = [Kind::Passage, Kind::Passage, Kind::YesNo, Kind::Reference, Kind::Counting];
+    let kind = *scene.dice.pick(&kinds.each_ref());
+    let puzzle = kind.puzzle(scene);
+    told(&puzzle)
+}
+
+/// What is true of a place, and of another one in the next paragraph.
+fn gazette(scene: &mut Scene) -> String {
+    let puzzle = Kind::Facts.puzzle(scene);
+    let text = told(&puzzle) + " " + &scene.say_one(FACTS) + " " + &scene.say_one(EVENTS);
+    scene.place = &scene.world.places[scene.dice.below(scene.world.places.len())];
+    text
+}
+
+/// A puzzle with its right answers, as a text tells it.
+fn told(puzzle: &Puzzle) -> String {
+    let mut text = puzzle.passage.clone();
+    for question in &puzzle.questions {
+        text = join(text, &question.prompt);
+        text += " ";
+        text += &question.choices[question.gold];
+        text += question.tail;
+    }
+    text
+}
+
+/// Sentences follow on the line, questions begin a new one.
+fn join(text: String, next: &str) -> String {
+    let between = match (text.is_empty(), next.starts_with("Question")) {
+        (true, _) => "",
+        (false, true) => "\n",
+        (false, false) => " ",
+    };
+    text + between + next
+}
+
+/// One question of `kind` after an opening: the context, and the question itself.
+pub(super) fn asked(dice: &mut Dice, kind: Kind) -> (String, super::puzzles::Question) {
+    let mut scene = Scene::new(dice, Cast::Tasks);
+    let opening = scene.say_one(OPENINGS) + " " + &scene.say_one(EVENTS);
+    let mut puzzle = kind.puzzle(&mut scene);
+    let question = puzzle.questions.swap_remove(0);
+    let passage = match puzzle.passage.is_empty() {
+        true => opening,
+        false => join(opening, &puzzle.passage),
+    };
+    let context = join(passage, &question.prompt);
+    (context, question)
+}

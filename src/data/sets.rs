@@ -1,0 +1,171 @@
+//! Token windows of the three uses. Each use has a type of its own, so that a fitness cannot be handed the evaluation set.
+
+use rand::seq::SliceRandom;
+
+use super::Tokenizer;
+use super::corpus::Text;
+use crate::base::{Error, Kind, Result, hash, rng};
+use crate::spec::SearchText;
+
+/// Windows of equal length, side by side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Windows {
+    /// All tokens, window after window.
+    pub tokens: Vec<u32>,
+    /// Tokens of one window.
+    pub length: usize,
+}
+
+impl Windows {
+    /// Number of windows.
+    pub fn count(&self) -> usize {
+        self.tokens.len() / self.length
+    }
+
+    /// One window.
+    pub fn get(&self, i: usize) -> &[u32] {
+        &self.tokens[i * self.length..(i + 1) * self.length]
+    }
+
+    /// Some windows, in the given order.
+    pub fn pick(&self, indices: &[usize]) -> Self {
+        Self { tokens: indices.iter().flat_map(|&i| self.get(i)).copied().collect(), length: self.length }
+    }
+
+    /// Hash of tokens and length.
+    pub fn hash(&self) -> String {
+        let bytes: Vec<u8> = std::iter::once(self.length as u32).chain(self.tokens.iter().copied()).flat_map(u32::to_le_bytes).collect();
+        hash::of_bytes(&bytes)
+    }
+}
+
+/// What Gram matrices are collected on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CalibrationSet(pub Windows);
+
+/// What fitness is measured on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchSet(pub Windows);
+
+/// What results are measured on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvaluationSet(pub Windows);
+
+/// How many tokens are drawn for which use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Draw {
+    /// Tokens of the calibration set.
+    pub calibration: usize,
+    /// Tokens of the search set.
+    pub search: usize,
+    /// Tokens of a window.
+    pub length: usize,
+    /// Whether the search set is drawn apart from the calibration set.
+    pub text: SearchText,
+}
+
+/// Draws the calibration and search sets from a corpus's training text: windows at random places, no two overlapping.
+///
+/// A corpus with a text of its own for search (the built-in one) gives the search set from there.
+///
+/// # Errors
+/// The corpus is shorter than what is asked.
+pub fn draw(name: &str, text: &Text, tokenizer: &Tokenizer, draw: &Draw, seed: u64) -> Result<(CalibrationSet, SearchSet)> {
+    let tokens = |text: &str| tokenizer.encode(text);
+    let (calibration, search) = match (text, draw.text) {
+        (Text::Separate { calibration, search }, SearchText::Disjoint) => {
+            let c = windows(name, &tokens(calibration)?, draw.calibration, draw.length, seed, "calibration")?;
+            (c, windows(name, &tokens(search)?, draw.search, draw.length, seed, "search")?)
+        }
+        (Text::One(text), SearchText::Disjoint) => {
+            let both = windows(name, &tokens(text)?, draw.calibration + draw.search, draw.length, seed, "calibration")?;
+            split(&both, draw.calibration)
+        }
+        (Text::One(text) | Text::Separate { calibration: text, .. }, SearchText::Calibration) => {
+            let c = windows(name, &tokens(text)?, draw.calibration.max(draw.search), draw.length, seed, "calibration")?;
+            (split(&c, draw.calibration).0, split(&c, draw.search).0)
+        }
+    };
+    Ok((CalibrationSet(calibration), SearchSet(search)))
+}
+
+fn split(windows: &Windows, at: usize) -> (Windows, Windows) {
+    let part = |tokens: &[u32]| Windows { tokens: tokens.to_vec(), length: windows.length };
+    let (first, second) = windows.tokens.split_at(at / windows.length * windows.length);
+    (part(first), part(second))
+}
+
+/// `count` tokens in windows at random places of a stream: the stream is cut into slots at a random phase and slots are drawn.
+fn windows(name: &str, stream: &[u32], count: usize, length: usize, seed: u64, use_: &str) -> Result<Windows> {
+    use rand::RngExt as _;
+    let wanted = count / length;
+    let mut rng = rng::stream(seed, &format!("windows/{use_}"));
+    let slack = stream.len().saturating_sub(wanted * length).min(length - 1);
+    let phase = if slack == 0 { 0 } else { rng.random_range(0..=slack) };
+    let mut slots: Vec<usize> = (phase..).step_by(length).take_while(|s| s + length <= stream.len()).collect();
+    if slots.len() < wanted {
+        let what =
+            format!("corpus `{name}` has {} tokens of training text; {count} are asked for {use_} in windows of {length}", stream.len());
+        return Err(Error::new(Kind::Data, what).hint("ask for fewer tokens (calibration.tokens, search.tokens) or give more text"));
+    }
+    slots.shuffle(&mut rng);
+    slots.truncate(wanted);
+    Ok(Windows { tokens: slots.iter().flat_map(|&s| &stream[s..s + length]).copied().collect(), length })
+}
+
+/// The evaluation set of a corpus: its held-out text from the start, cut into windows side by side; a last part of a window is left out.
+///
+/// # Errors
+/// The text does not fill one window.
+pub fn evaluation(name: &str, text: &str, tokenizer: &Tokenizer, limit: usize, length: usize) -> Result<EvaluationSet> {
+    let mut tokens = tokenizer.encode(text)?;
+    let wanted = if limit == 0 { tokens.len() } else { limit.min(tokens.len()) };
+    tokens.truncate(wanted / length * length);
+    if tokens.is_empty() {
+        return Err(Error::new(Kind::Data, format!("the held-out text of corpus `{name}` does not fill one window of {length} tokens"))
+            .hint("lower evaluate.sequence_length or give more text"));
+    }
+    Ok(EvaluationSet(Windows { tokens, length }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(n: u32) -> Vec<u32> {
+        (0..n).collect()
+    }
+
+    #[test]
+    fn windows_do_not_overlap_and_lie_within_the_text() {
+        let w = windows("c", &stream(1000), 640, 64, 3, "calibration").unwrap();
+        assert_eq!(w.count(), 10);
+        let mut starts: Vec<u32> = (0..10).map(|i| w.get(i)[0]).collect();
+        starts.sort();
+        assert!(starts.windows(2).all(|p| p[1] - p[0] >= 64));
+        assert!((0..10).all(|i| w.get(i).windows(2).all(|p| p[1] == p[0] + 1)));
+    }
+
+    #[test]
+    fn the_draw_depends_on_the_seed() {
+        let draw = |seed| windows("c", &stream(5000), 640, 64, seed, "calibration").unwrap();
+        assert_eq!(draw(1), draw(1));
+        assert_ne!(draw(1), draw(2));
+    }
+
+    #[test]
+    fn a_corpus_that_just_suffices_is_taken_whole_and_a_shorter_one_is_an_error() {
+        assert_eq!(windows("c", &stream(640), 640, 64, 1, "search").unwrap().count(), 10);
+        let e = windows("c", &stream(639), 640, 64, 1, "search").unwrap_err();
+        assert_eq!(e.kind, Kind::Data);
+        assert!(e.to_string().contains("639 tokens"), "{e}");
+    }
+
+    #[test]
+    fn splitting_gives_disjoint_parts() {
+        let w = windows("c", &stream(5000), 640, 64, 1, "calibration").unwrap();
+        let (a, b) = split(&w, 256);
+        assert_eq!((a.count(), b.count()), (4, 6));
+        assert!(a.tokens.iter().all(|t| !b.tokens.contains(t)));
+    }
+}

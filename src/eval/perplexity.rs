@@ -1,0 +1,90 @@
+//! Token-level perplexity and divergence from the dense model on an evaluation set, as the pruning papers measure them.
+
+use candle_core::Tensor;
+
+use crate::base::{Result, Watch};
+use crate::data::EvaluationSet;
+use crate::model::Model;
+use crate::tensor::attention::Segments;
+use crate::tensor::loss::{Teacher, token_logprobs};
+
+/// Tokens of one batch of windows, about.
+const BATCH_TOKENS: usize = 4096;
+
+/// Logits computed at once, elements.
+const LOGITS: usize = 1 << 24;
+
+/// A mean over tokens.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mean {
+    /// The mean.
+    pub value: f64,
+    /// Standard error of the mean, taking windows as independent; absent for one window.
+    pub stderr: Option<f64>,
+    /// Tokens.
+    pub n: usize,
+}
+
+impl Mean {
+    /// From sums over windows of `per_window` tokens each.
+    fn of(sums: &[f64], per_window: usize) -> Self {
+        let windows = sums.len() as f64;
+        let means: Vec<f64> = sums.iter().map(|s| s / per_window as f64).collect();
+        let value = means.iter().sum::<f64>() / windows;
+        let squares: f64 = means.iter().map(|m| (m - value).powi(2)).sum();
+        let stderr = (sums.len() > 1).then(|| (squares / (windows - 1.0) / windows).sqrt());
+        Self { value, stderr, n: sums.len() * per_window }
+    }
+
+    /// exp of a mean negative log-likelihood: the perplexity, its standard error by the delta method.
+    pub fn exp(self) -> Self {
+        let value = self.value.exp();
+        Self { value, stderr: self.stderr.map(|s| s * value), n: self.n }
+    }
+}
+
+/// Perplexity over windows side by side: exp of the mean negative log-likelihood of every token but each window's first.
+pub fn perplexity(model: &Model, set: &EvaluationSet, watch: &dyn Watch) -> Result<Mean> {
+    let length = set.0.length;
+    let sums = per_window(model, set, watch, |tokens, hidden| {
+        let logits = model.logits(&hidden)?;
+        Ok(token_logprobs(&logits, &tokens[1..])?.iter().map(|(lp, _)| -lp).sum())
+    })?;
+    Ok(Mean::of(&sums, length - 1).exp())
+}
+
+/// Mean KL(dense ‖ model) over all positions of the windows, nats.
+pub fn divergence(model: &Model, dense: &Model, set: &EvaluationSet, watch: &dyn Watch) -> Result<Mean> {
+    let rows_at_once = (LOGITS / model.config().vocabulary).max(1);
+    let sums = per_window(model, set, watch, |tokens, hidden| {
+        let teacher = dense.hidden(tokens, &Segments::windows(1, tokens.len()))?;
+        let part = |start: usize| -> Result<f64> {
+            let count = rows_at_once.min(tokens.len() - start);
+            let side = Teacher::new(&dense.logits(&teacher.narrow(0, start, count)?)?, 0)?;
+            side.divergence(&model.logits(&hidden.narrow(0, start, count)?)?, 0)
+        };
+        (0..tokens.len()).step_by(rows_at_once).map(part).sum()
+    })?;
+    Ok(Mean::of(&sums, set.0.length))
+}
+
+/// Runs the model batch by batch and hands each window's tokens and last hidden states on.
+fn per_window(
+    model: &Model,
+    set: &EvaluationSet,
+    watch: &dyn Watch,
+    mut each: impl FnMut(&[u32], Tensor) -> Result<f64>,
+) -> Result<Vec<f64>> {
+    let length = set.0.length;
+    let per_batch = (BATCH_TOKENS / length).max(1);
+    let mut sums = Vec::with_capacity(set.0.count());
+    for tokens in set.0.tokens.chunks(per_batch * length) {
+        watch.checkpoint()?;
+        let hidden = model.hidden(tokens, &Segments::windows(tokens.len() / length, length))?;
+        for (i, window) in tokens.chunks_exact(length).enumerate() {
+            sums.push(each(window, hidden.narrow(0, i * length, length)?)?);
+            watch.advance(1);
+        }
+    }
+    Ok(sums)
+}

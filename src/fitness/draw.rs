@@ -1,0 +1,44 @@
+//! The tokens of a selection stage: windows of the search set drawn from a stream named by generation and stage.
+
+use rand::seq::SliceRandom;
+
+use crate::base::{Error, Kind, Result, rng};
+use crate::data::{SearchSet, Windows};
+use crate::search::Draw;
+
+/// Draws token subsets of the search set.
+pub struct Sampler<'a> {
+    set: &'a SearchSet,
+    seed: u64,
+    iteration: usize,
+}
+
+impl<'a> Sampler<'a> {
+    /// Of one iteration of the coarse-to-fine schedule.
+    pub fn new(set: &'a SearchSet, seed: u64, iteration: usize) -> Self {
+        Self { set, seed, iteration }
+    }
+
+    /// Indices of the windows of a draw and the tokens taken of each: whole windows, or the start of one when a stage asks for less.
+    ///
+    /// # Errors
+    /// The draw asks for more tokens than the search set has.
+    pub fn windows(&self, draw: &Draw) -> Result<(Vec<usize>, usize)> {
+        let windows = &self.set.0;
+        let length = draw.tokens.min(windows.length);
+        let count = draw.tokens / length;
+        if count > windows.count() {
+            let what = format!("a selection stage asks for {} tokens of a search set of {}", draw.tokens, windows.tokens.len());
+            return Err(Error::new(Kind::Spec, what).at("search.stages").hint("raise search.tokens or lower the stage's tokens"));
+        }
+        let mut order: Vec<usize> = (0..windows.count()).collect();
+        order.shuffle(&mut rng::stream(self.seed, &format!("tokens/{}/{}/{}", self.iteration, draw.generation, draw.stage)));
+        order.truncate(count);
+        Ok((order, length))
+    }
+
+    /// The set it draws from.
+    pub fn set(&self) -> &Windows {
+        &self.set.0
+    }
+}

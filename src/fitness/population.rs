@@ -1,0 +1,238 @@
+//! Measuring a whole population at once, module by module.
+//!
+//! Candidates that agree on all modules so far share one hidden state, which is computed once; a module's inputs are computed at the
+//! densest level that any of them picks, and the sparser levels read the leading columns of it. Memory is one module of the supernet
+//! plus the distinct hidden states, which are bounded by working on a few windows at a time.
+//!
+//! Operations per token of a distinct (prefix, level): 2·(parameters of the cut module) and attention; per distinct candidate the output
+//! projection, 2·V·d. The teacher's side costs one dense pass over the search set in all, kept as last hidden states (d floats a token).
+
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+
+use crate::base::{Result, Watch};
+use crate::data::{SearchSet, Windows};
+use crate::model::Model;
+use crate::space::{Candidate, ModuleId, ModuleKind};
+use crate::supernet::{Supernet, cut_attention, cut_mlp};
+use crate::tensor::attention::Segments;
+use crate::tensor::{add_bias, linear, loss};
+
+/// Bytes that the hidden states of a population may take at once.
+const STATE_BYTES: usize = 192 << 20;
+
+/// Logits computed at once, elements.
+const LOGITS: usize = 1 << 24;
+
+/// What to measure of each candidate.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wanted {
+    /// KL divergence from the dense model, with the teacher cut to its top k tokens (0: all).
+    pub kl: Option<usize>,
+    /// Mean negative log-likelihood of the next token.
+    pub nll: bool,
+    /// Layers whose outputs are compared with the dense model's.
+    pub layers: Vec<usize>,
+}
+
+/// Sums over tokens for one candidate.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Measured {
+    /// Mean KL(dense ‖ candidate) over positions, nats.
+    pub kl: f64,
+    /// Mean negative log-likelihood over predicted tokens, nats.
+    pub nll: f64,
+    /// Mean ‖h dense − h candidate‖² over positions, per wanted layer.
+    pub distances: Vec<f64>,
+}
+
+/// Measures candidates of one supernet.
+pub struct Population<'a> {
+    model: &'a Model,
+    supernet: &'a Supernet<'a>,
+    /// Last hidden states of the dense model, by window of the search set.
+    teacher: BTreeMap<usize, Tensor>,
+}
+
+/// Candidates that agree on every module so far.
+struct Group {
+    candidates: Vec<usize>,
+    hidden: Tensor,
+}
+
+/// Some windows of equal length, as one batch.
+struct Chunk {
+    windows: Vec<usize>,
+    tokens: Vec<u32>,
+    segments: Segments,
+    length: usize,
+}
+
+impl<'a> Population<'a> {
+    /// Of a supernet whose modules are all there.
+    pub fn new(model: &'a Model, supernet: &'a Supernet<'a>) -> Self {
+        Self { model, supernet, teacher: BTreeMap::new() }
+    }
+
+    /// Takes over the dense model's hidden states that another population of the same model and search set computed.
+    pub fn with_teacher(mut self, teacher: BTreeMap<usize, Tensor>) -> Self {
+        self.teacher = teacher;
+        self
+    }
+
+    /// The dense model's hidden states computed so far.
+    pub fn into_teacher(self) -> BTreeMap<usize, Tensor> {
+        self.teacher
+    }
+
+    /// Measures every candidate on the first `length` tokens of some windows of the search set. The means are per token, whatever the
+    /// number of windows walked at once.
+    pub fn measure(
+        &mut self,
+        candidates: &[Candidate],
+        set: &SearchSet,
+        windows: &[usize],
+        length: usize,
+        wanted: &Wanted,
+        watch: &dyn Watch,
+    ) -> Result<Vec<Measured>> {
+        let mut totals = vec![Measured { distances: vec![0.0; wanted.layers.len()], ..Measured::default() }; candidates.len()];
+        for part in windows.chunks(self.windows_at_once(candidates.len(), length)) {
+            watch.checkpoint()?;
+            self.chunk(candidates, &chunk(&set.0, part, length), wanted, &mut totals)?;
+        }
+        let (positions, predictions) = ((windows.len() * length) as f64, (windows.len() * (length - 1)) as f64);
+        for total in &mut totals {
+            total.kl /= positions;
+            total.nll /= predictions;
+            total.distances.iter_mut().for_each(|d| *d /= positions);
+        }
+        Ok(totals)
+    }
+
+    fn windows_at_once(&self, candidates: usize, length: usize) -> usize {
+        (STATE_BYTES / (candidates.max(1) * length * self.model.config().hidden * 4)).max(1)
+    }
+
+    /// Adds what one chunk gives to the totals.
+    fn chunk(&mut self, candidates: &[Candidate], chunk: &Chunk, wanted: &Wanted, totals: &mut [Measured]) -> Result<()> {
+        let dense = if wanted.layers.is_empty() { vec![] } else { self.dense_layers(chunk, &wanted.layers)? };
+        let mut groups = vec![Group { candidates: (0..candidates.len()).collect(), hidden: self.model.embed(&chunk.tokens)? }];
+        for layer in 0..self.model.config().layers.len() {
+            for kind in ModuleKind::ALL {
+                groups = self.module(ModuleId { layer, kind }, groups, candidates, &chunk.segments)?;
+            }
+            for (i, _) in wanted.layers.iter().enumerate().filter(|(_, l)| **l == layer) {
+                for group in &groups {
+                    let distance = loss::squared_distance(&dense[i], &group.hidden)?;
+                    group.candidates.iter().for_each(|&c| totals[c].distances[i] += distance);
+                }
+            }
+        }
+        self.losses(&groups, chunk, wanted, totals)
+    }
+
+    /// Passes every group through a module, splitting it by the levels that its candidates pick.
+    fn module(&self, module: ModuleId, groups: Vec<Group>, candidates: &[Candidate], segments: &Segments) -> Result<Vec<Group>> {
+        let removed = |c: usize| self.supernet.space().removed(module, candidates[c][module.index()]);
+        let mut weights: BTreeMap<usize, Tensor> = BTreeMap::new();
+        let mut next = Vec::new();
+        for group in groups {
+            let mut by_level: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+            group.candidates.iter().for_each(|&c| by_level.entry(removed(c)).or_default().push(c));
+            let fewest = *by_level.keys().next().expect("a group has candidates");
+            let (inputs, bias) = self.inputs(module, fewest, &group.hidden, segments)?;
+            for (level, members) in by_level {
+                let weight = match weights.get(&level) {
+                    Some(w) => w.clone(),
+                    None => weights.entry(level).or_insert(self.supernet.weight_tensor(module, level)?).clone(),
+                };
+                let leading = inputs.narrow(1, 0, weight.dim(1)?)?;
+                let hidden = (&group.hidden + add_bias(linear(&leading, &weight)?, bias.as_ref())?)?;
+                next.push(Group { candidates: members, hidden });
+            }
+        }
+        Ok(next)
+    }
+
+    /// Inputs of a module's kept units in order of survival, with `removed` gone, and the bias of its output.
+    fn inputs(&self, module: ModuleId, removed: usize, hidden: &Tensor, segments: &Segments) -> Result<(Tensor, Option<Tensor>)> {
+        let (layer, units) = (self.model.layer(module.layer)?, self.supernet.kept(module, removed)?);
+        match module.kind {
+            ModuleKind::Attention => {
+                let cut = cut_attention(&layer.attention, units, self.supernet.space().shape.attention, self.model.config())?;
+                Ok((self.model.attention_context(&cut, hidden, segments)?, cut.o.bias))
+            }
+            ModuleKind::Mlp => {
+                let cut = cut_mlp(&layer.mlp, units)?;
+                Ok((self.model.mlp_activations(&cut, hidden)?, cut.down.bias))
+            }
+        }
+    }
+
+    fn losses(&mut self, groups: &[Group], chunk: &Chunk, wanted: &Wanted, totals: &mut [Measured]) -> Result<()> {
+        if wanted.kl.is_none() && !wanted.nll {
+            return Ok(());
+        }
+        let teacher = wanted.kl.map(|_| self.teacher_hidden(chunk)).transpose()?;
+        let rows = chunk.tokens.len();
+        let at_once = (LOGITS / self.model.config().vocabulary).max(1);
+        for start in (0..rows).step_by(at_once) {
+            let count = at_once.min(rows - start);
+            let logits = |hidden: &Tensor| self.model.logits(&hidden.narrow(0, start, count)?);
+            let side = match (wanted.kl, &teacher) {
+                (Some(top_k), Some(hidden)) => Some(loss::Teacher::new(&logits(hidden)?, top_k)?),
+                _ => None,
+            };
+            for group in groups {
+                let logits = logits(&group.hidden)?;
+                let kl = side.as_ref().map(|t| t.divergence(&logits, 0)).transpose()?.unwrap_or(0.0);
+                let nll = if wanted.nll { next_token_nll(&logits, chunk, start)? } else { 0.0 };
+                for &c in &group.candidates {
+                    totals[c].kl += kl;
+                    totals[c].nll += nll;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Last hidden states of the dense model for a chunk, computed once per window of the search set.
+    fn teacher_hidden(&mut self, chunk: &Chunk) -> Result<Tensor> {
+        for (i, window) in chunk.windows.iter().enumerate() {
+            let known = self.teacher.get(window).is_some_and(|t| t.dim(0).is_ok_and(|rows| rows >= chunk.length));
+            if !known {
+                let tokens = &chunk.tokens[i * chunk.length..(i + 1) * chunk.length];
+                let hidden = self.model.hidden(tokens, &Segments::windows(1, chunk.length))?;
+                self.teacher.insert(*window, hidden);
+            }
+        }
+        let parts = chunk.windows.iter().map(|w| self.teacher[w].narrow(0, 0, chunk.length)).collect::<candle_core::Result<Vec<_>>>()?;
+        Ok(Tensor::cat(&parts, 0)?)
+    }
+
+    /// Outputs of some layers of the dense model.
+    fn dense_layers(&self, chunk: &Chunk, layers: &[usize]) -> Result<Vec<Tensor>> {
+        let mut outputs = Vec::new();
+        let mut hidden = self.model.embed(&chunk.tokens)?;
+        for l in 0..self.model.config().layers.len() {
+            hidden = self.model.forward_layer(&*self.model.layer(l)?, &hidden, &chunk.segments)?;
+            outputs.push(layers.contains(&l).then(|| hidden.clone()));
+        }
+        Ok(layers.iter().filter_map(|&l| outputs[l].clone()).collect())
+    }
+}
+
+fn chunk(set: &Windows, windows: &[usize], length: usize) -> Chunk {
+    let tokens = windows.iter().flat_map(|&w| &set.get(w)[..length]).copied().collect();
+    Chunk { windows: windows.to_vec(), tokens, segments: Segments::windows(windows.len(), length), length }
+}
+
+/// Σ −ln p(next token) over the rows from `start` on whose next token lies in the same window.
+fn next_token_nll(logits: &Tensor, chunk: &Chunk, start: usize) -> Result<f64> {
+    let rows = start..start + logits.dim(0)?;
+    let next: Vec<u32> = rows.clone().map(|r| chunk.tokens.get(r + 1).copied().unwrap_or(0)).collect();
+    let scores = loss::token_logprobs(logits, &next)?;
+    Ok(rows.zip(scores).filter(|(r, _)| (r + 1) % chunk.length != 0).map(|(_, (lp, _))| -lp).sum())
+}

@@ -1,0 +1,18 @@
+//! Llama-like models: configurations as data, checkpoints mapped from disk, and a decoder whose layers may have any number of heads
+//! and neurons, none included.
+
+pub mod checkpoint;
+pub mod config;
+pub mod decoder;
+pub mod hub;
+pub mod pico;
+pub mod save;
+pub mod source;
+
+pub use checkpoint::Checkpoint;
+pub use config::{Config, LayerShape};
+pub use decoder::{Attention, Layer, Linear, Mlp, Model};
+pub use source::Source;
+
+#[cfg(test)]
+mod tests;

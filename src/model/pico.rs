@@ -1,0 +1,64 @@
+//! Tiny random models, written in the Hugging Face layout: what tests and benches run on when no trained model is needed.
+
+use std::path::Path;
+
+use rand::RngExt as _;
+use safetensors::Dtype;
+use serde_json::json;
+
+use super::config::Config;
+use super::save::save;
+use super::source::Source;
+use crate::base::{Result, rng};
+
+/// Sizes of a tiny model.
+#[derive(Debug, Clone, Copy)]
+pub struct Pico {
+    /// Layers.
+    pub layers: usize,
+    /// Residual width.
+    pub hidden: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Neurons.
+    pub neurons: usize,
+    /// Vocabulary.
+    pub vocabulary: usize,
+    /// Biases everywhere.
+    pub bias: bool,
+}
+
+impl Default for Pico {
+    fn default() -> Self {
+        Self { layers: 3, hidden: 32, heads: 4, kv_heads: 2, neurons: 48, vocabulary: 64, bias: false }
+    }
+}
+
+impl Pico {
+    /// The configuration.
+    pub fn config(&self) -> Result<Config> {
+        let raw = json!({
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "hidden_size": self.hidden,
+            "intermediate_size": self.neurons, "num_hidden_layers": self.layers, "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads, "vocab_size": self.vocabulary, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+            "max_position_embeddings": 256, "tie_word_embeddings": true, "attention_bias": self.bias, "mlp_bias": self.bias,
+            "bos_token_id": 0, "eos_token_id": 1,
+        });
+        Config::parse(&raw.to_string())
+    }
+
+    /// Writes the model, its weights drawn from `seed`.
+    pub fn write(&self, folder: &Path, seed: u64) -> Result<Source> {
+        let config = self.config()?;
+        save(folder, &config, &Source::Builtin(&[]), Dtype::F32, |name, shape| {
+            let mut rng = rng::stream(seed, name);
+            let count = shape.iter().product();
+            let scale = if name.contains("norm") { 0.2 } else { 1.5 / (*shape.last().unwrap_or(&1) as f32).sqrt() };
+            let middle = if name.contains("norm") { 1.0 } else { 0.0 };
+            Ok((0..count).map(|_| middle + scale * rng.random_range(-1.0f32..1.0)).collect())
+        })?;
+        Source::folder(folder)
+    }
+}

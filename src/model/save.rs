@@ -1,0 +1,103 @@
+//! Writing a model folder: configuration with per-layer sizes, tokenizer files of the base model, weights one tensor at a time.
+
+use std::io::Write;
+use std::path::Path;
+
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
+use safetensors::tensor::TensorInfo;
+use serde_json::{Value, json};
+
+use super::checkpoint::{SINGLE, from_f32};
+use super::config::{Config, LayerShape, PRUNED, WireLayer};
+use super::source::Source;
+use crate::base::{Kind, Result, ResultExt, files};
+
+/// Files copied from the base model when it has them.
+const COPIED: [&str; 4] = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"];
+
+/// A configuration like `base` with other layers.
+pub fn with_layers(base: &Config, layers: Vec<LayerShape>) -> Config {
+    let mut raw = base.raw.clone();
+    let wire = |l: &LayerShape| WireLayer {
+        num_attention_heads: l.heads(),
+        num_key_value_heads: l.kv_heads(),
+        query_heads_per_kv: l.query_heads_per_kv.clone(),
+        intermediate_size: l.intermediate_size,
+    };
+    let each: serde_json::Map<String, Value> = layers.iter().enumerate().map(|(i, l)| (i.to_string(), json!(wire(l)))).collect();
+    raw.insert("model_type".into(), json!(PRUNED));
+    raw.insert("architectures".into(), json!(["PrunedLlamaForCausalLM"]));
+    raw.insert("head_dim".into(), json!(base.head_width));
+    // A family that ignores the window must go on ignoring it under the new name.
+    raw.insert("sliding_window".into(), json!(base.window));
+    raw.insert("per_layer_config".into(), Value::Object(each));
+    Config { layers, raw, ..base.clone() }
+}
+
+/// Writes a folder that [`super::Model::open`] reads: `weights` gives each tensor that `config` names, as f32.
+pub fn save(
+    folder: &Path,
+    config: &Config,
+    base: &Source,
+    dtype: Dtype,
+    mut weights: impl FnMut(&str, &[usize]) -> Result<Vec<f32>>,
+) -> Result<()> {
+    files::create_dir(folder)?;
+    for name in COPIED {
+        if let Some(bytes) = base.optional(name)? {
+            files::write(&folder.join(name), &bytes)?;
+        }
+    }
+    write_weights(&folder.join(SINGLE), config, dtype, &mut weights)?;
+    let mut raw = config.raw.clone();
+    raw.insert("torch_dtype".into(), json!(torch_name(dtype)));
+    raw.remove("dtype");
+    // Last, so that a folder with a configuration is whole.
+    files::write_json(&folder.join("config.json"), &raw)
+}
+
+fn torch_name(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::BF16 => "bfloat16",
+        Dtype::F16 => "float16",
+        _ => "float32",
+    }
+}
+
+fn write_weights(path: &Path, config: &Config, dtype: Dtype, weights: &mut dyn FnMut(&str, &[usize]) -> Result<Vec<f32>>) -> Result<()> {
+    let tensors = config.tensors();
+    let header = header(&tensors, dtype)?;
+    let mut failure = None;
+    let written = files::write_with(path, |out| {
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(&header)?;
+        for (name, shape) in &tensors {
+            match weights(name, shape) {
+                Ok(values) => out.write_all(&from_f32(dtype, &values))?,
+                Err(e) => {
+                    failure = Some(e);
+                    return Err(std::io::Error::other("no weights to write"));
+                }
+            }
+        }
+        Ok(())
+    });
+    failure.map_or(written, Err)
+}
+
+/// The JSON header of a safetensors file, padded to 8 bytes.
+fn header(tensors: &[(String, Vec<usize>)], dtype: Dtype) -> Result<Vec<u8>> {
+    let mut at = 0;
+    let mut infos = Vec::new();
+    for (name, shape) in tensors {
+        let end = at + shape.iter().product::<usize>() * dtype.bitsize() / 8;
+        infos.push((name.clone(), TensorInfo { dtype, shape: shape.clone(), data_offsets: (at, end) }));
+        at = end;
+    }
+    let format = [("format".to_string(), "pt".to_string())].into();
+    let metadata = Metadata::new(Some(format), infos).or_error(Kind::Internal, "weights make no safetensors header")?;
+    let mut bytes = serde_json::to_vec(&metadata).or_error(Kind::Internal, "weights make no safetensors header")?;
+    bytes.resize(bytes.len().next_multiple_of(8), b' ');
+    Ok(bytes)
+}

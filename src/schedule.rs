@@ -1,0 +1,137 @@
+//! The coarse-to-fine schedule (paper §2.4, Algorithm 4): which steps, in whole units, each iteration's levels lie apart. Pure.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::{Error, Kind, Result};
+use crate::space::{Distribution, ModuleKind, Shape, Space};
+
+/// One iteration: a supernet of its own, centred on what the iteration before found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Iteration {
+    /// Number of the iteration, from 1.
+    pub number: usize,
+    /// Sparsity between neighbouring levels as the spec asks.
+    pub interval: f64,
+    /// The same in whole units: attention, MLP.
+    pub steps: [usize; 2],
+    /// What the user should know: kinds whose interval is finer than one unit.
+    pub notes: Vec<String>,
+}
+
+impl Iteration {
+    /// The space of at most `levels` levels per module around `centre`.
+    ///
+    /// # Errors
+    /// As [`Space::around`].
+    pub fn space(&self, shape: Shape, centre: Distribution, levels: usize) -> Result<Space> {
+        Space::around(shape, centre, self.steps, levels).map_err(|e| e.at(format!("iteration {}", self.number)))
+    }
+}
+
+/// The iterations that `intervals` (shares of a module's units, one iteration each) mean for a model of this shape.
+///
+/// A step is the interval rounded to whole units, half to even, and at least one: with few heads the step of heads stays at one
+/// while that of neurons goes on shrinking, and the iteration's notes say so.
+///
+/// # Errors
+/// `supernet.intervals` is empty or holds a value outside (0, 1].
+pub fn schedule(shape: &Shape, intervals: &[f64]) -> Result<Vec<Iteration>> {
+    if intervals.is_empty() {
+        return Err(key_error("the schedule has no interval", "give at least one interval, for example [0.125]"));
+    }
+    intervals.iter().enumerate().map(|(i, &interval)| iteration(shape, i + 1, interval)).collect()
+}
+
+fn iteration(shape: &Shape, number: usize, interval: f64) -> Result<Iteration> {
+    if !(interval > 0.0 && interval <= 1.0) {
+        let what = format!("interval {number} is {interval}, which is not a share of a module");
+        return Err(key_error(&what, "use shares above 0 and up to 1, for example 0.125"));
+    }
+    let steps = ModuleKind::ALL.map(|kind| step(shape, kind, interval));
+    let notes = ModuleKind::ALL.iter().filter_map(|&kind| note(shape, kind, interval)).collect();
+    Ok(Iteration { number, interval, steps, notes })
+}
+
+fn step(shape: &Shape, kind: ModuleKind, interval: f64) -> usize {
+    ((interval * shape.units(kind).units as f64).round_ties_even() as usize).max(1)
+}
+
+/// Says that the interval is finer than one unit of the kind.
+fn note(shape: &Shape, kind: ModuleKind, interval: f64) -> Option<String> {
+    let units = shape.units(kind).units;
+    let (name, unit) = match kind {
+        ModuleKind::Attention => ("attention", "head or group"),
+        ModuleKind::Mlp => ("mlp", "neuron"),
+    };
+    let asked = interval * units as f64;
+    (asked < 1.0).then(|| {
+        format!("an interval of {}% is {asked:.2} of the {units} units of an {name} module; its step stays at one {unit}", interval * 100.0)
+    })
+}
+
+fn key_error(what: &str, hint: &str) -> Error {
+    Error::new(Kind::Spec, what).at("supernet.intervals").hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::space::{Request, UnitSpec, legal_moves, uniform};
+
+    const PAPER: [f64; 4] = [0.125, 0.0625, 0.03125, 0.015625];
+
+    fn shape(layers: usize, heads: usize, neurons: usize) -> Shape {
+        let attention = UnitSpec { units: heads, width: 4, parameters: 64 };
+        Shape { layers, attention, mlp: UnitSpec { units: neurons, width: 1, parameters: 24 } }
+    }
+
+    #[test]
+    fn the_papers_intervals_on_an_8b_model_shrink_to_one_head() {
+        let schedule = schedule(&shape(32, 32, 14336), &PAPER).unwrap();
+        let steps: Vec<_> = schedule.iter().map(|i| i.steps).collect();
+        assert_eq!(steps, [[4, 1792], [2, 896], [1, 448], [1, 224]]);
+        assert!(schedule[2].notes.is_empty());
+        assert_eq!(schedule[3].notes.len(), 1);
+        assert!(schedule[3].notes[0].contains("0.50 of the 32 units"), "{}", schedule[3].notes[0]);
+    }
+
+    #[test]
+    fn few_heads_keep_a_step_of_one_while_neurons_shrink() {
+        let schedule = schedule(&shape(30, 9, 1536), &PAPER).unwrap();
+        assert_eq!(schedule.iter().map(|i| i.steps).collect::<Vec<_>>(), [[1, 192], [1, 96], [1, 48], [1, 24]]);
+        assert_eq!(schedule.iter().map(|i| i.notes.len()).collect::<Vec<_>>(), [0, 1, 1, 1]);
+    }
+
+    #[test]
+    fn one_head_and_one_neuron_repeat_the_same_steps() {
+        let schedule = schedule(&shape(2, 1, 1), &PAPER[..2]).unwrap();
+        assert_eq!(schedule[0].steps, schedule[1].steps);
+        assert_eq!(schedule[0].notes.len(), 2);
+        assert_eq!(schedule.iter().map(|i| i.number).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn an_interval_of_one_spans_from_nothing_to_everything() {
+        let shape = shape(2, 4, 8);
+        let first = schedule(&shape, &[1.0]).unwrap().remove(0);
+        assert_eq!(first.steps, [4, 8]);
+        let space = first.space(shape, Distribution { removed: vec![0, 0, 4, 8] }, 3).unwrap();
+        assert_eq!(legal_moves(&space, &space.start()).len(), 2);
+    }
+
+    #[test]
+    fn empty_and_impossible_intervals_name_the_key() {
+        for wrong in [&[][..], &[0.0], &[-0.1], &[1.5], &[f64::NAN], &[f64::INFINITY], &[0.125, 0.0]] {
+            let e = schedule(&shape(2, 4, 8), wrong).unwrap_err();
+            assert_eq!((e.kind, e.place.as_deref()), (Kind::Spec, Some("supernet.intervals")), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_space_that_cannot_be_names_its_iteration() {
+        let shape = shape(2, 4, 8);
+        let first = schedule(&shape, &[0.25]).unwrap().remove(0);
+        let centre = uniform(&shape, Request::Total(0.5)).unwrap();
+        assert!(first.space(shape, centre, 4).unwrap_err().to_string().contains("iteration 1"));
+    }
+}

@@ -1,0 +1,252 @@
+//! Evolutionary search for the distribution of sparsity (paper §2.4, Algorithm 3) over a trait [`Evaluate`].
+//!
+//! Pure: no tensor, no file, no clock. A generation depends on its parent and its number alone, because each draws from a random
+//! stream of its own; so a search that was stopped goes on from the last record as if nothing had happened.
+
+mod offspring;
+mod select;
+
+pub use offspring::{neighbours, offspring};
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::{Error, Kind, Result, rng};
+use crate::space::{Candidate, Space};
+use crate::spec::{Search as Settings, Stage};
+
+/// Scores candidates.
+pub trait Evaluate {
+    /// The fitness of every candidate, in order; lower is better, NaN is worst. All candidates are scored on the same tokens, which
+    /// `draw` names.
+    fn fitness(&mut self, candidates: &[Candidate], draw: &Draw) -> Result<Vec<f64>>;
+}
+
+/// Names the token subset of one stage: the evaluator draws it from a random stream of this name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Draw {
+    /// Generation, from 1.
+    pub generation: usize,
+    /// Stage of the generation, from 1.
+    pub stage: usize,
+    /// Tokens to draw.
+    pub tokens: usize,
+}
+
+/// Where a search stands: all that is needed to go on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Generations done.
+    pub generation: usize,
+    /// The best candidate so far.
+    pub parent: Candidate,
+    /// Its fitness on the tokens of the last stage that scored it; absent before the first generation and when it is infinite.
+    pub fitness: Option<f64>,
+}
+
+/// One generation in the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GenerationRecord {
+    /// Generation, from 1.
+    pub generation: usize,
+    /// The parent that it started from.
+    pub parent: Candidate,
+    /// The candidate that it kept: the next parent.
+    pub winner: Candidate,
+    /// The parent's fitness in the last stage; absent when it is no finite number.
+    pub parent_fitness: Option<f64>,
+    /// The winner's fitness on the same tokens; absent when it is no finite number.
+    pub fitness: Option<f64>,
+    /// Distinct offspring.
+    pub offspring: usize,
+    /// The stages in order.
+    pub stages: Vec<StageRecord>,
+}
+
+impl GenerationRecord {
+    /// The state that the generation led to.
+    pub fn state(&self) -> State {
+        State { generation: self.generation, parent: self.winner.clone(), fitness: self.fitness }
+    }
+}
+
+/// One selection stage in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// Tokens that each candidate was scored on.
+    pub tokens: usize,
+    /// Candidates scored; in the last stage the parent is one of them.
+    pub candidates: usize,
+    /// Candidates whose fitness was NaN; they never survive.
+    pub invalid: usize,
+    /// Candidates kept.
+    pub survivors: usize,
+}
+
+/// What came of one generation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// It was run.
+    Generation {
+        /// The new state.
+        state: State,
+        /// For the log.
+        record: GenerationRecord,
+    },
+    /// No legal move leads away from the parent: the search is over.
+    NoMove,
+}
+
+/// Why a search ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// All generations asked for are done.
+    Generations,
+    /// The space offers the parent no legal move (one layer, one level): there was nothing to search.
+    NoMove,
+}
+
+/// One search: the space, its settings, and the names of its random streams.
+#[derive(Debug, Clone)]
+pub struct Search {
+    space: Space,
+    settings: Settings,
+    seed: u64,
+    iteration: usize,
+}
+
+impl Search {
+    /// A search of `space` for iteration `iteration` (from 1) of the coarse-to-fine schedule.
+    ///
+    /// # Errors
+    /// `settings` ask for no offspring, no flip or no stage, or a stage keeps nobody, or the last one keeps several.
+    pub fn new(space: Space, settings: Settings, seed: u64, iteration: usize) -> Result<Self> {
+        check(&settings)?;
+        Ok(Self { space, settings, seed, iteration })
+    }
+
+    /// The space that is searched.
+    pub fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// The state before the first generation: the space's centre.
+    pub fn start(&self) -> State {
+        State { generation: 0, parent: self.space.start(), fitness: None }
+    }
+
+    /// Runs the generation after `state`: offspring of the parent pass the stages, the last of which scores the parent too and keeps
+    /// one. Among equals the parent stays.
+    ///
+    /// # Errors
+    /// The parent is not in the space, the evaluator fails, or all fitness values of a stage are NaN.
+    pub fn step(&self, state: &State, evaluator: &mut (impl Evaluate + ?Sized)) -> Result<Outcome> {
+        self.check_parent(state)?;
+        let generation = state.generation + 1;
+        let mut rng = rng::stream(self.seed, &format!("search/{}/{generation}", self.iteration));
+        let offspring = offspring(&self.space, &state.parent, self.settings.offspring, self.settings.max_flips, &mut rng);
+        if offspring.is_empty() {
+            return Ok(Outcome::NoMove);
+        }
+        let record = self.select(generation, &state.parent, offspring, evaluator)?;
+        Ok(Outcome::Generation { state: record.state(), record })
+    }
+
+    /// Runs generations after `state` until all are done or no move is left; `each` is called after every generation, so that the
+    /// caller can store the record, and stops the search by returning an error.
+    ///
+    /// # Errors
+    /// As [`Search::step`], and whatever `each` returns.
+    pub fn run(
+        &self,
+        mut state: State,
+        evaluator: &mut (impl Evaluate + ?Sized),
+        mut each: impl FnMut(&GenerationRecord) -> Result<()>,
+    ) -> Result<(State, Ending)> {
+        while state.generation < self.settings.generations {
+            match self.step(&state, evaluator)? {
+                Outcome::NoMove => return Ok((state, Ending::NoMove)),
+                Outcome::Generation { state: next, record } => {
+                    each(&record)?;
+                    state = next;
+                }
+            }
+        }
+        Ok((state, Ending::Generations))
+    }
+
+    /// Passes `offspring` through the stages.
+    fn select(
+        &self,
+        generation: usize,
+        parent: &Candidate,
+        offspring: Vec<Candidate>,
+        evaluator: &mut (impl Evaluate + ?Sized),
+    ) -> Result<GenerationRecord> {
+        let (count, last) = (offspring.len(), self.settings.stages.len());
+        let (mut candidates, mut stages) = (offspring, Vec::new());
+        for (number, &Stage { tokens, survivors }) in (1..).zip(&self.settings.stages[..last - 1]) {
+            let selected = select::stage(evaluator, &Draw { generation, stage: number, tokens }, candidates, survivors)?;
+            candidates = selected.survivors.into_iter().map(|s| s.candidate).collect();
+            stages.push(selected.record);
+        }
+        // First among equals: a candidate must be better to replace the parent.
+        candidates.insert(0, parent.clone());
+        let draw = Draw { generation, stage: last, tokens: self.settings.stages[last - 1].tokens };
+        let (winner, parent_fitness, record) = final_stage(evaluator, &draw, candidates)?;
+        stages.push(record);
+        Ok(GenerationRecord {
+            generation,
+            parent: parent.clone(),
+            winner: winner.candidate,
+            parent_fitness,
+            fitness: finite(winner.fitness),
+            offspring: count,
+            stages,
+        })
+    }
+
+    fn check_parent(&self, state: &State) -> Result<()> {
+        if self.space.contains(&state.parent) {
+            return Ok(());
+        }
+        let what = format!("the parent of generation {} is not in the search space", state.generation + 1);
+        Err(Error::new(Kind::Search, what).hint("the stored search belongs to another spec; remove it to search anew"))
+    }
+}
+
+/// The last stage: the winner, and the fitness of the parent, which is the first candidate.
+fn final_stage(
+    evaluator: &mut (impl Evaluate + ?Sized),
+    draw: &Draw,
+    candidates: Vec<Candidate>,
+) -> Result<(select::Scored, Option<f64>, StageRecord)> {
+    let (parent, all) = (candidates[0].clone(), candidates.len());
+    let mut selected = select::stage(evaluator, draw, candidates, all)?;
+    let parent_fitness = selected.survivors.iter().find(|s| s.candidate == parent).and_then(|s| finite(s.fitness));
+    let winner = selected.survivors.swap_remove(0);
+    Ok((winner, parent_fitness, StageRecord { survivors: 1, ..selected.record }))
+}
+
+fn finite(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}
+
+fn check(settings: &Settings) -> Result<()> {
+    let error = |key: &str, what: &str, hint: &str| Err(Error::new(Kind::Spec, what).at(format!("search.{key}")).hint(hint));
+    if settings.offspring == 0 {
+        return error("offspring", "a generation without offspring finds nothing", "use at least 1");
+    }
+    if settings.max_flips == 0 {
+        return error("max_flips", "mutations of no flip change nothing", "use at least 1");
+    }
+    match settings.stages.last() {
+        None => error("stages", "there is no selection stage", "give at least one, for example [{ tokens = 2048, survivors = 1 }]"),
+        Some(last) if last.survivors != 1 => error("stages", "the last stage keeps more or less than one", "set its survivors to 1"),
+        Some(_) if settings.stages.iter().any(|s| s.survivors == 0) => error("stages", "a stage keeps nobody", "use at least 1"),
+        Some(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! Offspring of a parent: drawn by mutation while that finds new ones, enumerated when it does not. No loop waits for luck.
+
+use std::collections::BTreeSet;
+
+use rand::RngExt;
+
+use crate::base::rng::Rng;
+use crate::space::{Candidate, Space, legal_moves};
+
+/// Mutations in a row that bring nothing new, before what is left is enumerated.
+const MISSES: usize = 256;
+/// Neighbours enumerated at most, beyond as many as are asked for.
+const ENUMERATED: usize = 100_000;
+
+/// Up to `count` distinct candidates within `max_flips` moves of `parent`, without the parent itself, in the order in which they were
+/// found. Fewer are returned only when no more exist.
+pub fn offspring(space: &Space, parent: &Candidate, count: usize, max_flips: usize, rng: &mut Rng) -> Vec<Candidate> {
+    let mut found = Brood { seen: BTreeSet::from([parent.clone()]), order: Vec::new() };
+    if legal_moves(space, parent).is_empty() {
+        return found.order;
+    }
+    let mut misses = 0;
+    while found.order.len() < count && misses < MISSES {
+        misses = if found.add(mutate(space, parent, max_flips, rng)) { 0 } else { misses + 1 };
+    }
+    if found.order.len() < count {
+        found.fill(neighbours(space, parent, max_flips, ENUMERATED.saturating_add(count)), count, rng);
+    }
+    found.order
+}
+
+/// Distinct candidates in the order in which they came.
+struct Brood {
+    seen: BTreeSet<Candidate>,
+    order: Vec<Candidate>,
+}
+
+impl Brood {
+    /// Whether the candidate is a new one.
+    fn add(&mut self, candidate: Candidate) -> bool {
+        let new = self.seen.insert(candidate.clone());
+        if new {
+            self.order.push(candidate);
+        }
+        new
+    }
+
+    /// Adds candidates of `pool` that are new, drawn without replacement, until there are `count`.
+    fn fill(&mut self, pool: BTreeSet<Candidate>, count: usize, rng: &mut Rng) {
+        let mut fresh: Vec<Candidate> = pool.into_iter().filter(|c| !self.seen.contains(c)).collect();
+        while self.order.len() < count && !fresh.is_empty() {
+            let drawn = fresh.swap_remove(rng.random_range(0..fresh.len()));
+            self.add(drawn);
+        }
+    }
+}
+
+/// One mutation: min(u, v) flips with u and v uniform in 1..=`max_flips`, each flip one legal move drawn uniformly. Later flips may
+/// undo earlier ones, so the result can be the parent.
+fn mutate(space: &Space, parent: &Candidate, max_flips: usize, rng: &mut Rng) -> Candidate {
+    let flips = rng.random_range(1..=max_flips).min(rng.random_range(1..=max_flips));
+    let mut child = parent.clone();
+    for _ in 0..flips {
+        let moves = legal_moves(space, &child);
+        if moves.is_empty() {
+            break;
+        }
+        moves[rng.random_range(0..moves.len())].apply(&mut child);
+    }
+    child
+}
+
+/// The candidates within `max_flips` moves of `parent`, nearest first until `limit` are known, without the parent.
+pub fn neighbours(space: &Space, parent: &Candidate, max_flips: usize, limit: usize) -> BTreeSet<Candidate> {
+    let mut known = BTreeSet::from([parent.clone()]);
+    let mut frontier = vec![parent.clone()];
+    for _ in 0..max_flips {
+        frontier = expand(space, &frontier, &mut known, limit);
+        if frontier.is_empty() {
+            break;
+        }
+    }
+    known.remove(parent);
+    known
+}
+
+/// The unknown candidates one move from `frontier`; they become known. Stops when more than `limit` are known.
+fn expand(space: &Space, frontier: &[Candidate], known: &mut BTreeSet<Candidate>, limit: usize) -> Vec<Candidate> {
+    let mut next = Vec::new();
+    for from in frontier {
+        for step in legal_moves(space, from) {
+            if known.len() > limit {
+                return next;
+            }
+            let mut to = from.clone();
+            step.apply(&mut to);
+            if known.insert(to.clone()) {
+                next.push(to);
+            }
+        }
+    }
+    next
+}

@@ -1,0 +1,214 @@
+//! What is wrong or doubtful in an experiment, where it was written, and how it is shown.
+
+use std::fmt::{self, Write};
+use std::path::PathBuf;
+
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource};
+
+use super::key::{KeyPath, Step};
+use super::node::{At, Layer, Origin};
+
+/// Whether the experiment can run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It cannot.
+    Error,
+    /// It can, but probably not as meant.
+    Warning,
+}
+
+/// Where a value was written. Lines and columns count from 1; columns count characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Provenance {
+    /// No layer sets it but the embedded defaults.
+    Defaults,
+    /// The experiment file; `profile` where the value is in a `[profile.NAME]` table.
+    File { path: PathBuf, line: usize, column: usize, profile: Option<String> },
+    /// The command line's `--profile`.
+    Profile { name: String },
+    /// An environment variable.
+    Environment { variable: String },
+    /// An argument `--set`, without the flag.
+    Set { argument: String },
+}
+
+/// One error or warning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Error or warning.
+    pub severity: Severity,
+    /// The key's path; empty for the file as a whole.
+    pub key: KeyPath,
+    /// What is wrong, in a sentence without a full stop.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+    /// Where it is written; `None` where nobody wrote it.
+    pub at: Option<At>,
+}
+
+impl Finding {
+    /// An error without a place yet.
+    pub fn error(key: KeyPath, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, key, message: message.into(), hint: None, at: None }
+    }
+
+    /// A warning without a place yet.
+    pub fn warning(key: KeyPath, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(key, message) }
+    }
+
+    /// Adds what to do.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the place.
+    pub fn at(mut self, at: At) -> Self {
+        self.at = Some(at);
+        self
+    }
+
+    /// The layer and the place that the value comes from.
+    pub fn provenance(&self) -> Provenance {
+        self.at.as_ref().map_or(Provenance::Defaults, |at| at.provenance(self.profile()))
+    }
+
+    /// The profile whose table holds the key, for findings of the file as it is written.
+    fn profile(&self) -> Option<String> {
+        match self.key.steps() {
+            [Step::Key(first), Step::Key(name), ..] if first == "profile" => Some(name.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl At {
+    /// Line and column of the start, from 1.
+    pub fn line_column(&self) -> (usize, usize) {
+        let text = &self.origin.text;
+        let before = text.get(..self.span.start).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |i| i + 1);
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    }
+
+    fn provenance(&self, profile: Option<String>) -> Provenance {
+        let (line, column) = self.line_column();
+        let Origin { layer, name, text, .. } = &*self.origin;
+        let profile = profile.or_else(|| self.origin.profile.clone());
+        match layer {
+            Layer::Defaults => Provenance::Defaults,
+            Layer::File => Provenance::File { path: name.into(), line, column, profile },
+            Layer::Profile => Provenance::Profile { name: text.trim_start_matches("--profile ").to_owned() },
+            Layer::Environment => Provenance::Environment { variable: name.clone() },
+            Layer::Set => Provenance::Set { argument: text.trim_start_matches("--set ").to_owned() },
+        }
+    }
+}
+
+/// How findings are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// For files, pipes and messages of errors.
+    Plain,
+    /// For a terminal.
+    Colour,
+}
+
+/// All findings as a text: a count, then each with its source line, errors first.
+pub fn render(findings: &[Finding], name: &str, style: Style) -> String {
+    let mut out = format!("{} in {name}\n", count(findings));
+    for severity in [Severity::Error, Severity::Warning] {
+        for finding in findings.iter().filter(|f| f.severity == severity) {
+            out.push('\n');
+            out.push_str(&render_one(finding, style));
+        }
+    }
+    out
+}
+
+/// "3 errors, 1 warning"
+pub fn count(findings: &[Finding]) -> String {
+    let of = |severity| findings.iter().filter(|f| f.severity == severity).count();
+    let words = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
+    match (of(Severity::Error), of(Severity::Warning)) {
+        (errors, 0) => words(errors, "error"),
+        (0, warnings) => words(warnings, "warning"),
+        (errors, warnings) => format!("{}, {}", words(errors, "error"), words(warnings, "warning")),
+    }
+}
+
+fn render_one(finding: &Finding, style: Style) -> String {
+    let theme = match style {
+        Style::Plain => GraphicalTheme::unicode_nocolor(),
+        Style::Colour => GraphicalTheme::unicode(),
+    };
+    let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(110).with_context_lines(0);
+    let mut text = String::new();
+    if handler.render_report(&mut text, &Shown::of(finding)).is_err() || text.is_empty() {
+        // A handler that fails must not hide the message.
+        let _ = writeln!(text, "{}", finding.message);
+    }
+    text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// A finding as miette wants it.
+#[derive(Debug)]
+struct Shown<'a> {
+    finding: &'a Finding,
+    source: Option<NamedSource<String>>,
+}
+
+impl<'a> Shown<'a> {
+    fn of(finding: &'a Finding) -> Self {
+        let source = finding.at.as_ref().map(|at| NamedSource::new(&at.origin.name, at.origin.text.clone()));
+        Self { finding, source }
+    }
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.finding.message)
+    }
+}
+
+impl std::error::Error for Shown<'_> {}
+
+impl Diagnostic for Shown<'_> {
+    fn code<'b>(&'b self) -> Option<Box<dyn fmt::Display + 'b>> {
+        let key = self.finding.key.to_string();
+        (!key.is_empty()).then(|| Box::new(key) as Box<dyn fmt::Display>)
+    }
+
+    fn severity(&self) -> Option<miette::Severity> {
+        Some(match self.finding.severity {
+            Severity::Error => miette::Severity::Error,
+            Severity::Warning => miette::Severity::Warning,
+        })
+    }
+
+    fn help<'b>(&'b self) -> Option<Box<dyn fmt::Display + 'b>> {
+        self.finding.hint.as_ref().map(|hint| Box::new(hint) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        self.source.as_ref().map(|s| s as &dyn miette::SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let span = self.finding.at.as_ref()?.first_line();
+        Some(Box::new(std::iter::once(LabeledSpan::new_primary_with_span(None, span))))
+    }
+}
+
+impl At {
+    /// The part of the span on its first line: a long table is pointed at by its start.
+    fn first_line(&self) -> std::ops::Range<usize> {
+        let text = &self.origin.text;
+        let end = self.span.end.min(text.len());
+        let start = self.span.start.min(end);
+        let cut = text.get(start..end).and_then(|t| t.find('\n')).map_or(end, |i| start + i);
+        start..cut
+    }
+}

@@ -1,0 +1,170 @@
+//! The layers of an experiment: embedded defaults < file < profile < environment < `--set`. Each is read and checked where it is
+//! written; figment merges them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use figment::Figment;
+use figment::providers::Serialized;
+use serde::de::DeserializeOwned;
+
+use super::check::{check, nearest, unknown_path};
+use super::finding::Finding;
+use super::key::KeyPath;
+use super::node::{self, At, Layer, Node, Origin, Value};
+use super::shape::{Form, Shape};
+use super::{DEFAULTS, Source};
+
+/// Prefix of the variables that set keys.
+const PREFIX: &str = "TYR_";
+/// Keys of a file that no resolved experiment has.
+const DOCUMENT_KEYS: [&str; 3] = ["sweep", "exclude", "profile"];
+
+/// The layers, the weakest first. Later ones win.
+#[derive(Debug, Clone)]
+pub struct Layers(Vec<Node>);
+
+/// The embedded defaults, with what is wrong in them (nothing, as a test holds).
+pub fn defaults() -> (Node, Vec<Finding>) {
+    let origin = origin(Layer::Defaults, "defaults.toml", DEFAULTS.to_owned());
+    let mut found = Vec::new();
+    (node::document(&origin, &mut found), found)
+}
+
+/// Reads all layers of a source whose file holds `text`, and what is wrong in each.
+pub fn read(source: &Source, text: &str) -> (Layers, Vec<Finding>) {
+    let (defaults, mut found) = defaults();
+    let file = read_file(&source.path, text, &mut found);
+    let mut stack = vec![defaults, file.without(&["profile"])];
+    if let Some(name) = &source.profile {
+        stack.extend(profile(&file, name, &mut found));
+    }
+    let variables = source.env.iter().filter(|(name, _)| name.starts_with(PREFIX));
+    stack.extend(variables.filter_map(|(name, value)| variable(name, value, &mut found)));
+    stack.extend(source.set.iter().filter_map(|argument| set(argument, &mut found)));
+    (Layers(stack), found)
+}
+
+fn origin(layer: Layer, name: impl Into<String>, text: String) -> Arc<Origin> {
+    Arc::new(Origin { layer, name: name.into(), text, profile: None })
+}
+
+fn read_file(path: &Path, text: &str, found: &mut Vec<Finding>) -> Node {
+    let origin = origin(Layer::File, path.display().to_string(), text.to_owned());
+    let before = found.len();
+    let file = node::document(&origin, found);
+    if found.len() == before {
+        check(&file, Shape::root(), &KeyPath::default(), found);
+    }
+    file
+}
+
+/// The table of a profile, placed as such.
+fn profile(file: &Node, name: &str, found: &mut Vec<Finding>) -> Option<Node> {
+    let path = KeyPath::of("profile").key(name);
+    match file.get(path.steps()) {
+        Some(table) => {
+            let mut origin = (*table.at.origin).clone();
+            origin.profile = Some(name.to_owned());
+            Some(table.moved(&Arc::new(origin)))
+        }
+        None => {
+            found.push(unknown_profile(file, name));
+            None
+        }
+    }
+}
+
+fn unknown_profile(file: &Node, name: &str) -> Finding {
+    let profiles = match file.get(KeyPath::of("profile").steps()).map(|n| &n.value) {
+        Some(Value::Table(table)) => table.keys().map(String::as_str).collect(),
+        _ => Vec::new(),
+    };
+    let text = format!("--profile {name}");
+    let at = At { span: 10..text.len(), origin: origin(Layer::Profile, "command line", text) };
+    let hint = match nearest(name, profiles.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if profiles.is_empty() => "the file has no `[profile.NAME]` table".into(),
+        None => format!("the file's profiles are {}", profiles.join(", ")),
+    };
+    Finding::error(KeyPath::of("profile").key(name), format!("unknown profile `{name}`")).at(at).hint(hint)
+}
+
+/// `TYR_PRUNE__DAMPING=0.05`
+fn variable(name: &str, value: &str, found: &mut Vec<Finding>) -> Option<Node> {
+    let text = format!("{name}={value}");
+    let keys = name.trim_start_matches(PREFIX).to_lowercase();
+    let path = keys.split("__").fold(KeyPath::default(), |path, key| path.key(key));
+    let origin = origin(Layer::Environment, name, text);
+    let key = At { origin, span: 0..name.len() };
+    assignment(&key, name.len() + 1, &path, found)
+}
+
+/// `--set prune.damping=0.05`
+fn set(argument: &str, found: &mut Vec<Finding>) -> Option<Node> {
+    let start = "--set ".len();
+    let origin = origin(Layer::Set, "command line", format!("--set {argument}"));
+    let at = |span| At { origin: origin.clone(), span };
+    let parts = argument.split_once('=').and_then(|(key, _)| Some((key.len(), KeyPath::parse(key)?)));
+    match parts {
+        Some((length, path)) => assignment(&at(start..start + length), start + length + 1, &path, found),
+        None => {
+            let finding = Finding::error(KeyPath::default(), format!("`{argument}` sets no key")).at(at(start..start + argument.len()));
+            found.push(finding.hint("write KEY=VALUE, as in --set prune.damping=0.05"));
+            None
+        }
+    }
+}
+
+/// One key and its value, the value's text starting at `offset` of the origin. `None` where something is wrong.
+fn assignment(key: &At, offset: usize, path: &KeyPath, found: &mut Vec<Finding>) -> Option<Node> {
+    let before = found.len();
+    let shape = Shape::root().at(path).filter(|_| !path.overlaps(&KeyPath::of("profile")) && !path.steps().is_empty());
+    let Some(shape) = shape else {
+        found.push(unknown_path(path).at(key.clone()));
+        return None;
+    };
+    match typed_value(&key.origin, offset, shape) {
+        Ok(value) => check(&value, shape, path, found),
+        Err(finding) => found.push(Finding { key: path.clone(), ..finding }),
+    }
+    let value = typed_value(&key.origin, offset, shape).ok()?;
+    (found.len() == before).then(|| value.under(path))
+}
+
+/// Reads a value as TOML; a bare word is a string, and where the key takes a string, so is anything without quotes.
+fn typed_value(origin: &Arc<Origin>, offset: usize, shape: &Shape) -> Result<Node, Finding> {
+    let raw = origin.text.get(offset..).unwrap_or_default();
+    let text = || Node { value: Value::Text(raw.to_owned()), at: At { origin: origin.clone(), span: offset..origin.text.len() } };
+    let structured = raw.trim_start().starts_with(['"', '\'', '[', '{']);
+    match &shape.form {
+        Form::Text | Form::Choice(_) if !structured => Ok(text()),
+        _ => node::value(origin, offset).or_else(|finding| if structured { Err(finding) } else { Ok(text()) }),
+    }
+}
+
+impl Layers {
+    /// These layers under more of them.
+    pub fn under(&self, stronger: &[Node]) -> Layers {
+        Layers(self.0.iter().chain(stronger).cloned().collect())
+    }
+
+    /// Merges the layers: tables key by key, everything else whole.
+    pub fn merge<T: DeserializeOwned>(&self) -> figment::Result<T> {
+        let layers = self.0.iter().map(|layer| layer.without(&DOCUMENT_KEYS));
+        layers.fold(Figment::new(), |all, layer| all.merge(Serialized::defaults(layer))).extract()
+    }
+
+    /// The strongest layer's value of a key that no merging goes into, such as `sweep`.
+    pub fn get(&self, path: &KeyPath) -> Option<&Node> {
+        self.0.iter().rev().find_map(|layer| layer.get(path.steps()))
+    }
+
+    /// Where the value of a key comes from; for a key that nobody wrote, the place of the nearest table above it.
+    /// `None` where only the defaults have it.
+    pub fn locate(&self, path: &KeyPath) -> Option<At> {
+        let deepest = self.0.iter().map(|layer| layer.deepest(path.steps())).max_by_key(|(depth, _)| *depth)?;
+        let (depth, at) = deepest;
+        (depth > 0 && at.origin.layer != Layer::Defaults).then_some(at)
+    }
+}

@@ -1,0 +1,264 @@
+//! From a source to trials: read the layers, merge, expand, resolve, check. Findings are gathered; nothing stops at the first.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value as Json;
+
+use crate::base::{Error, Kind, Result, ResultExt, files};
+
+use super::check::missing;
+use super::finding::{Finding, Severity, Style, render};
+use super::key::KeyPath;
+use super::layers::{self, Layers};
+use super::paths::{Bases, absolute};
+use super::rules::{self, Known};
+use super::shape::{Form, Shape};
+use super::sweep::{self, Combination};
+use super::types::Spec;
+
+/// Where an experiment comes from. Nothing is read from the process's environment but what is given here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Source {
+    /// The experiment file.
+    pub path: PathBuf,
+    /// `--profile NAME`
+    pub profile: Option<String>,
+    /// Environment variables, name and value; those that do not start with `TYR_` are ignored.
+    pub env: Vec<(String, String)>,
+    /// `--set KEY=VALUE`, without the flag; later ones win.
+    pub set: Vec<String>,
+}
+
+/// An experiment that can run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The experiment without its sweep.
+    pub spec: Spec,
+    /// The trials, in the order of the sweep; one called `main` without one.
+    pub trials: Vec<Trial>,
+    /// What is doubtful.
+    pub warnings: Vec<Finding>,
+    /// The file, as given.
+    pub path: PathBuf,
+    /// The file's folder, absolute: its relative paths count from here.
+    pub folder: PathBuf,
+    /// The file's text.
+    pub text: String,
+}
+
+/// One trial: an experiment with a name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trial {
+    /// Unique, and safe as the name of a folder.
+    pub label: String,
+    /// Name and value of each axis of the sweep.
+    pub axes: Vec<(String, String)>,
+    /// The resolved experiment.
+    pub spec: Spec,
+}
+
+/// A checked experiment: all findings, and the experiment if none is an error.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checked {
+    /// The file, as given.
+    pub path: PathBuf,
+    /// Errors first, then warnings, each in the order of the file.
+    pub findings: Vec<Finding>,
+    /// The experiment, unless there are errors.
+    pub loaded: Option<Loaded>,
+}
+
+/// Loads an experiment for running.
+///
+/// # Errors
+/// `Kind::Spec` with all findings as text; `Kind::Spec` too where the file cannot be read.
+pub fn load(source: &Source, known: &Known) -> Result<Loaded> {
+    inspect(source, known)?.into_loaded()
+}
+
+/// Loads an experiment from a text that stands in the current folder under a name.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(text: &str, name: &str, known: &Known) -> Result<Loaded> {
+    let source = Source { path: name.into(), ..Source::default() };
+    inspect_text(&source, text, known)?.into_loaded()
+}
+
+/// Checks an experiment; what is wrong with it is in the value, not in the error.
+///
+/// # Errors
+/// Only where the file cannot be read.
+pub fn inspect(source: &Source, known: &Known) -> Result<Checked> {
+    let text = files::read_text(&source.path).map_err(|e| Error { kind: Kind::Spec, ..e })?;
+    inspect_text(source, &text, known)
+}
+
+pub(super) fn inspect_text(source: &Source, text: &str, known: &Known) -> Result<Checked> {
+    let bases = bases(&source.path)?;
+    let (layers, mut found) = layers::read(source, text);
+    let base = if found.is_empty() { base(&layers, &bases, &mut found) } else { None };
+    let trials = base.as_ref().map(|spec| trials(&layers, spec, &bases, known, &mut found)).unwrap_or_default();
+    found.sort_by_key(position);
+    found.dedup();
+    let (errors, warnings): (Vec<_>, Vec<_>) = found.iter().cloned().partition(|f| f.severity == Severity::Error);
+    let spec = base.filter(|_| errors.is_empty());
+    let loaded = |spec| Loaded { spec, trials, warnings, path: source.path.clone(), folder: bases.file, text: text.to_owned() };
+    Ok(Checked { path: source.path.clone(), findings: found, loaded: spec.map(loaded) })
+}
+
+/// Errors before warnings, weaker layers before stronger ones, then the order of the text.
+fn position(finding: &Finding) -> (Severity, Option<(super::node::Layer, usize)>, String) {
+    let place = finding.at.as_ref().map(|at| (at.origin.layer, at.span.start));
+    (finding.severity, place, finding.key.to_string())
+}
+
+fn bases(path: &Path) -> Result<Bases> {
+    let current = std::env::current_dir().or_error(Kind::Disk, "the current folder cannot be named")?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let file = if folder.as_os_str().is_empty() { current.clone() } else { current.join(folder) };
+    Ok(Bases { file, current })
+}
+
+/// The experiment without its sweep, paths absolute.
+fn base(layers: &Layers, bases: &Bases, found: &mut Vec<Finding>) -> Option<Spec> {
+    merge(layers, found).map(|spec| absolute(spec, layers, bases))
+}
+
+/// The layers as one experiment; keys that no layer gives are findings.
+fn merge(layers: &Layers, found: &mut Vec<Finding>) -> Option<Spec> {
+    let values: Json = layers.merge().unwrap_or_default();
+    let before = found.len();
+    check_needed(&values, Shape::root(), &KeyPath::default(), layers, found);
+    if found.len() > before {
+        return None;
+    }
+    let merged = layers.merge().map_err(|e| found.push(Finding::error(KeyPath::default(), e.to_string())));
+    merged.ok()
+}
+
+/// Keys without a default that the merged experiment lacks: those of tables with a name of the user's choice.
+fn check_needed(values: &Json, shape: &Shape, path: &KeyPath, layers: &Layers, found: &mut Vec<Finding>) {
+    let (Form::Table(table), Some(object)) = (&shape.form, values.as_object()) else { return };
+    for key in table.needed.iter().filter(|key| !object.contains_key(*key)) {
+        let finding = missing(path, key, table);
+        found.push(Finding { at: layers.locate(path), ..finding });
+    }
+    for (key, value) in object {
+        if let Some(shape) = table.fields.get(key).or(table.others.as_deref()) {
+            check_needed(value, shape, &path.key(key), layers, found);
+        }
+    }
+}
+
+fn trials(layers: &Layers, base: &Spec, bases: &Bases, known: &Known, found: &mut Vec<Finding>) -> Vec<Trial> {
+    let combinations = sweep::expand(layers, base.seed, found);
+    let axes = combinations.first().map(|c| c.axes.clone()).unwrap_or_default();
+    let exclusions = sweep::exclusions(layers, &axes, found);
+    let mut used = vec![false; exclusions.len()];
+    let mut issues = Gathered::default();
+    let trials: Vec<Trial> = combinations
+        .into_iter()
+        .filter_map(|combination| {
+            let layers = layers.under(&combination.overrides);
+            let spec = merge(&layers, found)?;
+            (!is_excluded(&exclusions, &combination, &spec, &mut used)).then(|| {
+                let spec = absolute(spec, &layers, bases);
+                issues.add(&combination.label, &spec, &layers, known);
+                Trial { label: combination.label, axes: combination.axes, spec }
+            })
+        })
+        .collect();
+    report_exclusions(layers, &used, &trials, found);
+    found.extend(issues.findings(trials.len()));
+    trials
+}
+
+fn is_excluded(rules: &[BTreeMap<String, Json>], combination: &Combination, spec: &Spec, used: &mut [bool]) -> bool {
+    // A spec that cannot be written as JSON has no value to match.
+    let values = serde_json::to_value(spec).unwrap_or_default();
+    let hits: Vec<bool> = rules.iter().map(|rule| sweep::excluded(rule, combination, &values)).collect();
+    used.iter_mut().zip(&hits).for_each(|(used, hit)| *used |= hit);
+    hits.contains(&true)
+}
+
+fn report_exclusions(layers: &Layers, used: &[bool], trials: &[Trial], found: &mut Vec<Finding>) {
+    let root = KeyPath::of("exclude");
+    let place = |path: &KeyPath| layers.get(path).map(|node| node.at.clone());
+    let any_error = found.iter().any(|f| f.severity == Severity::Error);
+    if any_error {
+        return;
+    }
+    if trials.is_empty() {
+        let finding = Finding::error(root.clone(), "no trial is left").hint("exclude less");
+        found.push(Finding { at: place(&root), ..finding });
+    }
+    for (i, _) in used.iter().enumerate().filter(|(_, used)| !**used) {
+        let finding = Finding::warning(root.index(i), "this excludes no trial").hint("check its values against the axes' values");
+        found.push(Finding { at: place(&root.index(i)), ..finding });
+    }
+}
+
+/// Findings of the rules with the labels of the trials that have them.
+#[derive(Default)]
+struct Gathered(Vec<(Finding, Vec<String>)>);
+
+impl Gathered {
+    fn add(&mut self, label: &str, spec: &Spec, layers: &Layers, known: &Known) {
+        for issue in rules::check(spec, known) {
+            let at = issue.keys.iter().find_map(|key| layers.locate(key));
+            let finding = Finding { at, ..issue.finding };
+            match self.0.iter_mut().find(|(other, _)| *other == finding) {
+                Some((_, labels)) => labels.push(label.to_owned()),
+                None => self.0.push((finding, vec![label.to_owned()])),
+            }
+        }
+    }
+
+    /// The findings; those that not all trials have name theirs.
+    fn findings(self, trials: usize) -> impl Iterator<Item = Finding> {
+        self.0.into_iter().map(move |(finding, labels)| match &labels[..] {
+            all if all.len() == trials => finding,
+            [one] => Finding { message: format!("{} (trial {one})", finding.message), ..finding },
+            [first, ..] => {
+                let message = format!("{} ({} of {trials} trials, first {first})", finding.message, labels.len());
+                Finding { message, ..finding }
+            }
+            [] => finding,
+        })
+    }
+}
+
+impl Checked {
+    /// All findings as text; empty where there are none.
+    pub fn render(&self, style: Style) -> String {
+        if self.findings.is_empty() { String::new() } else { render(&self.findings, &self.path.display().to_string(), style) }
+    }
+
+    /// The experiment.
+    ///
+    /// # Errors
+    /// `Kind::Spec` with all findings as text.
+    pub fn into_loaded(self) -> Result<Loaded> {
+        let text = self.render(Style::Plain);
+        self.loaded.ok_or_else(|| Error::new(Kind::Spec, text.trim_end()))
+    }
+}
+
+impl Loaded {
+    /// The warnings as text; empty where there are none.
+    pub fn render_warnings(&self, style: Style) -> String {
+        if self.warnings.is_empty() { String::new() } else { render(&self.warnings, &self.path.display().to_string(), style) }
+    }
+}
+
+impl Spec {
+    /// The experiment as TOML, every key written: loaded again, it is the same experiment.
+    ///
+    /// # Errors
+    /// `Kind::Internal` where a value has no TOML form (a path that is no UTF-8).
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string_pretty(self).or_error(Kind::Internal, "the experiment cannot be written as TOML")
+    }
+}

@@ -1,0 +1,210 @@
+//! Rules between keys, each with its reason. They see one resolved trial and nothing else: no file is read here.
+
+mod corpora;
+mod files;
+mod search;
+
+use super::finding::{Finding, Severity};
+use super::key::KeyPath;
+use super::types::{DeviceChoice, Dtype, FitnessKind, Spec, Target};
+
+/// Names that other modules provide; the spec itself does not depend on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known<'a> {
+    /// Corpora built into the binary; each has a training and a test text.
+    pub corpora: &'a [&'a str],
+    /// Tasks that `evaluate.tasks` may name.
+    pub tasks: &'a [&'a str],
+}
+
+/// A broken rule, with the keys that it is about; the first one that somebody wrote is shown.
+#[derive(Debug, Clone)]
+pub struct Issue {
+    /// What is wrong.
+    pub finding: Finding,
+    /// Keys to point at, the likeliest culprit first.
+    pub keys: Vec<KeyPath>,
+}
+
+/// The issues found so far.
+#[derive(Debug, Default)]
+struct Issues(Vec<Issue>);
+
+impl Issues {
+    fn error(&mut self, keys: &[KeyPath], message: impl Into<String>, hint: impl Into<String>) {
+        self.add(Severity::Error, keys, message.into(), hint.into());
+    }
+
+    fn warning(&mut self, keys: &[KeyPath], message: impl Into<String>, hint: impl Into<String>) {
+        self.add(Severity::Warning, keys, message.into(), hint.into());
+    }
+
+    fn add(&mut self, severity: Severity, keys: &[KeyPath], message: String, hint: String) {
+        let key = keys.first().cloned().unwrap_or_default();
+        let finding = Finding { severity, key, message, hint: Some(hint), at: None };
+        self.0.push(Issue { finding, keys: keys.to_vec() });
+    }
+}
+
+/// Paths from dotted names.
+fn keys<const N: usize>(dotted: [&str; N]) -> [KeyPath; N] {
+    dotted.map(KeyPath::of)
+}
+
+/// All rules on one experiment whose paths are absolute.
+pub fn check(spec: &Spec, known: &Known) -> Vec<Issue> {
+    let mut issues = Issues::default();
+    name(spec, &mut issues);
+    model(spec, &mut issues);
+    prune(spec, &mut issues);
+    search::check(spec, &mut issues);
+    fitness(spec, &mut issues);
+    corpora::check(spec, known, &mut issues);
+    evaluate(spec, known, &mut issues);
+    files::check(spec, known, &mut issues);
+    issues.0
+}
+
+/// The name is a folder under `runs/`.
+fn name(spec: &Spec, issues: &mut Issues) {
+    let safe = |c: char| c.is_alphanumeric() || "._-+ ".contains(c);
+    let bad = spec.name.trim().is_empty() || spec.name.starts_with('.') || !spec.name.chars().all(safe);
+    if bad {
+        let message = format!("\"{}\" cannot name the folder of the results", spec.name);
+        issues.error(&keys(["name"]), message, "use letters, digits, spaces and ._-+, not starting with a dot");
+    }
+}
+
+fn model(spec: &Spec, issues: &mut Issues) {
+    let source = &spec.model.source;
+    if let Some(repository) = source.strip_prefix("hf:") {
+        let name = repository.split('@').next().unwrap_or_default();
+        if name.split('/').filter(|part| !part.trim().is_empty()).count() != 2 || name.matches('/').count() != 1 {
+            issues.error(
+                &keys(["model.source"]),
+                format!("\"{source}\" names no repository"),
+                "write hf:OWNER/NAME or hf:OWNER/NAME@REVISION",
+            );
+        }
+    }
+    if source.strip_prefix("builtin:").is_some_and(|name| name != "quickstart") {
+        issues.error(&keys(["model.source"]), format!("no model \"{source}\" is built in"), "the built-in model is builtin:quickstart");
+    }
+    if source.is_empty() {
+        issues.error(&keys(["model.source"]), "no model is named", "name a folder, hf:OWNER/NAME or builtin:quickstart");
+    }
+    if spec.model.device == DeviceChoice::Cpu && spec.model.dtype == Dtype::F16 {
+        let hint = "bf16 has the range of f32; results of 16-bit floats on the CPU are computed in f32 either way";
+        issues.warning(&keys(["model.dtype"]), "f16 overflows above 65504 in what is written", hint);
+    }
+}
+
+fn prune(spec: &Spec, issues: &mut Issues) {
+    let prune = &spec.prune;
+    if !prune.saliency.first_order && !prune.saliency.second_order {
+        let at = keys(["prune.saliency.second_order", "prune.saliency.first_order"]);
+        issues.error(&at, "both terms of the saliency are off, so units have no order", "turn one of them on");
+    }
+    if prune.damping == 0.0 {
+        let hint = "a dead or duplicate channel makes XᵀX singular; 0.01 is usual";
+        issues.warning(&keys(["prune.damping"]), "without damping the Hessian may have no inverse", hint);
+    }
+    if prune.target == Target::Layer && prune.blend != 1.0 {
+        let hint = "set `prune.target` to \"dense\" or \"residual\", or leave `prune.blend` out";
+        issues.warning(&keys(["prune.blend", "prune.target"]), "`prune.blend` has no effect when the target is the layer itself", hint);
+    }
+    if spec.sparsity.target == 0.0 {
+        issues.warning(&keys(["sparsity.target"]), "nothing is removed at sparsity 0", "give a share above 0");
+    }
+}
+
+fn fitness(spec: &Spec, issues: &mut Issues) {
+    let fitness = &spec.fitness;
+    let similarity = fitness.kind == FitnessKind::Similarity;
+    match fitness.kind {
+        FitnessKind::Script if fitness.script.is_none() => {
+            issues.error(
+                &keys(["fitness.kind"]),
+                "a script fitness has no script",
+                "set `fitness.script` to a Rhai file with `fn fitness(m)`",
+            );
+        }
+        FitnessKind::Similarity if fitness.layers.is_empty() => {
+            let hint = "set `fitness.layers`, as in [{ layer = 0, weight = 1.0 }, { layer = -1, weight = 1.0 }], or take kind \"kl\"";
+            issues.error(&keys(["fitness.kind"]), "a similarity fitness compares no layer", hint);
+        }
+        FitnessKind::Perplexity if fitness.corpora.is_empty() => {
+            issues.error(&keys(["fitness.kind"]), "a perplexity fitness has no corpus", "name one or more in `fitness.corpora`");
+        }
+        _ => {}
+    }
+    if similarity && fitness.logits_weight == 0.0 && fitness.layers.iter().all(|l| l.weight == 0.0) {
+        let at = keys(["fitness.logits_weight", "fitness.layers"]);
+        issues.error(&at, "all weights of the fitness are 0, so every candidate is as good as any", "give one of them a weight");
+    }
+    if fitness.top_k == 1 {
+        let hint = "renormalised over one token, both sides are 1; take 0 for the whole vocabulary, or hundreds";
+        issues.error(&keys(["fitness.top_k"]), "the KL divergence over one token is always 0", hint);
+    }
+    repeated_layers(spec, issues);
+    unused_fitness(spec, issues);
+}
+
+fn repeated_layers(spec: &Spec, issues: &mut Issues) {
+    for (i, layer) in spec.fitness.layers.iter().enumerate() {
+        if spec.fitness.layers[..i].iter().any(|other| other.layer == layer.layer) {
+            let at = [KeyPath::of("fitness.layers").index(i).key("layer")];
+            issues.error(&at, format!("layer {} has two weights", layer.layer), "keep one of them");
+        }
+    }
+}
+
+/// Keys of another kind of fitness: set, but read by nothing.
+fn unused_fitness(spec: &Spec, issues: &mut Issues) {
+    let fitness = &spec.fitness;
+    let set = [
+        ("fitness.script", FitnessKind::Script, fitness.script.is_some()),
+        ("fitness.layers", FitnessKind::Similarity, !fitness.layers.is_empty()),
+        ("fitness.corpora", FitnessKind::Perplexity, !fitness.corpora.is_empty()),
+    ];
+    // A script may read every metric, so it uses layers and corpora too.
+    let used = |kind| fitness.kind == kind || fitness.kind == FitnessKind::Script;
+    for (key, kind, _) in set.into_iter().filter(|(_, kind, is_set)| *is_set && !used(*kind)) {
+        let word = format!("{kind:?}").to_lowercase();
+        let message = format!("`{key}` has no effect: `fitness.kind` is not \"{word}\"");
+        issues.warning(&keys([key]), message, format!("set `fitness.kind` to \"{word}\" or leave `{key}` out"));
+    }
+}
+
+fn evaluate(spec: &Spec, known: &Known, issues: &mut Issues) {
+    let evaluate = &spec.evaluate;
+    for (i, task) in evaluate.tasks.iter().enumerate() {
+        let own = spec.tasks.keys().map(String::as_str);
+        let names: Vec<&str> = known.tasks.iter().copied().chain(own).collect();
+        corpora::check_name(task, &names, "task", &KeyPath::of("evaluate.tasks").index(i), issues);
+    }
+    if evaluate.kl_tokens > 0 && evaluate.perplexity.is_empty() {
+        let hint = "name a corpus in `evaluate.perplexity`, or set `evaluate.kl_tokens` to 0";
+        issues.warning(&keys(["evaluate.perplexity", "evaluate.kl_tokens"]), "the KL divergence is not measured: there is no corpus", hint);
+    }
+    if evaluate.tokens > 0 && evaluate.tokens < evaluate.sequence_length {
+        let message = format!("{} tokens do not fill one window of {}", evaluate.tokens, evaluate.sequence_length);
+        let at = keys(["evaluate.tokens", "evaluate.sequence_length"]);
+        issues.warning(&at, message, "raise `evaluate.tokens`, or 0 for the whole text");
+    }
+    lm_eval(spec, issues);
+}
+
+fn lm_eval(spec: &Spec, issues: &mut Issues) {
+    let Some(lm_eval) = &spec.evaluate.lm_eval else { return };
+    if lm_eval.tasks.is_empty() {
+        issues.error(
+            &keys(["evaluate.lm_eval.tasks"]),
+            "the harness has no task to run",
+            "name tasks of the harness, as in [\"arc_easy\"]",
+        );
+    }
+    if lm_eval.url.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+        issues.error(&keys(["evaluate.lm_eval.url"]), "this is no address of a service", "write http://HOST:PORT");
+    }
+}

@@ -1,0 +1,224 @@
+//! Building the supernet layer by layer: collect a module's statistics on the accumulated stream, prune it to all levels, pass its
+//! accumulated output on.
+//!
+//! Two streams of hidden states run through the model: the *accumulated* one, which sees pruned modules, and, when the reconstruction
+//! target needs it, the *dense* one. A module that is already on disk is not pruned again: its levels are read and passed on, so a
+//! build that was stopped goes on with the same result.
+
+use candle_core::Tensor;
+use safetensors::Dtype;
+
+use super::accumulate::shares;
+use super::store::{Supernet, module_weight};
+use crate::base::{Result, Watch};
+use crate::data::CalibrationSet;
+use crate::model::{Layer, Model};
+use crate::prune::gram::Statistics;
+use crate::prune::{self, Problem, Rule, transposed};
+use crate::space::{ModuleId, ModuleKind};
+use crate::spec::{self, Sequential, Target};
+use crate::tensor::attention::Segments;
+use crate::tensor::with_slice;
+
+/// Tokens of one batch of windows, about.
+const BATCH_TOKENS: usize = 4096;
+
+/// Inputs of a module are kept from the statistics to the pass onward when they take at most this many bytes; else they are computed twice.
+const KEPT_BYTES: usize = 512 << 20;
+
+/// How to build.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Local pruning.
+    pub prune: spec::Prune,
+    /// Levels and accumulation.
+    pub supernet: spec::Supernet,
+    /// Storage of the levels.
+    pub dtype: Dtype,
+    /// Seed of the random accumulation.
+    pub seed: u64,
+    /// Name of the build in random streams: the iteration.
+    pub name: String,
+}
+
+/// One batch of windows with its streams, [rows, d] each.
+struct Batch {
+    segments: Segments,
+    accumulated: Tensor,
+    dense: Option<Tensor>,
+}
+
+/// Prunes every module to the levels of the supernet's space and writes them.
+///
+/// # Errors
+/// The user stopped it, the disk is full, or a module's statistics hold no finite numbers.
+pub fn build(model: &Model, supernet: &Supernet, calibration: &CalibrationSet, options: &Options, watch: &dyn Watch) -> Result<()> {
+    let mut builder = Builder { model, supernet, options, watch, batches: batches(model, calibration, options)? };
+    watch.begin("supernet", supernet.space().shape.modules() as u64);
+    let built = (0..model.config().layers.len()).try_for_each(|l| builder.layer(l));
+    watch.end();
+    built
+}
+
+fn batches(model: &Model, calibration: &CalibrationSet, options: &Options) -> Result<Vec<Batch>> {
+    let windows = &calibration.0;
+    let per_batch = (BATCH_TOKENS / windows.length).max(1);
+    let two_streams = options.prune.target != Target::Layer && options.prune.blend > 0.0;
+    windows
+        .tokens
+        .chunks(per_batch * windows.length)
+        .map(|tokens| {
+            let accumulated = model.embed(tokens)?;
+            let dense = two_streams.then(|| accumulated.clone());
+            Ok(Batch { segments: Segments::windows(tokens.len() / windows.length, windows.length), accumulated, dense })
+        })
+        .collect()
+}
+
+struct Builder<'a> {
+    model: &'a Model,
+    supernet: &'a Supernet<'a>,
+    options: &'a Options,
+    watch: &'a dyn Watch,
+    batches: Vec<Batch>,
+}
+
+impl Builder<'_> {
+    fn layer(&mut self, l: usize) -> Result<()> {
+        let layer = self.model.layer(l)?;
+        match self.options.supernet.sequential {
+            Sequential::Module => ModuleKind::ALL.iter().try_for_each(|&kind| self.module(&layer, ModuleId { layer: l, kind })),
+            Sequential::Layer => self.both_modules(&layer, l),
+        }
+    }
+
+    /// Prunes one module and passes it on before anything else is looked at.
+    fn module(&mut self, layer: &Layer, module: ModuleId) -> Result<()> {
+        let inputs = self.prune(layer, module)?;
+        self.pass_on(layer, module, inputs)?;
+        self.watch.advance(1);
+        Ok(())
+    }
+
+    /// Prunes both modules on statistics collected with both dense, then passes both on (the released code's order).
+    fn both_modules(&mut self, layer: &Layer, l: usize) -> Result<()> {
+        let [attention, mlp] = ModuleKind::ALL.map(|kind| ModuleId { layer: l, kind });
+        self.prune(layer, attention)?;
+        let before: Vec<_> = self.batches.iter().map(|b| (b.accumulated.clone(), b.dense.clone())).collect();
+        self.advance(layer, ModuleKind::Attention, &layer.attention.o.weight, None)?;
+        self.prune(layer, mlp)?;
+        for (batch, (accumulated, dense)) in self.batches.iter_mut().zip(before) {
+            (batch.accumulated, batch.dense) = (accumulated, dense);
+        }
+        for module in [attention, mlp] {
+            self.pass_on(layer, module, None)?;
+            self.watch.advance(1);
+        }
+        Ok(())
+    }
+
+    /// Makes a module's levels unless they are there; gives the module's inputs when they were computed and are worth keeping.
+    fn prune(&self, layer: &Layer, module: ModuleId) -> Result<Option<Vec<Inputs>>> {
+        self.watch.checkpoint()?;
+        if self.supernet.has(module, |e| self.watch.note(&format!("{e}; it is made anew"))) {
+            return Ok(None);
+        }
+        let (sums, inputs) = self.statistics(layer, module)?;
+        let weight = with_slice(module_weight(layer, module.kind), |w| transposed(w, self.model.config().hidden, sums.gram.nrows()))?;
+        let problem = Problem { gram: sums.gram, correlation: sums.correlation, weight };
+        let removed: Vec<usize> = self.supernet.space().levels(module).map(|level| self.supernet.space().removed(module, level)).collect();
+        let pruned = prune::prune(&problem, &self.rule(module.kind), &removed).map_err(|e| e.at(module))?;
+        pruned.notes.iter().for_each(|note| self.watch.note(&format!("{module}: {note}")));
+        self.supernet.write(module, &pruned, self.options.dtype, problem.correlation.is_some())?;
+        Ok(inputs)
+    }
+
+    fn rule(&self, kind: ModuleKind) -> Rule {
+        let (unit, prune) = (self.supernet.space().shape.units(kind), &self.options.prune);
+        let step = match kind {
+            ModuleKind::Attention => prune.step.heads,
+            ModuleKind::Mlp => prune.step.neurons,
+        };
+        Rule { units: unit.units, width: unit.width, step, saliency: prune.saliency, ranking: prune.ranking, damping: prune.damping }
+    }
+
+    /// X̃ᵀX̃ and, for a target other than the layer's, X̃ᵀY over all batches.
+    fn statistics(&self, layer: &Layer, module: ModuleId) -> Result<(prune::gram::Sums, Option<Vec<Inputs>>)> {
+        let unit = self.supernet.space().shape.units(module.kind);
+        let d_in = unit.units * unit.width;
+        let mut statistics = Statistics::new(d_in, self.batches[0].dense.is_some().then_some(self.model.config().hidden));
+        let rows: usize = self.batches.iter().map(|b| b.segments.rows()).sum();
+        let streams = 1 + self.batches[0].dense.is_some() as usize;
+        let mut kept = (rows * d_in * 4 * streams <= KEPT_BYTES).then(Vec::new);
+        for batch in &self.batches {
+            let inputs = self.inputs(layer, module.kind, batch)?;
+            let target = self.target(module_weight(layer, module.kind), batch, &inputs)?;
+            with_slice(&inputs.accumulated, |x| match &target {
+                None => statistics.add(x, None),
+                Some(y) => with_slice(y, |y| statistics.add(x, Some(y))),
+            })?;
+            kept.iter_mut().for_each(|k| k.push(inputs.clone()));
+        }
+        Ok((statistics.finish()?, kept))
+    }
+
+    fn inputs(&self, layer: &Layer, kind: ModuleKind, batch: &Batch) -> Result<Inputs> {
+        let of = |stream: &Tensor| match kind {
+            ModuleKind::Attention => self.model.attention_context(&layer.attention, stream, &batch.segments),
+            ModuleKind::Mlp => self.model.mlp_activations(&layer.mlp, stream),
+        };
+        Ok(Inputs { accumulated: of(&batch.accumulated)?, dense: batch.dense.as_ref().map(of).transpose()? })
+    }
+
+    /// Y of the reconstruction: (1 − blend)·X̃B + blend·(XB, or R + XB − R̃); none for the layer target.
+    fn target(&self, weight: &Tensor, batch: &Batch, inputs: &Inputs) -> Result<Option<Tensor>> {
+        let (Some(stream), Some(x)) = (&batch.dense, &inputs.dense) else { return Ok(None) };
+        let mut y = crate::tensor::linear(x, weight)?;
+        if self.options.prune.target == Target::Residual {
+            y = (y + (stream - &batch.accumulated)?)?;
+        }
+        let blend = self.options.prune.blend;
+        if blend < 1.0 {
+            y = ((y * blend)? + (crate::tensor::linear(&inputs.accumulated, weight)? * (1.0 - blend))?)?;
+        }
+        Ok(Some(y))
+    }
+
+    /// Adds a module's accumulated output to the accumulated stream and its dense output to the dense one.
+    fn pass_on(&mut self, layer: &Layer, module: ModuleId, inputs: Option<Vec<Inputs>>) -> Result<()> {
+        let mode = self.options.supernet.accumulation;
+        let shares = shares(mode, self.supernet.space(), module, self.options.seed, &self.options.name);
+        let weight = match shares {
+            None => module_weight(layer, module.kind).clone(),
+            Some(shares) => self.supernet.mean_weight(module, &shares)?,
+        };
+        self.advance(layer, module.kind, &weight, inputs)
+    }
+
+    fn advance(&mut self, layer: &Layer, kind: ModuleKind, weight: &Tensor, inputs: Option<Vec<Inputs>>) -> Result<()> {
+        let linear = match kind {
+            ModuleKind::Attention => &layer.attention.o,
+            ModuleKind::Mlp => &layer.mlp.down,
+        };
+        let mut kept = inputs.map(Vec::into_iter);
+        for i in 0..self.batches.len() {
+            let inputs = match kept.as_mut().and_then(Iterator::next) {
+                Some(inputs) => inputs,
+                None => self.inputs(layer, kind, &self.batches[i])?,
+            };
+            let batch = &mut self.batches[i];
+            batch.accumulated = (&batch.accumulated + linear.with_weight(weight.clone()).forward(&inputs.accumulated)?)?;
+            if let (Some(stream), Some(x)) = (&batch.dense, &inputs.dense) {
+                batch.dense = Some((stream + linear.forward(x)?)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Inputs of one module for one batch: [rows, d_in] each.
+#[derive(Clone)]
+struct Inputs {
+    accumulated: Tensor,
+    dense: Option<Tensor>,
+}

@@ -1,0 +1,224 @@
+//! On tiny random models: what is written, what is passed on, what resumes, and that compaction equals zero-filling.
+
+use candle_core::{Device, Tensor};
+use rand::RngExt as _;
+
+use super::*;
+use crate::base::{Silent, rng};
+use crate::data::{CalibrationSet, Windows};
+use crate::model::pico::Pico;
+use crate::model::{Model, Source};
+use crate::space::{Candidate, ModuleId, ModuleKind, Request, Space, uniform};
+use crate::spec::{self, Accumulation, AttentionUnit, Sequential, Target};
+use crate::tensor::attention::Segments;
+
+pub(crate) struct Fixture {
+    pub dir: tempfile::TempDir,
+    pub source: Source,
+    pub model: Model,
+}
+
+pub(crate) fn tokens(count: usize, name: &str) -> Vec<u32> {
+    let mut rng = rng::stream(3, name);
+    (0..count).map(|_| rng.random_range(0..64)).collect()
+}
+
+pub(crate) fn fixture(pico: Pico) -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let source = pico.write(&dir.path().join("dense"), 5).unwrap();
+    let model = Model::open(&source, &Device::Cpu).unwrap();
+    Fixture { dir, source, model }
+}
+
+pub(crate) fn options(change: impl FnOnce(&mut spec::Prune, &mut spec::Supernet)) -> Options {
+    let prune = spec::Prune {
+        unit: spec::Units { attention: AttentionUnit::Head, mlp: spec::MlpUnit::Neuron },
+        saliency: spec::Saliency { first_order: true, second_order: true },
+        step: spec::Step { heads: 1, neurons: 4 },
+        ranking: spec::Ranking::Progressive,
+        damping: 0.01,
+        target: Target::Layer,
+        blend: 1.0,
+    };
+    let supernet = spec::Supernet { levels: 9, accumulation: Accumulation::Expectation, sequential: Sequential::Module, intervals: vec![] };
+    let mut options = Options { prune, supernet, dtype: safetensors::Dtype::F32, seed: 1, name: "1".into() };
+    change(&mut options.prune, &mut options.supernet);
+    options
+}
+
+impl Fixture {
+    pub fn space(&self, unit: AttentionUnit, share: f64) -> Space {
+        let shape = self.model.config().shape(unit);
+        Space::around(shape, uniform(&shape, Request::Total(share)).unwrap(), [1, 12], 9).unwrap()
+    }
+
+    pub fn build(&self, name: &str, space: Space, options: &Options) -> Supernet<'_> {
+        let folder = self.dir.path().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let supernet = Supernet::at(&self.model, &folder, space);
+        let calibration = CalibrationSet(Windows { tokens: tokens(16 * 32, "calibration"), length: 32 });
+        build(&self.model, &supernet, &calibration, options, &Silent).unwrap();
+        supernet
+    }
+
+    pub fn compacted(&self, supernet: &Supernet, candidate: &Candidate, name: &str) -> Model {
+        let folder = self.dir.path().join(name);
+        let distribution = supernet.space().distribution(candidate);
+        compact::compact(&self.model, &self.source, supernet, &distribution, safetensors::Dtype::F32, &folder).unwrap();
+        Model::open(&Source::folder(&folder).unwrap(), &Device::Cpu).unwrap()
+    }
+}
+
+/// The dense model with a candidate's weights filled into the dense shapes, zeros elsewhere.
+fn zero_filled_logits(f: &Fixture, supernet: &Supernet, candidate: &Candidate, ids: &[u32]) -> Tensor {
+    let segments = Segments::windows(1, ids.len());
+    let mut x = f.model.embed(ids).unwrap();
+    for l in 0..f.model.config().layers.len() {
+        let mut layer = (*f.model.layer(l).unwrap()).clone();
+        for kind in ModuleKind::ALL {
+            let module = ModuleId { layer: l, kind };
+            let removed = supernet.space().removed(module, candidate[module.index()]);
+            let filled = supernet.mean_weight(module, &[(removed, 1.0)]).unwrap();
+            match kind {
+                ModuleKind::Attention => layer.attention.o = layer.attention.o.with_weight(filled),
+                ModuleKind::Mlp => layer.mlp.down = layer.mlp.down.with_weight(filled),
+            }
+        }
+        x = f.model.forward_layer(&layer, &x, &segments).unwrap();
+    }
+    f.model.logits(&x).unwrap()
+}
+
+fn worst(a: &Tensor, b: &Tensor) -> f32 {
+    (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
+}
+
+#[test]
+fn the_compacted_model_equals_the_zero_filled_one() {
+    for (unit, bias) in [(AttentionUnit::Head, false), (AttentionUnit::KvGroup, false), (AttentionUnit::Head, true)] {
+        let f = fixture(Pico { bias, ..Pico::default() });
+        let supernet = f.build("net", f.space(unit, 0.5), &options(|_, _| {}));
+        let shape = supernet.space().shape;
+        // Uneven, with a layer without heads and one without neurons.
+        let all = shape.attention.units as i32 / 2;
+        let candidate = vec![all, 0, -all, 2, 0, -2];
+        let small = f.compacted(&supernet, &candidate, "small");
+        assert_eq!(small.config().layers[0].heads(), 0);
+        assert_eq!(small.config().layers[1].intermediate_size, 0);
+        assert_eq!(small.checkpoint().parameters(), small.config().parameters().total());
+        let ids = tokens(40, "text");
+        let logits = small.logits(&small.hidden(&ids, &Segments::windows(1, 40)).unwrap()).unwrap();
+        let difference = worst(&logits, &zero_filled_logits(&f, &supernet, &candidate, &ids));
+        assert!(difference < 2e-5, "{unit:?} bias {bias}: {difference}");
+    }
+}
+
+#[test]
+fn counted_parameters_fall_by_what_the_units_own() {
+    let f = fixture(Pico::default());
+    let supernet = f.build("net", f.space(AttentionUnit::KvGroup, 0.5), &options(|_, _| {}));
+    let small = f.compacted(&supernet, &supernet.space().start(), "small");
+    let lost = f.model.checkpoint().parameters() - small.checkpoint().parameters();
+    assert_eq!(lost, supernet.space().centre.parameters(&supernet.space().shape));
+}
+
+#[test]
+fn the_dense_level_with_the_layer_target_is_the_model_itself() {
+    let f = fixture(Pico::default());
+    let supernet = f.build("net", f.space(AttentionUnit::Head, 0.5), &options(|_, _| {}));
+    let dense = vec![-2; 6];
+    let ids = tokens(20, "text");
+    let want = f.model.logits(&f.model.hidden(&ids, &Segments::windows(1, 20)).unwrap()).unwrap();
+    let small = f.compacted(&supernet, &dense, "same");
+    assert!(small.config().is_dense());
+    let got = small.logits(&small.hidden(&ids, &Segments::windows(1, 20)).unwrap()).unwrap();
+    assert_eq!(worst(&want, &got), 0.0);
+}
+
+#[test]
+fn a_build_that_was_stopped_goes_on_to_the_same_bytes() {
+    let f = fixture(Pico::default());
+    let residual = options(|p, _| p.target = Target::Residual);
+    f.build("whole", f.space(AttentionUnit::Head, 0.5), &residual);
+    f.build("again", f.space(AttentionUnit::Head, 0.5), &residual);
+    let read = |folder: &str, file: &str| std::fs::read(f.dir.path().join(folder).join(file)).unwrap();
+    let files = ["layer-001-attention", "layer-001-mlp", "layer-002-attention", "layer-002-mlp"];
+    for file in files {
+        std::fs::remove_file(f.dir.path().join("again").join(format!("{file}.safetensors"))).unwrap();
+        std::fs::remove_file(f.dir.path().join("again").join(format!("{file}.json"))).unwrap();
+    }
+    std::fs::write(f.dir.path().join("again/layer-000-mlp.safetensors"), b"damaged").unwrap();
+    f.build("again", f.space(AttentionUnit::Head, 0.5), &residual);
+    for file in files.iter().chain(&["layer-000-mlp"]) {
+        assert_eq!(read("whole", &format!("{file}.safetensors")), read("again", &format!("{file}.safetensors")), "{file}");
+    }
+}
+
+#[test]
+fn every_mode_order_and_target_builds_finite_levels() {
+    let f = fixture(Pico { layers: 2, ..Pico::default() });
+    use Accumulation::*;
+    for (i, accumulation) in [None, Single, Random, Uniform, Expectation].into_iter().enumerate() {
+        for (j, sequential) in [Sequential::Module, Sequential::Layer].into_iter().enumerate() {
+            for (k, target) in [Target::Layer, Target::Dense, Target::Residual].into_iter().enumerate() {
+                let options = options(|p, s| {
+                    p.target = target;
+                    p.blend = if k == 2 { 0.5 } else { 1.0 };
+                    (s.accumulation, s.sequential) = (accumulation, sequential);
+                });
+                let supernet = f.build(&format!("net-{i}-{j}-{k}"), f.space(AttentionUnit::Head, 0.5), &options);
+                for module in (0..4).map(ModuleId::from_index) {
+                    for level in supernet.space().levels(module) {
+                        let weight = supernet.weight(module, supernet.space().removed(module, level)).unwrap();
+                        assert!(weight.iter().all(|w| w.is_finite()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn accumulation_changes_what_later_modules_become_and_the_first_not() {
+    let f = fixture(Pico::default());
+    let net = |name: &str, mode| f.build(name, f.space(AttentionUnit::Head, 0.5), &options(|_, s| s.accumulation = mode));
+    let (a, b) = (net("a", Accumulation::None), net("b", Accumulation::Single));
+    let weight = |n: &Supernet, i| n.weight(ModuleId::from_index(i), n.space().centre.removed[i]).unwrap();
+    assert_eq!(weight(&a, 0), weight(&b, 0));
+    assert_ne!(weight(&a, 1), weight(&b, 1));
+    assert_ne!(weight(&a, 5), weight(&b, 5));
+}
+
+#[test]
+fn the_residual_target_brings_the_output_closer_to_the_dense_one() {
+    let f = fixture(Pico::default());
+    let error = |name: &str, target| {
+        let supernet = f.build(
+            name,
+            f.space(AttentionUnit::Head, 0.5),
+            &options(|p, s| {
+                p.target = target;
+                s.accumulation = Accumulation::Single;
+            }),
+        );
+        let small = f.compacted(&supernet, &supernet.space().start(), &format!("{name}-small"));
+        let ids = tokens(16 * 32, "calibration");
+        let segments = Segments::windows(16, 32);
+        let (x, y) = (f.model.hidden(&ids, &segments).unwrap(), small.hidden(&ids, &segments).unwrap());
+        crate::tensor::loss::squared_distance(&x, &y).unwrap()
+    };
+    let (layer, residual) = (error("layer", Target::Layer), error("residual", Target::Residual));
+    assert!(residual < layer, "residual {residual}, layer {layer}");
+}
+
+#[test]
+fn one_head_and_one_layer_prune_to_nothing_without_a_panic() {
+    let f = fixture(Pico { layers: 1, heads: 1, kv_heads: 1, ..Pico::default() });
+    let supernet = f.build("net", f.space(AttentionUnit::Head, 1.0), &options(|_, _| {}));
+    let small = f.compacted(&supernet, &supernet.space().start(), "none");
+    assert_eq!(small.config().layers[0].heads() + small.config().layers[0].intermediate_size, 0);
+    assert_eq!(
+        small.hidden(&[1, 2], &Segments::windows(1, 2)).unwrap().to_vec2::<f32>().unwrap(),
+        f.model.embed(&[1, 2]).unwrap().to_vec2::<f32>().unwrap()
+    );
+}

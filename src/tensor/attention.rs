@@ -1,0 +1,293 @@
+//! Causal attention over ragged batches: segments of tokens that may continue other segments, so that shared prefixes are computed once.
+//!
+//! Rotary embedding (rotate-half convention), grouped-query heads by an explicit table, and sliding windows are part of the operation.
+//! Work per segment of T tokens with keys K: 4·T·K·c operations per query head (half of it masked away by blocks), and the only large
+//! temporary is one block of scores, [`BLOCK`] × K per thread.
+
+use std::ops::Range;
+
+use candle_core::{D, Device, Tensor};
+use faer::Accum;
+use rayon::prelude::*;
+
+use super::cpu::{matrix, matrix_mut};
+use super::math::{exp, max, vectorised};
+use super::{Backend, backend, with_slice};
+use crate::base::Result;
+
+/// Query rows of one block of scores.
+const BLOCK: usize = 64;
+
+/// A run of consecutive tokens of one text; its rows lie together in the batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// Rows of the batch.
+    pub rows: Range<usize>,
+    /// Position of the first row in its text.
+    pub position: usize,
+    /// The earlier segment that this one continues, if any.
+    pub parent: Option<usize>,
+}
+
+/// The segments of a batch, parents before children.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Segments(pub Vec<Segment>);
+
+impl Segments {
+    /// `count` texts of `length` tokens each.
+    pub fn windows(count: usize, length: usize) -> Self {
+        Self((0..count).map(|i| Segment { rows: i * length..(i + 1) * length, position: 0, parent: None }).collect())
+    }
+
+    /// Adds a segment of `length` tokens after `parent`; returns its index.
+    pub fn push(&mut self, length: usize, parent: Option<usize>) -> usize {
+        let start = self.rows();
+        let position = parent.map_or(0, |p| self.0[p].position + self.0[p].rows.len());
+        self.0.push(Segment { rows: start..start + length, position, parent });
+        self.0.len() - 1
+    }
+
+    /// Rows of the batch.
+    pub fn rows(&self) -> usize {
+        self.0.last().map_or(0, |s| s.rows.end)
+    }
+
+    /// Row ranges of a segment's keys: its ancestors', oldest first, then its own.
+    fn keys(&self, segment: usize) -> Vec<Range<usize>> {
+        let mut chain: Vec<_> = std::iter::successors(Some(segment), |&s| self.0[s].parent).map(|s| self.0[s].rows.clone()).collect();
+        chain.reverse();
+        chain
+    }
+
+    /// Longest text, in tokens.
+    pub fn longest(&self) -> usize {
+        self.0.iter().map(|s| s.position + s.rows.len()).max().unwrap_or(0)
+    }
+}
+
+/// The fixed part of a layer's attention.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads<'a> {
+    /// Key/value head of every query head.
+    pub kv_of: &'a [usize],
+    /// Width of a head.
+    pub width: usize,
+    /// Keys that a query sees, itself included; none sees all.
+    pub window: Option<usize>,
+}
+
+/// Cosines and sines of the rotary embedding, [positions, width/2] each, row-major on the host.
+#[derive(Debug, Clone)]
+pub struct Rotary {
+    /// Cosines.
+    pub cos: Vec<f32>,
+    /// Sines.
+    pub sin: Vec<f32>,
+    /// Half of the head width.
+    pub half: usize,
+}
+
+impl Rotary {
+    /// Tables for `positions` positions at the given inverse frequencies (one per pair of channels).
+    pub fn new(inverse_frequencies: &[f64], positions: usize) -> Self {
+        let angles =
+            |f: fn(f64) -> f64| (0..positions).flat_map(|p| inverse_frequencies.iter().map(move |w| f(p as f64 * w) as f32)).collect();
+        Self { cos: angles(f64::cos), sin: angles(f64::sin), half: inverse_frequencies.len() }
+    }
+
+    /// Rotates one head's channels at `position` in place, times `scale`.
+    #[inline(always)]
+    fn rotate(&self, x: &mut [f32], position: usize, scale: f32) {
+        let table = position * self.half..(position + 1) * self.half;
+        let (low, high) = x.split_at_mut(self.half);
+        for (((a, b), c), s) in low.iter_mut().zip(high).zip(&self.cos[table.clone()]).zip(&self.sin[table]) {
+            (*a, *b) = ((*a * c - *b * s) * scale, (*b * c + *a * s) * scale);
+        }
+    }
+}
+
+/// softmax(QKᵀ/√c)·V per head. `q` is [n, heads·c], `k` and `v` are [n, kv_heads·c], unrotated; gives the context [n, heads·c].
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, heads: Heads, rotary: &Rotary) -> Result<Tensor> {
+    attention_on(backend(q), q, k, v, segments, heads, rotary)
+}
+
+pub(super) fn attention_on(
+    backend: Backend,
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    segments: &Segments,
+    heads: Heads,
+    rotary: &Rotary,
+) -> Result<Tensor> {
+    match backend {
+        Backend::Cpu => on_cpu(q, k, v, segments, heads, rotary),
+        Backend::Candle => on_candle(q, k, v, segments, heads, rotary),
+    }
+}
+
+fn on_cpu(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, heads: Heads, rotary: &Rotary) -> Result<Tensor> {
+    let (rows, columns) = q.dims2()?;
+    let mut out = vec![0f32; rows * columns];
+    with_slice(q, |q| {
+        with_slice(k, |k| {
+            with_slice(v, |v| {
+                let job = Job { q, k, v, segments, heads, rotary, columns, kv_columns: if rows == 0 { 0 } else { k.len() / rows } };
+                job.run(&mut out);
+                Ok(())
+            })
+        })
+    })?;
+    Ok(Tensor::from_vec(out, (rows, columns), &Device::Cpu)?)
+}
+
+struct Job<'a> {
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+    segments: &'a Segments,
+    heads: Heads<'a>,
+    rotary: &'a Rotary,
+    columns: usize,
+    kv_columns: usize,
+}
+
+/// Where one task writes: rows of one query head, which no other task touches.
+#[derive(Clone, Copy)]
+struct Output(*mut f32);
+// SAFETY: every (segment, head) pair belongs to exactly one task, so no two tasks write the same element.
+unsafe impl Send for Output {}
+unsafe impl Sync for Output {}
+
+impl Job<'_> {
+    fn run(&self, out: &mut [f32]) {
+        let kv_heads = self.heads.kv_of.iter().max().map_or(0, |m| m + 1);
+        let tasks: Vec<(usize, usize)> = (0..self.segments.0.len()).flat_map(|s| (0..kv_heads).map(move |j| (s, j))).collect();
+        let output = Output(out.as_mut_ptr());
+        tasks.par_iter().for_each(|&(segment, kv)| self.group(segment, kv, output));
+    }
+
+    /// All query heads of one key/value head, over one segment.
+    fn group(&self, segment: usize, kv: usize, output: Output) {
+        let queries: Vec<usize> = (0..self.heads.kv_of.len()).filter(|&h| self.heads.kv_of[h] == kv).collect();
+        if queries.is_empty() {
+            return;
+        }
+        let ranges = self.segments.keys(segment);
+        let mut keys = gather(self.k, &ranges, self.kv_columns, kv, self.heads.width);
+        let values = gather(self.v, &ranges, self.kv_columns, kv, self.heads.width);
+        vectorised(|| keys.chunks_exact_mut(self.heads.width).enumerate().for_each(|(p, row)| self.rotary.rotate(row, p, 1.0)));
+        for head in queries {
+            self.head(segment, head, &keys, &values, output);
+        }
+    }
+
+    fn head(&self, segment: usize, head: usize, keys: &[f32], values: &[f32], output: Output) {
+        let (c, segment) = (self.heads.width, &self.segments.0[segment]);
+        let scale = 1.0 / (c as f32).sqrt();
+        let mut scores = Vec::new();
+        for start in segment.rows.clone().step_by(BLOCK) {
+            let rows = start..(start + BLOCK).min(segment.rows.end);
+            let first = segment.position + (start - segment.rows.start);
+            let mut queries = gather(self.q, std::slice::from_ref(&rows), self.columns, head, c);
+            vectorised(|| queries.chunks_exact_mut(c).enumerate().for_each(|(i, row)| self.rotary.rotate(row, first + i, scale)));
+            let seen = self.heads.window.map_or(0, |w| (first + 1).saturating_sub(w))..first + rows.len();
+            let context = block(
+                &queries,
+                &keys[seen.start * c..seen.end * c],
+                &values[seen.start * c..seen.end * c],
+                first - seen.start,
+                self,
+                &mut scores,
+            );
+            for (row, context) in rows.zip(context.chunks_exact(c)) {
+                // SAFETY: `row` and `head` lie inside the output, and this task alone owns them.
+                unsafe { std::ptr::copy_nonoverlapping(context.as_ptr(), output.0.add(row * self.columns + head * c), c) };
+            }
+        }
+    }
+}
+
+/// Context of a block of queries over the keys they see; the query `i` sees keys up to `first + i`.
+fn block(queries: &[f32], keys: &[f32], values: &[f32], first: usize, job: &Job, scores: &mut Vec<f32>) -> Vec<f32> {
+    let c = job.heads.width;
+    let (t, n) = (queries.len() / c, keys.len() / c);
+    scores.clear();
+    scores.resize(t * n, 0.0);
+    let (q, k, v) = (matrix(queries, t, c, c), matrix(keys, n, c, c), matrix(values, n, c, c));
+    faer::linalg::matmul::matmul(matrix_mut(scores, t, n, n), Accum::Replace, q, k.transpose(), 1.0, faer::Par::Seq);
+    vectorised(|| {
+        for (i, row) in scores.chunks_exact_mut(n).enumerate() {
+            let end = first + i + 1;
+            let start = job.heads.window.map_or(0, |w| end.saturating_sub(w));
+            softmax(row, start..end);
+        }
+    });
+    let mut context = vec![0f32; t * c];
+    faer::linalg::matmul::matmul(matrix_mut(&mut context, t, c, c), Accum::Replace, matrix(scores, t, n, n), v, 1.0, faer::Par::Seq);
+    context
+}
+
+/// Softmax over a range of a row; the rest becomes 0.
+#[inline(always)]
+fn softmax(row: &mut [f32], range: Range<usize>) {
+    row[..range.start].fill(0.0);
+    row[range.end..].fill(0.0);
+    let live = &mut row[range];
+    let top = max(live);
+    let mut total = 0.0;
+    live.iter_mut().for_each(|x| *x = exp(*x - top));
+    live.iter().for_each(|x| total += x);
+    let scale = 1.0 / total;
+    live.iter_mut().for_each(|x| *x *= scale);
+}
+
+/// The columns of one head over row ranges, packed.
+fn gather(data: &[f32], ranges: &[Range<usize>], columns: usize, head: usize, width: usize) -> Vec<f32> {
+    let mut out = Vec::with_capacity(ranges.iter().map(|r| r.len()).sum::<usize>() * width);
+    for row in ranges.iter().cloned().flatten() {
+        out.extend_from_slice(&data[row * columns + head * width..][..width]);
+    }
+    out
+}
+
+fn on_candle(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, heads: Heads, rotary: &Rotary) -> Result<Tensor> {
+    let columns = q.dim(1)?;
+    if columns == 0 || segments.0.is_empty() {
+        return Ok(q.clone());
+    }
+    let parts = (0..segments.0.len()).map(|s| segment_on_candle(q, k, v, segments, s, heads, rotary)).collect::<Result<Vec<_>>>()?;
+    Ok(Tensor::cat(&parts, 0)?)
+}
+
+fn segment_on_candle(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, s: usize, heads: Heads, rotary: &Rotary) -> Result<Tensor> {
+    let (segment, c) = (&segments.0[s], heads.width);
+    let ranges = segments.keys(s);
+    let per_head = |x: Tensor| -> Result<Tensor> { Ok(x.reshape((x.dim(0)?, x.dim(1)? / c, c))?.transpose(0, 1)?.contiguous()?) };
+    let chain = |x: &Tensor| -> Result<Tensor> {
+        let parts = ranges.iter().map(|r| x.narrow(0, r.start, r.len())).collect::<candle_core::Result<Vec<_>>>()?;
+        per_head(Tensor::cat(&parts, 0)?)
+    };
+    let table = Tensor::from_iter(heads.kv_of.iter().map(|&j| j as u32), q.device())?;
+    let keys = rotate_on_candle(&chain(k)?, 0, rotary)?.index_select(&table, 0)?;
+    let values = chain(v)?.index_select(&table, 0)?;
+    let queries = rotate_on_candle(&per_head(q.narrow(0, segment.rows.start, segment.rows.len())?)?, segment.position, rotary)?;
+    let scores = (queries.matmul(&keys.t()?)? / (c as f64).sqrt())?.broadcast_add(&mask(segment, heads.window, q.device())?)?;
+    let context = candle_nn::ops::softmax(&scores, D::Minus1)?.matmul(&values)?;
+    Ok(context.transpose(0, 1)?.contiguous()?.flatten(1, 2)?)
+}
+
+fn rotate_on_candle(x: &Tensor, position: usize, rotary: &Rotary) -> Result<Tensor> {
+    let (length, half) = (x.dim(1)?, rotary.half);
+    let table = |t: &[f32]| Tensor::from_slice(&t[position * half..(position + length) * half], (length, half), x.device());
+    Ok(candle_nn::rotary_emb::rope_slow(&x.unsqueeze(0)?, &table(&rotary.cos)?, &table(&rotary.sin)?)?.squeeze(0)?)
+}
+
+/// 0 where a query sees a key, −∞ elsewhere: [rows, keys].
+fn mask(segment: &Segment, window: Option<usize>, device: &Device) -> Result<Tensor> {
+    let keys = segment.position + segment.rows.len();
+    let visible = |p: usize, j: usize| j <= p && window.is_none_or(|w| p - j < w);
+    let rows = segment.position..keys;
+    let data: Vec<f32> = rows.flat_map(|p| (0..keys).map(move |j| if visible(p, j) { 0.0 } else { f32::NEG_INFINITY })).collect();
+    Ok(Tensor::from_vec(data, (segment.rows.len(), keys), device)?)
+}

@@ -1,0 +1,117 @@
+//! What is read off logits: log-probabilities of tokens, and the divergence between two models' predictions.
+//!
+//! Per row of V logits: one exponential per element and one pass over memory (4·V bytes per side); sums in f64 over rows.
+
+use candle_core::{DType, Tensor};
+use rayon::prelude::*;
+
+use super::math::{exp, max, sum_exp, vectorised};
+use super::with_slice;
+use crate::base::Result;
+
+/// Log-probability of one token per row, and whether it is the likeliest (the first of equals counts). `logits` is [n, V].
+pub fn token_logprobs(logits: &Tensor, tokens: &[u32]) -> Result<Vec<(f64, bool)>> {
+    let v = logits.dim(1)?;
+    with_slice(logits, |data| {
+        let row = |(row, &t): (&[f32], &u32)| {
+            let top = max(row);
+            let z = row[t as usize];
+            let first = row.iter().position(|&x| x == top) == Some(t as usize);
+            ((z - top) as f64 - (sum_exp(row, top) as f64).ln(), first)
+        };
+        Ok(data.par_chunks_exact(v).zip(tokens).map(|pair| vectorised(|| row(pair))).collect())
+    })
+}
+
+/// The teacher's side of a divergence for some rows: probabilities over all tokens or over its top k.
+pub struct Teacher {
+    vocabulary: usize,
+    rows: Vec<TeacherRow>,
+}
+
+struct TeacherRow {
+    /// Token ids, for a top-k teacher.
+    tokens: Option<Vec<u32>>,
+    probabilities: Vec<f32>,
+    /// Σ p ln p
+    negative_entropy: f64,
+}
+
+impl Teacher {
+    /// From the teacher's logits [n, V]; `top_k` = 0 keeps the whole vocabulary.
+    pub fn new(logits: &Tensor, top_k: usize) -> Result<Self> {
+        let vocabulary = logits.dim(1)?;
+        let all = top_k == 0 || top_k >= vocabulary;
+        let row = |row: &[f32]| if all { TeacherRow::new(row, None) } else { TeacherRow::top(row, top_k) };
+        with_slice(logits, |data| Ok(Self { vocabulary, rows: data.par_chunks_exact(vocabulary).map(|r| vectorised(|| row(r))).collect() }))
+    }
+
+    /// Σ over rows of KL(teacher ‖ student), in nats; the student's logits are [n, V], renormalised over the teacher's tokens.
+    /// The rows are those from `start` on.
+    pub fn divergence(&self, student: &Tensor, start: usize) -> Result<f64> {
+        let v = self.vocabulary;
+        with_slice(student, |data| {
+            let rows = &self.rows[start..start + data.len() / v];
+            let each: Vec<f64> = data.par_chunks_exact(v).zip(rows).map(|(z, t)| vectorised(|| t.divergence(z))).collect();
+            Ok(each.iter().sum())
+        })
+    }
+}
+
+impl TeacherRow {
+    #[inline(always)]
+    fn new(logits: &[f32], tokens: Option<Vec<u32>>) -> Self {
+        let top = max(logits);
+        let total = sum_exp(logits, top);
+        let log_total = (total as f64).ln();
+        let scale = 1.0 / total;
+        let probabilities: Vec<f32> = logits.iter().map(|z| exp(z - top) * scale).collect();
+        let mean = expectation(&probabilities, logits, top);
+        Self { tokens, probabilities, negative_entropy: mean - log_total }
+    }
+
+    fn top(logits: &[f32], k: usize) -> Self {
+        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+        // Ties go to the lower id, so that the set does not depend on the algorithm.
+        order.select_nth_unstable_by(k - 1, |&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
+        order.truncate(k);
+        order.sort_unstable();
+        let kept: Vec<f32> = order.iter().map(|&t| logits[t as usize]).collect();
+        Self::new(&kept, Some(order))
+    }
+
+    /// Σ p (ln p − ln q)
+    #[inline(always)]
+    fn divergence(&self, student: &[f32]) -> f64 {
+        match &self.tokens {
+            None => self.against(student),
+            Some(tokens) => self.against(&tokens.iter().map(|&t| student[t as usize]).collect::<Vec<_>>()),
+        }
+    }
+
+    #[inline(always)]
+    fn against(&self, logits: &[f32]) -> f64 {
+        let top = max(logits);
+        let log_total = (sum_exp(logits, top) as f64).ln();
+        self.negative_entropy - (expectation(&self.probabilities, logits, top) - log_total)
+    }
+}
+
+/// Σ p·(z − shift), in 16 partial sums.
+#[inline(always)]
+fn expectation(p: &[f32], z: &[f32], shift: f32) -> f64 {
+    let mut lanes = [0f32; 16];
+    let (ps, zs) = (p.chunks_exact(16), z.chunks_exact(16));
+    let rest: f32 = ps.remainder().iter().zip(zs.remainder()).map(|(p, z)| p * (z - shift)).sum();
+    for (p, z) in ps.zip(zs) {
+        for i in 0..16 {
+            lanes[i] += p[i] * (z[i] - shift);
+        }
+    }
+    lanes.iter().map(|&x| x as f64).sum::<f64>() + rest as f64
+}
+
+/// Σ over rows of ‖a − b‖², for two tensors of the same shape.
+pub fn squared_distance(a: &Tensor, b: &Tensor) -> Result<f64> {
+    Ok((a - b)?.sqr()?.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?)
+}

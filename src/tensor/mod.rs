@@ -1,0 +1,114 @@
+//! The few operations that must be fast, over candle tensors: products, norms, gated units, attention, losses.
+//!
+//! On the CPU each runs our kernel (products by faer, elementwise work vectorised by pulp, rows in parallel by rayon); on any other
+//! device, and in tests as the second opinion, it is composed of candle operations. Compute is in f32 everywhere.
+
+pub mod attention;
+mod cpu;
+pub mod loss;
+mod math;
+
+use candle_core::{CpuStorage, D, Device, Storage, Tensor};
+
+use crate::base::Result;
+
+/// Which implementation runs an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// Our kernels over slices of host memory.
+    Cpu,
+    /// candle's operations.
+    Candle,
+}
+
+/// The backend of a tensor's device.
+pub fn backend(x: &Tensor) -> Backend {
+    match x.device() {
+        Device::Cpu => Backend::Cpu,
+        _ => Backend::Candle,
+    }
+}
+
+/// y = x·wᵀ. `x` is [n, k] (its rows may be a part of wider ones), `w` is [m, k]; gives [n, m].
+pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    linear_on(backend(x), x, w)
+}
+
+fn linear_on(backend: Backend, x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    let (n, m) = (x.dim(0)?, w.dim(0)?);
+    if n == 0 || m == 0 || x.dim(1)? == 0 {
+        return Ok(Tensor::zeros((n, m), candle_core::DType::F32, x.device())?);
+    }
+    match backend {
+        Backend::Cpu => cpu::linear(x, w),
+        Backend::Candle => Ok(x.contiguous()?.matmul(&w.t()?)?),
+    }
+}
+
+/// Adds a bias [m] to every row of [n, m], where there is one.
+pub fn add_bias(y: Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    match bias {
+        Some(b) => Ok(y.broadcast_add(b)?),
+        None => Ok(y),
+    }
+}
+
+/// Root-mean-square norm of each row of [n, d], scaled by `weight` [d].
+pub fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<Tensor> {
+    rms_norm_on(backend(x), x, weight, epsilon)
+}
+
+fn rms_norm_on(backend: Backend, x: &Tensor, weight: &Tensor, epsilon: f64) -> Result<Tensor> {
+    match backend {
+        Backend::Cpu => cpu::rms_norm(x, weight, epsilon as f32),
+        Backend::Candle => {
+            let mean = (x.sqr()?.sum_keepdim(D::Minus1)? / x.dim(1)? as f64)?;
+            Ok(x.broadcast_div(&(mean + epsilon)?.sqrt()?)?.broadcast_mul(weight)?)
+        }
+    }
+}
+
+/// silu(gate)·up, elementwise, for two tensors [n, m].
+pub fn swiglu(gate: Tensor, up: &Tensor) -> Result<Tensor> {
+    swiglu_on(backend(&gate), gate, up)
+}
+
+fn swiglu_on(backend: Backend, gate: Tensor, up: &Tensor) -> Result<Tensor> {
+    match backend {
+        Backend::Cpu => cpu::swiglu(&gate, up),
+        Backend::Candle => Ok((gate.silu()? * up)?),
+    }
+}
+
+/// A tensor's elements in row-major order, without a copy when it is contiguous on the host.
+pub fn with_slice<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> Result<T>) -> Result<T> {
+    let x = x.contiguous()?.to_device(&Device::Cpu)?;
+    let (storage, layout) = x.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(CpuStorage::F32(data)) => {
+            let start = layout.start_offset();
+            f(&data[start..start + layout.shape().elem_count()])
+        }
+        _ => Err(candle_core::Error::Msg(format!("expected f32 on the host, got {:?}", x.dtype())).into()),
+    }
+}
+
+/// The device a spec asks for.
+///
+/// # Errors
+/// The build lacks the backend, or the machine has no such device.
+pub fn device(choice: crate::spec::DeviceChoice) -> Result<Device> {
+    use crate::base::{Kind, ResultExt};
+    use crate::spec::DeviceChoice::*;
+    match choice {
+        Cpu => Ok(Device::Cpu),
+        Cuda => Device::new_cuda(0).or_error(Kind::Spec, "model.device = \"cuda\" cannot be had"),
+        Metal => Device::new_metal(0).or_error(Kind::Spec, "model.device = \"metal\" cannot be had"),
+        Auto if candle_core::utils::cuda_is_available() => device(Cuda),
+        Auto if candle_core::utils::metal_is_available() => device(Metal),
+        Auto => Ok(Device::Cpu),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! One body per operation, run on both backends; losses against f64.
+
+use candle_core::{Device, Tensor};
+use rand::RngExt as _;
+
+use super::attention::{Heads, Rotary, Segments, attention_on};
+use super::*;
+use crate::base::rng;
+
+const BOTH: [Backend; 2] = [Backend::Cpu, Backend::Candle];
+
+fn random(rows: usize, cols: usize, name: &str) -> Tensor {
+    let mut rng = rng::stream(7, name);
+    let data: Vec<f32> = (0..rows * cols).map(|_| rng.random_range(-1.0f32..1.0)).collect();
+    Tensor::from_vec(data, (rows, cols), &Device::Cpu).unwrap()
+}
+
+fn rows(x: &Tensor) -> Vec<Vec<f32>> {
+    x.to_vec2().unwrap()
+}
+
+#[track_caller]
+fn close(a: &Tensor, b: &Tensor, tolerance: f32) {
+    assert_eq!(a.dims(), b.dims());
+    let worst = rows(a).concat().iter().zip(rows(b).concat()).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
+    assert!(worst <= tolerance, "differs by {worst}");
+}
+
+#[test]
+fn linear_multiplies_also_parts_of_rows() {
+    let (x, w) = (random(5, 8, "x"), random(3, 4, "w"));
+    let part = x.narrow(1, 2, 4).unwrap();
+    for backend in BOTH {
+        let y = rows(&linear_on(backend, &part, &w).unwrap());
+        for i in 0..5 {
+            for j in 0..3 {
+                let want: f32 = (0..4).map(|k| rows(&x)[i][2 + k] * rows(&w)[j][k]).sum();
+                assert!((y[i][j] - want).abs() < 1e-6);
+            }
+        }
+    }
+}
+
+#[test]
+fn linear_of_nothing_is_zero_or_empty() {
+    let none = Tensor::zeros((4, 0), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let w = Tensor::zeros((3, 0), candle_core::DType::F32, &Device::Cpu).unwrap();
+    assert_eq!(rows(&linear(&none, &w).unwrap()), vec![vec![0.0; 3]; 4]);
+    assert_eq!(linear(&random(2, 4, "x"), &Tensor::zeros((0, 4), candle_core::DType::F32, &Device::Cpu).unwrap()).unwrap().dims(), [2, 0]);
+}
+
+#[test]
+fn linear_refuses_shapes_that_do_not_fit() {
+    assert!(linear(&random(2, 4, "x"), &random(2, 5, "w")).is_err());
+}
+
+#[test]
+fn norms_and_gates_agree_between_backends() {
+    let (x, w) = (random(33, 37, "x"), random(1, 37, "w").squeeze(0).unwrap());
+    close(&rms_norm_on(Backend::Cpu, &x, &w, 1e-5).unwrap(), &rms_norm_on(Backend::Candle, &x, &w, 1e-5).unwrap(), 1e-5);
+    let u = random(33, 37, "u");
+    close(&swiglu_on(Backend::Cpu, x.clone(), &u).unwrap(), &swiglu_on(Backend::Candle, x, &u).unwrap(), 1e-6);
+}
+
+fn rotary() -> Rotary {
+    Rotary::new(&[1.0, 0.1, 0.01, 0.001], 300)
+}
+
+#[test]
+fn attention_agrees_between_backends_with_uneven_groups_and_windows() {
+    let segments = Segments::windows(2, 150);
+    for (kv_of, window) in [(vec![0, 0, 0, 1], None), (vec![1, 0], Some(20)), (vec![0], Some(1))] {
+        let kv = kv_of.iter().max().unwrap() + 1;
+        let (q, k, v) = (random(300, kv_of.len() * 8, "q"), random(300, kv * 8, "k"), random(300, kv * 8, "v"));
+        let heads = Heads { kv_of: &kv_of, width: 8, window };
+        let [a, b] = BOTH.map(|backend| attention_on(backend, &q, &k, &v, &segments, heads, &rotary()).unwrap());
+        close(&a, &b, 2e-6);
+    }
+}
+
+#[test]
+fn a_segment_that_continues_another_equals_the_whole_text() {
+    let (q, k, v) = (random(90, 16, "q"), random(90, 8, "k"), random(90, 8, "v"));
+    let heads = Heads { kv_of: &[0, 0], width: 8, window: Some(50) };
+    let mut split = Segments::default();
+    let first = split.push(30, None);
+    let second = split.push(45, Some(first));
+    split.push(15, Some(second));
+    for backend in BOTH {
+        let whole = attention_on(backend, &q, &k, &v, &Segments::windows(1, 90), heads, &rotary()).unwrap();
+        let parts = attention_on(backend, &q, &k, &v, &split, heads, &rotary()).unwrap();
+        close(&whole, &parts, 2e-6);
+    }
+}
+
+#[test]
+fn attention_without_heads_is_empty() {
+    let none = Tensor::zeros((10, 0), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let heads = Heads { kv_of: &[], width: 8, window: None };
+    for backend in BOTH {
+        assert_eq!(attention_on(backend, &none, &none, &none, &Segments::windows(1, 10), heads, &rotary()).unwrap().dims(), [10, 0]);
+    }
+}
+
+fn log_softmax(row: &[f32]) -> Vec<f64> {
+    let total: f64 = row.iter().map(|&z| (z as f64).exp()).sum::<f64>().ln();
+    row.iter().map(|&z| z as f64 - total).collect()
+}
+
+#[test]
+fn token_logprobs_are_log_softmax() {
+    let logits = random(6, 101, "z");
+    let tokens = [0u32, 5, 100, 7, 50, 3];
+    for (i, (lp, first)) in loss::token_logprobs(&logits, &tokens).unwrap().into_iter().enumerate() {
+        let want = log_softmax(&rows(&logits)[i]);
+        assert!((lp - want[tokens[i] as usize]).abs() < 1e-6);
+        let best = want.iter().copied().fold(f64::MIN, f64::max);
+        assert_eq!(first, want[tokens[i] as usize] == best);
+    }
+}
+
+#[test]
+fn divergence_is_the_textbook_sum_for_all_and_for_top_k() {
+    let (t, s) = (random(4, 53, "t"), random(4, 53, "s"));
+    for k in [0usize, 53, 60, 7, 1] {
+        let want: f64 = (0..4).map(|i| textbook(&rows(&t)[i], &rows(&s)[i], if k == 0 { 53 } else { k.min(53) })).sum();
+        let got = loss::Teacher::new(&t, k).unwrap().divergence(&s, 0).unwrap();
+        assert!((got - want).abs() < 1e-6, "k {k}: {got} for {want}");
+    }
+    assert!(loss::Teacher::new(&t, 0).unwrap().divergence(&t, 0).unwrap().abs() < 1e-6);
+}
+
+fn textbook(t: &[f32], s: &[f32], k: usize) -> f64 {
+    let mut order: Vec<usize> = (0..t.len()).collect();
+    order.sort_by(|&a, &b| t[b].total_cmp(&t[a]));
+    let pick = |x: &[f32]| log_softmax(&order[..k].iter().map(|&i| x[i]).collect::<Vec<_>>());
+    pick(t).iter().zip(pick(s)).map(|(p, q)| p.exp() * (p - q)).sum()
+}
+
+#[test]
+fn divergence_of_a_slice_of_rows_uses_those_rows() {
+    let (t, s) = (random(6, 20, "t"), random(6, 20, "s"));
+    let teacher = loss::Teacher::new(&t, 0).unwrap();
+    let whole = teacher.divergence(&s, 0).unwrap();
+    let parts = teacher.divergence(&s.narrow(0, 0, 2).unwrap(), 0).unwrap() + teacher.divergence(&s.narrow(0, 2, 4).unwrap(), 2).unwrap();
+    assert!((whole - parts).abs() < 1e-9);
+}
+
+#[test]
+fn a_nan_logit_gives_nan_not_a_number_that_looks_good() {
+    let nan = Tensor::full(f32::NAN, (1, 20), &Device::Cpu).unwrap();
+    assert!(loss::Teacher::new(&random(1, 20, "t"), 0).unwrap().divergence(&nan, 0).unwrap().is_nan());
+    assert!(loss::token_logprobs(&nan, &[0]).unwrap()[0].0.is_nan());
+}
