@@ -12,8 +12,8 @@ use serde_json::json;
 
 use super::write_lines;
 use crate::base::Kind;
+use crate::data::rows;
 use crate::eval::hub::Split;
-use crate::eval::rows;
 use crate::eval::{Catalogue, tasks::prompt};
 
 const ARC: Split = Split { dataset: "allenai/ai2_arc", config: Some("ARC-Easy"), split: "test" };

@@ -8,13 +8,13 @@ mod requests;
 mod runs;
 mod wikitext;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
 use crate::base::{Result, Watch};
+use crate::data::rows::{self, Row};
 use crate::eval::request::{LanguageModel, Request, Score, Tokenize};
-use crate::eval::rows::{self, Row};
 
 /// One id per byte, but for the pieces, whose ids begin at 256; the first piece that fits is taken.
 pub struct Bytes(pub &'static [&'static str]);
@@ -84,11 +84,4 @@ pub fn row(value: Value) -> Row {
     let path = dir.path().join("rows.jsonl");
     write_lines(&path, &[value]);
     rows::read(&path, 1).unwrap().remove(0)
-}
-
-/// Folder of the real task files, if this machine has them.
-pub fn real_tasks() -> Option<PathBuf> {
-    let shared = std::env::var_os("TYR_SHARED").map(PathBuf::from);
-    let shared = shared.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"));
-    Some(shared.join("data/tasks")).filter(|p| p.is_dir())
 }

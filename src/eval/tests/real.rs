@@ -1,15 +1,12 @@
 //! The real task files, where the machine has them.
 
-use super::real_tasks;
+use crate::base::testing::shared;
 use crate::eval::Catalogue;
 use crate::eval::document::{Context, Document};
 use crate::eval::tasks::Form;
 
 fn documents(name: &str) -> Option<Vec<Document>> {
-    let Some(root) = real_tasks() else {
-        eprintln!("skipped: no real task files here (set TYR_SHARED)");
-        return None;
-    };
+    let root = shared("data/tasks")?;
     let selection = Catalogue::builtin().select(&[name.to_string()]).unwrap();
     let read = |form: &Form| match form {
         Form::Choice { source, .. } => source.documents(Some(&root), usize::MAX).unwrap(),

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{Bytes, Rule, bigrams, decode, write_lines};
 use crate::base::{Kind, Silent};
+use crate::data::quickstart::TASKS;
 use crate::eval::document::{Document, Sample};
 use crate::eval::paired::difference;
 use crate::eval::request::{Bos, Encoder, LanguageModel, Score};
@@ -142,7 +143,7 @@ fn mmlu_brings_its_subgroups_and_a_typo_its_nearest_name() {
     let error = Catalogue::builtin().select(&["arc_eazy".into()]).unwrap_err();
     assert_eq!((error.kind, error.hint.as_deref()), (Kind::Spec, Some("did you mean `arc_easy`?")));
     let known = known();
-    assert_eq!(known.len(), 8 + 57 + 1 + 5);
+    assert_eq!(known.len(), 8 + 57 + 1 + 5 + TASKS.len() + 1);
     assert!(known.is_sorted() && known.contains(&"wikitext".to_string()) && known.contains(&"mmlu_other".to_string()));
 }
 
@@ -187,4 +188,15 @@ fn only_the_same_documents_are_paired() {
     assert!(difference(samples(&a), samples(&b), Metric::Acc).unwrap_err().to_string().contains("not the same for both"));
     assert!(difference(samples(&a), &[], Metric::Acc).unwrap_err().to_string().contains("cannot be paired"));
     assert_eq!(difference(&[], &[], Metric::Acc).unwrap_err().kind, Kind::Data);
+}
+
+#[test]
+fn the_generated_tasks_are_a_group_of_400_documents_each() {
+    let selection = Catalogue::builtin().select(&["quickstart".into()]).unwrap();
+    let encoder = Encoder::new(&Bytes(&[]), Bos::Absent, None);
+    let report = evaluate(&selection, &ALL, &mut Rule::new(bigrams), &encoder, &Silent).unwrap();
+    assert!(report.tasks.iter().all(|t| t.task.starts_with("quickstart/") && t.metrics[&Metric::AccNorm].n == 400));
+    let acc = report.groups[0].metrics[&Metric::Acc];
+    assert_eq!((report.tasks.len(), acc.n), (TASKS.len(), 400 * TASKS.len()));
+    assert!(acc.value > 0.0 && acc.value < 1.0 && acc.stderr.unwrap() < 0.01);
 }
