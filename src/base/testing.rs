@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! For tests only: finding the reference data that is not part of the project.
 
 use std::path::PathBuf;
@@ -11,4 +12,20 @@ pub fn shared(path: &str) -> Option<PathBuf> {
         return None;
     }
     Some(found)
+=======
+//! For tests only: known answers that lie outside the repository.
+
+use std::path::{Path, PathBuf};
+
+/// The path of `path` inside the folder of shared known answers: `$TYR_SHARED`, or `shared` beside the repository.
+/// Says that the test is skipped and returns `None` when it is not there.
+pub(crate) fn shared(path: &str) -> Option<PathBuf> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(|parent| parent.join("shared"));
+    let found = std::env::var_os("TYR_SHARED").map(PathBuf::from).or_else(beside)?.join(path);
+    if found.exists() {
+        return Some(found);
+    }
+    eprintln!("skipped: {} is not there (set TYR_SHARED to the folder of known answers)", found.display());
+    None
+>>>>>>> prune
 }

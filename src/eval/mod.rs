@@ -11,6 +11,7 @@ pub mod python;
 pub mod request;
 pub mod rolling;
 pub mod run;
+pub mod score;
 pub mod tasks;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub use catalogue::{Catalogue, Selection};
 pub use document::{Context, Document, Sample};
 pub use metric::{Estimate, Estimates, Metric};
 pub use request::{Bos, Encoder, LanguageModel, Request, Score, Tokenize};
+pub use score::Scorer;
 pub use run::{GroupResult, Options, Report, Samples, TaskResult, evaluate};
 pub use tasks::Task;
 

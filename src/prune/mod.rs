@@ -12,7 +12,7 @@
 //! | rank-k updates of B, fused with the saliency that reads it | 2dor | 16 do per step |
 //! | refit: one Cholesky in survival order holds that of every level as its leading block | K³/3 + K²o (1 + levels) | 8 K² + 8 Ko per level |
 //!
-//! Memory beside the problem: two d x d and three d x o matrices of f64.
+//! Memory beside the problem: two d x d and four d x o matrices of f64, five with the first-order term.
 
 mod check;
 mod factor;

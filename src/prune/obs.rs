@@ -74,7 +74,7 @@ struct State<'a> {
     used: usize,
     /// Bᵀ, \[d_out, channels\].
     weight: Mat<f64>,
-    /// Gᵀ, \[d_out, channels\].
+    /// Gᵀ, \[d_out, channels\]; without rows when the first-order term is off.
     gradient: Mat<f64>,
     /// The diagonal blocks of H⁻¹ after all updates, side by side, \[width, channels\].
     blocks: Mat<f64>,
@@ -104,7 +104,7 @@ impl<'a> State<'a> {
             delayed: Mat::new(),
             used: 0,
             weight,
-            gradient: system.gradient.clone(),
+            gradient: system.gradient.subrows(0, if rule.saliency.first_order { system.gradient.nrows() } else { 0 }).to_owned(),
         })
     }
 
@@ -222,11 +222,11 @@ impl<'a> State<'a> {
     fn compact(&mut self, saliency: Vec<f64>) -> Vec<f64> {
         let kept: Vec<usize> = (0..self.units.len()).filter(|&unit| !self.gone[unit]).collect();
         let channels = self.channels_of(&kept);
-        let all: Vec<usize> = (0..self.weight.nrows()).collect();
         pack(&mut self.inverse, &channels, &channels);
-        pack(&mut self.weight, &all, &channels);
-        pack(&mut self.gradient, &all, &channels);
-        pack(&mut self.blocks, &all[..self.rule.width], &channels);
+        for matrix in [&mut self.weight, &mut self.gradient, &mut self.blocks] {
+            let rows: Vec<usize> = (0..matrix.nrows()).collect();
+            pack(matrix, &rows, &channels);
+        }
         self.units = kept.iter().map(|&unit| self.units[unit]).collect();
         self.dead = kept.iter().map(|&unit| self.dead[unit]).collect();
         self.gone = vec![false; kept.len()];

@@ -183,27 +183,33 @@ impl Search {
         offspring: Vec<Candidate>,
         evaluator: &mut (impl Evaluate + ?Sized),
     ) -> Result<GenerationRecord> {
-        let (count, last) = (offspring.len(), self.settings.stages.len());
-        let (mut candidates, mut stages) = (offspring, Vec::new());
-        for (number, &Stage { tokens, survivors }) in (1..).zip(&self.settings.stages[..last - 1]) {
-            let selected = select::stage(evaluator, &Draw { generation, stage: number, tokens }, candidates, survivors)?;
-            candidates = selected.survivors.into_iter().map(|s| s.candidate).collect();
-            stages.push(selected.record);
-        }
+        let count = offspring.len();
+        let (survivors, mut stages) = self.narrow(generation, offspring, evaluator)?;
         // First among equals: a candidate must be better to replace the parent.
-        candidates.insert(0, parent.clone());
-        let draw = Draw { generation, stage: last, tokens: self.settings.stages[last - 1].tokens };
-        let (winner, parent_fitness, record) = final_stage(evaluator, &draw, candidates)?;
-        stages.push(record);
-        Ok(GenerationRecord {
-            generation,
-            parent: parent.clone(),
-            winner: winner.candidate,
-            parent_fitness,
-            fitness: finite(winner.fitness),
-            offspring: count,
-            stages,
-        })
+        let finalists = [vec![parent.clone()], survivors].concat();
+        let stage = self.settings.stages.len();
+        let draw = Draw { generation, stage, tokens: self.settings.stages[stage - 1].tokens };
+        let (winner, parent_fitness, last) = final_stage(evaluator, &draw, finalists)?;
+        stages.push(last);
+        let (parent, fitness) = (parent.clone(), finite(winner.fitness));
+        Ok(GenerationRecord { generation, parent, winner: winner.candidate, parent_fitness, fitness, offspring: count, stages })
+    }
+
+    /// All stages but the last: who is left, best first.
+    fn narrow(
+        &self,
+        generation: usize,
+        mut candidates: Vec<Candidate>,
+        evaluator: &mut (impl Evaluate + ?Sized),
+    ) -> Result<(Vec<Candidate>, Vec<StageRecord>)> {
+        let early = &self.settings.stages[..self.settings.stages.len() - 1];
+        let mut records = Vec::new();
+        for (stage, &Stage { tokens, survivors }) in (1..).zip(early) {
+            let selected = select::stage(evaluator, &Draw { generation, stage, tokens }, candidates, survivors)?;
+            candidates = selected.survivors.into_iter().map(|s| s.candidate).collect();
+            records.push(selected.record);
+        }
+        Ok((candidates, records))
     }
 
     fn check_parent(&self, state: &State) -> Result<()> {

@@ -11,16 +11,23 @@ use crate::base::Result;
 
 /// Log-probability of one token per row, and whether it is the likeliest (the first of equals counts). `logits` is [n, V].
 pub fn token_logprobs(logits: &Tensor, tokens: &[u32]) -> Result<Vec<(f64, bool)>> {
+    pair_logprobs(logits, &tokens.iter().copied().enumerate().collect::<Vec<_>>())
+}
+
+/// The same for pairs of row and token, in any order and number.
+pub fn pair_logprobs(logits: &Tensor, pairs: &[(usize, u32)]) -> Result<Vec<(f64, bool)>> {
     let v = logits.dim(1)?;
     with_slice(logits, |data| {
-        let row = |(row, &t): (&[f32], &u32)| {
-            let top = max(row);
-            let z = row[t as usize];
-            let first = row.iter().position(|&x| x == top) == Some(t as usize);
-            ((z - top) as f64 - (sum_exp(row, top) as f64).ln(), first)
-        };
-        Ok(data.par_chunks_exact(v).zip(tokens).map(|pair| vectorised(|| row(pair))).collect())
+        let one = |&(row, token): &(usize, u32)| vectorised(|| logprob(&data[row * v..(row + 1) * v], token));
+        Ok(pairs.par_iter().map(one).collect())
     })
+}
+
+#[inline(always)]
+fn logprob(row: &[f32], token: u32) -> (f64, bool) {
+    let top = max(row);
+    let likeliest = row.iter().position(|&x| x == top) == Some(token as usize);
+    ((row[token as usize] - top) as f64 - (sum_exp(row, top) as f64).ln(), likeliest)
 }
 
 /// The teacher's side of a divergence for some rows: probabilities over all tokens or over its top k.

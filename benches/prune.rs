@@ -1,0 +1,77 @@
+//! Local pruning beside plain faer products of as many operations: the ratio of the two is what delaying and fusing leave over.
+//!
+//!     cargo bench --bench prune
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, Par};
+use tyr::prune::gram::{BLOCK, Statistics};
+use tyr::prune::{Problem, Rule, prune};
+use tyr::spec::{Ranking, Saliency};
+
+/// Numbers without structure, the same on each run.
+fn noise(rows: usize, columns: usize, salt: u64) -> Mat<f64> {
+    Mat::from_fn(rows, columns, |i, j| {
+        let mixed = ((i * columns + j) as u64 + salt).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        ((mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 40) as f64 / (1u64 << 23) as f64 - 1.0
+    })
+}
+
+fn problem(d_in: usize, d_out: usize) -> Problem {
+    let x = noise(2 * d_in, d_in, 1);
+    Problem { gram: x.transpose() * &x, correlation: None, weight: noise(d_in, d_out, 2) }
+}
+
+fn rule(units: usize, width: usize, step: usize) -> Rule {
+    let saliency = Saliency { first_order: true, second_order: true };
+    Rule { units, width, step, saliency, ranking: Ranking::Progressive, damping: 0.01 }
+}
+
+/// The flops of `prune` at one level, as listed in its module, with the product X̃ᵀX̃·B.
+fn flops(d: f64, o: f64, removed: f64) -> f64 {
+    let kept = d - removed;
+    let live = (d * d * d - kept * kept * kept) / 3.0;
+    2.0 * d * d * o + d * d * d + live + 2.0 * d * o * removed + kept * kept * kept / 3.0 + 2.0 * kept * kept * o
+}
+
+/// A product of square f64 matrices with about so many flops.
+fn dense_f64(group: &mut BenchmarkGroup<WallTime>, name: &str, flops: f64) {
+    let n = (flops / 2.0).cbrt() as usize;
+    let (a, b, mut c) = (noise(n, n, 3), noise(n, n, 4), Mat::zeros(n, n));
+    group.bench_function(format!("{name}, plain product of as many flops"), |bencher| {
+        bencher.iter(|| matmul(c.as_mut(), Accum::Replace, black_box(&a), &b, 1.0, Par::rayon(0)));
+    });
+}
+
+fn pruning(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("prune");
+    group.sample_size(10).measurement_time(Duration::from_secs(10));
+    for (name, d_in, d_out, rule, removed) in [
+        ("1536 neurons x 576 by 16 to half", 1536, 576, rule(1536, 1, 16), 768),
+        ("9 heads of 64 x 576 by 1 to 5", 576, 576, rule(9, 64, 1), 4),
+    ] {
+        let problem = problem(d_in, d_out);
+        group.bench_function(name, |bencher| bencher.iter(|| prune(black_box(&problem), &rule, &[removed])));
+        dense_f64(&mut group, name, flops(d_in as f64, d_out as f64, (removed * rule.width) as f64));
+    }
+    group.finish();
+}
+
+fn gram(criterion: &mut Criterion) {
+    let (rows, d_in, mut group) = (2 * BLOCK, 1536, criterion.benchmark_group("gram"));
+    let x: Vec<f32> = noise(rows, d_in, 5).row_iter().flat_map(|row| row.iter().map(|value| *value as f32).collect::<Vec<_>>()).collect();
+    let mut sums = Statistics::new(d_in, None);
+    group.bench_function("4096 rows of 1536", |bencher| bencher.iter(|| sums.add(black_box(&x), None)));
+    let half = rows / 2;
+    let (a, b, mut c) = (Mat::full(d_in, half, 0.5f32), Mat::full(half, d_in, 0.5f32), Mat::<f32>::zeros(d_in, d_in));
+    group.bench_function("4096 rows of 1536, plain f32 product of as many flops", |bencher| {
+        bencher.iter(|| matmul(c.as_mut(), Accum::Replace, black_box(&a), &b, 1.0, Par::rayon(0)));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, pruning, gram);
+criterion_main!(benches);

@@ -1,0 +1,160 @@
+//! Nothing, everything, one of something, and inputs that are wrong.
+
+use super::*;
+use crate::base::{Error, Kind};
+
+fn failure(problem: &Problem, rule: &Rule, removed: &[usize]) -> Error {
+    prune(problem, rule, removed).unwrap_err()
+}
+
+fn small() -> Problem {
+    problem(&inputs("x", 50, 8), noise("b", 8, 3), None)
+}
+
+#[test]
+fn removing_nothing_from_the_layer_target_gives_the_dense_weight_back() {
+    let small = small();
+    let pruned = prune(&small, &rule(8, 1, 2), &[0]).unwrap();
+    assert_eq!(pruned.order, (0..8).collect::<Vec<u32>>());
+    assert_eq!(pruned.levels[0].loss, 0.0);
+    assert_eq!(pruned.levels[0].weight, Mat::from_fn(3, 8, |i, j| small.weight[(j, i)] as f32));
+    assert_eq!(pruned.levels[0].row_major()[9], small.weight[(1, 1)] as f32);
+}
+
+#[test]
+fn removing_everything_leaves_an_empty_weight_and_loses_the_whole_output() {
+    let (x, weight) = (inputs("x", 50, 8), noise("b", 8, 3));
+    let pruned = prune(&problem(&x, weight.clone(), None), &rule(8, 1, 3), &[8]).unwrap();
+    assert_eq!((pruned.levels[0].weight.nrows(), pruned.levels[0].weight.ncols()), (3, 0));
+    let output = 0.5 * (&x * &weight).squared_norm_l2();
+    assert!((pruned.levels[0].loss - output).abs() < 1e-12 * output);
+}
+
+#[test]
+fn no_request_gives_no_level() {
+    let pruned = prune(&small(), &rule(8, 1, 2), &[]).unwrap();
+    assert!(pruned.levels.is_empty());
+    assert_eq!(pruned.saliency.len(), 8);
+}
+
+#[test]
+fn one_head_and_one_channel_are_enough() {
+    let pruned = prune(&small(), &rule(1, 8, 1), &[0, 1]).unwrap();
+    assert_eq!(pruned.order, [0]);
+    let single = problem(&inputs("x", 9, 1), noise("b", 1, 1), None);
+    assert_eq!(prune(&single, &rule(1, 1, 16), &[0, 1]).unwrap().levels[1].weight.ncols(), 0);
+}
+
+#[test]
+fn a_correlation_with_no_unit_removed_refits_every_channel() {
+    let (x, y) = (inputs("x", 50, 8), noise("y", 50, 3));
+    let case = problem(&x, noise("b", 8, 3), Some(&y));
+    let plain = Rule { damping: 0.0, ..rule(8, 1, 1) };
+    let pruned = prune(&case, &plain, &[0]).unwrap();
+    let residual = &y - &x * spread(&pruned.levels[0], &pruned.order, &plain);
+    assert!((x.transpose() * residual).norm_max() < 1e-5);
+    assert!(pruned.levels[0].loss < 0.0);
+}
+
+/// A module whose channels `dead` are zero for every token.
+fn with_dead(dead: &[usize]) -> Problem {
+    let mut x = inputs("x", 50, 8);
+    dead.iter().for_each(|&channel| x.col_mut(channel).fill(0.0));
+    problem(&x, noise("b", 8, 3), None)
+}
+
+#[test]
+fn dead_units_go_first_and_cost_nothing() {
+    let pruned = prune(&with_dead(&[2, 5]), &rule(8, 1, 1), &[2, 3]).unwrap();
+    assert_eq!(pruned.order[6..], [5, 2]);
+    assert!(pruned.levels[0].loss < 1e-12);
+    assert!(pruned.levels[1].loss > 1e-6);
+    assert_eq!(pruned.notes, Vec::<String>::new());
+}
+
+#[test]
+fn dead_channels_of_kept_units_get_weight_zero_unless_nothing_was_removed() {
+    let case = with_dead(&[2, 4, 5]);
+    let pairs = Rule { damping: 0.0, ..rule(4, 2, 1) };
+    let pruned = prune(&case, &pairs, &[0, 1]).unwrap();
+    assert_eq!(pruned.order[3], 2);
+    assert_ne!(spread(&pruned.levels[0], &pruned.order, &pairs)[(2, 0)], 0.0);
+    let kept = spread(&pruned.levels[1], &pruned.order, &pairs);
+    assert!((0..3).all(|j| kept[(2, j)] == 0.0));
+    assert!(distance(kept.subrows(6, 2), case.weight.subrows(6, 2)) < 1e-6);
+}
+
+#[test]
+fn duplicate_channels_without_damping_raise_it_and_say_so() {
+    let mut x = inputs("x", 50, 8);
+    let twin = x.col(1).to_owned();
+    x.col_mut(6).copy_from(&twin);
+    let saliency = Saliency { first_order: false, second_order: true };
+    let rule = Rule { damping: 0.0, saliency, ..rule(8, 1, 1) };
+    let pruned = prune(&problem(&x, noise("b", 8, 3), None), &rule, &[1, 4]).unwrap();
+    assert!(pruned.damping > 0.0);
+    assert_eq!(pruned.notes.len(), 1);
+    assert!(pruned.order[7] == 1 || pruned.order[7] == 6);
+    assert!(pruned.levels[0].loss < 1e-3);
+}
+
+#[test]
+fn ties_go_to_the_lower_unit() {
+    let case = Problem { gram: Mat::identity(6, 6), correlation: None, weight: Mat::full(6, 2, 1.0) };
+    let pruned = prune(&case, &rule(6, 1, 2), &[4]).unwrap();
+    assert_eq!(pruned.order, [4, 5, 3, 2, 1, 0]);
+}
+
+#[test]
+fn what_is_not_finite_is_named() {
+    let broken = |change: fn(&mut Problem)| {
+        let mut case = small();
+        change(&mut case);
+        failure(&case, &rule(8, 1, 1), &[1])
+    };
+    let errors = [
+        broken(|case| case.gram[(3, 2)] = f64::NAN),
+        broken(|case| case.weight[(0, 0)] = f64::INFINITY),
+        broken(|case| case.correlation = Some(Mat::full(8, 3, f64::NAN))),
+        broken(|case| case.weight[(0, 0)] = 1e300),
+    ];
+    assert!(errors.iter().all(|error| error.kind == Kind::Numeric));
+    let subjects = ["Gram matrix", "weight", "correlation", "output"];
+    assert!(errors.iter().zip(subjects).all(|(error, subject)| error.what.contains(subject)));
+}
+
+#[test]
+fn a_matrix_that_is_no_gram_matrix_is_given_up() {
+    let mut case = small();
+    case.gram[(0, 7)] = 1e6;
+    case.gram[(7, 0)] = 1e6;
+    let error = failure(&case, &Rule { damping: 1e-12, ..rule(8, 1, 1) }, &[1]);
+    assert_eq!(error.kind, Kind::Numeric);
+    assert!(error.what.contains("singular"));
+}
+
+#[test]
+fn no_token_is_an_error() {
+    let case = Problem { gram: Mat::zeros(4, 4), correlation: None, weight: Mat::full(4, 2, 1.0) };
+    let error = failure(&case, &rule(4, 1, 1), &[1]);
+    assert_eq!(error.kind, Kind::Numeric);
+    assert!(error.what.contains("no token"));
+}
+
+#[test]
+fn rules_and_requests_that_mean_nothing_are_refused() {
+    let off = Saliency { first_order: false, second_order: false };
+    assert_eq!(failure(&small(), &Rule { saliency: off, ..rule(8, 1, 1) }, &[1]).kind, Kind::Spec);
+    assert_eq!(failure(&small(), &Rule { damping: f64::NAN, ..rule(8, 1, 1) }, &[1]).kind, Kind::Spec);
+    assert_eq!(failure(&small(), &rule(8, 1, 0), &[1]).kind, Kind::Spec);
+    for (rule, removed) in [(rule(4, 1, 1), vec![1]), (rule(8, 1, 1), vec![9]), (rule(8, 1, 1), vec![2, 1])] {
+        assert_eq!(failure(&small(), &rule, &removed).kind, Kind::Internal);
+    }
+}
+
+#[test]
+fn a_weight_stored_by_rows_is_read_as_its_transpose() {
+    let weight = super::super::transposed(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 2, 3).unwrap();
+    assert_eq!(weight, Mat::from_fn(3, 2, |i, j| (j * 3 + i + 1) as f64));
+    assert_eq!(super::super::transposed(&[1.0], 2, 3).unwrap_err().kind, Kind::Internal);
+}

@@ -1,0 +1,245 @@
+//! Versioned events, one JSON object a line: the only wire from the runner to bars, tables and plots.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::figure::Figure;
+use crate::base::files::io_error;
+use crate::base::{Error, Kind, Result, ResultExt};
+use crate::search::GenerationRecord;
+use crate::space::{Distribution, Shape};
+
+/// Version of the format that this build writes, and the newest that it reads.
+pub const VERSION: u32 = 1;
+
+/// Something that happened in a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Event {
+    /// A run begins; its trials in the order of the sweep.
+    RunStarted { run: String, trials: Vec<String> },
+    /// A run is over; so many of its trials failed.
+    RunFinished { run: String, failed: usize },
+    /// A trial begins, or goes on after an interruption.
+    TrialStarted { trial: String },
+    /// A trial is complete.
+    TrialFinished { trial: String },
+    /// A trial stopped with an error.
+    TrialFailed { trial: String, error: String },
+    /// A step begins; `key` addresses its result.
+    StepStarted { trial: String, step: String, key: String },
+    /// A step is over. `model` is the model that it belongs to, where there is one.
+    StepFinished { trial: String, model: Option<String>, step: String, key: String, cache: Cache, seconds: f64, peak_bytes: Option<u64> },
+    /// A generation of the search is done.
+    Generation { trial: String, iteration: usize, summary: GenerationSummary },
+    /// A figure was measured; a later one of the same name replaces it.
+    FigureMeasured { figure: Figure },
+    /// The distribution of a model is known.
+    DistributionFound { trial: String, model: String, shape: Shape, distribution: Distribution },
+    /// Something worth knowing.
+    Note { trial: Option<String>, message: String },
+    /// Something to look at, though nothing failed.
+    Warning { trial: Option<String>, message: String },
+}
+
+/// Whether a step's result was there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cache {
+    /// It was read from the store.
+    Hit,
+    /// It was computed.
+    Miss,
+}
+
+/// A generation in a few numbers; the search's own log keeps the candidates.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GenerationSummary {
+    /// Generation, from 1.
+    pub generation: usize,
+    /// Fitness of the winner in the last stage; absent when it is no finite number.
+    pub fitness: Option<f64>,
+    /// Fitness of the parent on the same tokens; absent when it is no finite number.
+    pub parent_fitness: Option<f64>,
+    /// Distinct offspring.
+    pub offspring: usize,
+    /// Candidates scored, one entry per stage.
+    pub evaluated: Vec<usize>,
+}
+
+impl From<&GenerationRecord> for GenerationSummary {
+    fn from(record: &GenerationRecord) -> Self {
+        Self {
+            generation: record.generation,
+            fitness: record.fitness,
+            parent_fitness: record.parent_fitness,
+            offspring: record.offspring,
+            evaluated: record.stages.iter().map(|s| s.candidates).collect(),
+        }
+    }
+}
+
+/// A line of a log.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line<E> {
+    version: u32,
+    event: E,
+}
+
+/// What is read of a line before the rest is trusted.
+#[derive(Deserialize)]
+struct Header {
+    version: u32,
+}
+
+/// An event log that is open for appending.
+pub struct Log {
+    path: PathBuf,
+    file: File,
+}
+
+impl Log {
+    /// Opens the log at `path`, creating it when there is none. A last line that a killed writer left unfinished is cut off.
+    ///
+    /// # Errors
+    /// The file cannot be opened or cut, or what it holds cannot be read, as by [`read`]: nothing is added to a newer log.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.exists() {
+            read(path)?;
+        }
+        let open = || {
+            let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+            file.set_len(complete(&std::fs::read(path)?).len() as u64)?;
+            file.seek(SeekFrom::End(0))?;
+            Ok(file)
+        };
+        open().map(|file| Self { path: path.to_path_buf(), file }).map_err(|e| io_error(path, "open the event log", &e))
+    }
+
+    /// Appends one event; it is on the disk when this returns.
+    ///
+    /// # Errors
+    /// The disk is full or gone.
+    pub fn append(&mut self, event: &Event) -> Result<()> {
+        let line = line(event)?;
+        let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
+        written.map_err(|e| io_error(&self.path, "append to the event log", &e))
+    }
+}
+
+/// An event as a line of a log, with its newline.
+pub fn line(event: &Event) -> Result<String> {
+    let text = serde_json::to_string(&Line { version: VERSION, event }).or_error(Kind::Internal, "an event cannot be written as JSON")?;
+    Ok(text + "\n")
+}
+
+/// All events of a log. A last line without its newline is the trace of a killed writer and left out.
+///
+/// # Errors
+/// The file cannot be read, a line is no event, or it is of a newer version.
+pub fn read(path: &Path) -> Result<Vec<Event>> {
+    let bytes = std::fs::read(path).map_err(|e| io_error(path, "read the event log", &e))?;
+    let lines = complete(&bytes).split(|&b| b == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
+    lines.map(|(i, line)| parse(line).map_err(|e| e.at(format!("{}:{}", path.display(), i + 1)))).collect()
+}
+
+/// The whole lines of a log.
+fn complete(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1);
+    &bytes[..end]
+}
+
+fn parse(line: &[u8]) -> Result<Event> {
+    let header: Header = serde_json::from_slice(line).or_error(Kind::Disk, "not an event")?;
+    if header.version > VERSION {
+        let what = format!("the event log has version {}, this build reads up to version {VERSION}", header.version);
+        return Err(Error::new(Kind::Disk, what).hint("use the newer tyr that wrote it"));
+    }
+    let line: Line<Event> = serde_json::from_slice(line).or_error(Kind::Disk, "not an event of this version")?;
+    Ok(line.event)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::figure::tests::figure;
+
+    fn events() -> Vec<Event> {
+        let summary = GenerationSummary { generation: 1, fitness: Some(0.1), parent_fitness: None, offspring: 8, evaluated: vec![8, 2] };
+        vec![
+            Event::RunStarted { run: "r".into(), trials: vec!["a".into()] },
+            Event::Generation { trial: "a".into(), iteration: 1, summary },
+            Event::FigureMeasured { figure: figure("a", "dense", "kl", f64::INFINITY) },
+            Event::Warning { trial: None, message: "two\nlines".into() },
+        ]
+    }
+
+    fn written(events: &[Event]) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        let mut log = Log::open(&path).unwrap();
+        events.iter().for_each(|e| log.append(e).unwrap());
+        (dir, path)
+    }
+
+    #[test]
+    fn events_come_back_as_they_were_written() {
+        let (_dir, path) = written(&events());
+        assert_eq!(read(&path).unwrap(), events());
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 4);
+    }
+
+    #[test]
+    fn the_line_of_an_event_is_stable() {
+        let event = Event::FigureMeasured { figure: figure("a", "dense", "parameters", 12.0) };
+        let expected = r#"{"version":1,"event":{"kind":"figure_measured","figure":{"trial":"a","model":"dense","metric":"parameters","value":12.0,"stderr":null,"n":null}}}"#;
+        assert_eq!(line(&event).unwrap().trim_end(), expected);
+    }
+
+    #[test]
+    fn a_log_cut_anywhere_gives_its_whole_lines_and_can_be_continued() {
+        let (_dir, path) = written(&events());
+        let bytes = std::fs::read(&path).unwrap();
+        for cut in (0..bytes.len()).step_by(11) {
+            std::fs::write(&path, &bytes[..cut]).unwrap();
+            let whole = bytes[..cut].iter().filter(|&&b| b == b'\n').count();
+            assert_eq!(read(&path).unwrap(), events()[..whole]);
+            let mut log = Log::open(&path).unwrap();
+            events()[whole..].iter().for_each(|e| log.append(e).unwrap());
+            assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_by_name_even_when_its_events_are_unknown() {
+        let (_dir, path) = written(&events()[..1]);
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        text.push_str("{\"version\":2,\"event\":{\"kind\":\"teleported\"},\"more\":1}\n");
+        std::fs::write(&path, text).unwrap();
+        let e = read(&path).unwrap_err().to_string();
+        assert!(e.contains("version 2") && e.contains("up to version 1") && e.contains("events.jsonl:2"), "{e}");
+        assert!(Log::open(&path).is_err());
+    }
+
+    #[test]
+    fn damage_in_the_middle_names_its_line() {
+        let (_dir, path) = written(&events());
+        for damage in ["{\n", "{\"version\":1,\"event\":{\"kind\":\"teleported\"}}\n", "\u{fffd}\n"] {
+            std::fs::write(&path, format!("{}{damage}{}", line(&events()[0]).unwrap(), line(&events()[1]).unwrap())).unwrap();
+            let e = read(&path).unwrap_err();
+            assert!(e.kind == Kind::Disk && e.to_string().contains("events.jsonl:2"), "{e}");
+        }
+    }
+
+    #[test]
+    fn an_empty_log_has_no_events_and_a_missing_one_is_an_error() {
+        let (dir, path) = written(&[]);
+        assert_eq!(read(&path).unwrap(), []);
+        assert_eq!(read(&dir.path().join("none")).unwrap_err().kind, Kind::Disk);
+    }
+}

@@ -1,0 +1,134 @@
+//! Numbers as text: floats in JSON that may not be finite, shortest round-trip floats in CSV, and readable ones in tables.
+
+/// Serde of an f64 that may be NaN or infinite: those are the strings `"NaN"`, `"inf"` and `"-inf"`.
+pub mod json {
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        if value.is_finite() { serializer.serialize_f64(*value) } else { serializer.serialize_str(&value.to_string()) }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        deserializer.deserialize_any(Number)
+    }
+
+    struct Number;
+
+    impl Visitor<'_> for Number {
+        type Value = f64;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+            f.write_str("a number, \"NaN\", \"inf\" or \"-inf\"")
+        }
+
+        fn visit_f64<E: Error>(self, value: f64) -> Result<f64, E> {
+            Ok(value)
+        }
+
+        fn visit_u64<E: Error>(self, value: u64) -> Result<f64, E> {
+            Ok(value as f64)
+        }
+
+        fn visit_i64<E: Error>(self, value: i64) -> Result<f64, E> {
+            Ok(value as f64)
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<f64, E> {
+            match text {
+                "NaN" => Ok(f64::NAN),
+                "inf" => Ok(f64::INFINITY),
+                "-inf" => Ok(f64::NEG_INFINITY),
+                other => Err(E::invalid_value(serde::de::Unexpected::Str(other), &self)),
+            }
+        }
+    }
+}
+
+/// The shortest text that reads back as the same float; empty when it is no finite number.
+pub fn shortest(value: f64) -> String {
+    match value.abs() {
+        _ if !value.is_finite() => String::new(),
+        size if size != 0.0 && !(1e-5..1e16).contains(&size) => format!("{value:e}"),
+        _ => value.to_string(),
+    }
+}
+
+/// A count with three or four digits: `960`, `134.5M`, `8.03B`.
+pub fn count(value: f64) -> String {
+    match value {
+        v if v < 999.5 => format!("{v:.0}"),
+        v if v < 999.95e3 => format!("{:.1}K", v / 1e3),
+        v if v < 999.995e6 => format!("{:.1}M", v / 1e6),
+        v => format!("{:.2}B", v / 1e9),
+    }
+}
+
+/// A perplexity: hundredths where they mean something.
+pub fn perplexity(value: f64) -> String {
+    match value {
+        v if v < 1e3 => format!("{v:.2}"),
+        v if v < 1e6 => format!("{v:.0}"),
+        v => format!("{v:.2e}"),
+    }
+}
+
+/// A divergence in nats: four decimals, or two digits when smaller than those show.
+pub fn divergence(value: f64) -> String {
+    if value != 0.0 && value.abs() < 5e-4 { format!("{value:.1e}") } else { format!("{value:.4}") }
+}
+
+/// A share in per cent, with so many decimals and without the sign.
+pub fn percent(share: f64, decimals: usize) -> String {
+    format!("{:.decimals$}", share * 100.0)
+}
+
+/// Seconds as `45 s`, `3 min 20 s` or `2 h 05 min`.
+pub fn duration(seconds: f64) -> String {
+    let whole = seconds.max(0.0).round() as u64;
+    match (whole / 3600, whole / 60 % 60, whole % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s:02} s"),
+        (h, m, _) => format!("{h} h {m:02} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn readable_numbers_have_sensible_digits() {
+        assert_eq!([0.0, 960.0, 99_840.0, 134_515_008.0, 8_030_261_248.0].map(count), ["0", "960", "99.8K", "134.5M", "8.03B"]);
+        assert_eq!([999.7, 999_960.0, 999_999_999.0].map(count), ["1.0K", "1.0M", "1.00B"]);
+        assert_eq!([6.137, 999.0, 12_345.6, 2.5e8].map(perplexity), ["6.14", "999.00", "12346", "2.50e8"]);
+        assert_eq!([0.0, 1.23456, 0.000_012_3].map(divergence), ["0.0000", "1.2346", "1.2e-5"]);
+        assert_eq!([0.4, 200.0, 7_500.0].map(duration), ["0 s", "3 min 20 s", "2 h 05 min"]);
+    }
+
+    #[test]
+    fn csv_numbers_are_short_and_missing_ones_empty() {
+        assert_eq!([0.1, 134_515_008.0, 1e-7, 2.5e300, 0.0].map(shortest), ["0.1", "134515008", "1e-7", "2.5e300", "0"]);
+        assert_eq!([f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(shortest), ["", "", ""]);
+    }
+
+    proptest! {
+        #[test]
+        fn floats_survive_csv_and_json(bits: u64) {
+            let value = f64::from_bits(bits);
+            let text = serde_json::to_string(&Wrapped { value }).unwrap();
+            let read: Wrapped = serde_json::from_str(&text).unwrap();
+            prop_assert!(read.value.to_bits() == bits || value.is_nan() && read.value.is_nan());
+            if value.is_finite() {
+                prop_assert_eq!(shortest(value).parse::<f64>().unwrap().to_bits(), bits);
+            }
+        }
+    }
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    struct Wrapped {
+        #[serde(with = "json")]
+        value: f64,
+    }
+}

@@ -1,0 +1,84 @@
+//! Trials that differ only in their seed: mean and standard deviation over them (paper Table 11).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::figure::model_key;
+use super::wide::{Cell, Measure, Row, Wide};
+
+/// Trials that differ only in their seed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seeds {
+    /// What their labels share; empty when the seed is all there is.
+    pub label: String,
+    /// How many trials.
+    pub count: usize,
+    /// Mean and sample standard deviation (n − 1) of what they measured.
+    pub wide: Wide,
+}
+
+/// The label without a trailing `seed=N`; `None` when it has none.
+pub fn base(label: &str) -> Option<&str> {
+    let (before, seed) = label.rsplit_once("seed=")?;
+    let digits = !seed.is_empty() && seed.bytes().all(|b| b.is_ascii_digit());
+    match before.strip_suffix('/') {
+        _ if !digits => None,
+        Some(shared) => Some(shared),
+        None if before.is_empty() => Some(before),
+        None => None,
+    }
+}
+
+/// Groups of at least two trials that differ only in their seed, in the order of their first trials.
+pub fn groups(trials: &[(&str, Wide)]) -> Vec<Seeds> {
+    let mut labels: Vec<&str> = Vec::new();
+    let mut members: BTreeMap<&str, Vec<&Wide>> = BTreeMap::new();
+    for (label, wide) in trials.iter().filter_map(|(label, wide)| base(label).map(|l| (l, wide))) {
+        if !labels.contains(&label) {
+            labels.push(label);
+        }
+        members.entry(label).or_default().push(wide);
+    }
+    let several = labels.into_iter().map(|l| (l, &members[l])).filter(|(_, m)| m.len() > 1);
+    several.map(|(label, m)| Seeds { label: label.into(), count: m.len(), wide: aggregate(m) }).collect()
+}
+
+fn aggregate(members: &[&Wide]) -> Wide {
+    let names: BTreeSet<_> = members.iter().flat_map(|w| &w.rows).map(|(name, _)| model_key(name)).collect();
+    let rows_of = |name: &str| -> Vec<&Row> { members.iter().flat_map(|w| &w.rows).filter(|(n, _)| n == name).map(|(_, r)| r).collect() };
+    Wide { rows: names.into_iter().map(|(_, _, name)| (name.clone(), merge(&rows_of(&name)))).collect() }
+}
+
+fn merge(rows: &[&Row]) -> Row {
+    let measures: BTreeSet<&Measure> = rows.iter().flat_map(|r| r.keys()).collect();
+    let values = |m: &Measure| -> Vec<f64> { rows.iter().filter_map(|r| r.get(m).copied().flatten()).map(|c| c.value).collect() };
+    measures.into_iter().map(|m| (m.clone(), mean_and_deviation(&values(m)))).collect()
+}
+
+/// Mean and sample standard deviation; a single value has none, no value is no cell.
+fn mean_and_deviation(values: &[f64]) -> Option<Cell> {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
+    (!values.is_empty()).then(|| Cell { value: mean, spread: (values.len() > 1).then(|| variance.sqrt()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_trailing_seed_is_taken_off() {
+        assert_eq!(base("target=0.5/seed=3"), Some("target=0.5"));
+        assert_eq!(base("seed=12"), Some(""));
+        for other in ["target=0.5", "seed=3/target=0.5", "a/seed=", "a/seed=x", "myseed=3", ""] {
+            assert_eq!(base(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_deviation_is_the_samples() {
+        assert_eq!(mean_and_deviation(&[1.0, 3.0]), Some(Cell { value: 2.0, spread: Some(2f64.sqrt()) }));
+        assert_eq!(mean_and_deviation(&[5.0]), Some(Cell { value: 5.0, spread: None }));
+        assert_eq!(mean_and_deviation(&[]), None);
+    }
+}

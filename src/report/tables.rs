@@ -1,0 +1,309 @@
+//! The state that events add up to, and its tables.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::event::{Cache, Event, GenerationSummary};
+use super::figure::{self, Figure, metric_key, model_key};
+use super::grid::Grid;
+use super::layers;
+use super::seeds::{self, Seeds};
+use super::wide::Wide;
+use crate::base::{Kind, Result, ResultExt};
+use crate::space::{Distribution, Shape};
+
+/// Version of the JSON that [`Tables::json`] writes.
+const VERSION: u32 = 1;
+
+/// Where a trial stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It has not begun.
+    Waiting,
+    /// It has begun and is not complete: running, or interrupted.
+    Unfinished,
+    /// It is complete.
+    Finished,
+    /// It stopped with this error.
+    Failed(String),
+}
+
+/// What is known of one trial.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trial {
+    /// Its label.
+    pub label: String,
+    /// Where it stands.
+    pub status: Status,
+    /// The step that was begun last and is not over.
+    pub step: Option<String>,
+    /// The last generation, with its iteration.
+    pub generation: Option<(usize, GenerationSummary)>,
+    /// Warnings, each once, in the order in which they came.
+    pub warnings: Vec<String>,
+    figures: BTreeMap<Key, Figure>,
+    timings: BTreeMap<Key, Figure>,
+    distributions: BTreeMap<ModelKey, (Shape, Distribution)>,
+}
+
+type ModelKey = (u8, u64, String);
+type Key = (ModelKey, (usize, String));
+
+/// Everything that the tables of a run show.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Tables {
+    run: String,
+    trials: Vec<Trial>,
+    warnings: Vec<String>,
+}
+
+/// A titled table with remarks below it.
+struct Block {
+    title: String,
+    grid: Option<Grid>,
+    notes: Vec<String>,
+}
+
+impl Tables {
+    /// Adds the events up, later ones over earlier ones.
+    pub fn from_events(events: &[Event]) -> Self {
+        let mut tables = Self::default();
+        events.iter().for_each(|e| tables.add(e));
+        tables
+    }
+
+    /// Adds one event.
+    pub fn add(&mut self, event: &Event) {
+        match event {
+            Event::RunStarted { run, trials } => self.start(run, trials),
+            Event::RunFinished { .. } | Event::Note { .. } => {}
+            Event::TrialStarted { trial } => self.trial(trial).status = Status::Unfinished,
+            Event::TrialFinished { trial } => self.trial(trial).close(Status::Finished),
+            Event::TrialFailed { trial, error } => self.trial(trial).close(Status::Failed(error.clone())),
+            Event::StepStarted { trial, step, .. } => self.trial(trial).step = Some(step.clone()),
+            Event::StepFinished { trial, .. } => self.trial(trial).finish_step(event),
+            Event::Generation { trial, iteration, summary } => self.trial(trial).generation = Some((*iteration, summary.clone())),
+            Event::FigureMeasured { figure } => self.trial(&figure.trial).measure(figure.clone()),
+            Event::DistributionFound { trial, model, shape, distribution } => self.trial(trial).distribute(model, shape, distribution),
+            Event::Warning { trial: Some(trial), message } => warn(&mut self.trial(trial).warnings, message),
+            Event::Warning { trial: None, message } => warn(&mut self.warnings, message),
+        }
+    }
+
+    /// The trials in the order of the sweep.
+    pub fn trials(&self) -> &[Trial] {
+        &self.trials
+    }
+
+    /// Several runs as one: labels get their run's name in front.
+    pub fn joined(runs: Vec<Self>) -> Self {
+        let mut all = Self { run: runs.iter().map(|r| r.run.as_str()).collect::<Vec<_>>().join(", "), ..Self::default() };
+        for run in runs {
+            all.warnings.extend(run.warnings);
+            all.trials.extend(run.trials.into_iter().map(|t| t.renamed(&run.run)));
+        }
+        all
+    }
+
+    /// `results.csv`: one row per figure, costs left out, so that the same spec and seed give the same bytes.
+    pub fn csv(&self) -> Result<String> {
+        figure::csv(self.trials.iter().flat_map(|t| t.figures.values()))
+    }
+
+    /// `timings.csv`: the same columns for what steps cost.
+    pub fn timings_csv(&self) -> Result<String> {
+        figure::csv(self.trials.iter().flat_map(|t| t.timings.values()))
+    }
+
+    /// `results.md`: the wide view of every trial, then what the last model found keeps.
+    pub fn markdown(&self) -> String {
+        let mut out = if self.run.is_empty() { String::new() } else { format!("# {}\n\n", self.run) };
+        out.push_str(&self.warnings.iter().map(|w| format!("> {w}\n\n")).collect::<String>());
+        out.push_str(&self.blocks().iter().map(Block::markdown).collect::<Vec<_>>().join("\n"));
+        for trial in &self.trials {
+            out.push_str(
+                &trial.last_distribution().map(|(title, s, d)| format!("\n### {title}\n\n{}", layers::markdown(s, d))).unwrap_or_default(),
+            );
+        }
+        out
+    }
+
+    /// The wide views as booktabs tables.
+    pub fn latex(&self) -> String {
+        let tables = self.blocks().into_iter().filter_map(|b| b.grid.map(|g| g.latex(&b.title)));
+        std::iter::once("% Needs \\usepackage{booktabs}.\n".to_string()).chain(tables).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The wide views for a terminal of 100 columns.
+    pub fn terminal(&self) -> String {
+        let warnings = self.warnings.iter().map(|w| format!("warning: {w}\n"));
+        warnings.chain([self.blocks().iter().map(Block::terminal).collect::<Vec<_>>().join("\n")]).collect()
+    }
+
+    /// What the last model found of every trial keeps in each layer, for a terminal.
+    pub fn terminal_distributions(&self) -> String {
+        let found = self.trials.iter().filter_map(Trial::last_distribution);
+        found.map(|(title, s, d)| format!("{title}\n{}", layers::text(s, d))).collect::<Vec<_>>().join("\n")
+    }
+
+    /// `results.json`: all figures but costs, all distributions, and the aggregates over seeds; ends with a newline.
+    pub fn json(&self) -> Result<String> {
+        let trials: Vec<_> = self.trials.iter().map(Trial::json).collect();
+        let seeds: Vec<_> = self.seeds().iter().map(seeds_json).collect();
+        let value = serde_json::json!({ "version": VERSION, "run": self.run, "trials": trials, "seeds": seeds, "warnings": self.warnings });
+        Ok(serde_json::to_string_pretty(&value).or_error(Kind::Internal, "cannot write the results as JSON")? + "\n")
+    }
+
+    fn start(&mut self, run: &str, trials: &[String]) {
+        self.run = run.to_string();
+        trials.iter().for_each(|label| {
+            self.trial(label);
+        });
+        // The newest sweep's order, then trials that it no longer has; whatever comes later is put at the end.
+        let place = |t: &Trial| trials.iter().position(|label| *label == t.label).unwrap_or(usize::MAX);
+        self.trials.sort_by_key(place);
+    }
+
+    fn trial(&mut self, label: &str) -> &mut Trial {
+        let at = self.trials.iter().position(|t| t.label == label).unwrap_or_else(|| {
+            self.trials.push(Trial::new(label));
+            self.trials.len() - 1
+        });
+        &mut self.trials[at]
+    }
+
+    fn blocks(&self) -> Vec<Block> {
+        let trials = self.trials.iter().map(Trial::block);
+        trials.chain(self.seeds().iter().map(seeds_block)).collect()
+    }
+
+    fn seeds(&self) -> Vec<Seeds> {
+        seeds::groups(&self.trials.iter().map(|t| (t.label.as_str(), t.wide())).collect::<Vec<_>>())
+    }
+}
+
+impl Trial {
+    fn new(label: &str) -> Self {
+        Self {
+            label: label.to_string(),
+            status: Status::Waiting,
+            step: None,
+            generation: None,
+            warnings: Vec::new(),
+            figures: BTreeMap::new(),
+            timings: BTreeMap::new(),
+            distributions: BTreeMap::new(),
+        }
+    }
+
+    fn close(&mut self, status: Status) {
+        self.status = status;
+        self.step = None;
+    }
+
+    /// Keeps what a computed step cost; reading a stored result is no cost of the step.
+    fn finish_step(&mut self, event: &Event) {
+        let Event::StepFinished { trial, model, step, cache, seconds, peak_bytes, .. } = event else { return };
+        self.step = None;
+        if *cache == Cache::Hit {
+            return;
+        }
+        let costs = [("seconds", Some(*seconds)), ("peak_bytes", peak_bytes.map(|b| b as f64))];
+        for (family, value) in costs.into_iter().filter_map(|(family, value)| value.map(|v| (family, v))) {
+            let (model, metric) = (model.clone().unwrap_or_default(), format!("{family}/{step}"));
+            self.measure(Figure { trial: trial.clone(), model, metric, value, stderr: None, n: None });
+        }
+    }
+
+    fn measure(&mut self, figure: Figure) {
+        let into = if figure.is_timing() { &mut self.timings } else { &mut self.figures };
+        into.insert((model_key(&figure.model), metric_key(&figure.metric)), figure);
+    }
+
+    fn distribute(&mut self, model: &str, shape: &Shape, distribution: &Distribution) {
+        if layers::fits(shape, distribution) {
+            self.distributions.insert(model_key(model), (*shape, distribution.clone()));
+        } else {
+            warn(&mut self.warnings, &format!("the distribution of {model} does not fit the model's shape and is not shown"));
+        }
+    }
+
+    fn renamed(mut self, run: &str) -> Self {
+        self.label = format!("{run}/{}", self.label);
+        self.figures.values_mut().chain(self.timings.values_mut()).for_each(|f| f.trial = self.label.clone());
+        self
+    }
+
+    fn wide(&self) -> Wide {
+        Wide::of(self.figures.values())
+    }
+
+    fn block(&self) -> Block {
+        let status = match &self.status {
+            Status::Finished => None,
+            Status::Waiting => Some("not begun".to_string()),
+            Status::Unfinished => Some("not finished".to_string()),
+            Status::Failed(error) => Some(format!("failed: {}", error.replace('\n', " "))),
+        };
+        let flags = self.figures.values().filter_map(Figure::flag);
+        let notes = status.into_iter().chain(flags).chain(self.warnings.iter().cloned()).collect();
+        Block { title: self.label.clone(), grid: self.wide().grid(), notes }
+    }
+
+    /// The distribution of the last model in the models' order, titled.
+    fn last_distribution(&self) -> Option<(String, &Shape, &Distribution)> {
+        let ((_, _, model), (shape, distribution)) = self.distributions.last_key_value()?;
+        Some((format!("{}: kept by {model}", self.label), shape, distribution))
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let entry = |((_, _, model), (shape, d)): (&ModelKey, &(Shape, Distribution))| serde_json::json!({ "model": model, "shape": shape, "removed": d.removed });
+        let distributions: Vec<_> = self.distributions.iter().map(entry).collect();
+        let figures: Vec<&Figure> = self.figures.values().collect();
+        let flags: Vec<String> = self.figures.values().filter_map(Figure::flag).collect();
+        serde_json::json!({ "trial": self.label, "status": self.status, "figures": figures, "distributions": distributions, "flags": flags, "warnings": self.warnings })
+    }
+}
+
+impl Block {
+    fn markdown(&self) -> String {
+        let grid = self.grid.as_ref().map(Grid::markdown);
+        let notes = (!self.notes.is_empty()).then(|| self.notes.iter().map(|n| format!("- {n}\n")).collect());
+        let parts = [Some(format!("## {}\n", self.title)), grid, notes];
+        parts.into_iter().flatten().collect::<Vec<String>>().join("\n")
+    }
+
+    fn terminal(&self) -> String {
+        let grid = self.grid.as_ref().map(Grid::terminal).unwrap_or_default();
+        let notes = self.notes.iter().map(|n| format!("  {n}\n"));
+        std::iter::once(format!("{}\n", self.title)).chain([grid]).chain(notes).collect()
+    }
+}
+
+fn seeds_block(seeds: &Seeds) -> Block {
+    let over = format!("mean ± standard deviation over {} seeds", seeds.count);
+    let title = if seeds.label.is_empty() { over } else { format!("{}: {over}", seeds.label) };
+    Block { title, grid: seeds.wide.grid(), notes: Vec::new() }
+}
+
+fn seeds_json(seeds: &Seeds) -> serde_json::Value {
+    let mut cells = Vec::new();
+    for (model, row) in &seeds.wide.rows {
+        for (measure, cell) in row {
+            let (mean, deviation) = (cell.map(|c| c.value), cell.and_then(|c| c.spread));
+            cells.push(serde_json::json!({ "model": model, "measure": measure.name(), "mean": mean, "deviation": deviation }));
+        }
+    }
+    serde_json::json!({ "label": seeds.label, "count": seeds.count, "measures": cells })
+}
+
+fn warn(warnings: &mut Vec<String>, message: &str) {
+    if !warnings.iter().any(|w| w == message) {
+        warnings.push(message.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+use super::*;
+use crate::report::event::{self, Log};
+use crate::report::figure::tests::figure;
+use crate::space::UnitSpec;
+
+const TASKS: [&str; 8] = ["arc_challenge", "arc_easy", "boolq", "hellaswag", "mmlu", "openbookqa", "rte", "winogrande"];
+const NORMALISED: [&str; 4] = ["arc_challenge", "arc_easy", "hellaswag", "openbookqa"];
+
+fn measured(figure: Figure) -> Event {
+    Event::FigureMeasured { figure }
+}
+
+fn shape() -> Shape {
+    let attention = UnitSpec { units: 9, width: 64, parameters: 100 };
+    Shape { layers: 3, attention, mlp: UnitSpec { units: 1536, width: 1, parameters: 30 } }
+}
+
+/// One model's figures: the better, the more it keeps.
+fn model(trial: &str, model: &str, keeps: f64) -> Vec<Event> {
+    let mut figures = vec![
+        figure(trial, model, "parameters", 134_515_008.0 * keeps),
+        figure(trial, model, "sparsity", 1.0 - keeps),
+        figure(trial, model, "perplexity/wikitext2", 17.0 / keeps.powi(4)),
+        figure(trial, model, "kl", 1.0 - keeps),
+        figure(trial, model, "acc_mean", 0.5 * keeps),
+    ];
+    figures.extend(TASKS.iter().map(|t| figure(trial, model, &format!("acc/{t}"), 0.6 * keeps)));
+    figures.extend(NORMALISED.iter().map(|t| figure(trial, model, &format!("acc_norm/{t}"), 0.65 * keeps)));
+    figures.into_iter().map(measured).collect()
+}
+
+fn step(trial: &str, step: &str, cache: Cache, seconds: f64) -> Event {
+    let (trial, step) = (trial.to_string(), step.to_string());
+    Event::StepFinished { trial, model: Some("iteration-1".into()), step, key: "0a".into(), cache, seconds, peak_bytes: Some(1 << 30) }
+}
+
+/// A run of two seeds with everything in it.
+fn run() -> Vec<Event> {
+    let trials = ["target=0.5/seed=0", "target=0.5/seed=1"];
+    let mut events = vec![Event::RunStarted { run: "smollm2".into(), trials: trials.map(String::from).to_vec() }];
+    for (i, trial) in trials.into_iter().enumerate() {
+        events.push(Event::TrialStarted { trial: trial.into() });
+        events.extend(model(trial, "dense", 1.0));
+        events.extend(model(trial, "iteration-1", 0.9 - 0.1 * i as f64));
+        events.extend(model(trial, "uniform", 0.7));
+        events.push(step(trial, "supernet", Cache::Miss, 12.5 + i as f64));
+        let distribution = Distribution { removed: vec![0, 0, 4, 700, 9, 1536] };
+        events.push(Event::DistributionFound { trial: trial.into(), model: "iteration-1".into(), shape: shape(), distribution });
+        events.push(Event::TrialFinished { trial: trial.into() });
+    }
+    events.push(Event::RunFinished { run: "smollm2".into(), failed: 0 });
+    events
+}
+
+/// A trial `t` of a few figures.
+fn small() -> Vec<Event> {
+    vec![
+        Event::TrialStarted { trial: "t".into() },
+        measured(figure("t", "iteration-1", "perplexity/wikitext2", 24.816)),
+        measured(figure("t", "iteration-1", "acc_mean", 0.4512)),
+        measured(figure("t", "dense", "acc_mean", 0.5)),
+        measured(figure("t", "dense", "parameters", 134_515_008.0)),
+        Event::TrialFinished { trial: "t".into() },
+    ]
+}
+
+#[test]
+fn the_markdown_of_a_trial_is_a_plain_table() {
+    let expected = "\
+## t
+
+| model       | parameters | perplexity wikitext2 | mean % | retained % |
+| :---------- | ---------: | -------------------: | -----: | ---------: |
+| dense       |     134.5M |                      |  50.00 |      100.0 |
+| iteration-1 |            |                24.82 |  45.12 |       90.2 |
+";
+    assert_eq!(Tables::from_events(&small()).markdown(), expected);
+}
+
+#[test]
+fn the_latex_of_a_trial_is_a_booktabs_table() {
+    let latex = Tables::from_events(&small()).latex();
+    let body = "    \\toprule
+    model & parameters & perplexity wikitext2 & mean \\% & retained \\% \\\\
+    \\midrule
+    dense & 134.5M &  & 50.00 & 100.0 \\\\
+    iteration-1 &  & 24.82 & 45.12 & 90.2 \\\\
+    \\bottomrule
+";
+    assert!(latex.contains(body), "{latex}");
+    assert!(latex.starts_with("% Needs \\usepackage{booktabs}.\n"));
+}
+
+#[test]
+fn the_terminal_table_of_a_trial_has_numbers_to_the_right() {
+    let expected = "\
+t
+┌─────────────┬────────────┬────────────┬───────┬──────────┐
+│ model       ┆ parameters ┆ perplexity ┆  mean ┆ retained │
+│             ┆            ┆  wikitext2 ┆     % ┆        % │
+╞═════════════╪════════════╪════════════╪═══════╪══════════╡
+│ dense       ┆     134.5M ┆            ┆ 50.00 ┆    100.0 │
+│ iteration-1 ┆            ┆      24.82 ┆ 45.12 ┆     90.2 │
+└─────────────┴────────────┴────────────┴───────┴──────────┘
+";
+    assert_eq!(Tables::from_events(&small()).terminal(), expected);
+}
+
+#[test]
+fn tables_rebuilt_from_the_log_have_the_bytes_of_the_live_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.jsonl");
+    let (mut log, mut live) = (Log::open(&path).unwrap(), Tables::default());
+    let mut events = run();
+    events.push(measured(figure("target=0.5/seed=0", "iteration-1", "kl", f64::NAN)));
+    events.push(measured(figure("target=0.5/seed=0", "dense", "kl", 0.1 + 0.2)));
+    for event in &events {
+        log.append(event).unwrap();
+        live.add(event);
+    }
+    let rebuilt = crate::report::rebuild_from(&[path]).unwrap();
+    assert_eq!(rebuilt.csv().unwrap(), live.csv().unwrap());
+    assert_eq!(rebuilt.timings_csv().unwrap(), live.timings_csv().unwrap());
+    assert_eq!(rebuilt.json().unwrap(), live.json().unwrap());
+    assert_eq!((rebuilt.markdown(), rebuilt.latex(), rebuilt.terminal()), (live.markdown(), live.latex(), live.terminal()));
+    assert!(live.csv().unwrap().contains("kl,0.30000000000000004,,"));
+}
+
+#[test]
+fn the_order_in_which_figures_come_does_not_matter() {
+    let mut backwards = run();
+    backwards[1..].reverse();
+    let (a, b) = (Tables::from_events(&run()), Tables::from_events(&backwards));
+    assert_eq!((a.csv().unwrap(), a.terminal_distributions()), (b.csv().unwrap(), b.terminal_distributions()));
+}
+
+#[test]
+fn costs_are_kept_apart_from_results() {
+    let tables = Tables::from_events(&run());
+    assert!(!tables.csv().unwrap().contains("seconds/"));
+    let expected = "\
+trial,model,metric,value,stderr,n
+target=0.5/seed=0,iteration-1,seconds/supernet,12.5,,
+target=0.5/seed=0,iteration-1,peak_bytes/supernet,1073741824,,
+target=0.5/seed=1,iteration-1,seconds/supernet,13.5,,
+target=0.5/seed=1,iteration-1,peak_bytes/supernet,1073741824,,
+";
+    assert_eq!(tables.timings_csv().unwrap(), expected);
+}
+
+#[test]
+fn reading_a_stored_result_does_not_replace_what_it_cost() {
+    let tables = Tables::from_events(&[step("t", "search", Cache::Miss, 60.0), step("t", "search", Cache::Hit, 0.01)]);
+    assert!(tables.timings_csv().unwrap().contains("seconds/search,60,,"));
+    assert!(!tables.timings_csv().unwrap().contains("0.01"));
+}
+
+#[test]
+fn seeds_are_aggregated_with_their_deviation() {
+    let terminal = Tables::from_events(&run()).terminal();
+    let block = terminal.split("target=0.5: mean ± standard deviation over 2 seeds").nth(1).unwrap();
+    assert!(block.contains(" 42.50 ± 3.54 ") && block.contains(" 85.0 ± 7.1 "), "{block}");
+    let parameters = block.lines().find(|l| l.contains("parameters")).unwrap();
+    assert!(parameters.contains(" 134.5M ") && parameters.contains(" 114.3M ± 9.5M "), "{parameters}");
+    let json: serde_json::Value = serde_json::from_str(&Tables::from_events(&run()).json().unwrap()).unwrap();
+    assert_eq!(json["seeds"][0]["count"], 2);
+}
+
+#[test]
+fn trials_that_differ_in_more_than_the_seed_are_not_aggregated() {
+    let events: Vec<Event> = ["a/seed=0", "b/seed=0", "a"].iter().flat_map(|t| model(t, "dense", 1.0)).collect();
+    assert!(!Tables::from_events(&events).terminal().contains("seeds"));
+}
+
+#[test]
+fn terminal_tables_fit_and_show_every_task() {
+    let terminal = Tables::from_events(&run()).terminal();
+    assert!(terminal.lines().all(|l| l.chars().count() <= 100));
+    assert!(TASKS.iter().all(|t| terminal.contains(&format!(" {t} "))), "{terminal}");
+}
+
+#[test]
+fn a_value_that_is_no_number_is_empty_and_flagged() {
+    let mut events = small();
+    events.push(measured(figure("t", "iteration-1", "perplexity/wikitext2", f64::INFINITY)));
+    events.push(measured(figure("t", "dense", "acc_mean", f64::NAN)));
+    let tables = Tables::from_events(&events);
+    assert!(tables.csv().unwrap().contains("t,iteration-1,perplexity/wikitext2,,,\n"));
+    for text in [tables.markdown(), tables.terminal()] {
+        assert!(text.contains("perplexity/wikitext2 of iteration-1 is infinite") && text.contains("acc_mean of dense is not a number"));
+        assert!(!text.contains("NaN") && !text.contains("retained") && text.contains("perplexity"), "{text}");
+    }
+    assert!(tables.json().unwrap().contains("\"value\": \"NaN\""));
+}
+
+#[test]
+fn subtasks_stay_out_of_the_wide_view_but_not_of_the_csv() {
+    let mut events = small();
+    events.push(measured(figure("t", "dense", "acc/mmlu", 0.4)));
+    events.push(measured(figure("t", "dense", "acc/mmlu_anatomy", 0.3)));
+    let tables = Tables::from_events(&events);
+    assert!(tables.csv().unwrap().contains("acc/mmlu_anatomy,0.3"));
+    assert!(tables.markdown().contains(" mmlu % ") && !tables.markdown().contains("anatomy"));
+}
+
+#[test]
+fn trials_follow_the_newest_sweep_and_say_where_they_stand() {
+    let start = |trials: &[&str]| Event::RunStarted { run: "r".into(), trials: trials.iter().map(|t| t.to_string()).collect() };
+    let label = |t: &str| t.to_string();
+    let mut events = vec![start(&["old", "b"]), Event::TrialStarted { trial: label("b") }, start(&["a", "b", "c"])];
+    events.push(Event::TrialFailed { trial: label("b"), error: "no\nluck".into() });
+    events.push(Event::TrialStarted { trial: label("a") });
+    events.push(Event::StepStarted { trial: label("a"), step: "search".into(), key: "00".into() });
+    let tables = Tables::from_events(&events);
+    assert_eq!(tables.trials().iter().map(|t| t.label.as_str()).collect::<Vec<_>>(), ["a", "b", "c", "old"]);
+    assert_eq!(tables.trials()[0].step.as_deref(), Some("search"));
+    assert_eq!(tables.trials()[2].status, Status::Waiting);
+    assert!(tables.markdown().contains("- failed: no luck\n"));
+}
+
+#[test]
+fn a_trial_that_failed_and_was_run_again_is_finished() {
+    let trial = || "t".to_string();
+    let events = [
+        Event::TrialFailed { trial: trial(), error: "e".into() },
+        Event::TrialStarted { trial: trial() },
+        Event::TrialFinished { trial: trial() },
+    ];
+    assert_eq!(Tables::from_events(&events).trials()[0].status, Status::Finished);
+}
+
+#[test]
+fn warnings_are_shown_once_with_their_trial() {
+    let warning = |trial: Option<&str>| Event::Warning { trial: trial.map(String::from), message: "few tokens".into() };
+    let tables = Tables::from_events(&[warning(Some("t")), warning(Some("t")), warning(None)]);
+    assert_eq!(tables.markdown().matches("few tokens").count(), 2);
+}
+
+#[test]
+fn a_distribution_that_does_not_fit_its_shape_is_a_warning() {
+    let distribution = Distribution { removed: vec![10; 6] };
+    let events = [Event::DistributionFound { trial: "t".into(), model: "m".into(), shape: shape(), distribution }];
+    let tables = Tables::from_events(&events);
+    assert_eq!(tables.terminal_distributions(), "");
+    assert!(tables.terminal().contains("does not fit"));
+}
+
+#[test]
+fn runs_are_joined_under_their_names() {
+    let joined = Tables::joined(vec![Tables::from_events(&run()), Tables::from_events(&small())]);
+    assert!(joined.csv().unwrap().contains("\nsmollm2/target=0.5/seed=0,dense,parameters,"));
+    assert_eq!(joined.trials().len(), 3);
+}
+
+#[test]
+fn no_events_make_empty_tables() {
+    let tables = Tables::from_events(&[]);
+    assert_eq!(tables.csv().unwrap(), "trial,model,metric,value,stderr,n\n");
+    assert_eq!((tables.markdown(), tables.terminal(), tables.terminal_distributions()), (String::new(), String::new(), String::new()));
+}
+
+#[test]
+fn every_event_of_a_run_survives_its_line() {
+    let text: String = run().iter().map(|e| event::line(e).unwrap()).collect();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("e"), text).unwrap();
+    assert_eq!(event::read(&dir.path().join("e")).unwrap(), run());
+}
