@@ -23,3 +23,5 @@ pub mod supernet;
 pub mod fitness;
 
 pub mod eval;
+
+pub mod report;

@@ -21,8 +21,8 @@ pub use catalogue::{Catalogue, Selection};
 pub use document::{Context, Document, Sample};
 pub use metric::{Estimate, Estimates, Metric};
 pub use request::{Bos, Encoder, LanguageModel, Request, Score, Tokenize};
-pub use score::Scorer;
 pub use run::{GroupResult, Options, Report, Samples, TaskResult, evaluate};
+pub use score::Scorer;
 pub use tasks::Task;
 
 /// Names of all built-in tasks and groups, sorted.

@@ -204,7 +204,8 @@ mod tests {
     }
 
     fn request() -> impl Strategy<Value = Request> {
-        (prop::collection::vec(0u32..3, 1..8), prop::collection::vec(0u32..3, 1..4)).prop_map(|(context, continuation)| Request { context, continuation })
+        (prop::collection::vec(0u32..3, 1..8), prop::collection::vec(0u32..3, 1..4))
+            .prop_map(|(context, continuation)| Request { context, continuation })
     }
 
     proptest! {

@@ -170,7 +170,7 @@ impl Space {
     /// # Errors
     /// `levels` is even or zero, a step is zero, or the centre does not fit the shape.
     pub fn around(shape: Shape, centre: Distribution, steps: [usize; 2], levels: usize) -> Result<Self> {
-        if levels % 2 == 0 || steps.contains(&0) {
+        if levels.is_multiple_of(2) || steps.contains(&0) {
             return Err(Error::new(Kind::Search, format!("{levels} levels with steps {steps:?} make no search space"))
                 .hint("use an odd number of levels and steps of at least one unit"));
         }
