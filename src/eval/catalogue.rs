@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::base::{Error, Kind, Result};
 use crate::spec;
 
-use super::tasks::{self, Task, mmlu};
+use super::tasks::{self, Task, mmlu, quickstart};
 
 /// Tasks and groups by name.
 #[derive(Debug, Clone)]
@@ -22,6 +22,21 @@ struct Group {
     parts: Vec<String>,
 }
 
+impl Group {
+    fn plain(tasks: impl Iterator<Item = String>) -> Self {
+        Self { tasks: tasks.collect(), parts: Vec::new() }
+    }
+}
+
+/// The four subgroups and the whole, which brings them along.
+fn mmlu_groups() -> BTreeMap<String, Group> {
+    let part = |(name, subjects): (&str, &[&str])| (format!("mmlu_{name}"), Group::plain(subjects.iter().map(|s| format!("mmlu_{s}"))));
+    let mut groups: BTreeMap<String, Group> = mmlu::SUBGROUPS.into_iter().map(part).collect();
+    let whole = Group { tasks: groups.values().flat_map(|g| g.tasks.clone()).collect(), parts: groups.keys().cloned().collect() };
+    groups.insert("mmlu".into(), whole);
+    groups
+}
+
 /// What an experiment asked for.
 #[derive(Debug, Clone)]
 pub struct Selection {
@@ -32,16 +47,12 @@ pub struct Selection {
 }
 
 impl Catalogue {
-    /// The tasks read from data sets, and the groups of MMLU.
+    /// The tasks read from data sets, the generated ones, and the groups of MMLU and of the generated tasks.
     pub fn builtin() -> Self {
-        let tasks = tasks::builtin().into_iter().map(|task| (task.name.clone(), task)).collect();
-        let mut groups = BTreeMap::new();
-        for (part, subjects) in mmlu::SUBGROUPS {
-            let tasks = subjects.iter().map(|subject| format!("mmlu_{subject}")).collect();
-            groups.insert(format!("mmlu_{part}"), Group { tasks, parts: Vec::new() });
-        }
-        let whole = Group { tasks: groups.values().flat_map(|g| g.tasks.clone()).collect(), parts: groups.keys().cloned().collect() };
-        groups.insert("mmlu".into(), whole);
+        let generated = quickstart::tasks();
+        let mut groups = mmlu_groups();
+        groups.insert(quickstart::GROUP.into(), Group::plain(generated.iter().map(|t| t.name.clone())));
+        let tasks = tasks::builtin().into_iter().chain(generated).map(|task| (task.name.clone(), task)).collect();
         Self { tasks, groups }
     }
 
@@ -60,7 +71,7 @@ impl Catalogue {
     /// Adds tasks and a group of them.
     pub fn with_group(self, name: &str, tasks: Vec<Task>) -> Result<Self> {
         self.free(name)?;
-        let group = Group { tasks: tasks.iter().map(|t| t.name.clone()).collect(), parts: Vec::new() };
+        let group = Group::plain(tasks.iter().map(|t| t.name.clone()));
         let mut catalogue = tasks.into_iter().try_fold(self, Self::with)?;
         catalogue.groups.insert(name.into(), group);
         Ok(catalogue)

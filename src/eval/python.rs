@@ -41,7 +41,7 @@ pub fn capitalize(text: &str) -> String {
     let Some(first) = text.chars().next() else { return String::new() };
     // The whole text is lowered so that a final sigma sees what stands before it.
     let lowered = text.to_lowercase();
-    title(first) + lowered.chars().skip(first.to_lowercase().count()).collect::<String>().as_str()
+    title(first).chars().chain(lowered.chars().skip(first.to_lowercase().count())).collect()
 }
 
 /// Title case of one character. It is the upper case, whose further letters are lowered, but for the characters listed here.
@@ -64,8 +64,8 @@ fn title(c: char) -> String {
         }
         _ => {
             let mut upper = c.to_uppercase();
-            let first: String = upper.next().into_iter().collect();
-            first + upper.flat_map(char::to_lowercase).collect::<String>().as_str()
+            let first = upper.next();
+            first.into_iter().chain(upper.flat_map(char::to_lowercase)).collect()
         }
     }
 }

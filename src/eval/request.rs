@@ -49,6 +49,12 @@ impl Tokenize for tokenizers::Tokenizer {
     }
 }
 
+impl Tokenize for crate::data::Tokenizer {
+    fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        Tokenize::encode(self.inner(), text)
+    }
+}
+
 /// Whether texts begin with a BOS token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bos {

@@ -3,6 +3,7 @@
 pub mod custom;
 pub mod mmlu;
 pub mod prompt;
+pub mod quickstart;
 pub mod wikitext;
 
 use std::path::Path;
@@ -47,7 +48,9 @@ pub enum Source {
     Mmlu(&'static str),
     /// A file of the user's own.
     File(spec::Task),
-    /// Documents made by the program.
+    /// A generated task of the built-in little world, by its name there.
+    Quickstart(&'static str),
+    /// Documents made by the caller.
     Generated(Vec<Document>),
 }
 
@@ -83,7 +86,7 @@ impl Task {
         Self { name: name.into(), form: Form::Choice { source, metrics } }
     }
 
-    /// A task over documents made by the program; reports acc and acc_norm.
+    /// A task over documents made by the caller; reports acc and acc_norm.
     pub fn generated(name: &str, documents: Vec<Document>) -> Self {
         Self::choice(name, Source::Generated(documents), BOTH)
     }
@@ -109,7 +112,7 @@ impl Source {
             Source::Hub(split, _) => split.files(root).map(drop),
             Source::Mmlu(subject) => mmlu::split(subject).files(root).and(mmlu::examples(subject).files(root)).map(drop),
             Source::File(task) if !task.file.is_file() => Err(no_file(&task.file)),
-            Source::File(_) | Source::Generated(_) => Ok(()),
+            Source::File(_) | Source::Quickstart(_) | Source::Generated(_) => Ok(()),
         }
     }
 
@@ -119,6 +122,7 @@ impl Source {
             Source::Hub(split, prompt) => split.rows(root, limit)?.iter().map(|row| checked(row, *prompt)).collect::<Result<_>>()?,
             Source::Mmlu(subject) => mmlu::documents(subject, root, limit)?,
             Source::File(task) => custom::documents(task, limit)?,
+            Source::Quickstart(name) => quickstart::documents(name, limit),
             Source::Generated(documents) => documents.iter().take(limit).map(|d| d.clone().check()).collect::<Result<_>>()?,
         };
         if documents.is_empty() {

@@ -100,7 +100,7 @@ fn tighten(text: &str, open: char, close: char) -> String {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once(open) {
         let Some((inner, tail)) = after.split_once(close) else { break };
-        out = out + before;
+        out += before;
         out.push(open);
         out.push_str(python::strip(inner));
         out.push(close);
