@@ -25,3 +25,7 @@ pub mod fitness;
 pub mod eval;
 
 pub mod report;
+
+pub mod runner;
+
+pub mod cli;

@@ -1,1 +1,8 @@
-fn main() {}
+//! The `tyr` program: see [`tyr::cli`].
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    tyr::cli::main()
+}

@@ -28,6 +28,11 @@ impl Meter {
 
     /// What was used since the start.
     pub fn stop(self) -> Cost {
+        self.so_far()
+    }
+
+    /// What was used until now, the clock going on.
+    pub fn so_far(&self) -> Cost {
         Cost { seconds: self.started.elapsed().as_secs_f64(), peak_bytes: peak_resident() }
     }
 }

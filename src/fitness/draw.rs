@@ -3,7 +3,7 @@
 use rand::seq::SliceRandom;
 
 use crate::base::{Error, Kind, Result, rng};
-use crate::data::{SearchSet, Windows};
+use crate::data::SearchSet;
 use crate::search::Draw;
 
 /// Draws token subsets of the search set.
@@ -38,7 +38,7 @@ impl<'a> Sampler<'a> {
     }
 
     /// The set it draws from.
-    pub fn set(&self) -> &Windows {
-        &self.set.0
+    pub fn search_set(&self) -> &'a SearchSet {
+        self.set
     }
 }

@@ -75,6 +75,13 @@ impl<'m> Supernet<'m> {
         self.folder.join(format!("layer-{:03}-{kind}.{suffix}", module.layer))
     }
 
+    /// Names of all files of a complete supernet.
+    pub fn files(&self) -> Vec<String> {
+        let modules = (0..self.space.shape.modules()).map(ModuleId::from_index);
+        let paths = modules.flat_map(|m| [self.path(m, "safetensors"), self.path(m, "json")]);
+        paths.filter_map(|p| Some(p.file_name()?.to_str()?.to_string())).collect()
+    }
+
     /// Whether a module's file is there and whole. A damaged one counts as absent, and `damaged` is told.
     pub fn has(&self, module: ModuleId, damaged: impl Fn(&Error)) -> bool {
         if !self.path(module, "json").exists() {

@@ -1,0 +1,83 @@
+//! The command line: one file per verb.
+
+mod check;
+mod eval;
+mod run;
+mod schema;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::base::Result;
+use crate::data::corpus;
+use crate::spec::{self, Known};
+
+/// Structural pruning of large language models as declarative experiments.
+#[derive(Parser)]
+#[command(name = "tyr", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run an experiment; run it again to go on where it stopped
+    Run(run::Arguments),
+    /// Check an experiment: all errors and warnings, no weights read
+    Check(check::Arguments),
+    /// Measure perplexity and tasks of any model, dense or pruned
+    Eval(eval::Arguments),
+    /// Print the JSON schema of an experiment
+    Schema,
+}
+
+/// Which experiment, and what overrides its file.
+#[derive(Args, Clone)]
+struct Experiment {
+    /// The experiment's TOML file
+    spec: PathBuf,
+    /// Override a key, for example `--set prune.damping=0.05`; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Apply a `[profile.NAME]` of the file
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+}
+
+impl Experiment {
+    fn source(&self) -> spec::Source {
+        let env = std::env::vars().filter(|(k, _)| k.starts_with("TYR_") && k != "TYR_SHARED").collect();
+        spec::Source { path: self.spec.clone(), profile: self.profile.clone(), env, set: self.set.clone() }
+    }
+}
+
+/// What a spec may name beside its own tables.
+fn with_known<T>(use_: impl FnOnce(&Known) -> T) -> T {
+    let tasks = crate::eval::known();
+    let names: Vec<&str> = tasks.iter().map(String::as_str).collect();
+    use_(&Known { corpora: corpus::KNOWN, tasks: &names })
+}
+
+/// Parses the command line and runs the verb; errors go to stderr and decide the exit code.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().verb {
+        Verb::Run(arguments) => run::run(&arguments),
+        Verb::Check(arguments) => check::run(&arguments),
+        Verb::Eval(arguments) => eval::run(&arguments),
+        Verb::Schema => schema::run(),
+    };
+    report(result)
+}
+
+fn report(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e}");
+            ExitCode::from(e.kind.exit_code())
+        }
+    }
+}

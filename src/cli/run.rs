@@ -1,0 +1,34 @@
+//! `tyr run`: executes an experiment.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Experiment, with_known};
+use crate::base::Result;
+use crate::report::{Bars, install_interrupt_handler};
+use crate::runner::{self, OnFailure};
+use crate::spec::{self, Style};
+
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    experiment: Experiment,
+    /// Where results go: `<DIR>/<name>/`
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    runs: PathBuf,
+    /// Stop at the first trial that fails
+    #[arg(long)]
+    fail_fast: bool,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let loaded = with_known(|known| spec::load(&arguments.experiment.source(), known))?;
+    eprint!("{}", loaded.render_warnings(Style::Plain));
+    install_interrupt_handler()?;
+    let on_failure = if arguments.fail_fast { OnFailure::Stop } else { OnFailure::KeepGoing };
+    let finished = runner::run(&loaded, &arguments.runs, on_failure, &Bars::new())?;
+    println!("{}\n{}", finished.distributions, finished.tables);
+    println!("written to {}", finished.folder.display());
+    Ok(())
+}

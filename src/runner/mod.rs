@@ -1,0 +1,101 @@
+//! Running an experiment: trials one after the other, their steps addressed by content in a store, results written as they appear.
+//!
+//! `trial` reads like the figure in the design: calibrate, build a supernet, search it, compact, evaluate, from coarse to fine.
+
+pub mod evaluate;
+mod journal;
+mod lock;
+mod pipeline;
+pub mod prepare;
+mod store;
+mod watched;
+
+use std::path::{Path, PathBuf};
+
+use crate::base::{Error, Kind, Result, Watch, files};
+use crate::report::event::Event;
+use crate::spec::{Loaded, Trial};
+
+use journal::Journal;
+use lock::Lock;
+use store::Store;
+
+/// What happens when a trial fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The other trials are run all the same.
+    KeepGoing,
+    /// The run stops.
+    Stop,
+}
+
+/// A finished run.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The tables, as the terminal shows them.
+    pub tables: String,
+    /// The distributions that were found, as the terminal shows them.
+    pub distributions: String,
+}
+
+/// Runs every trial of an experiment into `runs/<name>/`; what is finished from an earlier run is taken up.
+///
+/// # Errors
+/// Another process holds the run, the user stopped it, or trials failed (kind of the only trial's error, or [`Kind::Partial`] when
+/// other trials succeeded).
+pub fn run(loaded: &Loaded, runs: &Path, on_failure: OnFailure, watch: &dyn Watch) -> Result<Finished> {
+    let folder = runs.join(&loaded.spec.name);
+    files::create_dir(&folder)?;
+    let _lock = Lock::take(&folder)?;
+    files::write(&folder.join("spec.toml"), loaded.text.as_bytes())?;
+    let store = Store::at(&folder.join("store"));
+    let labels: Vec<String> = loaded.trials.iter().map(|t| t.label.clone()).collect();
+    let mut journal = Journal::open(&folder, &loaded.spec.name, &labels)?;
+    let failures = run_trials(&loaded.trials, &folder, &store, &mut journal, on_failure, watch)?;
+    journal.emit(Event::RunFinished { run: loaded.spec.name.clone(), failed: failures.len() })?;
+    journal.publish()?;
+    summary(failures, labels.len())?;
+    Ok(Finished { folder, tables: journal.tables().terminal(), distributions: journal.tables().terminal_distributions() })
+}
+
+fn run_trials(trials: &[Trial], folder: &Path, store: &Store, journal: &mut Journal, on_failure: OnFailure, watch: &dyn Watch) -> Result<Vec<(String, Error)>> {
+    let mut failures = Vec::new();
+    for trial in trials {
+        match run_trial(trial, folder, store, journal, watch) {
+            Ok(()) => {}
+            Err(e) if e.kind == Kind::Interrupted => return Err(e),
+            Err(e) => {
+                journal.emit(Event::TrialFailed { trial: trial.label.clone(), error: e.to_string() })?;
+                failures.push((trial.label.clone(), e));
+                if on_failure == OnFailure::Stop {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(failures)
+}
+
+fn run_trial(trial: &Trial, folder: &Path, store: &Store, journal: &mut Journal, watch: &dyn Watch) -> Result<()> {
+    let home = folder.join("trials").join(&trial.label);
+    files::create_dir(&home)?;
+    files::write(&home.join("resolved.toml"), trial.spec.to_toml()?.as_bytes())?;
+    journal.begin_trial(&trial.label)?;
+    pipeline::Pipeline::new(trial, &home, store, journal, watch).run()?;
+    journal.emit(Event::TrialFinished { trial: trial.label.clone() })?;
+    journal.publish()
+}
+
+/// One failed trial of one is that trial's error; of several, a summary.
+fn summary(mut failures: Vec<(String, Error)>, trials: usize) -> Result<()> {
+    match (failures.len(), trials) {
+        (0, _) => Ok(()),
+        (1, 1) => Err(failures.remove(0).1),
+        (failed, _) => {
+            let each: Vec<String> = failures.iter().map(|(label, e)| format!("{label}: {e}")).collect();
+            Err(Error::new(Kind::Partial, format!("{failed} of {trials} trials failed\n{}", each.join("\n"))).hint("mend the cause and run again: finished work is kept"))
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! One trial from the dense model to the table: coarse to fine over the intervals, a supernet and a search each.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::evaluate::{self, Measure};
+use super::journal::Journal;
+use super::prepare::Prepared;
+use super::store::{Entry, State, Store};
+use super::watched::Watched;
+use crate::base::meter::Meter;
+use crate::base::{Error, Kind, Result, ResultExt, Watch, files};
+use crate::fitness::{Evaluator, Objective, Population, Sampler};
+use crate::model::{Model, Source};
+use crate::report::Figure;
+use crate::report::event::{Cache, Event, GenerationSummary};
+use crate::schedule::{Iteration, schedule};
+use crate::search::{GenerationRecord, Search};
+use crate::space::{Distribution, Space};
+use crate::spec::{Spec, Trial};
+use crate::supernet::{self, Supernet, compact::compact, storage_dtype};
+
+/// Runs one trial.
+pub struct Pipeline<'a> {
+    label: &'a str,
+    spec: &'a Spec,
+    home: &'a Path,
+    store: &'a Store,
+    journal: &'a mut Journal,
+    watch: Watched<'a>,
+}
+
+/// A supernet on disk with the address that names it in later keys.
+struct Built {
+    folder: PathBuf,
+    address: String,
+    space: Space,
+}
+
+/// What a search step leaves.
+#[derive(Serialize, Deserialize)]
+struct Found {
+    distribution: Distribution,
+    generations: usize,
+}
+
+/// Dense hidden states of search windows, handed from one iteration to the next.
+type TeacherStates = BTreeMap<usize, Tensor>;
+
+impl<'a> Pipeline<'a> {
+    /// Of `trial`, whose own files go to `home`.
+    pub fn new(trial: &'a Trial, home: &'a Path, store: &'a Store, journal: &'a mut Journal, watch: &'a dyn Watch) -> Self {
+        Self { label: &trial.label, spec: &trial.spec, home, store, journal, watch: Watched::new(watch) }
+    }
+
+    /// Dense, uniform, then iteration by iteration.
+    pub fn run(&mut self) -> Result<()> {
+        let prepared = Prepared::new(self.spec, &self.watch)?;
+        let mut distribution = prepared.uniform(self.spec)?;
+        let iterations = schedule(&prepared.shape, &self.spec.supernet.intervals)?;
+        self.measure_dense(&prepared)?;
+        let (mut teacher, mut last) = (TeacherStates::new(), None);
+        for iteration in &iterations {
+            self.announce(iteration)?;
+            let built = self.supernet(&prepared, iteration, distribution.clone())?;
+            if iteration.number == 1 {
+                last = Some(self.measure("uniform", &prepared, &built, &distribution)?);
+            }
+            if self.spec.search.generations == 0 {
+                break;
+            }
+            distribution = self.search(&prepared, iteration, &built, &mut teacher)?;
+            last = Some(self.measure(&format!("iteration-{}", iteration.number), &prepared, &built, &distribution)?);
+        }
+        self.keep(last, &distribution)
+    }
+
+    /// Tells what the schedule wants known.
+    fn announce(&mut self, iteration: &Iteration) -> Result<()> {
+        iteration.notes.iter().try_for_each(|note| self.journal.emit(Event::Note { trial: Some(self.label.into()), message: note.clone() }))
+    }
+
+    /// Builds the supernet around a distribution.
+    fn supernet(&mut self, prepared: &Prepared, iteration: &Iteration, centre: Distribution) -> Result<Built> {
+        let space = iteration.space(prepared.shape, centre, self.spec.supernet.levels)?;
+        let dtype = storage_dtype(self.spec.model.dtype, &prepared.model)?;
+        let options = supernet::Options {
+            prune: self.spec.prune.clone(),
+            supernet: self.spec.supernet.clone(),
+            dtype,
+            seed: self.spec.seed,
+            name: iteration.number.to_string(),
+        };
+        let s = &self.spec.supernet;
+        let seed = (s.accumulation == crate::spec::Accumulation::Random).then_some((self.spec.seed, iteration.number));
+        let key = json!({
+            "model": prepared.hash, "calibration": prepared.calibration.0.hash(), "space": space, "prune": self.spec.prune,
+            "accumulation": s.accumulation, "sequential": s.sequential, "dtype": format!("{dtype:?}"), "seed": seed,
+        });
+        let name = format!("supernet-{}", iteration.number);
+        let entry = self.step(&name, "supernet", None, &key, |entry, watch| {
+            let net = Supernet::at(&prepared.model, &entry.folder, space.clone());
+            supernet::build(&prepared.model, &net, &prepared.calibration, &options, watch)?;
+            Ok(net.files())
+        })?;
+        Ok(Built { folder: entry.folder, address: entry.address, space })
+    }
+
+    /// Searches a supernet; every generation is stored as it ends.
+    fn search(&mut self, prepared: &Prepared, iteration: &Iteration, built: &Built, teacher: &mut TeacherStates) -> Result<Distribution> {
+        let key = json!({
+            "supernet": built.address, "search": self.spec.search, "fitness": self.spec.fitness, "seed": self.spec.seed,
+            "iteration": iteration.number, "text": prepared.search.0.hash(), "objective": Objective::fingerprint(&self.spec.fitness)?,
+        });
+        let name = format!("search-{}", iteration.number);
+        let (spec, label, number) = (self.spec, self.label.to_string(), iteration.number);
+        let mut summaries = Vec::new();
+        let entry = self.step(&name, "search", None, &key, |entry, watch| {
+            let net = Supernet::at(&prepared.model, &built.folder, built.space.clone());
+            let population = Population::new(&prepared.model, &net).with_teacher(std::mem::take(teacher));
+            let sampler = Sampler::new(&prepared.search, spec.seed, number);
+            let objective = Objective::new(&spec.fitness, &prepared.model, &prepared.shape)?;
+            let mut evaluator = Evaluator::new(population, sampler, objective, watch);
+            let search = Search::new(built.space.clone(), spec.search.clone(), spec.seed, number)?;
+            let log = GenerationLog::at(&entry.folder);
+            let mut records = log.read()?;
+            let start = records.last().map_or_else(|| search.start(), GenerationRecord::state);
+            watch.begin(&format!("search {number}"), spec.search.generations as u64);
+            watch.advance(records.len() as u64);
+            let searched = search.run(start, &mut evaluator, |record| {
+                records.push(record.clone());
+                log.write(&records)?;
+                watch.advance(1);
+                watch.checkpoint()
+            });
+            watch.end();
+            *teacher = evaluator.into_teacher();
+            let (state, ending) = searched?;
+            if records.is_empty() && ending == crate::search::Ending::NoMove {
+                let what = "the search space has no legal move: no module can give a unit to another of its kind";
+                return Err(Error::new(Kind::Search, what).hint("raise supernet.levels, change sparsity.target, or set search.generations = 0"));
+            }
+            summaries = records.iter().map(GenerationSummary::from).collect();
+            let found = Found { distribution: built.space.distribution(&state.parent), generations: state.generation };
+            files::write_json(&entry.folder.join("distribution.json"), &found)?;
+            Ok(vec![GenerationLog::NAME.to_string(), "distribution.json".to_string()])
+        })?;
+        for summary in summaries {
+            self.journal.emit(Event::Generation { trial: label.clone(), iteration: number, summary })?;
+        }
+        let found: Found = files::read_json(&entry.folder.join("distribution.json"))?;
+        Ok(found.distribution)
+    }
+
+    /// Makes the model of a distribution, recounts it and measures it; gives its folder.
+    fn measure(&mut self, name: &str, prepared: &Prepared, built: &Built, distribution: &Distribution) -> Result<PathBuf> {
+        let key = json!({ "supernet": built.address, "distribution": distribution });
+        let dtype = storage_dtype(self.spec.model.dtype, &prepared.model)?;
+        let entry = self.step(&format!("compact-{name}"), "model", Some(name), &key, |entry, _| {
+            let net = Supernet::at(&prepared.model, &built.folder, built.space.clone());
+            compact(&prepared.model, &prepared.source, &net, distribution, dtype, &entry.folder)?;
+            Ok(vec!["config.json".into(), "model.safetensors".into()])
+        })?;
+        let source = Source::folder(&entry.folder)?;
+        let model = Model::open(&source, prepared.model.device())?;
+        self.recount(&model, prepared, distribution)?;
+        self.figure(name, &Measure::exact("parameters", model.checkpoint().parameters() as f64))?;
+        self.figure(name, &Measure::exact("sparsity/asked", self.spec.sparsity.target))?;
+        self.figure(name, &Measure::exact("sparsity", self.reached(&model, prepared, distribution)))?;
+        let found = Event::DistributionFound { trial: self.label.into(), model: name.into(), shape: prepared.shape, distribution: distribution.clone() };
+        self.journal.emit(found)?;
+        self.evaluations(name, &source.hash()?, &model, prepared)?;
+        Ok(entry.folder)
+    }
+
+    /// The share that is really gone, of what the spec's target is a share of.
+    fn reached(&self, model: &Model, prepared: &Prepared, distribution: &Distribution) -> f64 {
+        match self.spec.sparsity.basis {
+            crate::spec::Basis::Prunable => distribution.sparsity(&prepared.shape),
+            crate::spec::Basis::Total => 1.0 - model.checkpoint().parameters() as f64 / prepared.model.checkpoint().parameters() as f64,
+        }
+    }
+
+    /// Counts what the file holds against what the distribution says.
+    fn recount(&self, model: &Model, prepared: &Prepared, distribution: &Distribution) -> Result<()> {
+        let (dense, small) = (prepared.model.config(), model.config());
+        for (l, layer) in small.layers.iter().enumerate() {
+            let lost = [
+                (dense.heads - layer.heads()) * dense.head_width / prepared.shape.attention.width,
+                dense.neurons - layer.intermediate_size,
+            ];
+            if lost != distribution.removed[2 * l..2 * l + 2] {
+                return Err(Error::new(Kind::Internal, format!("layer {l} of the smaller model lost {lost:?} units, the distribution says otherwise")));
+            }
+        }
+        if model.checkpoint().parameters() != small.parameters().total() {
+            return Err(Error::new(Kind::Internal, "the smaller model's file does not hold the parameters that its shapes say"));
+        }
+        Ok(())
+    }
+
+    fn measure_dense(&mut self, prepared: &Prepared) -> Result<()> {
+        self.figure("dense", &Measure::exact("parameters", prepared.model.checkpoint().parameters() as f64))?;
+        self.figure("dense", &Measure::exact("sparsity", 0.0))?;
+        self.evaluations("dense", &prepared.hash, &prepared.model, prepared)
+    }
+
+    /// Perplexities, divergence and tasks of a model.
+    fn evaluations(&mut self, name: &str, hash: &str, model: &Model, prepared: &Prepared) -> Result<()> {
+        let spec = self.spec;
+        for (corpus, set) in &prepared.evaluation {
+            let key = json!({ "model": hash, "text": set.0.hash(), "corpus": corpus });
+            self.evaluation(&format!("perplexity/{corpus}"), name, &key, |_, watch| evaluate::on_corpus(model, corpus, set, watch))?;
+        }
+        let first = spec.evaluate.perplexity.first().and_then(|c| prepared.evaluation.get(c));
+        if let Some(set) = first.filter(|_| spec.evaluate.kl_tokens > 0 && name != "dense") {
+            let key = json!({ "model": hash, "dense": prepared.hash, "text": set.0.hash(), "tokens": spec.evaluate.kl_tokens });
+            self.evaluation("kl", name, &key, |_, watch| evaluate::from_dense(model, &prepared.model, set, spec.evaluate.kl_tokens, watch))?;
+        }
+        if !spec.evaluate.tasks.is_empty() {
+            let e = &spec.evaluate;
+            let key = json!({ "model": hash, "tasks": e.tasks, "limit": e.limit, "bos": e.bos, "data": e.data, "own": spec.tasks });
+            self.evaluation("tasks", name, &key, |entry, watch| {
+                let (measures, report) = evaluate::on_tasks(model, &prepared.tokenizer, spec, watch)?;
+                files::write_json(&entry.folder.join("samples.json"), &report)?;
+                Ok(measures)
+            })?;
+        }
+        self.journal.publish()
+    }
+
+    /// One stored measurement.
+    fn evaluation(&mut self, what: &str, model: &str, key: &serde_json::Value, measure: impl FnOnce(&Entry, &dyn Watch) -> Result<Vec<Measure>>) -> Result<()> {
+        let step = format!("{}-{model}", what.replace('/', "-"));
+        let entry = self.step(&step, "evaluate", Some(model), &json!({ "what": what, "of": key }), |entry, watch| {
+            let measures = measure(entry, watch)?;
+            files::write_json(&entry.folder.join("figures.json"), &measures)?;
+            Ok(vec!["figures.json".into()])
+        })?;
+        let measures: Vec<Measure> = files::read_json(&entry.folder.join("figures.json"))?;
+        measures.iter().try_for_each(|m| self.figure(model, m))
+    }
+
+    fn figure(&mut self, model: &str, m: &Measure) -> Result<()> {
+        let figure = Figure { trial: self.label.into(), model: model.into(), metric: m.metric.clone(), value: m.value, stderr: m.stderr, n: m.n };
+        self.journal.emit(Event::FigureMeasured { figure })
+    }
+
+    /// Gives a step's result from the store, or makes it: `work` fills the entry and names its files.
+    fn step(&mut self, step: &str, kind: &str, model: Option<&str>, key: &serde_json::Value, work: impl FnOnce(&Entry, &dyn Watch) -> Result<Vec<String>>) -> Result<Entry> {
+        self.watch.checkpoint()?;
+        let entry = self.store.entry(kind, key)?;
+        let (trial, address) = (self.label.to_string(), entry.address.clone());
+        let state = entry.state();
+        if let State::Damaged(e) = &state {
+            self.warn(format!("{e}; it is made anew"))?;
+            entry.reopen()?;
+        }
+        let meter = Meter::start();
+        let mut cache = Cache::Hit;
+        if !matches!(state, State::Finished) {
+            cache = Cache::Miss;
+            self.journal.emit(Event::StepStarted { trial: trial.clone(), step: step.into(), key: address.clone() })?;
+            let made = work(&entry, &self.watch);
+            for note in self.watch.take_notes() {
+                self.warn(note)?;
+            }
+            entry.finish(kind, &made?, meter.so_far())?;
+        }
+        let cost = meter.stop();
+        self.journal.emit(Event::StepFinished { trial, model: model.map(Into::into), step: step.into(), key: address, cache, seconds: cost.seconds, peak_bytes: cost.peak_bytes })?;
+        Ok(entry)
+    }
+
+    fn warn(&mut self, message: String) -> Result<()> {
+        self.journal.emit(Event::Warning { trial: Some(self.label.into()), message })
+    }
+
+    /// Puts the last model and its distribution where users look for them.
+    fn keep(&mut self, folder: Option<PathBuf>, distribution: &Distribution) -> Result<()> {
+        files::write_json(&self.home.join("distribution.json"), distribution)?;
+        match folder {
+            Some(folder) => link_model(&folder, &self.home.join("model")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The same files under another name: linked where the file system can, else copied. The configuration comes last.
+fn link_model(from: &Path, to: &Path) -> Result<()> {
+    files::create_dir(to)?;
+    let mut names: Vec<_> = std::fs::read_dir(from).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(|e| files::io_error(from, "list", &e))?;
+    names.retain(|n| !["manifest.json", "key.json", "cost.json"].contains(&n.file_name().to_string_lossy().as_ref()));
+    names.sort_by_key(|n| (n.file_name() == "config.json", n.file_name()));
+    for name in names {
+        let target = to.join(name.file_name());
+        let partial = to.join(format!(".{}.partial", std::process::id()));
+        let placed = std::fs::hard_link(name.path(), &partial).or_else(|_| std::fs::copy(name.path(), &partial).map(drop));
+        placed.and_then(|()| std::fs::rename(&partial, &target)).map_err(|e| files::io_error(&target, "place", &e))?;
+    }
+    Ok(())
+}
+
+/// The generations of one search, one JSON line each.
+struct GenerationLog {
+    path: PathBuf,
+}
+
+impl GenerationLog {
+    const NAME: &'static str = "generations.jsonl";
+
+    fn at(folder: &Path) -> Self {
+        Self { path: folder.join(Self::NAME) }
+    }
+
+    fn read(&self) -> Result<Vec<GenerationRecord>> {
+        if !self.path.exists() {
+            return Ok(vec![]);
+        }
+        let text = files::read_text(&self.path)?;
+        text.lines().map(|l| serde_json::from_str(l).or_error(Kind::Disk, "not a generation").map_err(|e| e.at(self.path.display()))).collect()
+    }
+
+    /// Written whole each time: a few hundred bytes per generation.
+    fn write(&self, records: &[GenerationRecord]) -> Result<()> {
+        let lines = records.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>().or_error(Kind::Internal, "a generation makes no JSON")?;
+        files::write(&self.path, (lines.join("\n") + "\n").as_bytes())
+    }
+}

@@ -1,0 +1,139 @@
+//! Results of steps, addressed by a hash of what they depend on. A finished one has a manifest with the hash of each of its files.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::meter::Cost;
+use crate::base::{Error, Kind, Result, ResultExt, files, hash};
+
+/// Version of the stored formats; part of every key, so that another version's results are never taken for ours.
+const VERSION: u32 = 1;
+
+/// A folder of step results.
+pub struct Store {
+    root: PathBuf,
+}
+
+/// The place of one step's result.
+pub struct Entry {
+    /// Its folder, which exists.
+    pub folder: PathBuf,
+    /// Its printable address: `<step>-<hash>`.
+    pub address: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    version: u32,
+    step: String,
+    /// What the result depends on.
+    key: serde_json::Value,
+    /// Hash of every file.
+    files: BTreeMap<String, String>,
+}
+
+/// Whether an entry can be used.
+pub enum State {
+    /// Complete and undamaged.
+    Finished,
+    /// Absent or begun.
+    Unfinished,
+    /// Complete, but a file is not what was written.
+    Damaged(Error),
+}
+
+impl Store {
+    /// The store in a folder.
+    pub fn at(root: &Path) -> Self {
+        Self { root: root.to_path_buf() }
+    }
+
+    /// The place of the result of `step` that depends on `key`.
+    pub fn entry(&self, step: &str, key: &impl Serialize) -> Result<Entry> {
+        let key = serde_json::to_value(key).or_error(Kind::Internal, "a cache key cannot be written as JSON")?;
+        let digest = hash::of_json(&(VERSION, step, &key))?;
+        let address = format!("{step}-{}", &digest[..hash::SHORT]);
+        let folder = self.root.join(&address);
+        files::create_dir(&folder)?;
+        let path = folder.join("key.json");
+        if !path.exists() {
+            files::write_json(&path, &key)?;
+        }
+        Ok(Entry { folder, address })
+    }
+}
+
+impl Entry {
+    fn manifest(&self) -> PathBuf {
+        self.folder.join("manifest.json")
+    }
+
+    /// Whether the result is there and whole.
+    pub fn state(&self) -> State {
+        if !self.manifest().exists() {
+            return State::Unfinished;
+        }
+        match self.verify() {
+            Ok(()) => State::Finished,
+            Err(e) => State::Damaged(e),
+        }
+    }
+
+    fn verify(&self) -> Result<()> {
+        let manifest: Manifest = files::read_json(&self.manifest())?;
+        for (name, want) in &manifest.files {
+            let path = self.folder.join(name);
+            if hash::of_file(&path)? != *want {
+                return Err(Error::new(Kind::Disk, "the file is damaged: its hash differs from the one in the manifest").at(path.display()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets that the result is finished; what the step can reuse of it stays.
+    pub fn reopen(&self) -> Result<()> {
+        std::fs::remove_file(self.manifest()).map_err(|e| files::io_error(&self.manifest(), "remove", &e))
+    }
+
+    /// Marks the result as finished with these files, and notes what it cost in a file of its own.
+    pub fn finish(&self, step: &str, names: &[String], cost: Cost) -> Result<()> {
+        let key: serde_json::Value = files::read_json(&self.folder.join("key.json"))?;
+        let hashes = names.iter().map(|n| Ok((n.clone(), hash::of_file(&self.folder.join(n))?))).collect::<Result<_>>()?;
+        files::write_json(&self.folder.join("cost.json"), &cost)?;
+        files::write_json(&self.manifest(), &Manifest { version: VERSION, step: step.into(), key, files: hashes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COST: Cost = Cost { seconds: 1.0, peak_bytes: None };
+
+    #[test]
+    fn an_entry_is_finished_only_with_all_its_files_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let entry = Store::at(dir.path()).entry("step", &("a", 1)).unwrap();
+        assert!(matches!(entry.state(), State::Unfinished));
+        files::write(&entry.folder.join("x"), b"data").unwrap();
+        entry.finish("step", &["x".into()], COST).unwrap();
+        assert!(matches!(entry.state(), State::Finished));
+        files::write(&entry.folder.join("x"), b"dat").unwrap();
+        assert!(matches!(entry.state(), State::Damaged(_)));
+        std::fs::remove_file(entry.folder.join("x")).unwrap();
+        assert!(matches!(entry.state(), State::Damaged(_)));
+        entry.reopen().unwrap();
+        assert!(matches!(entry.state(), State::Unfinished));
+    }
+
+    #[test]
+    fn the_address_depends_on_step_and_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let address = |step, key| Store::at(dir.path()).entry(step, &key).unwrap().address;
+        assert_eq!(address("a", 1), address("a", 1));
+        assert_ne!(address("a", 1), address("a", 2));
+        assert_ne!(address("a", 1), address("b", 1));
+    }
+}
