@@ -143,10 +143,24 @@ fn typed_value(origin: &Arc<Origin>, offset: usize, shape: &Shape) -> Result<Nod
     }
 }
 
+fn without_findings(layer: &Node, found: &[Finding]) -> Node {
+    if layer.at.origin.layer != Layer::File {
+        return layer.clone();
+    }
+    let start = layer.at.origin.profile.as_ref().map_or(KeyPath::default(), |name| KeyPath::of("profile").key(name));
+    let paths = found.iter().filter_map(|finding| finding.key.below(&start));
+    paths.fold(layer.clone(), |layer, path| layer.dropping(path.steps()))
+}
+
 impl Layers {
     /// These layers under more of them.
     pub fn under(&self, stronger: &[Node]) -> Layers {
         Layers(self.0.iter().chain(stronger).cloned().collect())
+    }
+
+    /// These layers without the file's values that have findings, so that the rest can be checked further.
+    pub fn without(&self, found: &[Finding]) -> Layers {
+        Layers(self.0.iter().map(|layer| without_findings(layer, found)).collect())
     }
 
     /// Merges the layers: tables key by key, everything else whole.
@@ -160,8 +174,8 @@ impl Layers {
         self.0.iter().rev().find_map(|layer| layer.get(path.steps()))
     }
 
-    /// Where the value of a key comes from; for a key that nobody wrote, the place of the nearest table above it.
-    /// `None` where only the defaults have it.
+    /// Where the value of a key comes from; for a key that no layer has, the place of the nearest table above it. `None`
+    /// where only the defaults have it.
     pub fn locate(&self, path: &KeyPath) -> Option<At> {
         let deepest = self.0.iter().map(|layer| layer.deepest(path.steps())).max_by_key(|(depth, _)| *depth)?;
         let (depth, at) = deepest;

@@ -98,7 +98,8 @@ pub fn inspect(source: &Source, known: &Known) -> Result<Checked> {
 pub(super) fn inspect_text(source: &Source, text: &str, known: &Known) -> Result<Checked> {
     let bases = bases(&source.path)?;
     let (layers, mut found) = layers::read(source, text);
-    let base = if found.is_empty() { base(&layers, &bases, &mut found) } else { None };
+    let layers = layers.without(&found);
+    let base = if found.iter().any(stops) { None } else { base(&layers, &bases, &mut found) };
     let trials = base.as_ref().map(|spec| trials(&layers, spec, &bases, known, &mut found)).unwrap_or_default();
     found.sort_by_key(position);
     found.dedup();
@@ -106,6 +107,12 @@ pub(super) fn inspect_text(source: &Source, text: &str, known: &Known) -> Result
     let spec = base.filter(|_| errors.is_empty());
     let loaded = |spec| Loaded { spec, trials, warnings, path: source.path.clone(), folder: bases.file, text: text.to_owned() };
     Ok(Checked { path: source.path.clone(), findings: found, loaded: spec.map(loaded) })
+}
+
+/// Whether nothing can be said about the rest: the text is no TOML, or the profile is not there.
+fn stops(finding: &Finding) -> bool {
+    let choice = finding.at.as_ref().is_some_and(|at| at.origin.layer == super::node::Layer::Profile);
+    finding.key.steps().is_empty() || choice
 }
 
 /// Errors before warnings, weaker layers before stronger ones, then the order of the text.

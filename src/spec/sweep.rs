@@ -40,7 +40,7 @@ pub struct Axis {
     #[schemars(length(min = 1))]
     pub cases: Option<Vec<Case>>,
     /// So many trials that differ in the seed only: `seed`, `seed` + 1, …
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 10_000))]
     pub seeds: Option<u32>,
 }
 
@@ -176,8 +176,7 @@ fn read_seeds(axis: &Axis, seeds: u32, seed: u64, node: &Node, path: &KeyPath, f
         let node = Node { value: Value::Integer(value), at: place.at.clone() };
         Choice { label: value.to_string(), overrides: vec![node.under(&target)] }
     };
-    // One more than the limit is enough to see that there are too many.
-    let choices = (last + 1 - i64::from(seeds)..=last).take(MOST_TRIALS + 1).map(choice).collect();
+    let choices = (last + 1 - i64::from(seeds)..=last).map(choice).collect();
     Some(Choices { name: slug(axis.name.as_deref().unwrap_or("seed")), paths: vec![target.clone()], choices })
 }
 
