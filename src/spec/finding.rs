@@ -223,6 +223,16 @@ impl At {
     fn first_line(&self) -> std::ops::Range<usize> {
         let start = self.start();
         let line = self.origin.text[start..].find('\n').map_or(self.origin.text.len(), |i| start + i);
-        start..self.span.end.clamp(start, line)
+        match self.span.end.clamp(start, line) {
+            // Nothing is drawn behind the last character: point at it instead.
+            end if end == start && end == line => self.before(start)..end,
+            end => start..end,
+        }
+    }
+
+    /// The start of the character before, on the same line.
+    fn before(&self, start: usize) -> usize {
+        let last = self.origin.text[..start].chars().next_back().filter(|c| *c != '\n');
+        start - last.map_or(0, char::len_utf8)
     }
 }

@@ -11,6 +11,7 @@ use super::check::missing;
 use super::finding::{Finding, Severity, Style, render};
 use super::key::KeyPath;
 use super::layers::{self, Layers};
+use super::node::Layer;
 use super::paths::{Bases, absolute};
 use super::rules::{self, Known};
 use super::shape::{Form, Shape};
@@ -111,12 +112,14 @@ pub(super) fn inspect_text(source: &Source, text: &str, known: &Known) -> Result
 
 /// Whether nothing can be said about the rest: the text is no TOML, or the profile is not there.
 fn stops(finding: &Finding) -> bool {
-    let choice = finding.at.as_ref().is_some_and(|at| at.origin.layer == super::node::Layer::Profile);
-    finding.key.steps().is_empty() || choice
+    match finding.at.as_ref().map(|at| at.origin.layer) {
+        Some(Layer::File) => finding.key.steps().is_empty(),
+        layer => layer == Some(Layer::Profile),
+    }
 }
 
 /// Errors before warnings, weaker layers before stronger ones, then the order of the text.
-fn position(finding: &Finding) -> (Severity, Option<(super::node::Layer, usize)>, String) {
+fn position(finding: &Finding) -> (Severity, Option<(Layer, usize)>, String) {
     let place = finding.at.as_ref().map(|at| (at.origin.layer, at.span.start));
     (finding.severity, place, finding.key.to_string())
 }

@@ -2,6 +2,8 @@
 
 mod broken;
 mod layering;
+mod properties;
+mod rules;
 mod schema;
 mod sweeps;
 
@@ -23,4 +25,9 @@ fn an_empty_file_is_the_defaults() {
     assert_eq!(loaded.trials[0].label, "main");
     assert_eq!(loaded.trials[0].spec, toml::from_str(defaults_toml()).unwrap());
     assert_eq!(loaded.warnings, []);
+}
+
+/// Everything that is said about a file.
+fn said(text: &str) -> String {
+    inspect_with(text, |_| {}).render(Style::Plain)
 }
