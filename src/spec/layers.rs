@@ -125,11 +125,15 @@ fn assignment(key: &At, offset: usize, path: &KeyPath, found: &mut Vec<Finding>)
         return None;
     };
     match typed_value(&key.origin, offset, shape) {
-        Ok(value) => check(&value, shape, path, found),
-        Err(finding) => found.push(Finding { key: path.clone(), ..finding }),
+        Ok(value) => {
+            check(&value, shape, path, found);
+            (found.len() == before).then(|| value.under(path))
+        }
+        Err(finding) => {
+            found.push(Finding { key: path.clone(), ..finding });
+            None
+        }
     }
-    let value = typed_value(&key.origin, offset, shape).ok()?;
-    (found.len() == before).then(|| value.under(path))
 }
 
 /// Reads a value as TOML; a bare word is a string, and where the key takes a string, so is anything without quotes.
@@ -164,9 +168,9 @@ impl Layers {
     }
 
     /// Merges the layers: tables key by key, everything else whole.
-    pub fn merge<T: DeserializeOwned>(&self) -> figment::Result<T> {
+    pub fn merge<T: DeserializeOwned>(&self) -> Result<T, String> {
         let layers = self.0.iter().map(|layer| layer.without(&DOCUMENT_KEYS));
-        layers.fold(Figment::new(), |all, layer| all.merge(Serialized::defaults(layer))).extract()
+        layers.fold(Figment::new(), |all, layer| all.merge(Serialized::defaults(layer))).extract().map_err(|e| e.to_string())
     }
 
     /// The strongest layer's value of a key that no merging goes into, such as `sweep`.

@@ -144,7 +144,7 @@ fn merge(layers: &Layers, found: &mut Vec<Finding>) -> Option<Spec> {
     if found.len() > before {
         return None;
     }
-    let merged = layers.merge().map_err(|e| found.push(Finding::error(KeyPath::default(), e.to_string())));
+    let merged = layers.merge().map_err(|e| found.push(Finding::error(KeyPath::default(), e)));
     merged.ok()
 }
 

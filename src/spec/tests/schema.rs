@@ -9,9 +9,9 @@ fn committed(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_default()
 }
 
-/// Compares a committed file with what is generated; with `TYR_WRITE_GENERATED` set, writes it instead.
+/// Compares a committed file with what is generated; with `WRITE_GENERATED` set, writes it instead.
 fn compare(path: &str, generated: &str, how: &str) {
-    if std::env::var_os("TYR_WRITE_GENERATED").is_some() {
+    if std::env::var_os("WRITE_GENERATED").is_some() {
         crate::base::files::write(&Path::new(env!("CARGO_MANIFEST_DIR")).join(path), generated.as_bytes()).unwrap();
     }
     assert!(committed(path) == generated, "{path} is stale: {how}");
@@ -24,7 +24,7 @@ fn the_committed_schema_is_the_generated_one() {
 
 #[test]
 fn the_committed_reference_is_the_generated_one() {
-    compare("docs/reference.md", &reference(), "run `TYR_WRITE_GENERATED=1 cargo test --lib spec::tests::schema`");
+    compare("docs/reference.md", &reference(), "run `WRITE_GENERATED=1 cargo test --lib spec::tests::schema`");
 }
 
 #[test]

@@ -65,6 +65,7 @@ fn labels_are_unique_and_safe() {
     let all = labels(text);
     assert_eq!(all[0], "calibration.tokens=256,search.tokens=32768,a-b=..-x,intervals=0.5+0.25");
     assert!(all.iter().all(|l| l.chars().all(|c| c.is_ascii_alphanumeric() || "._+-=,".contains(c))), "{all:?}");
+    assert!(all[2 * 2].contains("a-b=3"), "{all:?}");
     let unique: std::collections::BTreeSet<String> = all.iter().map(|l| l.to_lowercase()).collect();
     assert_eq!((all.len(), unique.len()), (24, 24));
 }
