@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::path::PathBuf;
 
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, SourceSpan, SpanContents};
 
 use super::key::{KeyPath, Step};
 use super::node::{At, Layer, Origin};
@@ -87,8 +87,7 @@ impl Finding {
 impl At {
     /// Line and column of the start, from 1.
     pub fn line_column(&self) -> (usize, usize) {
-        let text = &self.origin.text;
-        let before = text.get(..self.span.start).unwrap_or(text);
+        let before = &self.origin.text[..self.start()];
         let line_start = before.rfind('\n').map_or(0, |i| i + 1);
         (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
     }
@@ -146,7 +145,7 @@ fn render_one(finding: &Finding, style: Style) -> String {
     };
     let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(110).with_context_lines(0);
     let mut text = String::new();
-    if handler.render_report(&mut text, &Shown::of(finding)).is_err() || text.is_empty() {
+    if handler.render_report(&mut text, &Shown { finding, line: finding.at.as_ref().map(SourceLine) }).is_err() || text.is_empty() {
         // A handler that fails must not hide the message.
         let _ = writeln!(text, "{}", finding.message);
     }
@@ -157,13 +156,22 @@ fn render_one(finding: &Finding, style: Style) -> String {
 #[derive(Debug)]
 struct Shown<'a> {
     finding: &'a Finding,
-    source: Option<NamedSource<String>>,
+    line: Option<SourceLine<'a>>,
 }
 
-impl<'a> Shown<'a> {
-    fn of(finding: &'a Finding) -> Self {
-        let source = finding.at.as_ref().map(|at| NamedSource::new(&at.origin.name, at.origin.text.clone()));
-        Self { finding, source }
+/// The line of a place, whole: all of the text that is shown.
+#[derive(Debug)]
+struct SourceLine<'a>(&'a At);
+
+impl miette::SourceCode for SourceLine<'_> {
+    fn read_span<'b>(&'b self, _: &SourceSpan, _: usize, _: usize) -> Result<Box<dyn SpanContents<'b> + 'b>, MietteError> {
+        let text = &self.0.origin.text;
+        let start = text[..self.0.start()].rfind('\n').map_or(0, |i| i + 1);
+        let line = text[start..].lines().next().unwrap_or_default();
+        let (number, column) = self.0.line_column();
+        let span = SourceSpan::from(start..start + line.len());
+        let name = self.0.origin.name.clone();
+        Ok(Box::new(MietteSpanContents::new_named(name, line.as_bytes(), span, number - 1, column - 1, 1)))
     }
 }
 
@@ -177,8 +185,9 @@ impl std::error::Error for Shown<'_> {}
 
 impl Diagnostic for Shown<'_> {
     fn code<'b>(&'b self) -> Option<Box<dyn fmt::Display + 'b>> {
+        // With a place, the key is the place's label.
         let key = self.finding.key.to_string();
-        (!key.is_empty()).then(|| Box::new(key) as Box<dyn fmt::Display>)
+        (!key.is_empty() && self.line.is_none()).then(|| Box::new(key) as Box<dyn fmt::Display>)
     }
 
     fn severity(&self) -> Option<miette::Severity> {
@@ -193,22 +202,37 @@ impl Diagnostic for Shown<'_> {
     }
 
     fn source_code(&self) -> Option<&dyn miette::SourceCode> {
-        self.source.as_ref().map(|s| s as &dyn miette::SourceCode)
+        self.line.as_ref().map(|line| line as &dyn miette::SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let span = self.finding.at.as_ref()?.first_line();
-        Some(Box::new(std::iter::once(LabeledSpan::new_primary_with_span(None, span))))
+        let key = self.finding.key.to_string();
+        let label = LabeledSpan::new_primary_with_span((!key.is_empty()).then_some(key), span);
+        Some(Box::new(std::iter::once(label)))
     }
 }
 
 impl At {
+    /// The first byte, inside the text and at the start of a character.
+    fn start(&self) -> usize {
+        self.origin.text.floor_char_boundary(self.span.start)
+    }
+
     /// The part of the span on its first line: a long table is pointed at by its start.
     fn first_line(&self) -> std::ops::Range<usize> {
-        let text = &self.origin.text;
-        let end = self.span.end.min(text.len());
-        let start = self.span.start.min(end);
-        let cut = text.get(start..end).and_then(|t| t.find('\n')).map_or(end, |i| start + i);
-        start..cut
+        let start = self.start();
+        let line = self.origin.text[start..].find('\n').map_or(self.origin.text.len(), |i| start + i);
+        match self.span.end.clamp(start, line) {
+            // Nothing is drawn behind the last character: point at it instead.
+            end if end == start && end == line => self.before(start)..end,
+            end => start..end,
+        }
+    }
+
+    /// The start of the character before, on the same line.
+    fn before(&self, start: usize) -> usize {
+        let last = self.origin.text[..start].chars().next_back().filter(|c| *c != '\n');
+        start - last.map_or(0, char::len_utf8)
     }
 }

@@ -53,6 +53,11 @@ impl KeyPath {
         &self.0
     }
 
+    /// The path below `start`, where this path begins with it.
+    pub fn below(&self, start: &KeyPath) -> Option<KeyPath> {
+        self.0.strip_prefix(&start.0[..]).map(|rest| Self(rest.to_vec()))
+    }
+
     /// The last key, without its tables.
     pub fn last(&self) -> &str {
         self.0.iter().rev().find_map(|s| if let Step::Key(k) = s { Some(k.as_str()) } else { None }).unwrap_or_default()

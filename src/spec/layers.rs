@@ -125,11 +125,15 @@ fn assignment(key: &At, offset: usize, path: &KeyPath, found: &mut Vec<Finding>)
         return None;
     };
     match typed_value(&key.origin, offset, shape) {
-        Ok(value) => check(&value, shape, path, found),
-        Err(finding) => found.push(Finding { key: path.clone(), ..finding }),
+        Ok(value) => {
+            check(&value, shape, path, found);
+            (found.len() == before).then(|| value.under(path))
+        }
+        Err(finding) => {
+            found.push(Finding { key: path.clone(), ..finding });
+            None
+        }
     }
-    let value = typed_value(&key.origin, offset, shape).ok()?;
-    (found.len() == before).then(|| value.under(path))
 }
 
 /// Reads a value as TOML; a bare word is a string, and where the key takes a string, so is anything without quotes.
@@ -143,16 +147,30 @@ fn typed_value(origin: &Arc<Origin>, offset: usize, shape: &Shape) -> Result<Nod
     }
 }
 
+fn without_findings(layer: &Node, found: &[Finding]) -> Node {
+    if layer.at.origin.layer != Layer::File {
+        return layer.clone();
+    }
+    let start = layer.at.origin.profile.as_ref().map_or(KeyPath::default(), |name| KeyPath::of("profile").key(name));
+    let paths = found.iter().filter_map(|finding| finding.key.below(&start));
+    paths.fold(layer.clone(), |layer, path| layer.dropping(path.steps()))
+}
+
 impl Layers {
     /// These layers under more of them.
     pub fn under(&self, stronger: &[Node]) -> Layers {
         Layers(self.0.iter().chain(stronger).cloned().collect())
     }
 
+    /// These layers without the file's values that have findings, so that the rest can be checked further.
+    pub fn without(&self, found: &[Finding]) -> Layers {
+        Layers(self.0.iter().map(|layer| without_findings(layer, found)).collect())
+    }
+
     /// Merges the layers: tables key by key, everything else whole.
-    pub fn merge<T: DeserializeOwned>(&self) -> figment::Result<T> {
+    pub fn merge<T: DeserializeOwned>(&self) -> Result<T, String> {
         let layers = self.0.iter().map(|layer| layer.without(&DOCUMENT_KEYS));
-        layers.fold(Figment::new(), |all, layer| all.merge(Serialized::defaults(layer))).extract()
+        layers.fold(Figment::new(), |all, layer| all.merge(Serialized::defaults(layer))).extract().map_err(|e| e.to_string())
     }
 
     /// The strongest layer's value of a key that no merging goes into, such as `sweep`.
@@ -160,8 +178,8 @@ impl Layers {
         self.0.iter().rev().find_map(|layer| layer.get(path.steps()))
     }
 
-    /// Where the value of a key comes from; for a key that nobody wrote, the place of the nearest table above it.
-    /// `None` where only the defaults have it.
+    /// Where the value of a key comes from; for a key that no layer has, the place of the nearest table above it. `None`
+    /// where only the defaults have it.
     pub fn locate(&self, path: &KeyPath) -> Option<At> {
         let deepest = self.0.iter().map(|layer| layer.deepest(path.steps())).max_by_key(|(depth, _)| *depth)?;
         let (depth, at) = deepest;

@@ -11,6 +11,7 @@ use super::check::missing;
 use super::finding::{Finding, Severity, Style, render};
 use super::key::KeyPath;
 use super::layers::{self, Layers};
+use super::node::Layer;
 use super::paths::{Bases, absolute};
 use super::rules::{self, Known};
 use super::shape::{Form, Shape};
@@ -98,7 +99,8 @@ pub fn inspect(source: &Source, known: &Known) -> Result<Checked> {
 pub(super) fn inspect_text(source: &Source, text: &str, known: &Known) -> Result<Checked> {
     let bases = bases(&source.path)?;
     let (layers, mut found) = layers::read(source, text);
-    let base = if found.is_empty() { base(&layers, &bases, &mut found) } else { None };
+    let layers = layers.without(&found);
+    let base = if found.iter().any(stops) { None } else { base(&layers, &bases, &mut found) };
     let trials = base.as_ref().map(|spec| trials(&layers, spec, &bases, known, &mut found)).unwrap_or_default();
     found.sort_by_key(position);
     found.dedup();
@@ -108,8 +110,16 @@ pub(super) fn inspect_text(source: &Source, text: &str, known: &Known) -> Result
     Ok(Checked { path: source.path.clone(), findings: found, loaded: spec.map(loaded) })
 }
 
+/// Whether nothing can be said about the rest: the text is no TOML, or the profile is not there.
+fn stops(finding: &Finding) -> bool {
+    match finding.at.as_ref().map(|at| at.origin.layer) {
+        Some(Layer::File) => finding.key.steps().is_empty(),
+        layer => layer == Some(Layer::Profile),
+    }
+}
+
 /// Errors before warnings, weaker layers before stronger ones, then the order of the text.
-fn position(finding: &Finding) -> (Severity, Option<(super::node::Layer, usize)>, String) {
+fn position(finding: &Finding) -> (Severity, Option<(Layer, usize)>, String) {
     let place = finding.at.as_ref().map(|at| (at.origin.layer, at.span.start));
     (finding.severity, place, finding.key.to_string())
 }
@@ -134,7 +144,7 @@ fn merge(layers: &Layers, found: &mut Vec<Finding>) -> Option<Spec> {
     if found.len() > before {
         return None;
     }
-    let merged = layers.merge().map_err(|e| found.push(Finding::error(KeyPath::default(), e.to_string())));
+    let merged = layers.merge().map_err(|e| found.push(Finding::error(KeyPath::default(), e)));
     merged.ok()
 }
 

@@ -148,6 +148,17 @@ impl Node {
         node
     }
 
+    /// This value without the one at `steps`; arrays are dropped whole, as they are merged.
+    pub fn dropping(&self, steps: &[Step]) -> Node {
+        let mut node = self.clone();
+        let (Value::Table(table), Some((Step::Key(key), rest))) = (&mut node.value, steps.split_first()) else { return node };
+        match table.get_mut(key) {
+            Some(entry) if !rest.is_empty() && matches!(entry.node.value, Value::Table(_)) => entry.node = entry.node.dropping(rest),
+            _ => drop(table.remove(key)),
+        }
+        node
+    }
+
     /// This value, all of it placed in another origin with the same text.
     pub fn moved(&self, origin: &Arc<Origin>) -> Node {
         let at = |at: &At| At { origin: origin.clone(), span: at.span.clone() };

@@ -30,6 +30,7 @@ fn generate() -> Json {
     keep_required_in_elements(&mut root);
     let (defaults, _) = layers::defaults();
     add_defaults(&mut root, &defaults);
+    keep_needed_without_default(&mut root);
     add_document_keys(&mut root, Json::from(axis));
     root
 }
@@ -110,6 +111,26 @@ fn add_table_defaults(root: &mut Json, pointer: &str, values: &Json) {
 fn set_default(root: &mut Json, pointer: &str, value: &Json) {
     if let Some(Json::Object(property)) = root.pointer_mut(pointer) {
         property.insert("default".into(), value.clone());
+    }
+}
+
+/// What has a default is never missing.
+fn keep_needed_without_default(root: &mut Json) {
+    forget_defaulted(root);
+    root["definitions"].as_object_mut().into_iter().flat_map(|all| all.values_mut()).for_each(forget_defaulted);
+}
+
+fn forget_defaulted(table: &mut Json) {
+    let properties = table["properties"].clone();
+    let is_plain = |key: &Json| properties[key.as_str().unwrap_or_default()].get("default").is_none();
+    let is_leaf = |key: &Json| properties[key.as_str().unwrap_or_default()].get("type").is_some();
+    let Some(Json::Array(needed)) = table.get("x-required") else { return };
+    let kept: Vec<Json> = needed.iter().filter(|key| is_plain(key) && is_leaf(key)).cloned().collect();
+    if let Some(object) = table.as_object_mut() {
+        object.remove("x-required");
+        if !kept.is_empty() {
+            object.insert("x-required".into(), kept.into());
+        }
     }
 }
 

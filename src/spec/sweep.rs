@@ -40,7 +40,7 @@ pub struct Axis {
     #[schemars(length(min = 1))]
     pub cases: Option<Vec<Case>>,
     /// So many trials that differ in the seed only: `seed`, `seed` + 1, …
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 10_000))]
     pub seeds: Option<u32>,
 }
 
@@ -118,7 +118,7 @@ fn read_axis(axis: &Axis, sweep: &Node, path: &KeyPath, seed: u64, found: &mut V
 }
 
 fn read_values(axis: &Axis, key: &str, values: &[Json], node: &Node, path: &KeyPath, found: &mut Vec<Finding>) -> Option<Choices> {
-    let place = node.get(&KeyPath::of("key").steps()[..])?;
+    let place = node.get(KeyPath::of("key").steps())?;
     let target = swept_key(key, place, path, found)?;
     let shape = Shape::root().at(&target)?;
     let mut choices = Vec::new();
@@ -130,17 +130,17 @@ fn read_values(axis: &Axis, key: &str, values: &[Json], node: &Node, path: &KeyP
             found.push(Finding::error(path.key("values").index(i), format!("{value} is there twice")).at(at.at.clone()));
         }
     }
-    let name = slug(axis.name.as_deref().unwrap_or(target.last()));
+    let name = named(axis.name.as_deref().unwrap_or_default(), target.last());
     Some(Choices { name, paths: vec![target], choices })
 }
 
 fn read_cases(axis: &Axis, cases: &[Case], node: &Node, path: &KeyPath, found: &mut Vec<Finding>) -> Option<Choices> {
-    let mut all = Choices { name: slug(axis.name.as_deref().unwrap_or("case")), paths: Vec::new(), choices: Vec::new() };
+    let mut all = Choices { name: named(axis.name.as_deref().unwrap_or_default(), "case"), paths: Vec::new(), choices: Vec::new() };
     for (i, case) in cases.iter().enumerate() {
         let path = path.key("cases").index(i);
         let place = node.get(KeyPath::of("cases").index(i).steps())?;
         let overrides = case_overrides(place, &path, &mut all.paths, found);
-        all.choices.push(Choice { label: slug(&case.label), overrides });
+        all.choices.push(Choice { label: named(&case.label, &(i + 1).to_string()), overrides });
         if cases[..i].iter().any(|other| other.label == case.label) {
             found.push(Finding::error(path.key("label"), format!("two cases are called \"{}\"", case.label)).at(place.at.clone()));
         }
@@ -176,9 +176,8 @@ fn read_seeds(axis: &Axis, seeds: u32, seed: u64, node: &Node, path: &KeyPath, f
         let node = Node { value: Value::Integer(value), at: place.at.clone() };
         Choice { label: value.to_string(), overrides: vec![node.under(&target)] }
     };
-    // One more than the limit is enough to see that there are too many.
-    let choices = (last + 1 - i64::from(seeds)..=last).take(MOST_TRIALS + 1).map(choice).collect();
-    Some(Choices { name: slug(axis.name.as_deref().unwrap_or("seed")), paths: vec![target.clone()], choices })
+    let choices = (last + 1 - i64::from(seeds)..=last).map(choice).collect();
+    Some(Choices { name: named(axis.name.as_deref().unwrap_or_default(), "seed"), paths: vec![target.clone()], choices })
 }
 
 /// The path of a key that an axis sets.
@@ -288,7 +287,7 @@ fn value_label(value: &Json, index: usize) -> String {
         Json::String(text) => slug(text),
         scalar => slug(&scalar.to_string()),
     };
-    if label.is_empty() { format!("{}", index + 1) } else { label }
+    named(&label, &(index + 1).to_string())
 }
 
 /// ASCII letters, digits and `._+-` of a text, everything else as single dashes.
@@ -296,6 +295,12 @@ fn slug(text: &str) -> String {
     let keep = |c: char| c.is_ascii_alphanumeric() || "._+-".contains(c);
     let words: Vec<String> = text.split(|c| !keep(c)).filter(|w| !w.is_empty()).map(str::to_owned).collect();
     words.join("-")
+}
+
+/// The slug of a text, or another one where nothing of the text is left.
+fn named(text: &str, otherwise: &str) -> String {
+    let name = slug(text);
+    if name.is_empty() { slug(otherwise) } else { name }
 }
 
 /// Whether a trial has all values that an exclusion names; a key may be one of the axes or a path of the experiment.

@@ -14,7 +14,6 @@ pub struct Spec {
     /// Name of the experiment; results go to `runs/<name>/`.
     pub name: String,
     /// Seed of every random stream.
-    #[schemars(range(max = 9_223_372_036_854_775_807_u64))]
     pub seed: u64,
     /// The dense model to prune.
     pub model: Model,

@@ -6,7 +6,7 @@ mod search;
 
 use super::finding::{Finding, Severity};
 use super::key::KeyPath;
-use super::types::{DeviceChoice, Dtype, FitnessKind, Spec, Target};
+use super::types::{FitnessKind, Spec, Target};
 
 /// Names that other modules provide; the spec itself does not depend on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,10 +92,6 @@ fn model(spec: &Spec, issues: &mut Issues) {
     }
     if source.is_empty() {
         issues.error(&keys(["model.source"]), "no model is named", "name a folder, hf:OWNER/NAME or builtin:quickstart");
-    }
-    if spec.model.device == DeviceChoice::Cpu && spec.model.dtype == Dtype::F16 {
-        let hint = "bf16 has the range of f32; results of 16-bit floats on the CPU are computed in f32 either way";
-        issues.warning(&keys(["model.dtype"]), "f16 overflows above 65504 in what is written", hint);
     }
 }
 

@@ -21,7 +21,7 @@ fn levels(spec: &Spec, issues: &mut Issues) {
             let hint = "every module keeps its sparsity; take 3 or more to search";
             issues.warning(&keys(["supernet.levels"]), "one level leaves nothing to search", hint);
         }
-        n if n % 2 == 0 => {
+        n if n.is_multiple_of(2) => {
             let hint = format!("take {} or {}: the current level is the middle one", n.saturating_sub(1), n + 1);
             issues.error(&keys(["supernet.levels"]), format!("{n} levels have no middle"), hint);
         }
@@ -83,7 +83,7 @@ fn first_stage(search: &Search, issues: &mut Issues) {
 fn tokens(spec: &Spec, issues: &mut Issues) {
     let window = spec.calibration.sequence_length;
     for (key, tokens) in [("calibration.tokens", spec.calibration.tokens), ("search.tokens", spec.search.tokens)] {
-        if window > 0 && tokens % window != 0 {
+        if window > 0 && !tokens.is_multiple_of(window) {
             let below = tokens / window * window;
             let near = if below == 0 { format!("{window}") } else { format!("{below} or {}", below.saturating_add(window)) };
             let message = format!("{tokens} tokens are no whole number of windows of {window}");

@@ -1,11 +1,18 @@
 //! Tests of the experiment file as a whole.
 
+mod broken;
+mod layering;
+mod properties;
+mod rules;
+mod schema;
+mod sweeps;
+
 use super::load::inspect_text;
 use super::*;
 
 const KNOWN: Known = Known { corpora: &["quickstart"], tasks: &["arc_easy", "boolq"] };
 
-fn inspect_with(text: &str, change: impl FnOnce(&mut Source)) -> Checked {
+pub(super) fn inspect_with(text: &str, change: impl FnOnce(&mut Source)) -> Checked {
     let mut source = Source { path: "x.toml".into(), ..Source::default() };
     change(&mut source);
     inspect_text(&source, text, &KNOWN).unwrap()
@@ -20,10 +27,7 @@ fn an_empty_file_is_the_defaults() {
     assert_eq!(loaded.warnings, []);
 }
 
-#[test]
-fn show() {
-    let checked = inspect_with("nam='x'\n[prune]\ndampng = 0.1\ntarget='residul'\nblend=3\n[supernet]\nlevels=4", |s| {
-        s.set = vec!["prune.damping=abc".into()]
-    });
-    println!("{}", checked.render(Style::Plain));
+/// Everything that is said about a file.
+fn said(text: &str) -> String {
+    inspect_with(text, |_| {}).render(Style::Plain)
 }

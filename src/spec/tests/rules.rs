@@ -1,0 +1,334 @@
+//! Experiments that break rules between keys, and what is said about them.
+
+use insta::assert_snapshot;
+
+use super::*;
+
+#[test]
+fn stages_go_from_many_candidates_on_few_tokens_to_one_on_many() {
+    let text = "[search]\noffspring = 8\ntokens = 4096\nstages = [\n  { tokens = 2048, survivors = 16 },\n  { tokens = 2048, survivors = 16 },\n  { tokens = 8192, survivors = 2 },\n]\n";
+    assert_snapshot!(said(text), @r#"
+    5 errors in x.toml
+
+      × stage 1 keeps 16 candidates, but a generation has 8 offspring
+       ╭─[x.toml:5:32]
+     5 │   { tokens = 2048, survivors = 16 },
+       ·                                ─┬
+       ·                                 ╰── search.stages[0].survivors
+       ╰────
+      help: lower the survivors or raise `search.offspring`
+
+      × stage 2 scores on 2048 tokens, no more than the stage before, 2048
+       ╭─[x.toml:6:14]
+     6 │   { tokens = 2048, survivors = 16 },
+       ·              ──┬─
+       ·                ╰── search.stages[1].tokens
+       ╰────
+      help: let each stage score fewer candidates on more tokens
+
+      × stage 2 keeps 16 candidates, no fewer than the stage before, 16
+       ╭─[x.toml:6:32]
+     6 │   { tokens = 2048, survivors = 16 },
+       ·                                ─┬
+       ·                                 ╰── search.stages[1].survivors
+       ╰────
+      help: let each stage keep fewer candidates
+
+      × stage 3 scores on 8192 tokens, but the search set has 4096
+       ╭─[x.toml:7:14]
+     7 │   { tokens = 8192, survivors = 2 },
+       ·              ──┬─
+       ·                ╰── search.stages[2].tokens
+       ╰────
+      help: raise `search.tokens` or lower the stage's
+
+      × the last stage keeps 2 candidates
+       ╭─[x.toml:7:32]
+     7 │   { tokens = 8192, survivors = 2 },
+       ·                                ┬
+       ·                                ╰── search.stages[2].survivors
+       ╰────
+      help: set it to 1: the survivor is the next parent
+    "#);
+}
+
+#[test]
+fn levels_and_intervals() {
+    assert_snapshot!(said("[supernet]\nlevels = 4\nintervals = [0.125, 0.25, 0.0]\n"), @r#"
+    2 errors, 1 warning in x.toml
+
+      × 4 levels have no middle
+       ╭─[x.toml:2:10]
+     2 │ levels = 4
+       ·          ┬
+       ·          ╰── supernet.levels
+       ╰────
+      help: take 3 or 5: the current level is the middle one
+
+      × an interval of 0 makes all levels the same
+       ╭─[x.toml:3:27]
+     3 │ intervals = [0.125, 0.25, 0.0]
+       ·                           ─┬─
+       ·                            ╰── supernet.intervals[2]
+       ╰────
+      help: give a share above 0, at most 1
+
+      ⚠ interval 0.25 is not finer than the one before, 0.125
+       ╭─[x.toml:3:21]
+     3 │ intervals = [0.125, 0.25, 0.0]
+       ·                     ──┬─
+       ·                       ╰── supernet.intervals[1]
+       ╰────
+      help: the schedule goes from coarse to fine: let each interval be smaller
+    "#);
+}
+
+#[test]
+fn tokens_come_in_windows() {
+    assert_snapshot!(said("[calibration]\ntokens = 1000\n"), @r#"
+    1 error in x.toml
+
+      × 1000 tokens are no whole number of windows of 256
+       ╭─[x.toml:2:10]
+     2 │ tokens = 1000
+       ·          ──┬─
+       ·            ╰── calibration.tokens
+       ╰────
+      help: take 768 or 1024
+    "#);
+}
+
+#[test]
+fn both_saliency_terms_off() {
+    assert_snapshot!(said("[prune]\nsaliency = { second_order = false }\n"), @r#"
+    1 error in x.toml
+
+      × both terms of the saliency are off, so units have no order
+       ╭─[x.toml:2:29]
+     2 │ saliency = { second_order = false }
+       ·                             ──┬──
+       ·                               ╰── prune.saliency.second_order
+       ╰────
+      help: turn one of them on
+    "#);
+}
+
+#[test]
+fn a_fitness_without_what_it_needs_and_with_what_it_does_not() {
+    assert_snapshot!(said("[fitness]\nkind = 'similarity'\ncorpora = ['quickstart']\ntop_k = 1\n"), @r#"
+    2 errors, 1 warning in x.toml
+
+      × a similarity fitness compares no layer
+       ╭─[x.toml:2:8]
+     2 │ kind = 'similarity'
+       ·        ──────┬─────
+       ·              ╰── fitness.kind
+       ╰────
+      help: set `fitness.layers`, as in [{ layer = 0, weight = 1.0 }, { layer = -1, weight = 1.0 }], or take
+            kind "kl"
+
+      × the KL divergence over one token is always 0
+       ╭─[x.toml:4:9]
+     4 │ top_k = 1
+       ·         ┬
+       ·         ╰── fitness.top_k
+       ╰────
+      help: renormalised over one token, both sides are 1; take 0 for the whole vocabulary, or hundreds
+
+      ⚠ `fitness.corpora` has no effect: `fitness.kind` is not "perplexity"
+       ╭─[x.toml:3:11]
+     3 │ corpora = ['quickstart']
+       ·           ───────┬──────
+       ·                  ╰── fitness.corpora
+       ╰────
+      help: set `fitness.kind` to "perplexity" or leave `fitness.corpora` out
+    "#);
+}
+
+#[test]
+fn unknown_corpora_and_tasks() {
+    assert_snapshot!(said("[calibration]\ncorpus = 'quickstrat'\n[evaluate]\ntasks = ['arc_easy', 'arc_esay']\n"), @r#"
+    2 errors in x.toml
+
+      × unknown corpus "quickstrat"
+       ╭─[x.toml:2:10]
+     2 │ corpus = 'quickstrat'
+       ·          ──────┬─────
+       ·                ╰── calibration.corpus
+       ╰────
+      help: did you mean "quickstart"? known are "quickstart"; a table [corpora.NAME] adds one
+
+      × unknown task "arc_esay"
+       ╭─[x.toml:4:22]
+     4 │ tasks = ['arc_easy', 'arc_esay']
+       ·                      ─────┬────
+       ·                           ╰── evaluate.tasks[1]
+       ╰────
+      help: did you mean "arc_easy"? known are "arc_easy", "boolq"; a table [tasks.NAME] adds one
+    "#);
+}
+
+#[test]
+fn missing_files_and_folders() {
+    let text = "[model]\nsource = '/nowhere/model'\n[fitness]\nkind = 'script'\nscript = '/nowhere/f.rhai'\n[corpora.mine]\ntrain = ['/nowhere/a.txt']\n[calibration]\ncorpus = 'mine'\n";
+    assert_snapshot!(said(text), @r#"
+    3 errors in x.toml
+
+      × there is no folder /nowhere/model
+       ╭─[x.toml:2:10]
+     2 │ source = '/nowhere/model'
+       ·          ────────┬───────
+       ·                  ╰── model.source
+       ╰────
+      help: name a folder with a checkpoint, hf:OWNER/NAME for one of the hub, or builtin:quickstart
+
+      × there is no script /nowhere/f.rhai
+       ╭─[x.toml:5:10]
+     5 │ script = '/nowhere/f.rhai'
+       ·          ────────┬────────
+       ·                  ╰── fitness.script
+       ╰────
+      help: check the path; a relative one counts from the folder of the experiment file
+
+      × there is no text file /nowhere/a.txt
+       ╭─[x.toml:7:10]
+     7 │ train = ['/nowhere/a.txt']
+       ·          ────────┬───────
+       ·                  ╰── corpora.mine.train[0]
+       ╰────
+      help: check the path; a relative one counts from the folder of the experiment file
+    "#);
+}
+
+#[test]
+fn a_corpus_without_the_split_that_is_read() {
+    assert_snapshot!(said("[corpora.mine]\ntest = ['/nowhere/a.txt']\n[calibration]\ncorpus = 'mine'\n"), @r#"
+    1 error in x.toml
+
+      × corpus "mine" has no train text, which `calibration.corpus` reads
+       ╭─[x.toml:4:10]
+     4 │ corpus = 'mine'
+       ·          ───┬──
+       ·             ╰── calibration.corpus
+       ╰────
+      help: list its files in `corpora.mine.train`
+    "#);
+}
+
+#[test]
+fn warnings_alone_do_not_stop() {
+    let checked = inspect_with("[prune]\ndamping = 0\ntarget = 'layer'\nblend = 0.5\n[supernet]\nlevels = 1\n", |_| {});
+    assert!(checked.loaded.is_some());
+    assert_snapshot!(checked.render(Style::Plain), @r#"
+    3 warnings in x.toml
+
+      ⚠ without damping the Hessian may have no inverse
+       ╭─[x.toml:2:11]
+     2 │ damping = 0
+       ·           ┬
+       ·           ╰── prune.damping
+       ╰────
+      help: a dead or duplicate channel makes XᵀX singular; 0.01 is usual
+
+      ⚠ `prune.blend` has no effect when the target is the layer itself
+       ╭─[x.toml:4:9]
+     4 │ blend = 0.5
+       ·         ─┬─
+       ·          ╰── prune.blend
+       ╰────
+      help: set `prune.target` to "dense" or "residual", or leave `prune.blend` out
+
+      ⚠ one level leaves nothing to search
+       ╭─[x.toml:6:10]
+     6 │ levels = 1
+       ·          ┬
+       ·          ╰── supernet.levels
+       ╰────
+      help: every module keeps its sparsity; take 3 or more to search
+    "#);
+}
+
+#[test]
+fn broken_sweeps() {
+    let text = "exclude = [{ nonsense = 1 }]\n[[sweep]]\nkey = 'sparsity.taget'\nvalues = [0.5]\n[[sweep]]\nkey = 'supernet.levels'\nvalues = [9, 'many', 9]\n[[sweep]]\nname = 'both'\n[[sweep]]\ncases = [{ label = 'a', set = { name = 'x' } }]\n";
+    assert_snapshot!(said(text), @r#"
+    6 errors in x.toml
+
+      × unknown key `nonsense`
+       ╭─[x.toml:1:12]
+     1 │ exclude = [{ nonsense = 1 }]
+       ·            ────────┬───────
+       ·                    ╰── exclude[0]
+       ╰────
+      help: write the tables too, as in `prune.damping`; the reference page lists all keys
+
+      × unknown key `sparsity.taget`
+       ╭─[x.toml:3:7]
+     3 │ key = 'sparsity.taget'
+       ·       ────────┬───────
+       ·               ╰── sweep[0]
+       ╰────
+      help: did you mean `sparsity.target`?
+
+      × `supernet.levels` takes an integer, at least 1, not a string
+       ╭─[x.toml:7:14]
+     7 │ values = [9, 'many', 9]
+       ·              ───┬──
+       ·                 ╰── supernet.levels
+       ╰────
+      help: the default is 9
+
+      × 9 is there twice
+       ╭─[x.toml:7:22]
+     7 │ values = [9, 'many', 9]
+       ·                      ┬
+       ·                      ╰── sweep[1].values[2]
+       ╰────
+
+      × this axis is none of the three kinds
+       ╭─[x.toml:8:1]
+     8 │ [[sweep]]
+       · ────┬────
+       ·     ╰── sweep[2]
+       ╰────
+      help: an axis has `key` and `values`, or `cases`, or `seeds`
+
+      × `name` cannot differ between trials
+        ╭─[x.toml:11:33]
+     11 │ cases = [{ label = 'a', set = { name = 'x' } }]
+        ·                                 ──┬─
+        ·                                   ╰── sweep[3].cases[0].set
+        ╰────
+      help: sweep a key of one of the experiment's tables, or `seed`
+    "#);
+}
+
+#[test]
+fn findings_of_some_trials_name_them() {
+    assert_snapshot!(said("[[sweep]]\nkey = 'supernet.levels'\nvalues = [8, 9]\n"), @r#"
+    1 error in x.toml
+
+      × 8 levels have no middle (trial levels=8)
+       ╭─[x.toml:3:11]
+     3 │ values = [8, 9]
+       ·           ┬
+       ·           ╰── supernet.levels
+       ╰────
+      help: take 7 or 9: the current level is the middle one
+    "#);
+}
+
+#[test]
+fn a_wrong_key_does_not_hide_a_broken_rule() {
+    let keys = |text: &str| inspect_with(text, |_| {}).findings.iter().map(|f| f.key.to_string()).collect::<Vec<_>>();
+    assert_eq!(keys("[prune]\ndampng = 1\nblend = 'x'\n[supernet]\nlevels = 4\n"), ["prune.dampng", "prune.blend", "supernet.levels"]);
+}
+
+#[test]
+fn values_of_the_wrong_shape_in_the_environment_and_unknown_variables_are_findings() {
+    let checked = inspect_with("", |source| {
+        source.env = vec![("TYR_PRUNE__DAMPNG".into(), "1".into()), ("TYR_SUPERNET".into(), "9".into()), ("TYR_".into(), "x".into())];
+    });
+    let said: Vec<_> = checked.findings.iter().map(|f| f.message.as_str()).collect();
+    assert_eq!(said, ["unknown key `\"\"`", "unknown key `prune.dampng`", "`supernet` takes a table, not an integer"]);
+}
