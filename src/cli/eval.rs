@@ -52,7 +52,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.text.is_empty() && arguments.perplexity.is_empty() && arguments.tasks.is_empty() {
         return Err(Error::new(Kind::Usage, "nothing to measure").hint("name --text FILE, --perplexity quickstart or --tasks NAMES"));
     }
-    install_interrupt_handler()?;
+    install_interrupt_handler();
     let measures = measure(arguments, &spec(arguments)?)?;
     let mut tables = Tables::default();
     for m in measures {

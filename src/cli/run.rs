@@ -25,7 +25,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let loaded = with_known(|known| spec::load(&arguments.experiment.source(), known))?;
     eprint!("{}", loaded.render_warnings(Style::Plain));
-    install_interrupt_handler()?;
+    install_interrupt_handler();
     let on_failure = if arguments.fail_fast { OnFailure::Stop } else { OnFailure::KeepGoing };
     let finished = runner::run(&loaded, &arguments.runs, on_failure, &Bars::new())?;
     println!("{}\n{}", finished.distributions, finished.tables);
