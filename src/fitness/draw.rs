@@ -37,8 +37,13 @@ impl<'a> Sampler<'a> {
         Ok((order, length))
     }
 
-    /// The set it draws from.
+    /// The windows it draws from.
     pub fn set(&self) -> &Windows {
         &self.set.0
+    }
+
+    /// The set it draws from.
+    pub fn search_set(&self) -> &'a SearchSet {
+        self.set
     }
 }
