@@ -89,7 +89,7 @@ fn take<'a>(given: &mut Vec<Corpus<'a>>, name: &str) -> Result<Corpus<'a>> {
     given.iter().position(|c| c.name == name).map(|i| given.swap_remove(i)).ok_or_else(missing)
 }
 
-/// Measures on the windows of a draw; nothing wanted costs nothing.
+/// Measures on the windows of a draw; nothing wanted, or nobody to measure, costs nothing.
 fn measure(
     population: &mut Population,
     sampler: &Sampler,
@@ -98,7 +98,7 @@ fn measure(
     wanted: &Wanted,
     watch: &dyn Watch,
 ) -> Result<Vec<Measured>> {
-    if *wanted == Wanted::default() {
+    if candidates.is_empty() || *wanted == Wanted::default() {
         return Ok(vec![Measured::default(); candidates.len()]);
     }
     let (windows, length) = sampler.windows(draw)?;

@@ -87,9 +87,9 @@ impl Metric {
         Self::all().find(|m| m.name() == name)
     }
 
-    /// Whether it is read off the candidate's layer sizes or the dense model's.
+    /// Whether it is read off the sizes of the candidate's layers.
     pub fn is_count(self) -> bool {
-        self > Metric::Layers && !matches!(self, Metric::Sparsity | Metric::SparsityVariance)
+        (Metric::Parameters..=Metric::Neurons).contains(&self)
     }
 
     /// What to say to somebody who wrote `name`.

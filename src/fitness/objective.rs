@@ -41,9 +41,11 @@ impl Objective {
     /// For a model; `length` is the number of tokens of a search window, which a script's `flops` are counted for.
     ///
     /// # Errors
-    /// A layer that the model does not have, a missing list or script, or a script that does not compile or fails on made-up metrics.
+    /// A layer that the model does not have, a corpus listed twice, a missing list or script, or a script that does not compile or fails
+    /// on made-up metrics.
     pub fn new(fitness: &Fitness, config: &Config, length: usize) -> Result<Self> {
         let kl = vec![fitness.top_k];
+        check_distinct(&fitness.corpora)?;
         let objective = |rule, wanted| Self { rule, wanted, corpora: vec![] };
         match fitness.kind {
             FitnessKind::Kl => Ok(objective(Rule::Kl, Wanted { kl, ..Wanted::default() })),
@@ -82,7 +84,7 @@ impl Objective {
                 Ok(if *beta == 0.0 { distance } else { distance + *beta * kl() })
             }
             Rule::Perplexity => Ok(evidence.nll.iter().sum::<f64>() / evidence.nll.len() as f64),
-            Rule::Script(scripted) => script_value(scripted, supernet, evidence).map_err(|e| e.shown(evidence.distribution)),
+            Rule::Script(scripted) => script_value(scripted, supernet, evidence).map_err(|e| shown(e, evidence.distribution)),
         }
     }
 }
@@ -95,17 +97,11 @@ fn script_value(scripted: &mut Scripted, supernet: &Supernet, evidence: &Evidenc
     scripted.value(&Known { measured: evidence.measured, nll: evidence.nll, counts, sparsity, variance })
 }
 
-trait Shown {
-    /// Adds which candidate a script failed on.
-    fn shown(self, distribution: &Distribution) -> Self;
-}
-
-impl Shown for Error {
-    fn shown(self, distribution: &Distribution) -> Self {
-        let of = |kind: usize| distribution.removed.iter().skip(kind).step_by(2).collect::<Vec<_>>();
-        let what = format!("{} for the candidate that removes {:?} attention units and {:?} neurons by layer", self.what, of(0), of(1));
-        Self { what, ..self }
-    }
+/// The error of a script, and which candidate it failed on.
+fn shown(error: Error, distribution: &Distribution) -> Error {
+    let of = |kind: usize| distribution.removed.iter().skip(kind).step_by(2).collect::<Vec<_>>();
+    let what = format!("{} for the candidate that removes {:?} attention units and {:?} neurons by layer", error.what, of(0), of(1));
+    Error { what, ..error }
 }
 
 fn perplexity(fitness: &Fitness) -> Result<Objective> {
@@ -113,6 +109,11 @@ fn perplexity(fitness: &Fitness) -> Result<Objective> {
         return Err(missing("corpora", "a perplexity fitness has no corpus"));
     }
     Ok(Objective { rule: Rule::Perplexity, wanted: Wanted::default(), corpora: fitness.corpora.clone() })
+}
+
+fn check_distinct(corpora: &[String]) -> Result<()> {
+    let Some(i) = (0..corpora.len()).find(|&i| corpora[..i].contains(&corpora[i])) else { return Ok(()) };
+    Err(Error::new(Kind::Spec, format!("corpus \"{}\" is listed twice", corpora[i])).at(KeyPath::of("fitness.corpora").index(i)))
 }
 
 fn missing(key: &str, what: &str) -> Error {

@@ -101,17 +101,19 @@ impl Script {
         match value.as_float().or_else(|_| value.as_int().map(|n| n as f64)) {
             Ok(number) if number.is_nan() => Err(wrong("NaN").hint("look for a division of 0 by 0 or the logarithm of a negative number")),
             Ok(number) => Ok(number),
-            Err("()") => Err(wrong("nothing").hint("end the function with the value, without a semicolon behind it")),
+            Err("()") => Err(wrong("nothing").hint("end the function with the value, or `return` it")),
             Err(kind) => Err(wrong(&format!("a value of type {kind}")).hint("return a number: lower is better")),
         }
     }
 
-    /// The innermost cause, at its own place.
+    /// The innermost cause, at its own place or that of the nearest call around it.
     fn failure(&self, mut cause: EvalAltResult) -> Error {
-        while let EvalAltResult::ErrorInFunctionCall(_, _, inner, _) = cause {
+        let mut around = self.declared;
+        while let EvalAltResult::ErrorInFunctionCall(_, _, inner, call) = cause {
+            around = call.or_else(around);
             cause = *inner;
         }
-        let position = cause.take_position();
+        let position = cause.take_position().or_else(around);
         let hint = limit(&cause);
         let failed = error(&self.name, position, cause.to_string());
         hint.into_iter().fold(failed, Error::hint)

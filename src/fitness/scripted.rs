@@ -1,6 +1,5 @@
 //! A script and what it is given: which measurements to make for it, and how they become the metrics that it reads.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use rhai::{Dynamic, Map};

@@ -210,6 +210,9 @@ fn missing_keys_and_texts_are_named() {
         let error = Objective::new(&table(kind), config, 24).map(drop).unwrap_err();
         assert_eq!(error.place.as_deref(), Some(key));
     }
+    let twice = spec::Fitness { corpora: vec!["a".into(), "b".into(), "a".into()], ..table(FitnessKind::Perplexity) };
+    let error = Objective::new(&twice, config, 24).map(drop).unwrap_err();
+    assert_eq!((error.place.as_deref(), error.what.contains("twice")), (Some("fitness.corpora[2]"), true));
     let other = spec::Fitness { corpora: vec!["absent".into()], ..table(FitnessKind::Perplexity) };
     let objective = Objective::new(&other, config, 24).unwrap();
     let population = Population::new(&f.model, &supernet);
