@@ -3,7 +3,7 @@
 use rand::seq::SliceRandom;
 
 use crate::base::{Error, Kind, Result, rng};
-use crate::data::SearchSet;
+use crate::data::{SearchSet, Windows};
 use crate::search::Draw;
 
 /// Draws token subsets of the search set.
@@ -35,6 +35,11 @@ impl<'a> Sampler<'a> {
         order.shuffle(&mut rng::stream(self.seed, &format!("tokens/{}/{}/{}", self.iteration, draw.generation, draw.stage)));
         order.truncate(count);
         Ok((order, length))
+    }
+
+    /// The windows it draws from.
+    pub fn set(&self) -> &Windows {
+        &self.set.0
     }
 
     /// The set it draws from.

@@ -1,12 +1,23 @@
 //! Which subnet is better (paper §2.4, Eq. 6): a population measured layer by layer, and the fitness made of what was measured.
 
+mod counts;
 mod draw;
 mod evaluator;
+mod metric;
+mod objective;
 mod population;
+mod reads;
+mod script;
+mod scripted;
 
+pub use counts::{Counts, flops};
 pub use draw::Sampler;
-pub use evaluator::{Evaluator, Objective};
+pub use evaluator::{Corpus, Evaluator};
+pub use metric::Metric;
+pub use objective::Objective;
 pub use population::{Measured, Population, Wanted};
+pub use script::{Metrics, Script};
+pub use scripted::check;
 
 #[cfg(test)]
 mod tests;

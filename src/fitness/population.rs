@@ -28,8 +28,8 @@ const LOGITS: usize = 1 << 24;
 /// What to measure of each candidate.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Wanted {
-    /// KL divergence from the dense model, with the teacher cut to its top k tokens (0: all).
-    pub kl: Option<usize>,
+    /// KL divergences from the dense model, one for each k: the teacher is cut to its top k tokens (0: all).
+    pub kl: Vec<usize>,
     /// Mean negative log-likelihood of the next token.
     pub nll: bool,
     /// Layers whose outputs are compared with the dense model's.
@@ -39,8 +39,8 @@ pub struct Wanted {
 /// Sums over tokens for one candidate.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Measured {
-    /// Mean KL(dense ‖ candidate) over positions, nats.
-    pub kl: f64,
+    /// Mean KL(dense ‖ candidate) over positions, nats, for each wanted k.
+    pub kl: Vec<f64>,
     /// Mean negative log-likelihood over predicted tokens, nats.
     pub nll: f64,
     /// Mean ‖h dense − h candidate‖² over positions, per wanted layer.
@@ -70,6 +70,16 @@ struct Chunk {
 }
 
 impl<'a> Population<'a> {
+    /// The dense model.
+    pub fn model(&self) -> &'a Model {
+        self.model
+    }
+
+    /// The supernet that the candidates pick from.
+    pub fn supernet(&self) -> &'a Supernet<'a> {
+        self.supernet
+    }
+
     /// Of a supernet whose modules are all there.
     pub fn new(model: &'a Model, supernet: &'a Supernet<'a>) -> Self {
         Self { model, supernet, teacher: BTreeMap::new() }
@@ -97,14 +107,15 @@ impl<'a> Population<'a> {
         wanted: &Wanted,
         watch: &dyn Watch,
     ) -> Result<Vec<Measured>> {
-        let mut totals = vec![Measured { distances: vec![0.0; wanted.layers.len()], ..Measured::default() }; candidates.len()];
+        let nothing = Measured { kl: vec![0.0; wanted.kl.len()], nll: 0.0, distances: vec![0.0; wanted.layers.len()] };
+        let mut totals = vec![nothing; candidates.len()];
         for part in windows.chunks(self.windows_at_once(candidates.len(), length)) {
             watch.checkpoint()?;
             self.chunk(candidates, &chunk(&set.0, part, length), wanted, &mut totals)?;
         }
         let (positions, predictions) = ((windows.len() * length) as f64, (windows.len() * (length - 1)) as f64);
         for total in &mut totals {
-            total.kl /= positions;
+            total.kl.iter_mut().for_each(|kl| *kl /= positions);
             total.nll /= predictions;
             total.distances.iter_mut().for_each(|d| *d /= positions);
         }
@@ -172,25 +183,22 @@ impl<'a> Population<'a> {
     }
 
     fn losses(&mut self, groups: &[Group], chunk: &Chunk, wanted: &Wanted, totals: &mut [Measured]) -> Result<()> {
-        if wanted.kl.is_none() && !wanted.nll {
+        if wanted.kl.is_empty() && !wanted.nll {
             return Ok(());
         }
-        let teacher = wanted.kl.map(|_| self.teacher_hidden(chunk)).transpose()?;
+        let teacher = if wanted.kl.is_empty() { None } else { Some(self.teacher_hidden(chunk)?) };
         let rows = chunk.tokens.len();
         let at_once = (LOGITS / self.model.config().vocabulary).max(1);
         for start in (0..rows).step_by(at_once) {
             let count = at_once.min(rows - start);
             let logits = |hidden: &Tensor| self.model.logits(&hidden.narrow(0, start, count)?);
-            let side = match (wanted.kl, &teacher) {
-                (Some(top_k), Some(hidden)) => Some(loss::Teacher::new(&logits(hidden)?, top_k)?),
-                _ => None,
-            };
+            let sides = teacher.as_ref().map(|hidden| teacher_sides(&logits(hidden)?, &wanted.kl)).transpose()?.unwrap_or_default();
             for group in groups {
                 let logits = logits(&group.hidden)?;
-                let kl = side.as_ref().map(|t| t.divergence(&logits, 0)).transpose()?.unwrap_or(0.0);
+                let kl = sides.iter().map(|side| side.divergence(&logits, 0)).collect::<Result<Vec<_>>>()?;
                 let nll = if wanted.nll { next_token_nll(&logits, chunk, start)? } else { 0.0 };
                 for &c in &group.candidates {
-                    totals[c].kl += kl;
+                    totals[c].kl.iter_mut().zip(&kl).for_each(|(total, kl)| *total += kl);
                     totals[c].nll += nll;
                 }
             }
@@ -222,6 +230,11 @@ impl<'a> Population<'a> {
         }
         Ok(layers.iter().filter_map(|&l| outputs[l].clone()).collect())
     }
+}
+
+/// The dense model's predictions, cut to the top k tokens for each k.
+fn teacher_sides(logits: &Tensor, cuts: &[usize]) -> Result<Vec<loss::Teacher>> {
+    cuts.iter().map(|&top_k| loss::Teacher::new(logits, top_k)).collect()
 }
 
 fn chunk(set: &Windows, windows: &[usize], length: usize) -> Chunk {

@@ -10,6 +10,9 @@ use crate::spec::{AttentionUnit, Target};
 use crate::supernet::tests::{fixture, options, tokens};
 use crate::tensor::attention::Segments;
 
+mod kinds;
+mod scripts;
+
 fn windows(count: usize) -> Windows {
     Windows { tokens: tokens(count * 24, "search"), length: 24 }
 }
@@ -21,7 +24,7 @@ fn the_population_agrees_with_each_candidate_alone() {
         let supernet = f.build("net", f.space(unit, 0.5), &options(|p, _| p.target = target));
         let candidates = vec![vec![0; 6], vec![0, 1, 1, -1, -1, 0], vec![0, 1, 1, -1, 0, 0], vec![1, 2, -1, 0, 0, -2], vec![0; 6]];
         let set = SearchSet(windows(5));
-        let wanted = Wanted { kl: Some(0), nll: true, layers: vec![0, 2] };
+        let wanted = Wanted { kl: vec![0], nll: true, layers: vec![0, 2] };
         let measured = Population::new(&f.model, &supernet).measure(&candidates, &set, &[4, 1, 2], 24, &wanted, &Silent).unwrap();
         assert_eq!(measured[0], measured[4]);
         let alone = EvaluationSet(set.0.pick(&[4, 1, 2]));
@@ -29,7 +32,7 @@ fn the_population_agrees_with_each_candidate_alone() {
             let small = f.compacted(&supernet, candidate, &format!("small-{i}"));
             let kl = divergence(&small, &f.model, &alone, &Silent).unwrap().value;
             let nll = perplexity(&small, &alone, &Silent).unwrap().value.ln();
-            assert!((measured[i].kl - kl).abs() < 1e-5 * (1.0 + kl), "kl {} alone {kl}", measured[i].kl);
+            assert!((measured[i].kl[0] - kl).abs() < 1e-5 * (1.0 + kl), "kl {} alone {kl}", measured[i].kl[0]);
             assert!((measured[i].nll - nll).abs() < 1e-5 * (1.0 + nll), "nll {} alone {nll}", measured[i].nll);
             let segments = Segments::windows(3, 24);
             let last = |m: &crate::model::Model| m.hidden(&alone.0.tokens, &segments).unwrap();
@@ -44,14 +47,14 @@ fn a_shorter_draw_measures_the_start_of_a_window() {
     let f = fixture(Pico::default());
     let supernet = f.build("net", f.space(AttentionUnit::Head, 0.5), &options(|_, _| {}));
     let set = SearchSet(windows(4));
-    let wanted = Wanted { kl: Some(0), nll: true, layers: vec![] };
+    let wanted = Wanted { kl: vec![0], nll: true, layers: vec![] };
     let mut population = Population::new(&f.model, &supernet);
     let short = population.measure(&[vec![0; 6]], &set, &[2], 10, &wanted, &Silent).unwrap();
     population.measure(&[vec![0; 6]], &set, &[2], 24, &wanted, &Silent).unwrap();
     assert_eq!(population.measure(&[vec![0; 6]], &set, &[2], 10, &wanted, &Silent).unwrap(), short);
     let cut = SearchSet(Windows { tokens: set.0.get(2)[..10].to_vec(), length: 10 });
     let alone = Population::new(&f.model, &supernet).measure(&[vec![0; 6]], &cut, &[0], 10, &wanted, &Silent).unwrap();
-    assert!((short[0].kl - alone[0].kl).abs() < 1e-9);
+    assert!((short[0].kl[0] - alone[0].kl[0]).abs() < 1e-9);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::store::{Entry, State, Store};
 use super::watched::Watched;
 use crate::base::meter::Meter;
 use crate::base::{Error, Kind, Result, ResultExt, Watch, files};
-use crate::fitness::{Evaluator, Objective, Population, Sampler};
+use crate::fitness::{Corpus, Evaluator, Objective, Population, Sampler};
 use crate::model::{Model, Source};
 use crate::report::Figure;
 use crate::report::event::{Cache, Event, GenerationSummary};
@@ -114,7 +114,7 @@ impl<'a> Pipeline<'a> {
     fn search(&mut self, prepared: &Prepared, iteration: &Iteration, built: &Built, teacher: &mut TeacherStates) -> Result<Distribution> {
         let key = json!({
             "supernet": built.address, "search": self.spec.search, "fitness": self.spec.fitness, "seed": self.spec.seed,
-            "iteration": iteration.number, "text": prepared.search.0.hash(), "objective": Objective::fingerprint(&self.spec.fitness)?,
+            "iteration": iteration.number, "text": prepared.search.0.hash(), "corpora": prepared.corpora_hashes(), "script": script_hash(self.spec)?,
         });
         let name = format!("search-{}", iteration.number);
         let (spec, label, number) = (self.spec, self.label.to_string(), iteration.number);
@@ -122,9 +122,10 @@ impl<'a> Pipeline<'a> {
         let entry = self.step(&name, "search", None, &key, |entry, watch| {
             let net = Supernet::at(&prepared.model, &built.folder, built.space.clone());
             let population = Population::new(&prepared.model, &net).with_teacher(std::mem::take(teacher));
-            let sampler = Sampler::new(&prepared.search, spec.seed, number);
-            let objective = Objective::new(&spec.fitness, &prepared.model, &prepared.shape)?;
-            let mut evaluator = Evaluator::new(population, sampler, objective, watch);
+            let sampler = |set| Sampler::new(set, spec.seed, number);
+            let corpora = prepared.corpora.iter().map(|(name, set)| Corpus { name: name.clone(), sampler: sampler(prepared.search_set(spec, name, set)) });
+            let objective = Objective::new(&spec.fitness, prepared.model.config(), spec.calibration.sequence_length)?;
+            let mut evaluator = Evaluator::new(population, sampler(&prepared.search), corpora.collect(), objective, watch)?;
             let search = Search::new(built.space.clone(), spec.search.clone(), spec.seed, number)?;
             let log = GenerationLog::at(&entry.folder);
             let mut records = log.read()?;
@@ -138,7 +139,7 @@ impl<'a> Pipeline<'a> {
                 watch.checkpoint()
             });
             watch.end();
-            *teacher = evaluator.into_teacher();
+            *teacher = evaluator.into_population().into_teacher();
             let (state, ending) = searched?;
             if records.is_empty() && ending == crate::search::Ending::NoMove {
                 let what = "the search space has no legal move: no module can give a unit to another of its kind";
@@ -288,6 +289,11 @@ impl<'a> Pipeline<'a> {
             None => Ok(()),
         }
     }
+}
+
+/// Hash of the fitness script's text, which decides the search as much as the spec does.
+fn script_hash(spec: &Spec) -> Result<Option<String>> {
+    spec.fitness.script.as_deref().map(crate::base::hash::of_file).transpose()
 }
 
 /// The same files under another name: linked where the file system can, else copied. The configuration comes last.

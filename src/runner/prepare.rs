@@ -8,7 +8,7 @@ use crate::data::sets::{self, Draw};
 use crate::data::{CalibrationSet, EvaluationSet, SearchSet, Tokenizer};
 use crate::model::{Model, Source};
 use crate::space::{self, Distribution, Request, Shape};
-use crate::spec::{Basis, Rounding, Spec};
+use crate::spec::{Basis, Rounding, SearchText, Spec};
 use crate::tensor;
 
 /// Bytes of generated text per token asked for: more than any tokenizer needs.
@@ -31,6 +31,8 @@ pub struct Prepared {
     pub calibration: CalibrationSet,
     /// For fitness.
     pub search: SearchSet,
+    /// For a fitness that names corpora, by corpus.
+    pub corpora: BTreeMap<String, SearchSet>,
     /// For results, by corpus.
     pub evaluation: BTreeMap<String, EvaluationSet>,
     /// The prunable part.
@@ -47,8 +49,9 @@ impl Prepared {
         let sets = Self::sets(spec, &tokenizer, watch);
         watch.end();
         let (calibration, search, evaluation) = sets?;
+        let corpora = spec.fitness.corpora.iter().map(|name| Ok((name.clone(), fitness_set(spec, name, &tokenizer)?))).collect::<Result<_>>()?;
         let shape = model.config().shape(spec.prune.unit.attention);
-        Ok(Self { hash: source.hash()?, source, model, tokenizer, calibration, search, evaluation, shape })
+        Ok(Self { hash: source.hash()?, source, model, tokenizer, calibration, search, corpora, evaluation, shape })
     }
 
     fn sets(spec: &Spec, tokenizer: &Tokenizer, watch: &dyn Watch) -> Result<(CalibrationSet, SearchSet, BTreeMap<String, EvaluationSet>)> {
@@ -65,6 +68,16 @@ impl Prepared {
         Ok((calibration, search, evaluation.collect::<Result<_>>()?))
     }
 
+    /// The search set of a fitness corpus: the main one for the calibration corpus, so that both are scored in one pass.
+    pub fn search_set<'a>(&'a self, spec: &Spec, name: &str, own: &'a SearchSet) -> &'a SearchSet {
+        if name == spec.calibration.corpus { &self.search } else { own }
+    }
+
+    /// Hashes of the fitness corpora's search sets.
+    pub fn corpora_hashes(&self) -> BTreeMap<&String, String> {
+        self.corpora.iter().map(|(name, set)| (name, set.0.hash())).collect()
+    }
+
     /// The uniform distribution that the spec's sparsity means for this model.
     pub fn uniform(&self, spec: &Spec) -> Result<Distribution> {
         let share = match spec.sparsity.basis {
@@ -77,6 +90,13 @@ impl Prepared {
         };
         space::uniform(&self.shape, request).map_err(|e| e.at("sparsity.target"))
     }
+}
+
+/// The search set of one corpus that the fitness names.
+fn fitness_set(spec: &Spec, name: &str, tokenizer: &Tokenizer) -> Result<SearchSet> {
+    let draw = Draw { calibration: 0, search: spec.search.tokens, length: spec.calibration.sequence_length, text: SearchText::Disjoint };
+    let text = Corpus::find(spec, name)?.training(draw.search * BYTES_PER_TOKEN).map_err(|e| e.at(format!("corpus {name}")))?;
+    Ok(sets::draw(name, &text, tokenizer, &draw, spec.seed)?.1)
 }
 
 /// The evaluation set of a corpus.

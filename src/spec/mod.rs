@@ -25,6 +25,7 @@ pub mod types;
 #[cfg(test)]
 mod tests;
 
+pub use check::nearest;
 pub use finding::{Finding, Provenance, Severity, Style, count, render};
 pub use key::KeyPath;
 pub use load::{Checked, Loaded, Source, Trial, inspect, load, parse};

@@ -23,12 +23,24 @@ pub fn compact(
     dtype: Dtype,
     folder: &Path,
 ) -> Result<Config> {
-    let kept =
-        (0..distribution.removed.len()).map(|i| kept_units(supernet, distribution, ModuleId::from_index(i))).collect::<Result<Vec<_>>>()?;
+    let kept = all_kept(supernet, distribution)?;
     let config = with_layers(model.config(), layer_shapes(model.config(), supernet, &kept));
     let compaction = Compaction { model, supernet, distribution, kept: &kept };
     save(folder, &config, source, dtype, |name, shape| compaction.tensor(name, shape))?;
     Ok(config)
+}
+
+/// What every layer of `distribution` keeps: a key/value head goes with the last of its query heads.
+///
+/// # Errors
+/// A module of the supernet that is not there.
+pub fn shapes(config: &Config, supernet: &Supernet, distribution: &Distribution) -> Result<Vec<LayerShape>> {
+    Ok(layer_shapes(config, supernet, &all_kept(supernet, distribution)?))
+}
+
+/// The kept units of every module, ascending.
+fn all_kept(supernet: &Supernet, distribution: &Distribution) -> Result<Vec<Vec<u32>>> {
+    (0..distribution.removed.len()).map(|i| kept_units(supernet, distribution, ModuleId::from_index(i))).collect()
 }
 
 /// The kept units of a module, ascending.
