@@ -9,7 +9,10 @@ use serde_json::json;
 use super::config::Config;
 use super::save::save;
 use super::source::Source;
-use crate::base::{Result, rng};
+use crate::base::{Result, files, rng};
+
+/// The characters that the tiny tokenizer knows.
+pub const ALPHABET: &str = "? etaoinshrdlucmfwypvbgkjqxz\n.,'0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
 /// Sizes of a tiny model.
 #[derive(Debug, Clone, Copy)]
@@ -49,9 +52,24 @@ impl Pico {
         Config::parse(&raw.to_string())
     }
 
-    /// Writes the model, its weights drawn from `seed`.
+    /// A tokenizer of the first `vocabulary` characters of [`ALPHABET`]; any other character becomes `?`.
+    fn tokenizer(&self) -> serde_json::Value {
+        let vocabulary: serde_json::Map<_, _> = ALPHABET.chars().take(self.vocabulary).enumerate().map(|(i, c)| (c.to_string(), json!(i))).collect();
+        json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null, "pre_tokenizer": null,
+            "post_processor": null, "decoder": { "type": "Fuse" },
+            "model": {
+                "type": "BPE", "dropout": null, "unk_token": "?", "continuing_subword_prefix": null, "end_of_word_suffix": null,
+                "fuse_unk": false, "byte_fallback": false, "vocab": vocabulary, "merges": [],
+            },
+        })
+    }
+
+    /// Writes the model, its weights drawn from `seed`, and a tokenizer of one token per character.
     pub fn write(&self, folder: &Path, seed: u64) -> Result<Source> {
         let config = self.config()?;
+        files::create_dir(folder)?;
+        files::write_json(&folder.join("tokenizer.json"), &self.tokenizer())?;
         save(folder, &config, &Source::Builtin(&[]), Dtype::F32, |name, shape| {
             let mut rng = rng::stream(seed, name);
             let count = shape.iter().product();

@@ -1,0 +1,96 @@
+//! Models by their name on the hub: the real client against a local server that speaks its protocol.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+
+use assert_cmd::Command;
+use tyr::model::pico::Pico;
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+type Files = Arc<BTreeMap<String, Vec<u8>>>;
+
+/// Serves files as `/{owner}/{name}/resolve/{revision}/{file}` with the headers that the client reads; answers from a thread per connection.
+fn serve(files: Files) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let files = files.clone();
+            std::thread::spawn(move || while answer(&stream, &files).is_some() {});
+        }
+    });
+    address
+}
+
+fn answer(stream: &TcpStream, files: &Files) -> Option<()> {
+    let mut lines = BufReader::new(stream.try_clone().ok()?).lines();
+    let request = lines.next()?.ok()?;
+    let headers: Vec<String> = lines.map_while(Result::ok).take_while(|l| !l.is_empty()).collect();
+    let range = headers.iter().find_map(|h| h.to_lowercase().strip_prefix("range: bytes=").map(str::to_string));
+    let path = request.split(' ').nth(1)?.to_string();
+    let mut out = stream;
+    let Some(body) = path.strip_prefix("/tiny/llama/resolve/main/").and_then(|name| files.get(name)) else {
+        return out.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").ok();
+    };
+    let (start, end) = match range.as_deref().and_then(|r| r.split_once('-')) {
+        Some((a, b)) => (a.parse().ok()?, b.parse::<usize>().map_or(body.len(), |b| (b + 1).min(body.len()))),
+        None => (0, body.len()),
+    };
+    let status = if range.is_some() { "206 Partial Content" } else { "200 OK" };
+    let head = format!(
+        "HTTP/1.1 {status}\r\nx-repo-commit: {COMMIT}\r\netag: \"{}\"\r\nContent-Range: bytes {start}-{}/{}\r\nContent-Length: {}\r\n\r\n",
+        blake3::hash(body).to_hex(),
+        end.max(1) - 1,
+        body.len(),
+        end - start
+    );
+    out.write_all(head.as_bytes()).and_then(|()| if request.starts_with("HEAD") { Ok(()) } else { out.write_all(&body[start..end]) }).ok()
+}
+
+fn model_files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    Pico { vocabulary: 68, ..Pico::default() }.write(folder, 4).unwrap();
+    let names = ["config.json", "tokenizer.json", "model.safetensors"];
+    names.iter().map(|n| (n.to_string(), std::fs::read(folder.join(n)).unwrap())).collect()
+}
+
+fn eval(home: &Path, endpoint: &str, model: &str) -> assert_cmd::assert::Assert {
+    let arguments = ["eval", model, "--perplexity", "quickstart", "--sequence-length", "32", "--tokens", "256"];
+    Command::cargo_bin("tyr").unwrap().env("HF_HOME", home).env("HF_ENDPOINT", endpoint).args(arguments).assert()
+}
+
+#[test]
+fn a_model_is_fetched_once_and_then_read_from_the_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let endpoint = serve(Arc::new(model_files(&dir.path().join("model"))));
+    let first = eval(&dir.path().join("home"), &endpoint, "hf:tiny/llama").success();
+    // Nothing answers at this address any more, and nothing needs to.
+    let second = eval(&dir.path().join("home"), "http://127.0.0.1:9", "hf:tiny/llama").success();
+    assert_eq!(first.get_output().stdout, second.get_output().stdout);
+}
+
+#[test]
+fn a_sharded_model_is_fetched_with_every_shard() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut files = model_files(&dir.path().join("model"));
+    let weights = files.remove("model.safetensors").unwrap();
+    files.insert("model-00001-of-00001.safetensors".into(), weights);
+    files.insert("model.safetensors.index.json".into(), br#"{"weight_map":{"model.norm.weight":"model-00001-of-00001.safetensors"}}"#.to_vec());
+    let endpoint = serve(Arc::new(files));
+    eval(&dir.path().join("home"), &endpoint, "hf:tiny/llama").success();
+}
+
+#[test]
+fn a_model_that_is_not_there_and_a_hub_that_does_not_answer_say_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let endpoint = serve(Arc::new(BTreeMap::new()));
+    for (endpoint, words) in [(endpoint.as_str(), "check the name"), ("http://127.0.0.1:9", "check the network")] {
+        let failed = eval(&dir.path().join("home"), endpoint, "hf:tiny/llama").failure();
+        let said = String::from_utf8_lossy(&failed.get_output().stderr).into_owned();
+        assert_eq!(failed.get_output().status.code(), Some(8), "{said}");
+        assert!(said.contains(words) && said.contains("hf:tiny/llama"), "{said}");
+    }
+}

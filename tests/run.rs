@@ -1,0 +1,177 @@
+//! `tyr run` from the outside: what it leaves, that it resumes, that it repeats, and what it says when something is wrong.
+
+mod common;
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use common::{Tiny, failure};
+use tyr::model::pico::Pico;
+
+/// Final artefacts, which must be equal byte for byte.
+const ARTEFACTS: [&str; 6] = ["results.csv", "results.md", "results.json", "trials/main/distribution.json", "trials/main/model/config.json", "trials/main/model/model.safetensors"];
+
+fn artefacts(tiny: &Tiny) -> Vec<Vec<u8>> {
+    ARTEFACTS.iter().map(|name| tiny.read(&format!("runs/tiny/{name}"))).collect()
+}
+
+#[test]
+fn a_run_leaves_tidy_results_and_a_model_that_loads() {
+    let tiny = Tiny::new();
+    tiny.run(&[]).success();
+    let csv = String::from_utf8(tiny.read("runs/tiny/results.csv")).unwrap();
+    assert!(csv.starts_with("trial,model,metric,value,stderr,n\n"), "{csv}");
+    for model in ["dense", "uniform", "iteration-1", "iteration-2"] {
+        for metric in ["parameters", "sparsity", "perplexity/text", "acc/quickstart/yesno", "acc_norm/quickstart/counting", "acc_mean"] {
+            assert!(csv.contains(&format!("main,{model},{metric},")), "{model} {metric} is missing in\n{csv}");
+        }
+    }
+    assert!(csv.contains("main,uniform,kl,") && !csv.contains("main,dense,kl,"));
+    assert!(!csv.contains("seconds/"), "timings have a file of their own");
+    tiny.tyr().args(["eval", "runs/tiny/trials/main/model", "--text", "test.txt", "--sequence-length", "32", "--tokens", "1024", "--csv"]).assert().success().stdout(
+        perplexity_of(&csv, "iteration-2"),
+    );
+}
+
+/// That the evaluation of the saved model prints the perplexity that the run found for it.
+fn perplexity_of(csv: &str, model: &str) -> impl Fn(&str) -> bool + Clone + use<> {
+    let line = csv.lines().find(|l| l.starts_with(&format!("main,{model},perplexity/text,"))).unwrap().to_string();
+    let value = line.split(',').nth(3).unwrap().to_string();
+    move |out: &str| out.contains(&value)
+}
+
+#[test]
+fn uniform_and_searched_models_have_the_same_size() {
+    let tiny = Tiny::new();
+    tiny.run(&[]).success();
+    let csv = String::from_utf8(tiny.read("runs/tiny/results.csv")).unwrap();
+    let parameters = |model: &str| -> f64 {
+        let line = csv.lines().find(|l| l.starts_with(&format!("main,{model},parameters,"))).unwrap();
+        line.split(',').nth(3).unwrap().parse().unwrap()
+    };
+    assert!(parameters("dense") > parameters("uniform"));
+    // Key/value heads leave only when all their query heads are gone, so the counts may differ by these.
+    assert!((parameters("uniform") - parameters("iteration-2")).abs() / parameters("uniform") < 0.15);
+}
+
+#[test]
+fn the_same_spec_and_seed_give_the_same_bytes_and_another_seed_others() {
+    let (a, b) = (Tiny::new(), Tiny::new());
+    a.run(&[]).success();
+    b.run(&[]).success();
+    assert_eq!(artefacts(&a), artefacts(&b));
+    b.run(&["--set", "seed=7", "--runs", "other"]).success();
+    assert_ne!(a.read("runs/tiny/trials/main/model/model.safetensors"), b.read("other/tiny/trials/main/model/model.safetensors"));
+}
+
+#[test]
+fn a_second_run_takes_everything_from_the_store() {
+    let tiny = Tiny::new();
+    tiny.run(&[]).success();
+    let before = artefacts(&tiny);
+    tiny.run(&[]).success();
+    assert_eq!(artefacts(&tiny), before);
+    let events = String::from_utf8(tiny.read("runs/tiny/trials/main/events.jsonl")).unwrap();
+    let again = &events[events.rfind("trial_started").unwrap()..];
+    assert!(again.contains("\"cache\":\"hit\"") && !again.contains("\"cache\":\"miss\""));
+}
+
+#[test]
+fn a_damaged_store_entry_is_found_and_made_anew() {
+    let tiny = Tiny::new();
+    tiny.run(&[]).success();
+    let before = artefacts(&tiny);
+    let store = tiny.path("runs/tiny/store");
+    for entry in std::fs::read_dir(&store).unwrap().flatten() {
+        let file = entry.path().join("layer-000-mlp.safetensors");
+        if file.exists() {
+            std::fs::write(&file, b"not what was written").unwrap();
+        }
+    }
+    tiny.run(&[]).success();
+    assert_eq!(artefacts(&tiny), before);
+    assert!(String::from_utf8(tiny.read("runs/tiny/trials/main/events.jsonl")).unwrap().contains("is made anew"));
+}
+
+/// Kills a run after each of some delays and runs it to the end.
+fn kill_and_resume(kills: u32) {
+    let whole = Tiny::new();
+    let began = Instant::now();
+    whole.run(&[]).success();
+    let (want, lasted) = (artefacts(&whole), began.elapsed());
+    let killed = Tiny::new();
+    for i in 0..kills {
+        let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("tyr"))
+            .args(["run", "spec.toml"])
+            .current_dir(killed.dir.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Moments spread over the whole run by the golden ratio.
+        std::thread::sleep(lasted.mul_f64((f64::from(i) * 0.618_033_988) % 1.0).max(Duration::from_millis(5)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if i % 10 == 9 {
+            std::fs::remove_dir_all(killed.path("runs")).ok();
+        }
+    }
+    killed.run(&[]).success();
+    assert_eq!(artefacts(&killed), want);
+}
+
+#[test]
+fn a_run_killed_now_and_then_ends_with_the_same_bytes() {
+    kill_and_resume(6);
+}
+
+#[test]
+#[ignore = "slow: part of the slow checks"]
+fn a_run_killed_fifty_times_ends_with_the_same_bytes() {
+    kill_and_resume(50);
+}
+
+#[test]
+fn one_trial_that_fails_does_not_hide_the_others() {
+    let tiny = Tiny::new();
+    let spec = format!("{}\n[[sweep]]\nkey = \"sparsity.target\"\nvalues = [0.001, 0.5]\n", common::SPEC);
+    std::fs::write(tiny.path("spec.toml"), spec).unwrap();
+    let (code, said) = failure(tiny.run(&[]));
+    assert_eq!(code, 10, "{said}");
+    assert!(said.contains("1 of 2 trials failed"), "{said}");
+    assert!(String::from_utf8(tiny.read("runs/tiny/results.csv")).unwrap().contains("target=0.5,iteration-2,perplexity/text,"));
+}
+
+#[test]
+fn what_cannot_work_is_one_clear_error_with_its_exit_code() {
+    let tiny = Tiny::new();
+    let says = |arguments: &[&str], code: i32, words: &[&str]| {
+        let (got, said) = failure(tiny.run(arguments));
+        assert_eq!(got, code, "{arguments:?}: {said}");
+        words.iter().for_each(|w| assert!(said.contains(w), "{arguments:?} does not say {w:?}:\n{said}"));
+        assert!(!said.contains("panicked"), "{said}");
+    };
+    says(&["--set", "prune.dampnig=0.1"], 3, &["dampnig", "damping"]);
+    says(&["--set", "sparsity.target=1.5"], 3, &["sparsity.target"]);
+    says(&["--set", "sparsity.target=0.001"], 6, &["less than one unit"]);
+    says(&["--set", "calibration.tokens=1048576"], 5, &["corpus `text`", "1048576"]);
+    says(&["--set", "model.source=nowhere"], 3, &["nowhere"]);
+    says(&["--profile", "none"], 3, &["none"]);
+    std::fs::write(tiny.path("model/model.safetensors"), b"short").unwrap();
+    says(&[], 4, &["model.safetensors"]);
+    std::fs::remove_file(tiny.path("model/model.safetensors")).unwrap();
+    says(&[], 4, &["model.safetensors is missing"]);
+    std::fs::remove_file(tiny.path("model/tokenizer.json")).unwrap();
+    Pico { layers: 2, vocabulary: 68, ..Pico::default() }.write(&tiny.path("fresh"), 4).unwrap();
+    std::fs::copy(tiny.path("fresh/model.safetensors"), tiny.path("model/model.safetensors")).unwrap();
+    says(&[], 4, &["tokenizer.json is missing"]);
+}
+
+#[test]
+fn a_space_without_a_legal_move_says_so() {
+    let tiny = Tiny::of(Pico { layers: 1, vocabulary: 68, ..Pico::default() });
+    let (code, said) = failure(tiny.run(&[]));
+    assert_eq!(code, 6, "{said}");
+    assert!(said.contains("no legal move"), "{said}");
+    tiny.run(&["--set", "search.generations=0"]).success();
+}
