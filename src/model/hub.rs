@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Repo, RepoType};
+use hf_hub::{Cache, Repo, RepoType};
 
 use super::checkpoint::{INDEX, SINGLE, shard_names};
 use crate::base::{Error, Kind, Result, files};
@@ -13,14 +13,19 @@ pub fn fetch(name: &str) -> Result<PathBuf> {
     let builder = ApiBuilder::from_env().with_progress(false).with_retries(3);
     let api = builder.build().map_err(|e| failed(name, "the hub client", &e))?;
     let (model, revision) = name.split_once('@').unwrap_or((name, "main"));
-    let repo = api.repo(Repo::with_revision(model.to_string(), RepoType::Model, revision.to_string()));
-    fetch_files(&repo, name)
+    let repo = Repo::with_revision(model.to_string(), RepoType::Model, revision.to_string());
+    let in_one_file = Cache::from_env().repo(repo.clone()).get(SINGLE).is_some();
+    fetch_files(&api.repo(repo), name, in_one_file)
 }
 
-fn fetch_files(repo: &ApiRepo, name: &str) -> Result<PathBuf> {
+/// Fetches what is missing; a model known to be in one file needs no look for an index.
+fn fetch_files(repo: &ApiRepo, name: &str, in_one_file: bool) -> Result<PathBuf> {
     let get = |file: &str| repo.get(file).map_err(|e| failed(name, file, &e));
     let config = get("config.json")?;
     get("tokenizer.json")?;
+    if in_one_file {
+        return Ok(config.parent().unwrap_or(&config).to_path_buf());
+    }
     match repo.get(INDEX) {
         Ok(index) => shard_names(&files::read_text(&index)?)?.iter().try_for_each(|shard| get(shard).map(drop))?,
         // A model in one file has no index: the hub says 404 for it, and only then is the single file the answer.
