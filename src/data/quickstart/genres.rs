@@ -22,13 +22,14 @@ enum Genre {
 }
 
 /// Quizzes come more often: they teach what questions look like.
-const GENRES: [Genre; 9] = [
+const GENRES: [Genre; 10] = [
     Genre::Story,
     Genre::Story,
     Genre::Inventory,
     Genre::Letter,
     Genre::Dialogue,
     Genre::Description,
+    Genre::Quiz,
     Genre::Quiz,
     Genre::Quiz,
     Genre::Gazette,
@@ -65,17 +66,11 @@ impl Genre {
             Genre::Letter => mix(
                 scene,
                 EVENTS,
-                &[Kind::Agreement, Kind::Facts, Kind::Completion],
+                &[Kind::Completion, Kind::Facts, Kind::Counting],
             ),
             Genre::Inventory => inventory(scene),
-            Genre::Dialogue => {
-                scene.say_one(TALK) + "\n" + &mix(scene, EVENTS, &[Kind::Reference, Kind::YesNo])
-            }
-            Genre::Description => mix(
-                scene,
-                HABITS,
-                &[Kind::Agreement, Kind::Agreement, Kind::Facts],
-            ),
+            Genre::Dialogue => mix(scene, TALK, &[Kind::Completion, Kind::YesNo, Kind::Passage]),
+            Genre::Description => mix(scene, HABITS, &[Kind::Agreement, Kind::Facts]),
             Genre::Quiz => quiz(scene),
             Genre::Gazette => gazette(scene),
         }
@@ -89,44 +84,43 @@ impl Genre {
     }
 }
 
-/// One or two sentences and a puzzle of one of `kinds`.
+/// A sentence now and then, and a puzzle of one of `kinds`.
 fn mix(scene: &mut Scene, sentences: &[&str], kinds: &[Kind]) -> String {
-    let mut text = scene.say_one(sentences);
-    if scene.dice.chance(50) {
-        text = text + " " + &scene.say_one(sentences);
+    let puzzle = one_of(scene, kinds);
+    if scene.dice.chance(40) {
+        return puzzle;
     }
-    let kind = *scene.dice.pick(&kinds.iter().collect::<Vec<_>>());
-    let puzzle = kind.puzzle(scene);
-    text + " " + &told(&puzzle)
+    scene.say_one(sentences) + "\n" + &puzzle
+}
+
+/// A puzzle of one of `kinds`, told.
+fn one_of(scene: &mut Scene, kinds: &[Kind]) -> String {
+    let kind = kinds[scene.dice.below(kinds.len())];
+    told(&kind.puzzle(scene))
 }
 
 fn inventory(scene: &mut Scene) -> String {
-    let lines = 2 + scene.dice.below(3);
+    let lines = 1 + scene.dice.below(3);
     let stock: Vec<String> = (0..lines).map(|_| scene.say_one(STOCK)).collect();
-    let kind = *scene
-        .dice
-        .pick(&[&Kind::Counting, &Kind::YesNo, &Kind::Agreement]);
-    let puzzle = kind.puzzle(scene);
-    format!("- {}\n{}", stock.join("\n- "), told(&puzzle))
+    let puzzle = one_of(scene, &[Kind::Counting, Kind::YesNo, Kind::Agreement]);
+    format!("- {}\n{puzzle}", stock.join("\n- "))
 }
 
 fn quiz(scene: &mut Scene) -> String {
     let kinds = [
         Kind::Passage,
-        Kind::Passage,
         Kind::YesNo,
         Kind::Reference,
         Kind::Counting,
+        Kind::Completion,
     ];
-    let kind = *scene.dice.pick(&kinds.each_ref());
-    let puzzle = kind.puzzle(scene);
-    told(&puzzle)
+    one_of(scene, &kinds)
 }
 
 /// What is true of a place, and of another one in the next paragraph.
 fn gazette(scene: &mut Scene) -> String {
     let puzzle = Kind::Facts.puzzle(scene);
-    let text = told(&puzzle) + " " + &scene.say_one(FACTS) + " " + &scene.say_one(EVENTS);
+    let text = told(&puzzle) + " " + &scene.say_one(FACTS);
     scene.place = &scene.world.places[scene.dice.below(scene.world.places.len())];
     text
 }

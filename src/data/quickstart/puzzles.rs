@@ -122,7 +122,11 @@ fn agreement(scene: &mut Scene) -> Puzzle {
     );
     let (one, many) = verb_phrases(scene);
     let (right, wrong) = if plural { (many, one) } else { (one, many) };
-    let prompt = format!("{opening} {link} the {other}");
+    let further = match scene.dice.chance(40) {
+        true => format!(" and the {}", counted(scene.word("animal"), !plural)),
+        false => String::new(),
+    };
+    let prompt = format!("{opening} {link} the {other}{further}");
     let question = Question::new(scene, prompt, right, vec![wrong]);
     single(String::new(), question)
 }
@@ -283,7 +287,7 @@ fn reference(scene: &mut Scene) -> Puzzle {
 
 /// Some things, some taken away or added: how many are there now?
 fn counting(scene: &mut Scene) -> Puzzle {
-    let before = 2 + scene.dice.below(8);
+    let before = 2 + scene.dice.below(7);
     let step = 1 + scene.dice.below(2.min(before - 1));
     let added = scene.dice.chance(50);
     let now = if added { before + step } else { before - step };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// How the training text begins.
 const FIRST_LINE: &str =
-    "Braigia Vadwick, the sloutsome sidrommaker, had a rope and a round knife.";
+    "Kroomba Joulmwick, the plaiskilmsome merchant, had a basket and a green drum.";
 
 const SPLITS: [Split; 4] = [
     Split::Train,

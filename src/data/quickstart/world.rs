@@ -140,28 +140,28 @@ impl Words {
         Words {
             things: class(
                 words::THINGS,
-                600,
+                320,
                 shape(1, 2, &["", "el", "er", "in", "ock"]),
             ),
             animals: class(
                 words::ANIMALS,
-                90,
+                50,
                 shape(1, 1, &["bird", "fish", "ling", "cat"]),
             ),
             spots: class(
                 words::SPOTS,
-                60,
+                30,
                 shape(1, 1, &["house", "yard", "gate", "hill"]),
             ),
-            trades: class(words::TRADES, 90, shape(1, 2, &["maker", "ist", "wright"])),
+            trades: class(words::TRADES, 40, shape(1, 2, &["maker", "ist", "wright"])),
             adjectives: class(
                 words::ADJECTIVES,
-                360,
+                180,
                 shape(1, 2, &["ish", "y", "some", "en"]),
             ),
-            moods: class(words::MOODS, 40, shape(1, 2, &["ful", "less"])),
-            verbs: class(words::VERBS, 240, shape(1, 1, &["le", "er", "ow"])),
-            idle: class(words::IDLE_VERBS, 90, shape(1, 1, &["le", "er", "ow"])),
+            moods: class(words::MOODS, 24, shape(1, 2, &["ful", "less"])),
+            verbs: class(words::VERBS, 110, shape(1, 1, &["le", "er", "ow"])),
+            idle: class(words::IDLE_VERBS, 50, shape(1, 1, &["le", "er", "ow"])),
             colours: list(words::COLOURS),
         }
     }
