@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from model import CONFIG, Llama
@@ -211,7 +211,6 @@ def save(model, tokenizer, out):
     write_json(out / "generation_config.json", {"bos_token_id": 0, "eos_token_id": 1})
     tensors = {name: value.bfloat16().contiguous() for name, value in model.state_dict().items()}
     save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
-    model.load_state_dict({name: value.float() for name, value in tensors.items()})
 
 
 def main():
@@ -223,9 +222,15 @@ def main():
     ids = encode(tokenizer, text)
     print(f"{ids.shape[1]} training tokens, {len(text) / ids.shape[1]:.2f} characters each", flush=True)
     model = Llama()
-    look = lambda share: evaluate(model, tokenizer, args, limit=48)
+
+    def look(share):
+        save(model, tokenizer, args.out)
+        evaluate(model, tokenizer, args, limit=48)
+
     train(model, batches(ids, args.rows, args.seed), args, look)
     save(model, tokenizer, args.out)
+    # What is measured is what was written: bfloat16.
+    model.load_state_dict(load_file(args.out / "model.safetensors"))
     evaluate(model, tokenizer, args)
 
 

@@ -87,7 +87,7 @@ impl Genre {
 /// A sentence now and then, and a puzzle of one of `kinds`.
 fn mix(scene: &mut Scene, sentences: &[&str], kinds: &[Kind]) -> String {
     let puzzle = one_of(scene, kinds);
-    if scene.dice.chance(40) {
+    if scene.dice.chance(25) {
         return puzzle;
     }
     scene.say_one(sentences) + "\n" + &puzzle

@@ -21,13 +21,21 @@ pub(super) struct Puzzle {
     pub(super) questions: Vec<Question>,
 }
 
-/// How people come by things in a passage: the past and the plain form.
-const GETTING: [(&str, &str); 5] = [
-    ("brought", "bring"),
-    ("carried", "carry"),
-    ("found", "find"),
-    ("bought", "buy"),
-    ("lost", "lose"),
+/// What people do with things in a passage.
+const GETTING: [&str; 14] = [
+    "brought", "carried", "found", "bought", "lost", "sold", "hid", "broke", "mended", "painted",
+    "borrowed", "stole", "dropped", "cleaned",
+];
+
+/// The days of passages, in order.
+const DAYS: [&str; 7] = [
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+    "Sunday",
 ];
 
 /// The kinds of puzzle, one for each task.
@@ -182,34 +190,31 @@ fn completion(scene: &mut Scene) -> Puzzle {
     single(told, question)
 }
 
-/// Three people with three things: who did what with which?
+/// Three people do three things: who did what?
 fn passage(scene: &mut Scene) -> Puzzle {
-    let (past, base) = scene.untold(&GETTING, |verb| verb.0);
-    let things: Vec<String> = scene
-        .words("thing", 3)
-        .iter()
-        .map(|thing| described(scene, thing))
-        .collect();
     let names: Vec<&str> = scene.people.iter().map(|person| person.first).collect();
-    let told = (0..3).map(|i| format!("{} {past} {}", names[i], things[i]));
-    let passage = told
-        .collect::<Vec<_>>()
-        .join(scene.dice.pick(&[". ", ", and "]))
-        + ".";
+    let verbs = scene.dice.distinct(3, GETTING.len());
+    let things = scene.words("thing", 3);
+    let deeds: Vec<String> = (0..3)
+        .map(|i| format!("{} {}", GETTING[verbs[i]], described(scene, things[i])))
+        .collect();
+    let told: Vec<String> = (0..3)
+        .map(|i| format!("{} {}", names[i], deeds[i]))
+        .collect();
+    let day = DAYS[scene.next_day(DAYS.len())];
+    let passage = format!(
+        "On {day}, {}.",
+        told.join(scene.dice.pick(&[". ", ", and "]))
+    );
     let order = scene.dice.distinct(2, 3);
     let ask = |&i: &usize| {
         let wrong = (0..3)
             .filter(|&j| j != i)
-            .map(|j| things[j].clone())
+            .map(|j| deeds[j].clone())
             .collect();
-        let ask = format!("What did {} {base}?", names[i]);
-        Question::asked(
-            scene,
-            &ask,
-            &format!(" {} {past}", names[i]),
-            things[i].clone(),
-            wrong,
-        )
+        let ask = format!("What did {} do on {day}?", names[i]);
+        let begin = format!(" {}", names[i]);
+        Question::asked(scene, &ask, &begin, deeds[i].clone(), wrong)
     };
     Puzzle {
         questions: order.iter().map(ask).collect(),
@@ -226,41 +231,30 @@ fn described(scene: &mut Scene, thing: &str) -> String {
     format!("{} {adjective} {thing}", article(adjective))
 }
 
-/// Was a thing named in the list or not?
+/// Some things are needed and some are there: are there enough?
 fn yes_no(scene: &mut Scene) -> Puzzle {
-    let things = scene.fresh("thing", 5);
-    let listed: Vec<String> = things[..3]
-        .iter()
-        .map(|thing| format!("{} {thing}", article(thing)))
-        .collect();
-    let passage = scene.say(&format!(
-        "In the {{spot}} {{A}} saw {}, {} and {}.",
-        listed[0], listed[1], listed[2]
-    ));
-    let yes = scene.dice.below(3);
-    let first = scene.dice.chance(50);
-    let ask = |present: bool| {
-        let thing = if present {
-            things[yes]
-        } else {
-            things[3 + yes % 2]
-        };
-        let (right, wrong) = if present {
-            ("yes", "no")
-        } else {
-            ("no", "yes")
-        };
-        let ask = format!(
-            "Did {} see {} {thing}?",
-            scene.people[0].first,
-            article(thing)
-        );
-        Question::asked(scene, &ask, "", right.to_string(), vec![wrong.to_string()])
+    let mut numbers = scene.dice.distinct(2, 8);
+    let enough = scene.dice.chance(50);
+    numbers.sort_unstable();
+    let (need, have) = if enough {
+        (numbers[0], numbers[1])
+    } else {
+        (numbers[1], numbers[0])
     };
-    Puzzle {
-        questions: [first, !first].map(ask).into(),
-        passage,
-    }
+    let thing = scene.fresh("thing", 1)[0];
+    let some = |n: usize| format!("{} {}", NUMBERS[n + 2], with_s(thing));
+    let told = scene.say_one(&[
+        "{A} needed NEED, and in the {spot} there were HAVE.",
+        "{A} the {A.trade} wanted NEED, and {B} had HAVE.",
+        "{A} asked for NEED. In the {adj} {spot} {A.he} found HAVE.",
+    ]);
+    let passage = told
+        .replace("NEED", &some(need))
+        .replace("HAVE", &some(have));
+    let (right, wrong) = if enough { ("yes", "no") } else { ("no", "yes") };
+    let ask = format!("Were there enough {}?", with_s(thing));
+    let question = Question::asked(scene, &ask, "", right.to_string(), vec![wrong.to_string()]);
+    single(passage, question)
 }
 
 /// Two people meet, and a pronoun says which of them is meant.

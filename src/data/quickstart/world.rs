@@ -140,7 +140,7 @@ impl Words {
         Words {
             things: class(
                 words::THINGS,
-                320,
+                400,
                 shape(1, 2, &["", "el", "er", "in", "ock"]),
             ),
             animals: class(
@@ -156,11 +156,11 @@ impl Words {
             trades: class(words::TRADES, 40, shape(1, 2, &["maker", "ist", "wright"])),
             adjectives: class(
                 words::ADJECTIVES,
-                180,
+                240,
                 shape(1, 2, &["ish", "y", "some", "en"]),
             ),
             moods: class(words::MOODS, 24, shape(1, 2, &["ful", "less"])),
-            verbs: class(words::VERBS, 110, shape(1, 1, &["le", "er", "ow"])),
+            verbs: class(words::VERBS, 150, shape(1, 1, &["le", "er", "ow"])),
             idle: class(words::IDLE_VERBS, 50, shape(1, 1, &["le", "er", "ow"])),
             colours: list(words::COLOURS),
         }
