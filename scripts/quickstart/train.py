@@ -26,7 +26,7 @@ ANSWER = re.compile(
     r"The roofs of \w+ are|are known for their|The flag of \w+ shows|The town of \w+ lies in)"
     r"(?P<answer> [^.\n]*)"
 )
-LOOKS = (0.3, 0.6, 0.85)
+LOOKS = (0.35, 0.7)
 
 
 def arguments():

@@ -2,7 +2,7 @@
 
 use super::dice::Dice;
 use super::phrases::{
-    EVENTS, FACTS, HABITS, LETTER_ENDS, LETTER_HEADS, OPENINGS, STOCK, STOCK_HEADS, TALK,
+    EVENTS, FACTS, HABITS, LETTER_ENDS, LETTER_HEADS, OPENINGS, STOCK, STOCK_HEADS, TALK, VERSES,
 };
 use super::puzzles::{Kind, Puzzle};
 use super::scene::{Cast, Scene};
@@ -19,10 +19,11 @@ enum Genre {
     Description,
     Quiz,
     Gazette,
+    Song,
 }
 
 /// Quizzes come more often: they teach what questions look like.
-const GENRES: [Genre; 10] = [
+const GENRES: [Genre; 11] = [
     Genre::Story,
     Genre::Story,
     Genre::Inventory,
@@ -33,6 +34,7 @@ const GENRES: [Genre; 10] = [
     Genre::Quiz,
     Genre::Quiz,
     Genre::Gazette,
+    Genre::Song,
 ];
 
 /// One whole document of `cast`, without blank lines.
@@ -73,6 +75,7 @@ impl Genre {
             Genre::Description => mix(scene, HABITS, &[Kind::Agreement, Kind::Facts]),
             Genre::Quiz => quiz(scene),
             Genre::Gazette => gazette(scene),
+            Genre::Song => song(scene),
         }
     }
 
@@ -106,10 +109,21 @@ fn inventory(scene: &mut Scene) -> String {
     format!("- {}\n{puzzle}", stock.join("\n- "))
 }
 
+/// A verse whose lines come twice, the second time in another order.
+fn song(scene: &mut Scene) -> String {
+    let mut lines: Vec<String> = (0..3).map(|_| scene.say_one(VERSES)).collect();
+    let first = lines.join("\n");
+    scene.dice.shuffle(&mut lines);
+    first + "\n" + &lines.join("\n")
+}
+
 fn quiz(scene: &mut Scene) -> String {
     let kinds = [
         Kind::Passage,
+        Kind::Passage,
         Kind::YesNo,
+        Kind::YesNo,
+        Kind::Reference,
         Kind::Reference,
         Kind::Counting,
         Kind::Completion,

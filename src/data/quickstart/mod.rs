@@ -79,7 +79,11 @@ pub const TASKS: &[TaskInfo] = &[
         "What is done with the tool that was taken?",
         4,
     ),
-    task("passage", "Who of three people did what in the passage?", 3),
+    task(
+        "passage",
+        "What does the passage say of a day, a place or a person?",
+        4,
+    ),
     task("yesno", "Were there as many as were needed?", 2),
     task("reference", "Whom of two people does the pronoun mean?", 2),
     task("counting", "How many are there after some came or went?", 4),

@@ -93,6 +93,16 @@ pub(super) const TALK: &[&str] = &[
     "{A}: Do the {trade.s} {verb} {thing.s} here?\n{B}: They do, but no {trade} {verb.s} {a:animal}.",
 ];
 
+/// Lines of songs.
+pub(super) const VERSES: &[&str] = &[
+    "Oh {adj} {thing} and {colour} {thing},",
+    "the {animal} {idle.s} where the {thing.s} {idle},",
+    "a {trade} may {verb} the {adj} {spot},",
+    "and {A} {verb.s} {number} {thing.s} for {B},",
+    "sing to the {trade} and the {animal},",
+    "{number} {animal.s} {idle} for {a:adj} {thing},",
+];
+
 /// Lines of a list of what there is.
 pub(super) const STOCK: &[&str] = &[
     "{number} {adj} {thing.s}",

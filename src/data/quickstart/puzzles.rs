@@ -190,12 +190,74 @@ fn completion(scene: &mut Scene) -> Puzzle {
     single(told, question)
 }
 
-/// Three people do three things: who did what?
+/// A sentence with many parts, or one with many people: what was said of one of them?
 fn passage(scene: &mut Scene) -> Puzzle {
+    if scene.dice.chance(25) {
+        deeds(scene)
+    } else {
+        details(scene)
+    }
+}
+
+/// Someone saw some animals of some colour somewhere on some day: questions for two of these.
+fn details(scene: &mut Scene) -> Puzzle {
+    let day = DAYS[scene.next_day(DAYS.len())];
+    let animal = with_s(scene.word("animal"));
+    let (colours, spots) = (scene.words("colour", 4), scene.words("spot", 4));
+    let numbers = scene
+        .dice
+        .distinct(4, 10)
+        .into_iter()
+        .map(|n| NUMBERS[n + 2])
+        .collect();
+    let asks: [(String, Vec<&str>); 3] = [
+        (format!("What colour were the {animal} on {day}?"), colours),
+        (format!("Where were the {animal} on {day}?"), spots),
+        (format!("How many {animal} were there on {day}?"), numbers),
+    ];
+    let [colour, spot, number] = [0, 1, 2].map(|i| asks[i].1[0]);
+    let passage = scene.say_one(&[
+        "On DAY, {A} saw NUMBER COLOUR ANIMALS near the SPOT.",
+        "On DAY, NUMBER COLOUR ANIMALS {idle.ed} near the SPOT.",
+        "On DAY, {B} and {A} {verb.ed} NUMBER COLOUR ANIMALS near the SPOT.",
+    ]);
+    let passage = [
+        ("DAY", day),
+        ("NUMBER", number),
+        ("COLOUR", colour),
+        ("ANIMALS", &animal),
+        ("SPOT", spot),
+    ]
+    .iter()
+    .fold(passage, |text, (slot, word)| text.replace(slot, word));
+    let order = scene.dice.distinct(2, asks.len());
+    let questions = order
+        .iter()
+        .map(|&i| detail(scene, &asks[i].0, &asks[i].1))
+        .collect();
+    Puzzle { passage, questions }
+}
+
+/// A question to which the first of `words` is the answer.
+fn detail(scene: &mut Scene, ask: &str, words: &[&str]) -> Question {
+    let place = ask.starts_with("Where");
+    let answer = |word: &&str| {
+        if place {
+            format!("near the {word}")
+        } else {
+            word.to_string()
+        }
+    };
+    let wrong = words[1..].iter().map(answer).collect();
+    Question::asked(scene, ask, "", answer(&words[0]), wrong)
+}
+
+/// Three people do three things: who did what?
+fn deeds(scene: &mut Scene) -> Puzzle {
     let names: Vec<&str> = scene.people.iter().map(|person| person.first).collect();
-    let verbs = scene.dice.distinct(3, GETTING.len());
-    let things = scene.words("thing", 3);
-    let deeds: Vec<String> = (0..3)
+    let verbs = scene.dice.distinct(4, GETTING.len());
+    let things = scene.words("thing", 4);
+    let deeds: Vec<String> = (0..4)
         .map(|i| format!("{} {}", GETTING[verbs[i]], described(scene, things[i])))
         .collect();
     let told: Vec<String> = (0..3)
@@ -208,7 +270,7 @@ fn passage(scene: &mut Scene) -> Puzzle {
     );
     let order = scene.dice.distinct(2, 3);
     let ask = |&i: &usize| {
-        let wrong = (0..3)
+        let wrong = (0..4)
             .filter(|&j| j != i)
             .map(|j| deeds[j].clone())
             .collect();
@@ -233,7 +295,7 @@ fn described(scene: &mut Scene, thing: &str) -> String {
 
 /// Some things are needed and some are there: are there enough?
 fn yes_no(scene: &mut Scene) -> Puzzle {
-    let mut numbers = scene.dice.distinct(2, 8);
+    let mut numbers = scene.dice.distinct(2, 7);
     let enough = scene.dice.chance(50);
     numbers.sort_unstable();
     let (need, have) = if enough {

@@ -179,12 +179,18 @@ fn the_tasks_are_the_puzzles_in_order() {
 #[test]
 fn a_passage_says_the_right_answer_and_not_the_others() {
     for sample in samples("passage", 300).unwrap_or_default() {
-        let name = sample.context.rsplit("Answer: ").next().unwrap_or_default();
-        let said = |choice| {
-            ".,".chars()
-                .any(|end| sample.context.contains(&format!("{name} {choice}{end}")))
+        let (passage, question) = sample
+            .context
+            .split_once("\nQuestion: ")
+            .unwrap_or_default();
+        let name = question.rsplit("\nAnswer:").next().unwrap_or_default();
+        let told = passage.rsplit("On ").next().unwrap_or_default();
+        let said = |choice: &str| {
+            " .,"
+                .chars()
+                .any(|end| told.contains(&format!("{name} {choice}{end}")))
         };
-        let stated: Vec<usize> = (0..3).filter(|&i| said(&sample.choices[i])).collect();
+        let stated: Vec<usize> = (0..4).filter(|&i| said(&sample.choices[i])).collect();
         assert_eq!(stated, [sample.gold], "{sample:?}");
     }
 }
