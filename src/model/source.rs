@@ -19,7 +19,13 @@ pub enum Source {
 }
 
 /// The built-in model's files, in the Hugging Face layout.
-static QUICKSTART: &[(&str, &[u8])] = &[];
+static QUICKSTART: &[(&str, &[u8])] = &[
+    ("config.json", include_bytes!("../../assets/quickstart/config.json")),
+    ("generation_config.json", include_bytes!("../../assets/quickstart/generation_config.json")),
+    ("tokenizer.json", include_bytes!("../../assets/quickstart/tokenizer.json")),
+    ("tokenizer_config.json", include_bytes!("../../assets/quickstart/tokenizer_config.json")),
+    ("model.safetensors", include_bytes!("../../assets/quickstart/model.safetensors")),
+];
 
 impl Source {
     /// The source that `model.source` names; a hub model is fetched into the hub's cache first.

@@ -33,9 +33,9 @@ impl Dice {
         items[self.below(items.len())]
     }
 
-    /// A rank in `0..n` with a weight near 1 / (rank + 6): Zipf's law, with its head flattened.
+    /// A rank in `0..n` with a weight near 1 / (rank + 4): Zipf's law, with its head flattened.
     pub(super) fn zipf(&mut self, n: usize) -> usize {
-        let weight = |rank: usize| 1_000_000 / (rank + 6);
+        let weight = |rank: usize| 1_000_000 / (rank + 4);
         let mut left = self.below((0..n).map(weight).sum());
         (0..n)
             .find(|&rank| {

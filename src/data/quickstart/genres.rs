@@ -1,7 +1,9 @@
 //! Kinds of document, and how puzzles are told in them or asked.
 
 use super::dice::Dice;
-use super::phrases::{EVENTS, FACTS, HABITS, LETTER_ENDS, LETTER_HEADS, OPENINGS, STOCK, STOCK_HEADS, TALK};
+use super::phrases::{
+    EVENTS, FACTS, HABITS, LETTER_ENDS, LETTER_HEADS, OPENINGS, STOCK, STOCK_HEADS, TALK, VERSES,
+};
 use super::puzzles::{Kind, Puzzle};
 use super::scene::{Cast, Scene};
 
@@ -17,10 +19,11 @@ enum Genre {
     Description,
     Quiz,
     Gazette,
+    Song,
 }
 
 /// Quizzes come more often: they teach what questions look like.
-const GENRES: [Genre; 9] = [
+const GENRES: [Genre; 11] = [
     Genre::Story,
     Genre::Story,
     Genre::Inventory,
@@ -29,7 +32,9 @@ const GENRES: [Genre; 9] = [
     Genre::Description,
     Genre::Quiz,
     Genre::Quiz,
+    Genre::Quiz,
     Genre::Gazette,
+    Genre::Song,
 ];
 
 /// One whole document of `cast`, without blank lines.
@@ -55,13 +60,22 @@ impl Genre {
 
     fn paragraph(self, scene: &mut Scene) -> String {
         match self {
-            Genre::Story => mix(scene, EVENTS, &[Kind::Completion, Kind::Reference, Kind::Counting]),
-            Genre::Letter => mix(scene, EVENTS, &[Kind::Agreement, Kind::Facts, Kind::Completion]),
+            Genre::Story => mix(
+                scene,
+                EVENTS,
+                &[Kind::Completion, Kind::Reference, Kind::Counting],
+            ),
+            Genre::Letter => mix(
+                scene,
+                EVENTS,
+                &[Kind::Completion, Kind::Facts, Kind::Counting],
+            ),
             Genre::Inventory => inventory(scene),
-            Genre::Dialogue => scene.say_one(TALK) + "\n" + mix(scene, EVENTS, &[Kind::Reference, Kind::YesNo]).as_str(),
-            Genre::Description => mix(scene, HABITS, &[Kind::Agreement, Kind::Agreement, Kind::Facts]),
+            Genre::Dialogue => mix(scene, TALK, &[Kind::Completion, Kind::YesNo, Kind::Passage]),
+            Genre::Description => mix(scene, HABITS, &[Kind::Agreement, Kind::Facts]),
             Genre::Quiz => quiz(scene),
             Genre::Gazette => gazette(scene),
+            Genre::Song => song(scene),
         }
     }
 
@@ -73,36 +87,54 @@ impl Genre {
     }
 }
 
-/// One or two sentences and a puzzle of one of `kinds`.
+/// A sentence now and then, and a puzzle of one of `kinds`.
 fn mix(scene: &mut Scene, sentences: &[&str], kinds: &[Kind]) -> String {
-    let mut text = scene.say_one(sentences);
-    if scene.dice.chance(50) {
-        text = text + " " + scene.say_one(sentences).as_str();
+    let puzzle = one_of(scene, kinds);
+    if scene.dice.chance(25) {
+        return puzzle;
     }
-    let kind = *scene.dice.pick(&kinds.iter().collect::<Vec<_>>());
-    let puzzle = kind.puzzle(scene);
-    text + " " + told(&puzzle).as_str()
+    scene.say_one(sentences) + "\n" + puzzle.as_str()
+}
+
+/// A puzzle of one of `kinds`, told.
+fn one_of(scene: &mut Scene, kinds: &[Kind]) -> String {
+    let kind = kinds[scene.dice.below(kinds.len())];
+    told(&kind.puzzle(scene))
 }
 
 fn inventory(scene: &mut Scene) -> String {
-    let lines = 2 + scene.dice.below(3);
+    let lines = 1 + scene.dice.below(3);
     let stock: Vec<String> = (0..lines).map(|_| scene.say_one(STOCK)).collect();
-    let kind = *scene.dice.pick(&[&Kind::Counting, &Kind::YesNo, &Kind::Agreement]);
-    let puzzle = kind.puzzle(scene);
-    format!("- {}\n{}", stock.join("\n- "), told(&puzzle))
+    let puzzle = one_of(scene, &[Kind::Counting, Kind::YesNo, Kind::Agreement]);
+    format!("- {}\n{puzzle}", stock.join("\n- "))
+}
+
+/// A verse whose lines come twice, the second time in another order.
+fn song(scene: &mut Scene) -> String {
+    let mut lines: Vec<String> = (0..3).map(|_| scene.say_one(VERSES)).collect();
+    let first = lines.join("\n");
+    scene.dice.shuffle(&mut lines);
+    first + "\n" + lines.join("\n").as_str()
 }
 
 fn quiz(scene: &mut Scene) -> String {
-    let kinds = [Kind::Passage, Kind::Passage, Kind::YesNo, Kind::Reference, Kind::Counting];
-    let kind = *scene.dice.pick(&kinds.each_ref());
-    let puzzle = kind.puzzle(scene);
-    told(&puzzle)
+    let kinds = [
+        Kind::Passage,
+        Kind::Passage,
+        Kind::YesNo,
+        Kind::YesNo,
+        Kind::Reference,
+        Kind::Reference,
+        Kind::Counting,
+        Kind::Completion,
+    ];
+    one_of(scene, &kinds)
 }
 
 /// What is true of a place, and of another one in the next paragraph.
 fn gazette(scene: &mut Scene) -> String {
     let puzzle = Kind::Facts.puzzle(scene);
-    let text = told(&puzzle) + " " + scene.say_one(FACTS).as_str() + " " + scene.say_one(EVENTS).as_str();
+    let text = told(&puzzle) + " " + scene.say_one(FACTS).as_str();
     scene.place = &scene.world.places[scene.dice.below(scene.world.places.len())];
     text
 }

@@ -69,17 +69,33 @@ pub struct TaskInfo {
 
 /// All tasks.
 pub const TASKS: &[TaskInfo] = &[
-    task("agreement", "Which verb agrees with the subject, past a noun of the other number?", 2),
-    task("completion", "What is done with the tool that was taken?", 4),
-    task("passage", "Who did what with which thing of the passage?", 3),
-    task("yesno", "Was the thing among those that were seen?", 2),
+    task(
+        "agreement",
+        "Which verb agrees with the subject, past a noun of the other number?",
+        2,
+    ),
+    task(
+        "completion",
+        "What is done with the tool that was taken?",
+        4,
+    ),
+    task(
+        "passage",
+        "What does the passage say of a day, a place or a person?",
+        4,
+    ),
+    task("yesno", "Were there as many as were needed?", 2),
     task("reference", "Whom of two people does the pronoun mean?", 2),
     task("counting", "How many are there after some came or went?", 4),
     task("facts", "What is true of a place in every text?", 4),
 ];
 
 const fn task(name: &'static str, about: &'static str, choices: usize) -> TaskInfo {
-    TaskInfo { name, about, choices }
+    TaskInfo {
+        name,
+        about,
+        choices,
+    }
 }
 
 /// The documents of `split`, without end: about 450 to 800 bytes each, with no blank line in them.
@@ -115,5 +131,9 @@ pub fn samples(task: &str, n: usize) -> Option<Vec<Sample>> {
 fn sample(dice: &mut Dice, kind: Kind) -> Sample {
     let (context, question) = genres::asked(dice, kind);
     let (choices, gold) = (question.choices, question.gold);
-    Sample { context, choices, gold }
+    Sample {
+        context,
+        choices,
+        gold,
+    }
 }

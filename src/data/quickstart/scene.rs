@@ -50,6 +50,7 @@ pub(super) struct Scene<'d> {
     pub(super) place: &'static Place,
     topic: Topic,
     told: BTreeSet<&'static str>,
+    day: usize,
 }
 
 impl Topic {
@@ -84,7 +85,16 @@ impl<'d> Scene<'d> {
         let topic = Topic::draw(dice, world);
         let place = &world.places[dice.below(world.places.len())];
         let people = people(dice, world, cast);
-        Scene { dice, world, people, place, topic, told: BTreeSet::new() }
+        let day = dice.below(7);
+        Scene {
+            dice,
+            world,
+            people,
+            place,
+            topic,
+            told: BTreeSet::new(),
+            day,
+        }
     }
 
     /// Fills the slots of a template and begins it with a capital.
@@ -197,15 +207,10 @@ impl<'d> Scene<'d> {
         drawn
     }
 
-    /// One of `words` that was not told before; any of them when all were.
-    pub(super) fn untold<T: Copy>(&mut self, words: &[T], name: impl Fn(T) -> &'static str) -> T {
-        let new: Vec<&T> = words.iter().filter(|&&word| !self.told.contains(name(word))).collect();
-        let word = match new.is_empty() {
-            true => words[self.dice.below(words.len())],
-            false => *self.dice.pick(&new),
-        };
-        self.told.insert(name(word));
-        word
+    /// The number of the next day of `week`: no day comes twice in a document.
+    pub(super) fn next_day(&mut self, week: usize) -> usize {
+        self.day += 1;
+        self.day % week
     }
 }
 
