@@ -8,7 +8,7 @@ use std::{env, fs};
 use tyr::data::quickstart::{Sample, Split, TASKS, samples, text};
 
 /// Bytes of training text when none are asked for.
-const TRAIN_MEGABYTES: usize = 16;
+const TRAIN_MEGABYTES: usize = 14;
 /// Bytes of held-out text.
 const VALIDATION_BYTES: usize = 400_000;
 /// Samples of each task.

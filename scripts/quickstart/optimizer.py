@@ -7,7 +7,10 @@ MOMENTUM, DECAY = 0.95, 0.01
 
 
 def orthogonal(update, rounds=5):
-    """Brings the singular values of a stack of matrices close to one (a quintic Newton-Schulz iteration)."""
+    """Brings the singular values of a stack of matrices close to one.
+
+    A quintic Newton-Schulz iteration with the coefficients of the Muon optimizer.
+    """
     tall = update.shape[-2] > update.shape[-1]
     x = update.mT if tall else update
     x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()

@@ -33,7 +33,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder written by quickstart_corpus")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of the model to write")
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=789)
     parser.add_argument("--rows", type=int, default=12, help="sequences of 256 tokens in a step")
     parser.add_argument("--minutes", type=float, default=math.inf, help="shorten the schedule to fit this time")
     parser.add_argument("--workers", type=int, default=2, help="parts of a step computed at once")
