@@ -24,4 +24,6 @@ pub mod fitness;
 
 pub mod eval;
 
+pub mod generate;
+
 pub mod report;
