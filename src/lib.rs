@@ -26,4 +26,12 @@ pub mod eval;
 
 pub mod generate;
 
+pub mod serve;
+
 pub mod report;
+
+/// One file per verb.
+pub mod cli {
+    pub mod generate;
+    pub mod serve;
+}

@@ -104,11 +104,16 @@ impl<'a> Sequence<'a> {
         &self.cache
     }
 
-    /// Takes the next token from logits [V].
+    /// Chooses the next token from logits [V] and takes it.
     fn take(&mut self, model: &Model, logits: &Tensor) -> Result<Step> {
         let token = self.sampler.next(logits)?;
         let entry = self.logprobs.map(|k| entry(logits, token, k)).transpose()?;
-        self.left -= 1;
+        self.accept(model, token, entry)
+    }
+
+    /// Takes a token that was chosen elsewhere.
+    pub fn accept(&mut self, model: &Model, token: u32, entry: Option<Entry>) -> Result<Step> {
+        self.left = self.left.saturating_sub(1);
         self.waiting = vec![token];
         if model.config().eos.contains(&token) {
             let text = self.rest()?;

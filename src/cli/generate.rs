@@ -1,0 +1,55 @@
+//! `tyr generate MODEL --prompt …`.
+
+use std::io::Write;
+
+use clap::Args;
+
+use super::serve::parse_device;
+use crate::base::{Kind, Result, ResultExt, Watch};
+use crate::data::tokenizer::Tokenizer;
+use crate::generate::{Sampling, Settings, write};
+use crate::model::{Model, Source};
+use crate::spec::DeviceChoice;
+use crate::tensor::device;
+
+/// Continue a text with a model, printing it as it comes.
+#[derive(Debug, Clone, Args)]
+pub struct GenerateArgs {
+    /// Model folder, hf:OWNER/NAME, or builtin:quickstart.
+    pub model: String,
+    /// The text to continue.
+    #[arg(long)]
+    pub prompt: String,
+    /// At most so many tokens.
+    #[arg(long, default_value_t = 128)]
+    pub max_tokens: usize,
+    /// 0 takes the likeliest token each time; up to 2 draws ever more freely.
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f64,
+    /// Draw from the likeliest tokens that together have this probability.
+    #[arg(long, default_value_t = 1.0)]
+    pub top_p: f64,
+    /// Seed of the draws.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// A text that ends the output and is not printed; may be given several times.
+    #[arg(long)]
+    pub stop: Vec<String>,
+    /// Device: auto, cpu, cuda or metal.
+    #[arg(long, default_value = "auto", value_parser = parse_device)]
+    pub device: DeviceChoice,
+}
+
+/// Prints the continuation on standard output.
+pub fn run(args: &GenerateArgs, watch: &dyn Watch) -> Result<()> {
+    let source = Source::resolve(&args.model)?;
+    let tokenizer = Tokenizer::open(&source)?;
+    let sampling = Sampling { temperature: args.temperature, top_p: args.top_p, seed: args.seed }.check()?;
+    let settings = Settings { sampling, max_tokens: args.max_tokens, stop: args.stop.clone(), logprobs: None };
+    let prompt = tokenizer.encode(&args.prompt)?;
+    let model = Model::open(&source, &device(args.device)?)?;
+    let mut out = std::io::stdout().lock();
+    let mut show = |text: &str| out.write_all(text.as_bytes()).and_then(|()| out.flush()).or_error(Kind::Disk, "cannot print");
+    write(&model, &tokenizer, &prompt, &settings, watch, &mut show)?;
+    show("\n")
+}
