@@ -86,7 +86,8 @@ fn all_four_shapes_of_prompts_say_the_same() {
 #[test]
 fn an_answer_has_exactly_the_known_fields() {
     let house = House::new();
-    let mut answer = house.ok(&json!({"model": "pico", "prompt": "ab", "max_tokens": 2, "temperature": 0, "user": "ignored", "do_sample": false}));
+    let mut answer =
+        house.ok(&json!({"model": "pico", "prompt": "ab", "max_tokens": 2, "temperature": 0, "user": "ignored", "do_sample": false}));
     assert!(answer["created"].take().as_u64().is_some_and(|t| t > 1_700_000_000));
     assert!(answer["id"].take().as_str().is_some_and(|id| id.starts_with("cmpl-")));
     let written = answer["usage"]["completion_tokens"].take().as_u64().unwrap();
@@ -151,7 +152,10 @@ fn a_seed_repeats_and_requests_without_one_differ() {
 fn echo_without_a_token_more_and_with_several() {
     let house = House::new();
     let none = house.ok(&json!({"prompt": "once", "max_tokens": 0, "echo": true, "logprobs": 2}));
-    assert_eq!((none["choices"][0]["text"].as_str(), none["choices"][0]["logprobs"]["tokens"].as_array().unwrap().len()), (Some("once"), 3));
+    assert_eq!(
+        (none["choices"][0]["text"].as_str(), none["choices"][0]["logprobs"]["tokens"].as_array().unwrap().len()),
+        (Some("once"), 3)
+    );
     assert_eq!(none["choices"][0]["logprobs"]["top_logprobs"][2].as_object().unwrap().len(), 2);
     let more = house.ok(&json!({"prompt": "once", "max_tokens": 5, "echo": true, "temperature": 0, "logprobs": 1}));
     let plain = house.ok(&json!({"prompt": "once", "max_tokens": 5, "temperature": 0}));
@@ -215,7 +219,9 @@ fn the_tokenizer_routes_are_those_of_the_harness() {
     let house = House::new();
     let info = house.send("GET", "/tokenizer_info", "", None).1;
     assert_eq!(info, json!({"eos_token": "</s>", "bos_token": "<s>", "pad_token": null, "chat_template": null}));
-    let tokens = |text: &str| house.send("POST", "/tokenize", &json!({"prompt": text, "add_special_tokens": false}).to_string(), None).1["tokens"].clone();
+    let tokens = |text: &str| {
+        house.send("POST", "/tokenize", &json!({"prompt": text, "add_special_tokens": false}).to_string(), None).1["tokens"].clone()
+    };
     assert_eq!(tokens("</s>"), json!([1]));
     assert_eq!(tokens("the ü"), json!(house.tokenizer.encode("the ü").unwrap()));
     let text = house.send("POST", "/detokenize", &json!({"tokens": tokens("the ü")}).to_string(), None).1;
@@ -254,7 +260,8 @@ fn clients_at_once_get_what_each_gets_alone() {
     });
     for (a, b) in alone.iter().zip(&together) {
         assert_eq!(a[0]["text"], b[0]["text"]);
-        let values = |c: &Value| c[0]["logprobs"]["token_logprobs"].as_array().map(|v| v.iter().filter_map(Value::as_f64).collect::<Vec<_>>());
+        let values =
+            |c: &Value| c[0]["logprobs"]["token_logprobs"].as_array().map(|v| v.iter().filter_map(Value::as_f64).collect::<Vec<_>>());
         for (x, y) in values(a).unwrap_or_default().iter().zip(values(b).unwrap_or_default()) {
             assert!((x - y).abs() < 1e-5);
         }

@@ -26,6 +26,10 @@ class Unsupported(Exception):
     pass
 
 
+class UnknownTask(Exception):
+    pass
+
+
 def write(path, text):
     """Writes a file that appears whole."""
     partial = path.with_name(path.name + ".partial")
@@ -71,6 +75,8 @@ def model_args(job):
     }
     if tokenizer.get("prefix_token_id") is not None:
         args["custom_prefix_token_id"] = tokenizer["prefix_token_id"]
+    if model.get("api_key"):
+        args["auth_token"] = model["api_key"]  # for the tokenizer's routes; completions take it from the environment
     return args, run
 
 
@@ -103,6 +109,9 @@ def evaluate(job, folder):
     args, run = model_args(job)
     seeds = run["seeds"]
     manager = TaskManager(include_path=data.get("include_path"))
+    unknown = [name for name in job["tasks"] if name not in manager.task_index]
+    if unknown:
+        raise UnknownTask(f"the harness has no task {', '.join(unknown)}")
     write(folder / "stage", "score")
     results = simple_evaluate(
         model="local-completions",
@@ -120,6 +129,7 @@ def evaluate(job, folder):
         fewshot_random_seed=seeds[3],
     )
     write(folder / "stage", "aggregate")
+    args.pop("auth_token", None)
     return results, {"model_args": args, "run": run, "num_fewshot": job.get("num_fewshot"), "limit": job.get("limit")}
 
 
@@ -189,6 +199,7 @@ CODES = {
     "OfflineModeIsEnabled": "dataset_missing",
     "LocalEntryNotFoundError": "dataset_missing",
     "Unsupported": "unsupported",
+    "UnknownTask": "unknown_task",
 }
 
 
@@ -203,8 +214,6 @@ def causes(error):
 def code(error):
     names = [type(cause).__name__ for cause in causes(error)]
     text = " ".join(str(cause) for cause in causes(error))
-    if any(name in ("KeyError", "ValueError") for name in names) and "not found" in text and "task" in text.lower():
-        return "unknown_task"
     # A hub that is not to be asked is a data set that is not there, whatever else was tried.
     found = [CODES[name] for name in names if name in CODES]
     if "dataset_missing" in found or "offline" in text.lower() or "huggingface.co" in text:

@@ -33,7 +33,8 @@ fn open(dir: tempfile::TempDir, source: &Source) -> Fixture {
 fn pruned() -> Fixture {
     use rand::RngExt as _;
     let base = dense();
-    let layer = |query_heads_per_kv: &[usize], intermediate_size| LayerShape { query_heads_per_kv: query_heads_per_kv.to_vec(), intermediate_size };
+    let layer =
+        |query_heads_per_kv: &[usize], intermediate_size| LayerShape { query_heads_per_kv: query_heads_per_kv.to_vec(), intermediate_size };
     let config = with_layers(base.model.config(), vec![layer(&[], 20), layer(&[2, 1], 0), layer(&[1], 7)]);
     let dir = tempfile::tempdir().unwrap();
     save(dir.path(), &config, &Source::folder(base._dir.path()).unwrap(), Dtype::F32, |name, shape| {

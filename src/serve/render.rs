@@ -114,9 +114,8 @@ impl Choice {
     /// What has come since the last call.
     pub fn take(&mut self) -> Value {
         let logprobs = self.logprobs.as_mut().map(std::mem::take);
-        let logprobs = logprobs.map(|l| {
-            json!({"tokens": l.tokens, "token_logprobs": l.values, "top_logprobs": l.top, "text_offset": l.offsets})
-        });
+        let logprobs =
+            logprobs.map(|l| json!({"tokens": l.tokens, "token_logprobs": l.values, "top_logprobs": l.top, "text_offset": l.offsets}));
         json!({"index": self.index, "text": std::mem::take(&mut self.text), "logprobs": logprobs, "finish_reason": self.finish})
     }
 }

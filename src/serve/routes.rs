@@ -88,7 +88,9 @@ async fn guard(Shared(state): Shared<Arc<State>>, request: Request, next: Next) 
     let _answering = activity(&request).map(|a| a.begin());
     match &state.options.api_key {
         Some(key) if request.uri().path() != "/health" && !has_key(request.headers(), key) => {
-            ApiError::new(StatusCode::UNAUTHORIZED, "a bearer token is needed, and it must be the right one").code("invalid_api_key").into_response()
+            ApiError::new(StatusCode::UNAUTHORIZED, "a bearer token is needed, and it must be the right one")
+                .code("invalid_api_key")
+                .into_response()
         }
         _ => next.run(request).await,
     }

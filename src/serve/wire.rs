@@ -96,7 +96,8 @@ impl Body {
                 return Err(ApiError::bad(name, format!("`{name}` must be 1")));
             }
         }
-        let idle = |v: &Value| v.is_null() || v.as_f64() == Some(0.0) || v.as_str() == Some("") || v.as_object().is_some_and(|o| o.is_empty());
+        let idle =
+            |v: &Value| v.is_null() || v.as_f64() == Some(0.0) || v.as_str() == Some("") || v.as_object().is_some_and(|o| o.is_empty());
         let others = [
             ("suffix", &self.suffix),
             ("presence_penalty", &self.presence_penalty),

@@ -289,8 +289,7 @@ pub(super) fn context_on_candle(
     let table = Tensor::from_iter(heads.kv_of.iter().map(|&j| j as u32), q.device())?;
     let (keys, values) = (keys.index_select(&table, 0)?, values.index_select(&table, 0)?);
     let queries = rotate_on_candle(&per_head(q, heads.width)?, segment.position, rotary)?;
-    let scores =
-        (queries.matmul(&keys.t()?)? / (heads.width as f64).sqrt())?.broadcast_add(&mask(segment, heads.window, q.device())?)?;
+    let scores = (queries.matmul(&keys.t()?)? / (heads.width as f64).sqrt())?.broadcast_add(&mask(segment, heads.window, q.device())?)?;
     let context = candle_nn::ops::softmax(&scores, D::Minus1)?.matmul(&values)?;
     Ok(context.transpose(0, 1)?.contiguous()?.flatten(1, 2)?)
 }

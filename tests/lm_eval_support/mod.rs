@@ -13,8 +13,30 @@ pub const SUBJECT_ROWS: [usize; 2] = [2, 3];
 const ROWS: usize = 12;
 
 const WORDS: [&str; 24] = [
-    "the", "hen", "tent", "river", "Äpfel", "naïve", "stone", "carries", "under", "twelve", "“quoted”", "green", "slow", "answer", "it's",
-    "never", "ten", "日本", "winter", "A", "then", "moves", "on", "…",
+    "the",
+    "hen",
+    "tent",
+    "river",
+    "Äpfel",
+    "naïve",
+    "stone",
+    "carries",
+    "under",
+    "twelve",
+    "“quoted”",
+    "green",
+    "slow",
+    "answer",
+    "it's",
+    "never",
+    "ten",
+    "日本",
+    "winter",
+    "A",
+    "then",
+    "moves",
+    "on",
+    "…",
 ];
 
 /// A folder of data sets.
@@ -95,15 +117,17 @@ fn choices(a: usize, b: usize, count: usize) -> Vec<String> {
 
 fn arc(seed: usize, i: usize) -> Value {
     let n = 3 + i % 3;
-    let labels: Vec<String> = (0..n).map(|j| if i % 4 == 0 { format!("{}", j + 1) } else { char::from(b'A' + j as u8).to_string() }).collect();
+    let labels: Vec<String> =
+        (0..n).map(|j| if i % 4 == 0 { format!("{}", j + 1) } else { char::from(b'A' + j as u8).to_string() }).collect();
     let key = labels[(i * 7 + seed) % n].clone();
     json!({"id": format!("{i}"), "question": words(seed, i, 9), "choices": {"text": choices(seed, i, n), "label": labels}, "answerKey": key})
 }
 
 fn openbookqa(i: usize) -> Value {
+    let key = ["A", "B", "C", "D"][i % 4];
     let space = if i % 3 == 0 { " " } else { "" };
     json!({"id": format!("{i}"), "question_stem": format!("{}{space}", words(3, i, 6)),
-           "choices": {"text": choices(3, i, 4), "label": ["A", "B", "C", "D"]}, "answerKey": ["A", "B", "C", "D"][i % 4]})
+           "choices": {"text": choices(3, i, 4), "label": ["A", "B", "C", "D"]}, "answerKey": key})
 }
 
 fn boolq(i: usize) -> Value {
@@ -125,7 +149,8 @@ fn winogrande(i: usize) -> Value {
 
 fn hellaswag(i: usize) -> Value {
     let mark = ["", " [title] Next", " [step] two  spaces [substeps]", " IN CAPITALS"][i % 4];
-    let endings: Vec<String> = choices(15, i, 4).iter().enumerate().map(|(j, e)| format!("{}{e}", ["", "[x] ", "  ", ""][(i + j) % 4])).collect();
+    let endings: Vec<String> =
+        choices(15, i, 4).iter().enumerate().map(|(j, e)| format!("{}{e}", ["", "[x] ", "  ", ""][(i + j) % 4])).collect();
     json!({"ind": i, "activity_label": words(16, i, 2), "ctx_a": format!("{}{mark}", words(17, i, 7)), "ctx_b": words(18, i, 2),
            "ctx": "", "endings": endings, "source_id": "", "split": "val", "split_type": "indomain", "label": format!("{}", (i * 5) % 4)})
 }

@@ -50,7 +50,9 @@ impl House {
     fn raw_with(&self, method: &str, path: &str, body: &str, headers: &str) -> (u16, String, String) {
         let raw = Raw::open(self);
         let length = body.len();
-        raw.try_write(&format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}"));
+        raw.try_write(&format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}"
+        ));
         let answer = raw.read();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer but {answer:?}"));
         (head[9..12].parse().unwrap(), head.to_lowercase(), body.to_string())

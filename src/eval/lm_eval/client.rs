@@ -76,7 +76,9 @@ impl Client {
                 .at(self.url.as_str())
                 .hint("start the service that belongs to this version: scripts/lm_eval_service"));
         }
-        let text = |e| Error::new(Kind::Network, format!("the lm-eval service names no harness: {e}")).hint(format!("install lm_eval[api]=={HARNESS}"));
+        let text = |e| {
+            Error::new(Kind::Network, format!("the lm-eval service names no harness: {e}")).hint(format!("install lm_eval[api]=={HARNESS}"))
+        };
         serde_json::from_value(answer).map_err(text)
     }
 

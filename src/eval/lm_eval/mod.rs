@@ -58,7 +58,8 @@ pub trait Surroundings {
 pub fn run(client: &Client, job: &Job, around: &dyn Surroundings, watch: &dyn Watch) -> Result<Outcome> {
     let health = client.health()?;
     if health.lm_eval != HARNESS {
-        watch.note(&format!("the service has lm_eval {}, native scoring follows {HARNESS}: small differences are possible", health.lm_eval));
+        watch
+            .note(&format!("the service has lm_eval {}, native scoring follows {HARNESS}: small differences are possible", health.lm_eval));
     }
     let id = client.submit(job)?;
     watch.begin(&format!("lm-eval: {}", job.tasks.join(", ")), 0);

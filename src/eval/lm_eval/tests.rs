@@ -111,7 +111,10 @@ fn healthy(request: &str, job: Act) -> Act {
         "GET /v1/health" => Act::Answer(200, HEALTHY),
         "POST /v1/jobs" => Act::Answer(202, r#"{"job_id":"7","state":"queued"}"#),
         "DELETE /v1/jobs/7" => Act::Answer(202, "{}"),
-        "GET /v1/jobs/7/result" => Act::Answer(200, r#"{"results":{"boolq":{"acc":{"value":0.5,"stderr":null}}},"n_samples":{"boolq":{"original":9,"effective":4}},"task_versions":{"boolq":2.0}}"#),
+        "GET /v1/jobs/7/result" => Act::Answer(
+            200,
+            r#"{"results":{"boolq":{"acc":{"value":0.5,"stderr":null}}},"n_samples":{"boolq":{"original":9,"effective":4}},"task_versions":{"boolq":2.0}}"#,
+        ),
         _ => job,
     }
 }

@@ -175,7 +175,7 @@ impl Problem {
             _ => (Kind::Network, "run the harness by hand to see more"),
         };
         let last = self.detail.as_ref().and_then(|d| d.as_str()).and_then(|d| d.lines().rfind(|l| !l.trim().is_empty())).map(String::from);
-        let error = Error::new(kind, format!("lm-eval service: {}", self.message)).hint(hint);
+        let error = Error::new(kind, format!("the lm-eval service says: {}", self.message)).hint(hint);
         match last.filter(|last| !self.message.contains(last.trim())) {
             Some(last) => error.at(last),
             None => error,
