@@ -4,7 +4,7 @@
 mod lm_eval_support;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use candle_core::Device;
 use lm_eval_support::{Mirror, SUBJECT_ROWS};
@@ -19,7 +19,11 @@ use tyr::spec::LmEval;
 
 const PLAIN: [&str; 8] = ["arc_challenge", "arc_easy", "boolq", "hellaswag", "openbookqa", "piqa", "rte", "winogrande"];
 
+/// One harness at a time: it takes a core, and what it leaves behind can be told apart.
+static TURN: Mutex<()> = Mutex::new(());
+
 struct Fixture {
+    _turn: MutexGuard<'static, ()>,
     source: Source,
     model: Arc<Model>,
     tokenizer: Tokenizer,
@@ -34,10 +38,11 @@ impl Fixture {
             eprintln!("skipped: TYR_LM_EVAL_PYTHON names no Python that has lm_eval[api]==0.4.13");
             return None;
         };
+        let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let folder = tempfile::tempdir().unwrap();
         let source = pico::write(&folder.path().join("model"), 21, context).unwrap();
         let model = Arc::new(Model::open(&source, &Device::Cpu).unwrap());
-        Some(Self { tokenizer: Tokenizer::open(&source).unwrap(), model, source, folder, python })
+        Some(Self { _turn, tokenizer: Tokenizer::open(&source).unwrap(), model, source, folder, python })
     }
 
     fn data(&self) -> std::path::PathBuf {

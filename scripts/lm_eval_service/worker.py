@@ -214,6 +214,8 @@ def causes(error):
 def code(error):
     names = [type(cause).__name__ for cause in causes(error)]
     text = " ".join(str(cause) for cause in causes(error))
+    if isinstance(error, KeyError) and error.args[:1] and error.args[0] in ("train", "validation", "test", "dev"):
+        return "dataset_missing"  # a task looks at all its splits, also those that it does not score
     # A hub that is not to be asked is a data set that is not there, whatever else was tried.
     found = [CODES[name] for name in names if name in CODES]
     if "dataset_missing" in found or "offline" in text.lower() or "huggingface.co" in text:

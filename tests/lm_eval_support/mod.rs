@@ -9,6 +9,9 @@ use tyr::eval::tasks::mmlu::SUBGROUPS;
 /// Test rows of a subject of MMLU; subjects alternate, so that the sizes of a group's members differ.
 pub const SUBJECT_ROWS: [usize; 2] = [2, 3];
 
+/// Splits that the harness looks for, whichever it scores.
+const SPLITS: [&str; 3] = ["train", "validation", "test"];
+
 /// Documents of each plain task.
 const ROWS: usize = 12;
 
@@ -50,15 +53,16 @@ impl Mirror {
     /// The data sets of the tasks without examples.
     pub fn plain(&self) {
         for (config, seed) in [("ARC-Easy", 1), ("ARC-Challenge", 2)] {
-            self.split("allenai/ai2_arc", Some(config), "test", (0..ROWS).map(|i| arc(seed, i)).collect());
+            SPLITS.iter().for_each(|split| self.split("allenai/ai2_arc", Some(config), split, (0..ROWS).map(|i| arc(seed, i)).collect()));
         }
-        self.readme("allenai/ai2_arc", &[(Some("ARC-Easy"), "test"), (Some("ARC-Challenge"), "test")]);
-        self.whole("allenai/openbookqa", Some("main"), "test", openbookqa);
-        self.whole("aps/super_glue", Some("boolq"), "validation", boolq);
-        self.whole("nyu-mll/glue", Some("rte"), "validation", rte);
-        self.whole("baber/piqa", None, "validation", piqa);
-        self.whole("allenai/winogrande", Some("winogrande_xl"), "validation", winogrande);
-        self.whole("Rowan/hellaswag", None, "validation", hellaswag);
+        let splits = |config| SPLITS.map(|split| (Some(config), split));
+        self.readme("allenai/ai2_arc", &[splits("ARC-Easy"), splits("ARC-Challenge")].concat());
+        self.whole("allenai/openbookqa", Some("main"), openbookqa);
+        self.whole("aps/super_glue", Some("boolq"), boolq);
+        self.whole("nyu-mll/glue", Some("rte"), rte);
+        self.whole("baber/piqa", None, piqa);
+        self.whole("allenai/winogrande", Some("winogrande_xl"), winogrande);
+        self.whole("Rowan/hellaswag", None, hellaswag);
     }
 
     /// All subjects of MMLU.
@@ -72,9 +76,9 @@ impl Mirror {
         self.readme("cais/mmlu", &splits);
     }
 
-    fn whole(&self, dataset: &str, config: Option<&str>, split: &str, row: fn(usize) -> Value) {
-        self.split(dataset, config, split, (0..ROWS).map(row).collect());
-        self.readme(dataset, &[(config, split)]);
+    fn whole(&self, dataset: &str, config: Option<&str>, row: fn(usize) -> Value) {
+        SPLITS.iter().for_each(|split| self.split(dataset, config, split, (0..ROWS).map(row).collect()));
+        self.readme(dataset, &SPLITS.map(|split| (config, split)));
     }
 
     fn split(&self, dataset: &str, config: Option<&str>, split: &str, rows: Vec<Value>) {
