@@ -4,11 +4,12 @@
 mod lm_eval_support;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use candle_core::Device;
 use lm_eval_support::{Mirror, SUBJECT_ROWS};
-use tyr::base::Silent;
+use tyr::base::{Kind, Result, Silent, Watch};
 use tyr::data::Tokenizer;
 use tyr::eval::lm_eval::{Outcome, SampleLine, Values};
 use tyr::eval::{Bos, Catalogue, Encoder, Estimates, Options, Report, Samples, Scorer, evaluate};
@@ -49,11 +50,15 @@ impl Fixture {
         self.folder.path().join("hub")
     }
 
-    fn harness(&self, tasks: &[&str], num_fewshot: Option<usize>) -> tyr::base::Result<Outcome> {
+    fn harness(&self, tasks: &[&str], num_fewshot: Option<usize>) -> Result<Outcome> {
+        self.watched(tasks, num_fewshot, &Silent)
+    }
+
+    fn watched(&self, tasks: &[&str], num_fewshot: Option<usize>, watch: &dyn Watch) -> Result<Outcome> {
         let tasks = tasks.iter().map(|t| t.to_string()).collect();
         let settings = LmEval { url: None, python: self.python.clone(), tasks, num_fewshot };
         let extent = Extent { data: Some(&self.data()), samples: true, ..Extent::default() };
-        tyr::serve::lm_eval::evaluate(&self.source, self.model.clone(), &settings, extent, &Silent)
+        tyr::serve::lm_eval::evaluate(&self.source, self.model.clone(), &settings, extent, watch)
     }
 
     fn native(&self, tasks: &[&str]) -> Report {
@@ -128,10 +133,44 @@ fn tasks_and_data_that_are_not_there_fail_and_leave_nothing_behind() {
     let Some(fixture) = Fixture::new(256) else { return };
     Mirror::at(&fixture.data()).plain();
     let error = fixture.harness(&["no_such_task"], None).unwrap_err();
-    assert_eq!(error.kind, tyr::base::Kind::Spec, "{error}");
+    assert_eq!(error.kind, Kind::Spec, "{error}");
     let error = fixture.harness(&["mmlu_anatomy"], None).unwrap_err();
-    assert_eq!(error.kind, tyr::base::Kind::Data, "{error}");
+    assert_eq!(error.kind, Kind::Data, "{error}");
     assert!(left_behind(&std::env::temp_dir()).is_empty());
+}
+
+/// The user presses Ctrl-C once the harness has begun to ask.
+struct Interrupting(AtomicBool);
+
+impl Watch for Interrupting {
+    fn begin(&self, _: &str, _: u64) {}
+    fn advance(&self, prompts: u64) {
+        self.0.fetch_or(prompts > 0, Ordering::Relaxed);
+    }
+    fn end(&self) {}
+    fn note(&self, _: &str) {}
+    fn stopped(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn an_interrupt_in_the_middle_leaves_no_process_behind() {
+    let Some(fixture) = Fixture::new(2048) else { return };
+    Mirror::at(&fixture.data()).mmlu(SUBJECT_ROWS);
+    let watch = Interrupting(AtomicBool::new(false));
+    let error = fixture.watched(&["mmlu"], Some(5), &watch).unwrap_err();
+    assert_eq!(error.kind, Kind::Interrupted, "{error}");
+    assert_eq!(processes(), Vec::<String>::new());
+    assert!(left_behind(&std::env::temp_dir()).is_empty());
+}
+
+/// Command lines of this process's services and their workers.
+fn processes() -> Vec<String> {
+    let mark = format!("tyr-lm-eval-{}-", std::process::id());
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let lines = all.filter_map(|e| std::fs::read(e.path().join("cmdline")).ok()).map(|line| String::from_utf8_lossy(&line).into_owned());
+    lines.filter(|line| line.contains(&mark)).collect()
 }
 
 /// Folders of this process's services.

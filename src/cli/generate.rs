@@ -42,14 +42,65 @@ pub struct GenerateArgs {
 
 /// Prints the continuation on standard output.
 pub fn run(args: &GenerateArgs, watch: &dyn Watch) -> Result<()> {
+    print_to(args, &mut std::io::stdout().lock(), watch)
+}
+
+fn print_to(args: &GenerateArgs, out: &mut dyn Write, watch: &dyn Watch) -> Result<()> {
     let source = Source::resolve(&args.model)?;
     let tokenizer = Tokenizer::open(&source)?;
     let sampling = Sampling { temperature: args.temperature, top_p: args.top_p, seed: args.seed }.check()?;
     let settings = Settings { sampling, max_tokens: args.max_tokens, stop: args.stop.clone(), logprobs: None };
     let prompt = tokenizer.encode(&args.prompt)?;
     let model = Model::open(&source, &device(args.device)?)?;
-    let mut out = std::io::stdout().lock();
     let mut show = |text: &str| out.write_all(text.as_bytes()).and_then(|()| out.flush()).or_error(Kind::Disk, "cannot print");
     write(&model, &tokenizer, &prompt, &settings, watch, &mut show)?;
     show("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::base::Silent;
+    use crate::generate::pico;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: GenerateArgs,
+    }
+
+    fn printed(line: &[&str]) -> Result<String> {
+        let args = Line::try_parse_from([&["generate"], line].concat()).unwrap().args;
+        let mut out = Vec::new();
+        print_to(&args, &mut out, &Silent)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn text_is_printed_up_to_the_stop_and_repeats_by_its_seed() {
+        let dir = tempfile::tempdir().unwrap();
+        pico::write(dir.path(), 3, 256).unwrap();
+        let folder = dir.path().to_str().unwrap();
+        let drawn =
+            |more: &[&str]| printed(&[&[folder, "--prompt", "once", "--max-tokens", "40", "--temperature", "1"], more].concat()).unwrap();
+        let whole = drawn(&["--seed", "5"]);
+        assert!(whole.len() > 5 && whole.ends_with('\n'));
+        assert_eq!(drawn(&["--seed", "5"]), whole);
+        assert_ne!(drawn(&["--seed", "6"]), whole);
+        let stop = whole.chars().find(|c| c.is_ascii_alphanumeric()).unwrap().to_string();
+        let cut = format!("{}\n", &whole[..whole.find(stop.as_str()).unwrap()]);
+        assert_eq!(drawn(&["--seed", "5", "--stop", stop.as_str()]), cut);
+    }
+
+    #[test]
+    fn wrong_values_and_an_empty_prompt_are_usage_errors() {
+        let dir = tempfile::tempdir().unwrap();
+        pico::write(dir.path(), 3, 256).unwrap();
+        let folder = dir.path().to_str().unwrap();
+        for line in [&["--prompt", "a", "--temperature", "3"][..], &["--prompt", "a", "--top-p", "2"], &["--prompt", ""]] {
+            assert_eq!(printed(&[&[folder], line].concat()).unwrap_err().kind, Kind::Usage, "{line:?}");
+        }
+    }
 }

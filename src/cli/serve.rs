@@ -65,3 +65,37 @@ fn options(args: &ServeArgs) -> Result<Options> {
     let limits = Limits { requests: args.queue, connections: args.connections, body_bytes: args.max_body, ..Limits::default() };
     Ok(Options { host: args.host, port: args.port, api_key, name, limits })
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ServeArgs,
+    }
+
+    fn parse(line: &[&str]) -> Result<ServeArgs, clap::Error> {
+        Line::try_parse_from([&["serve"], line].concat()).map(|l| l.args)
+    }
+
+    #[test]
+    fn the_defaults_are_loopback_and_the_folders_name() {
+        let options = options(&parse(&["runs/a/model/"]).unwrap()).unwrap();
+        assert!(options.host.is_loopback());
+        assert_eq!((options.name.as_str(), options.port, &options.limits), ("model", 8000, &Limits::default()));
+        assert_eq!(super::options(&parse(&["builtin:quickstart"]).unwrap()).unwrap().name, "quickstart");
+    }
+
+    #[test]
+    fn wrong_arguments_are_usage_errors() {
+        for line in [&["m", "--device", "tpu"][..], &["m", "--host", "nowhere"], &["m", "--port", "70000"], &[]] {
+            assert!(parse(line).is_err(), "{line:?}");
+        }
+        assert_eq!(options(&parse(&["m", "--queue", "0"]).unwrap()).unwrap_err().kind, Kind::Usage);
+        assert_eq!(run(&parse(&["no/such/folder"]).unwrap(), &crate::base::Silent).unwrap_err().kind, Kind::Checkpoint);
+    }
+}

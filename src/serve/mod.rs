@@ -176,9 +176,14 @@ impl House {
         let (asks, waiting) = mpsc::channel();
         let cut = Arc::new(AtomicBool::new(false));
         let worker = worker::Worker { model: self.model.clone(), tokenizer: self.tokenizer, asks: waiting, cut: cut.clone() };
-        let worker = std::thread::Builder::new().name("tyr-model".into()).spawn(move || worker.run());
+        let alive = Arc::new(());
+        let living = Arc::downgrade(&alive);
+        let worker = std::thread::Builder::new().name("tyr-model".into()).spawn(move || {
+            let _alive = alive; // dropped with the thread, whatever ends it
+            worker.run();
+        });
         let worker = worker.or_error(Kind::Internal, "cannot start a thread")?;
-        let state = State::new(self.options.clone(), &self.model, self.vocabulary, asks, self.served);
+        let state = State::new(self.options.clone(), &self.model, self.vocabulary, asks, self.served, living);
         let _ = ready.send(address); // nobody waits any more only if the starter was interrupted
         runtime.block_on(routes::serve(listener, state, self.stopped, self.options.limits.grace));
         cut.store(true, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! The routes, what guards them, and the loop that serves them.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Weak, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
@@ -33,13 +33,23 @@ pub struct State {
     pub served: Arc<AtomicU64>,
     pub requests: AtomicU64,
     slots: Arc<Semaphore>,
+    /// Of the model's thread.
+    living: Weak<()>,
     started: u64,
 }
 
 impl State {
-    pub fn new(options: Options, model: &Model, vocabulary: Vocabulary, asks: mpsc::Sender<Ask>, served: Arc<AtomicU64>) -> Self {
+    pub fn new(
+        options: Options,
+        model: &Model,
+        vocabulary: Vocabulary,
+        asks: mpsc::Sender<Ask>,
+        served: Arc<AtomicU64>,
+        living: Weak<()>,
+    ) -> Self {
         let slots = Arc::new(Semaphore::new(options.limits.requests));
-        Self { context: model.config().context, vocabulary, asks, served, requests: AtomicU64::new(0), slots, started: now(), options }
+        let (context, requests, started) = (model.config().context, AtomicU64::new(0), now());
+        Self { options, context, vocabulary, asks, served, requests, slots, living, started }
     }
 
     fn limits(&self) -> &Limits {
@@ -134,9 +144,12 @@ async fn completions(Shared(state): Shared<Arc<State>>, request: Request) -> Res
     complete::answer(state, body, hold).await
 }
 
-async fn health(Shared(state): Shared<Arc<State>>) -> axum::Json<Value> {
+async fn health(Shared(state): Shared<Arc<State>>) -> Result<axum::Json<Value>, ApiError> {
+    if state.living.strong_count() == 0 {
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the model's thread has ended"));
+    }
     let (all, free) = (state.limits().requests, state.slots.available_permits());
-    axum::Json(json!({"status": "ok", "model": state.options.name, "requests": all - free}))
+    Ok(axum::Json(json!({"status": "ok", "model": state.options.name, "requests": all - free})))
 }
 
 fn card(state: &State) -> Value {

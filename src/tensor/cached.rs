@@ -2,6 +2,8 @@
 //!
 //! Work of a new token after t others: 4·t·c operations per query head. Nothing is copied on the host but what is new.
 
+use std::slice::from_ref;
+
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
@@ -113,11 +115,11 @@ impl Host<'_> {
     /// Appends to one key/value head and gives the contexts of its query heads.
     fn group(&self, (keys, values): &mut (Vec<f32>, Vec<f32>), kv: usize, q: &[f32], k: &[f32], v: &[f32]) -> Vec<(usize, Vec<f32>)> {
         let (c, columns) = (self.heads.width, k.len() / self.rows);
-        let all = [0..self.rows];
-        let mut new = gather(k, &all, columns, kv, c);
+        let all = 0..self.rows;
+        let mut new = gather(k, from_ref(&all), columns, kv, c);
         vectorised(|| new.chunks_exact_mut(c).enumerate().for_each(|(i, row)| self.rotary.rotate(row, self.position + i, 1.0)));
         keys.extend(new);
-        values.extend(gather(v, &all, columns, kv, c));
+        values.extend(gather(v, from_ref(&all), columns, kv, c));
         let queries = (0..self.heads.kv_of.len()).filter(|&h| self.heads.kv_of[h] == kv);
         queries.map(|head| (head, self.head(head, q, keys, values))).collect()
     }

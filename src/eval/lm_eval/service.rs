@@ -37,7 +37,7 @@ impl Service {
     /// No such interpreter, or a service that does not begin.
     pub fn start(python: &str) -> Result<Self> {
         let token = secret()?;
-        let folder = std::env::temp_dir().join(format!("tyr-lm-eval-{}-{}", std::process::id(), &token[..8]));
+        let folder = std::env::temp_dir().join(format!("tyr-lm-eval-{}-{}", std::process::id(), &secret()?[..8]));
         files::create_dir(&folder)?;
         FILES.iter().try_for_each(|(name, text)| files::write(&folder.join(name), text.as_bytes()))?;
         let child = match spawn(python, &folder, &token) {
