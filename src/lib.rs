@@ -24,6 +24,10 @@ pub mod fitness;
 
 pub mod eval;
 
+pub mod generate;
+
+pub mod serve;
+
 pub mod report;
 
 pub mod runner;

@@ -8,7 +8,6 @@ use super::with_known;
 use crate::base::{Error, Kind, Result};
 use crate::data::Tokenizer;
 use crate::model::{Model, Source};
-use crate::report::{Bars, install_interrupt_handler};
 use crate::report::{Figure, Tables, event::Event};
 use crate::runner::evaluate::{self, Measure};
 use crate::runner::prepare::evaluation_set;
@@ -52,7 +51,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.text.is_empty() && arguments.perplexity.is_empty() && arguments.tasks.is_empty() {
         return Err(Error::new(Kind::Usage, "nothing to measure").hint("name --text FILE, --perplexity quickstart or --tasks NAMES"));
     }
-    install_interrupt_handler();
     let measures = measure(arguments, &spec(arguments)?)?;
     let mut tables = Tables::default();
     for m in measures {
@@ -78,7 +76,7 @@ fn spec(arguments: &Arguments) -> Result<Spec> {
 }
 
 fn measure(arguments: &Arguments, spec: &Spec) -> Result<Vec<Measure>> {
-    let (source, bars) = (Source::resolve(&arguments.model)?, Bars::new());
+    let (source, bars) = (Source::resolve(&arguments.model)?, super::watched());
     let model = Model::open(&source, &tensor::device(spec.model.device)?)?;
     let tokenizer = Tokenizer::open(&source)?;
     let mut measures = vec![Measure::exact("parameters", model.checkpoint().parameters() as f64)];

@@ -2,8 +2,10 @@
 
 mod check;
 mod eval;
+mod generate;
 mod run;
 mod schema;
+mod serve;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::base::Result;
 use crate::data::corpus;
+use crate::report::{Bars, install_interrupt_handler};
 use crate::spec::{self, Known};
 
 /// Structural pruning of large language models as declarative experiments.
@@ -30,6 +33,10 @@ enum Verb {
     Check(check::Arguments),
     /// Measure perplexity and tasks of any model, dense or pruned
     Eval(eval::Arguments),
+    /// Serve a model over HTTP: OpenAI-compatible completions with prompt log-probabilities
+    Serve(serve::ServeArgs),
+    /// Write text after a prompt
+    Generate(generate::GenerateArgs),
     /// Print the JSON schema of an experiment
     Schema,
 }
@@ -67,9 +74,17 @@ pub fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Eval(arguments) => eval::run(&arguments),
+        Verb::Serve(arguments) => serve::run(&arguments, &watched()),
+        Verb::Generate(arguments) => generate::run(&arguments, &watched()),
         Verb::Schema => schema::run(),
     };
     report(result)
+}
+
+/// Progress on stderr, stopped by Ctrl-C.
+fn watched() -> Bars {
+    install_interrupt_handler();
+    Bars::new()
 }
 
 fn report(result: Result<()>) -> ExitCode {

@@ -6,7 +6,6 @@ use clap::Args;
 
 use super::{Experiment, with_known};
 use crate::base::Result;
-use crate::report::{Bars, install_interrupt_handler};
 use crate::runner::{self, OnFailure};
 use crate::spec::{self, Style};
 
@@ -25,9 +24,8 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let loaded = with_known(|known| spec::load(&arguments.experiment.source(), known))?;
     eprint!("{}", loaded.render_warnings(Style::Plain));
-    install_interrupt_handler();
     let on_failure = if arguments.fail_fast { OnFailure::Stop } else { OnFailure::KeepGoing };
-    let finished = runner::run(&loaded, &arguments.runs, on_failure, &Bars::new())?;
+    let finished = runner::run(&loaded, &arguments.runs, on_failure, &super::watched())?;
     println!("{}\n{}", finished.distributions, finished.tables);
     println!("written to {}", finished.folder.display());
     Ok(())

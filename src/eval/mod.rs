@@ -4,6 +4,7 @@
 pub mod catalogue;
 pub mod document;
 pub mod hub;
+pub mod lm_eval;
 pub mod metric;
 pub mod paired;
 pub mod perplexity;

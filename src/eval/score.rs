@@ -15,10 +15,10 @@ use crate::tensor::attention::Segments;
 use crate::tensor::loss::pair_logprobs;
 
 /// Distinct tokens of one batch, about.
-const BATCH_TOKENS: usize = 4096;
+pub(crate) const BATCH_TOKENS: usize = 4096;
 
 /// Logits computed at once, elements.
-const LOGITS: usize = 1 << 24;
+pub(crate) const LOGITS: usize = 1 << 24;
 
 /// Scores requests with a model.
 pub struct Scorer<'a> {
@@ -64,7 +64,7 @@ impl LanguageModel for Scorer<'_> {
 
 impl Request {
     /// Tokens that the model reads: all but the last.
-    fn input_length(&self) -> usize {
+    pub(crate) fn input_length(&self) -> usize {
         self.context.len() + self.continuation.len() - 1
     }
 
@@ -78,7 +78,7 @@ impl Request {
 }
 
 /// Requests in token order, cut so that a batch has about `limit` distinct tokens.
-fn batches(requests: &[Request], limit: usize) -> Vec<Vec<usize>> {
+pub(crate) fn batches(requests: &[Request], limit: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..requests.len()).collect();
     order.sort_by(|&a, &b| requests[a].input().cmp(requests[b].input()).then(a.cmp(&b)));
     let mut batches: Vec<Vec<usize>> = Vec::new();
@@ -109,15 +109,15 @@ fn common(a: &Request, b: &Request) -> usize {
 
 /// The inputs of a batch as a tree of segments.
 #[derive(Default)]
-struct Tree {
-    segments: Segments,
-    tokens: Vec<u32>,
+pub(crate) struct Tree {
+    pub segments: Segments,
+    pub tokens: Vec<u32>,
     /// Rows of every request's input, in order.
-    rows: Vec<Vec<Range<usize>>>,
+    pub rows: Vec<Vec<Range<usize>>>,
 }
 
 impl Tree {
-    fn new(requests: &[Request], batch: &[usize]) -> Self {
+    pub fn new(requests: &[Request], batch: &[usize]) -> Self {
         let mut tree = Tree { rows: vec![vec![]; batch.len()], ..Tree::default() };
         tree.grow(requests, batch, 0..batch.len(), 0, None);
         tree

@@ -16,7 +16,7 @@ use super::{Backend, backend, with_slice};
 use crate::base::Result;
 
 /// Query rows of one block of scores.
-const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 64;
 
 /// A run of consecutive tokens of one text; its rows lie together in the batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl Rotary {
 
     /// Rotates one head's channels at `position` in place, times `scale`.
     #[inline(always)]
-    fn rotate(&self, x: &mut [f32], position: usize, scale: f32) {
+    pub(super) fn rotate(&self, x: &mut [f32], position: usize, scale: f32) {
         let table = position * self.half..(position + 1) * self.half;
         let (low, high) = x.split_at_mut(self.half);
         for (((a, b), c), s) in low.iter_mut().zip(high).zip(&self.cos[table.clone()]).zip(&self.sin[table]) {
@@ -197,7 +197,7 @@ impl Job<'_> {
                 &keys[seen.start * c..seen.end * c],
                 &values[seen.start * c..seen.end * c],
                 first - seen.start,
-                self,
+                self.heads,
                 &mut scores,
             );
             for (row, context) in rows.zip(context.chunks_exact(c)) {
@@ -209,8 +209,8 @@ impl Job<'_> {
 }
 
 /// Context of a block of queries over the keys they see; the query `i` sees keys up to `first + i`.
-fn block(queries: &[f32], keys: &[f32], values: &[f32], first: usize, job: &Job, scores: &mut Vec<f32>) -> Vec<f32> {
-    let c = job.heads.width;
+pub(super) fn block(queries: &[f32], keys: &[f32], values: &[f32], first: usize, heads: Heads, scores: &mut Vec<f32>) -> Vec<f32> {
+    let c = heads.width;
     let (t, n) = (queries.len() / c, keys.len() / c);
     scores.clear();
     scores.resize(t * n, 0.0);
@@ -219,7 +219,7 @@ fn block(queries: &[f32], keys: &[f32], values: &[f32], first: usize, job: &Job,
     vectorised(|| {
         for (i, row) in scores.chunks_exact_mut(n).enumerate() {
             let end = first + i + 1;
-            let start = job.heads.window.map_or(0, |w| end.saturating_sub(w));
+            let start = heads.window.map_or(0, |w| end.saturating_sub(w));
             softmax(row, start..end);
         }
     });
@@ -243,7 +243,7 @@ fn softmax(row: &mut [f32], range: Range<usize>) {
 }
 
 /// The columns of one head over row ranges, packed.
-fn gather(data: &[f32], ranges: &[Range<usize>], columns: usize, head: usize, width: usize) -> Vec<f32> {
+pub(super) fn gather(data: &[f32], ranges: &[Range<usize>], columns: usize, head: usize, width: usize) -> Vec<f32> {
     let mut out = Vec::with_capacity(ranges.iter().map(|r| r.len()).sum::<usize>() * width);
     for row in ranges.iter().cloned().flatten() {
         out.extend_from_slice(&data[row * columns + head * width..][..width]);
@@ -261,23 +261,40 @@ fn on_candle(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, heads: Hea
 }
 
 fn segment_on_candle(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, s: usize, heads: Heads, rotary: &Rotary) -> Result<Tensor> {
-    let (segment, c) = (&segments.0[s], heads.width);
+    let segment = &segments.0[s];
     let ranges = segments.keys(s);
-    let per_head = |x: Tensor| -> Result<Tensor> { Ok(x.reshape((x.dim(0)?, x.dim(1)? / c, c))?.transpose(0, 1)?.contiguous()?) };
     let chain = |x: &Tensor| -> Result<Tensor> {
         let parts = ranges.iter().map(|r| x.narrow(0, r.start, r.len())).collect::<candle_core::Result<Vec<_>>>()?;
-        per_head(Tensor::cat(&parts, 0)?)
+        per_head(&Tensor::cat(&parts, 0)?, heads.width)
     };
+    let keys = rotate_on_candle(&chain(k)?, 0, rotary)?;
+    let queries = q.narrow(0, segment.rows.start, segment.rows.len())?;
+    context_on_candle(&queries, &keys, &chain(v)?, segment, heads, rotary)
+}
+
+/// [n, heads·c] as [heads, n, c].
+pub(super) fn per_head(x: &Tensor, width: usize) -> Result<Tensor> {
+    Ok(x.reshape((x.dim(0)?, x.dim(1)? / width, width))?.transpose(0, 1)?.contiguous()?)
+}
+
+/// Context [n, heads·c] of a segment's queries [n, heads·c], unrotated, over rotated keys and values [kv_heads, t, c].
+pub(super) fn context_on_candle(
+    q: &Tensor,
+    keys: &Tensor,
+    values: &Tensor,
+    segment: &Segment,
+    heads: Heads,
+    rotary: &Rotary,
+) -> Result<Tensor> {
     let table = Tensor::from_iter(heads.kv_of.iter().map(|&j| j as u32), q.device())?;
-    let keys = rotate_on_candle(&chain(k)?, 0, rotary)?.index_select(&table, 0)?;
-    let values = chain(v)?.index_select(&table, 0)?;
-    let queries = rotate_on_candle(&per_head(q.narrow(0, segment.rows.start, segment.rows.len())?)?, segment.position, rotary)?;
-    let scores = (queries.matmul(&keys.t()?)? / (c as f64).sqrt())?.broadcast_add(&mask(segment, heads.window, q.device())?)?;
+    let (keys, values) = (keys.index_select(&table, 0)?, values.index_select(&table, 0)?);
+    let queries = rotate_on_candle(&per_head(q, heads.width)?, segment.position, rotary)?;
+    let scores = (queries.matmul(&keys.t()?)? / (heads.width as f64).sqrt())?.broadcast_add(&mask(segment, heads.window, q.device())?)?;
     let context = candle_nn::ops::softmax(&scores, D::Minus1)?.matmul(&values)?;
     Ok(context.transpose(0, 1)?.contiguous()?.flatten(1, 2)?)
 }
 
-fn rotate_on_candle(x: &Tensor, position: usize, rotary: &Rotary) -> Result<Tensor> {
+pub(super) fn rotate_on_candle(x: &Tensor, position: usize, rotary: &Rotary) -> Result<Tensor> {
     let (length, half) = (x.dim(1)?, rotary.half);
     let table = |t: &[f32]| Tensor::from_slice(&t[position * half..(position + length) * half], (length, half), x.device());
     Ok(candle_nn::rotary_emb::rope_slow(&x.unsqueeze(0)?, &table(&rotary.cos)?, &table(&rotary.sin)?)?.squeeze(0)?)

@@ -30,6 +30,29 @@ fn logprob(row: &[f32], token: u32) -> (f64, bool) {
     ((row[token as usize] - top) as f64 - (sum_exp(row, top) as f64).ln(), likeliest)
 }
 
+/// The `k` likeliest tokens of every row of logits [n, V] with their log-probabilities, the likeliest first, of equals the lower id.
+/// A token's value is bit for bit what [`pair_logprobs`] gives.
+pub fn top_logprobs(logits: &Tensor, k: usize) -> Result<Vec<Vec<(u32, f64)>>> {
+    let v = logits.dim(1)?;
+    with_slice(logits, |data| Ok(data.par_chunks_exact(v).map(|row| vectorised(|| likeliest(row, k))).collect()))
+}
+
+#[inline(always)]
+fn likeliest(row: &[f32], k: usize) -> Vec<(u32, f64)> {
+    let mut best: Vec<u32> = Vec::with_capacity(k + 1);
+    for (token, &logit) in row.iter().enumerate() {
+        if best.len() == k && best.last().is_none_or(|&last| row[last as usize] >= logit) {
+            continue;
+        }
+        let place = best.partition_point(|&b| row[b as usize] >= logit);
+        best.insert(place, token as u32);
+        best.truncate(k);
+    }
+    let top = max(row);
+    let total = (sum_exp(row, top) as f64).ln();
+    best.into_iter().map(|token| (token, (row[token as usize] - top) as f64 - total)).collect()
+}
+
 /// The teacher's side of a divergence for some rows: probabilities over all tokens or over its top k.
 pub struct Teacher {
     vocabulary: usize,

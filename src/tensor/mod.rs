@@ -4,6 +4,7 @@
 //! device, and in tests as the second opinion, it is composed of candle operations. Compute is in f32 everywhere.
 
 pub mod attention;
+pub mod cached;
 mod cpu;
 pub mod loss;
 mod math;

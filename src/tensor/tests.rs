@@ -152,3 +152,19 @@ fn a_nan_logit_gives_nan_not_a_number_that_looks_good() {
     assert!(loss::Teacher::new(&random(1, 20, "t"), 0).unwrap().divergence(&nan, 0).unwrap().is_nan());
     assert!(loss::token_logprobs(&nan, &[0]).unwrap()[0].0.is_nan());
 }
+
+#[test]
+fn the_likeliest_tokens_come_in_order_with_the_same_values_as_pairs() {
+    let logits = random(3, 40, "z");
+    for (i, best) in loss::top_logprobs(&logits, 5).unwrap().into_iter().enumerate() {
+        let mut want: Vec<u32> = (0..40).collect();
+        want.sort_by(|&a, &b| rows(&logits)[i][b as usize].total_cmp(&rows(&logits)[i][a as usize]));
+        assert_eq!(best.iter().map(|b| b.0).collect::<Vec<_>>(), want[..5]);
+        for (token, logprob) in best {
+            assert_eq!(logprob.to_bits(), loss::pair_logprobs(&logits, &[(i, token)]).unwrap()[0].0.to_bits());
+        }
+    }
+    let ties = Tensor::new(&[[1f32, 2.0, 2.0, 0.0]], &Device::Cpu).unwrap();
+    assert_eq!(loss::top_logprobs(&ties, 1).unwrap()[0][0].0, 1);
+    assert!(loss::top_logprobs(&ties, 0).unwrap()[0].is_empty());
+}

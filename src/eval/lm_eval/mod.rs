@@ -1,0 +1,109 @@
+//! The lm-evaluation-harness itself, through an adapter service (`scripts/lm_eval_service`): an independent second opinion on the tasks.
+//!
+//! The service runs the harness against a completions server, which whoever calls this provides. Here are the wire, the client with its
+//! retries and timeouts, the service's process, and the results in the shape of native ones.
+
+pub mod client;
+pub mod service;
+pub mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use super::metric::Estimate;
+use crate::base::{Error, Kind, Result, Watch};
+
+pub use client::{Client, Patience};
+pub use service::Service;
+pub use wire::{Job, SampleLine};
+
+/// Version of the wire.
+pub const API: u64 = 1;
+
+/// The harness that native scoring follows.
+pub const HARNESS: &str = "0.4.13";
+
+/// Values by the harness's metric name.
+pub type Values = BTreeMap<String, Estimate>;
+
+/// What the harness measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Metrics of every task.
+    pub tasks: BTreeMap<String, Values>,
+    /// Metrics of every group.
+    pub groups: BTreeMap<String, Values>,
+    /// Versions of the tasks.
+    pub versions: BTreeMap<String, String>,
+    /// Documents' records of every task, when the job asked for them.
+    pub samples: BTreeMap<String, Vec<SampleLine>>,
+    /// The harness's version.
+    pub harness: String,
+}
+
+/// What is looked at while a job runs.
+pub trait Surroundings {
+    /// Prompts that the completions server has answered so far.
+    fn served(&self) -> u64;
+    /// Fails if the completions server or the service's process has ended.
+    fn alive(&self) -> Result<()>;
+}
+
+/// Runs a job to its end. On any error, and when the user asks to stop, the job is cancelled.
+///
+/// # Errors
+/// The service cannot be reached, is too old or busy, ends midway, or the harness fails.
+pub fn run(client: &Client, job: &Job, around: &dyn Surroundings, watch: &dyn Watch) -> Result<Outcome> {
+    let health = client.health()?;
+    if health.lm_eval != HARNESS {
+        watch
+            .note(&format!("the service has lm_eval {}, native scoring follows {HARNESS}: small differences are possible", health.lm_eval));
+    }
+    let id = client.submit(job)?;
+    watch.begin(&format!("lm-eval: {}", job.tasks.join(", ")), 0);
+    let ended = wait(client, &id, around, watch);
+    watch.end();
+    if ended.is_err() {
+        // The first error is what matters; a service that is gone has nothing to cancel.
+        let _ = client.cancel(&id);
+    }
+    ended?;
+    outcome(client, &id, job, health.lm_eval)
+}
+
+fn wait(client: &Client, id: &str, around: &dyn Surroundings, watch: &dyn Watch) -> Result<()> {
+    let (mut shown, first, mut pause) = (0, around.served(), client.patience().poll);
+    loop {
+        watch.checkpoint()?;
+        around.alive()?;
+        let status = client.status(id)?;
+        let served = around.served() - first;
+        watch.advance(served - shown);
+        shown = served;
+        match status.state.as_str() {
+            "succeeded" => return Ok(()),
+            "queued" | "running" => client.pause(pause, watch)?,
+            "failed" => return Err(status.failure()),
+            other => return Err(Error::new(Kind::Network, format!("the lm-eval job is {other}, not by us"))),
+        }
+        pause = (pause * 5 / 4).min(client.patience().poll * 5);
+    }
+}
+
+fn outcome(client: &Client, id: &str, job: &Job, harness: String) -> Result<Outcome> {
+    let result = client.result(id)?;
+    let samples = result.results.keys().filter(|_| job.samples);
+    let samples = samples.map(|task| Ok((task.clone(), client.samples(id, task)?))).collect::<Result<_>>()?;
+    let count = |name: &str| result.documents(name);
+    let shaped = |all: &BTreeMap<String, BTreeMap<String, wire::Value>>| {
+        all.iter().map(|(name, metrics)| (name.clone(), estimates(metrics, count(name)))).collect()
+    };
+    let versions = result.task_versions.iter().map(|(task, v)| (task.clone(), v.as_str().map_or_else(|| v.to_string(), String::from)));
+    Ok(Outcome { tasks: shaped(&result.results), groups: shaped(&result.groups), versions: versions.collect(), samples, harness })
+}
+
+fn estimates(metrics: &BTreeMap<String, wire::Value>, n: usize) -> Values {
+    metrics.iter().map(|(metric, v)| (metric.clone(), Estimate { value: v.value, stderr: v.stderr, n })).collect()
+}

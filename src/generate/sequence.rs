@@ -1,0 +1,175 @@
+//! One text being written, and the step that moves several of them on at once.
+
+use candle_core::Tensor;
+
+use super::cache::{Cache, Part, extend};
+use super::sample::{Sampler, Sampling};
+use super::text::{Passed, Stops, Writer};
+use crate::base::Result;
+use crate::data::tokenizer::Tokenizer;
+use crate::model::Model;
+use crate::tensor::loss::{pair_logprobs, top_logprobs};
+
+/// Tokens of a prompt that are run at once, so that a long prompt lets others have their turn.
+const CHUNK: usize = 1024;
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// At most so many tokens; the model's context may end the text earlier.
+    pub max_tokens: usize,
+    /// Texts that end the text and are no part of it.
+    pub stop: Vec<String>,
+    /// Log-probabilities of each token and of so many likeliest ones.
+    pub logprobs: Option<usize>,
+}
+
+/// Why a text ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// An end-of-text token or a stop string.
+    Stop,
+    /// The limit of tokens, or the model's context.
+    Length,
+}
+
+/// A token with its log-probability, nats.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The token.
+    pub token: u32,
+    /// Its log-probability; [`FLOOR`] instead of −∞.
+    pub logprob: f64,
+    /// The likeliest tokens of its place, the likeliest first.
+    pub top: Vec<(u32, f64)>,
+}
+
+/// What stands for a log-probability of −∞, which JSON cannot write.
+pub const FLOOR: f64 = -1e4;
+
+impl Entry {
+    /// Puts [`FLOOR`] where a log-probability is −∞.
+    pub fn floored(mut self) -> Self {
+        let floor = |x: &mut f64| *x = if *x == f64::NEG_INFINITY { FLOOR } else { *x };
+        floor(&mut self.logprob);
+        self.top.iter_mut().for_each(|(_, logprob)| floor(logprob));
+        self
+    }
+}
+
+/// What one more token brought.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// The token.
+    pub token: u32,
+    /// Its log-probabilities, where they were asked for.
+    pub entry: Option<Entry>,
+    /// The text that may be shown now.
+    pub text: String,
+    /// Whether the text ended with it.
+    pub finish: Option<Finish>,
+}
+
+/// A text being written.
+pub struct Sequence<'a> {
+    cache: Cache,
+    /// Tokens that were not run yet.
+    waiting: Vec<u32>,
+    sampler: Sampler,
+    writer: Writer<'a>,
+    stops: Stops,
+    left: usize,
+    logprobs: Option<usize>,
+}
+
+impl<'a> Sequence<'a> {
+    /// Begins after a prompt of at least one token, which must fit the model's context.
+    pub fn new(model: &Model, tokenizer: &'a Tokenizer, prompt: &[u32], settings: &Settings) -> Self {
+        let room = (model.config().context + 1).saturating_sub(prompt.len());
+        Self {
+            cache: Cache::new(model),
+            waiting: prompt.to_vec(),
+            sampler: Sampler::new(settings.sampling),
+            writer: Writer::new(tokenizer, prompt),
+            stops: Stops::new(&settings.stop),
+            left: settings.max_tokens.min(room),
+            logprobs: settings.logprobs,
+        }
+    }
+
+    /// What is kept of the tokens so far.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Chooses the next token from logits [V] and takes it.
+    fn take(&mut self, model: &Model, logits: &Tensor) -> Result<Step> {
+        let token = self.sampler.next(logits)?;
+        let entry = self.logprobs.map(|k| entry(logits, token, k)).transpose()?;
+        self.accept(model, token, entry)
+    }
+
+    /// Takes a token that was chosen elsewhere.
+    pub fn accept(&mut self, model: &Model, token: u32, entry: Option<Entry>) -> Result<Step> {
+        self.left = self.left.saturating_sub(1);
+        self.waiting = vec![token];
+        if model.config().eos.contains(&token) {
+            let text = self.rest()?;
+            return Ok(Step { token, entry, text, finish: Some(Finish::Stop) });
+        }
+        let (text, finish) = self.write(token)?;
+        Ok(Step { token, entry, text, finish })
+    }
+
+    fn write(&mut self, token: u32) -> Result<(String, Option<Finish>)> {
+        let mut new = self.writer.push(token)?;
+        if self.left == 0 {
+            new.push_str(&self.writer.finish()?);
+        }
+        match self.stops.push(&new) {
+            Passed::Stopped(text) => Ok((text, Some(Finish::Stop))),
+            Passed::Text(text) if self.left == 0 => Ok((format!("{text}{}", self.stops.finish()), Some(Finish::Length))),
+            Passed::Text(text) => Ok((text, None)),
+        }
+    }
+
+    /// What was held back of characters and stop strings.
+    fn rest(&mut self) -> Result<String> {
+        let last = self.writer.finish()?;
+        Ok(match self.stops.push(&last) {
+            Passed::Stopped(text) => text,
+            Passed::Text(text) => format!("{text}{}", self.stops.finish()),
+        })
+    }
+}
+
+fn entry(logits: &Tensor, token: u32, top: usize) -> Result<Entry> {
+    let row = logits.unsqueeze(0)?;
+    let logprob = pair_logprobs(&row, &[(0, token)])?[0].0;
+    Ok(Entry { token, logprob, top: top_logprobs(&row, top)?.concat() }.floored())
+}
+
+/// Moves texts on, together: each runs its waiting tokens (a long prompt only a part of them, which gives `None`) and takes its next one.
+/// A text that finished, or whose own result is an error, must not be moved on again.
+///
+/// # Errors
+/// One that concerns all of them.
+pub fn advance(model: &Model, sequences: &mut [&mut Sequence]) -> Result<Vec<Option<Result<Step>>>> {
+    let now: Vec<Vec<u32>> = sequences.iter_mut().map(|s| s.waiting.drain(..s.waiting.len().min(CHUNK)).collect()).collect();
+    let mut parts: Vec<Part> = sequences.iter_mut().zip(&now).map(|(s, tokens)| Part { tokens, cache: &mut s.cache }).collect();
+    let hidden = extend(model, &mut parts)?;
+    let mut end = 0;
+    let ends = now.iter().map(|tokens| {
+        end += tokens.len();
+        end as u32 - 1
+    });
+    let last = Tensor::from_iter(ends.collect::<Vec<_>>(), hidden.device())?;
+    let logits = model.logits(&hidden.index_select(&last, 0)?)?;
+    let take = |(i, s): (usize, &mut &mut Sequence)| match s.waiting.is_empty() {
+        true => Ok(Some(s.take(model, &logits.get(i)?))),
+        false => Ok(None),
+    };
+    sequences.iter_mut().enumerate().map(take).collect()
+}

@@ -1,0 +1,105 @@
+//! From tokens to text as they come: whole characters only, and nothing of a stop string.
+
+use crate::base::Result;
+use crate::data::tokenizer::Tokenizer;
+
+/// Tokens of the prompt that new text is decoded after, so that a first space is kept.
+const TAIL: usize = 6;
+
+/// Tokens after which a broken character is given up: the longest has four bytes.
+const PATIENCE: usize = 8;
+
+const BROKEN: char = char::REPLACEMENT_CHARACTER;
+
+/// Turns tokens into whole characters.
+pub struct Writer<'a> {
+    tokenizer: &'a Tokenizer,
+    ids: Vec<u32>,
+    /// `ids[from..written]` is text that was handed out and is decoded again as the context of what follows.
+    from: usize,
+    written: usize,
+}
+
+impl<'a> Writer<'a> {
+    /// Writes what follows a prompt.
+    pub fn new(tokenizer: &'a Tokenizer, prompt: &[u32]) -> Self {
+        let ids = prompt[prompt.len().saturating_sub(TAIL)..].to_vec();
+        Self { tokenizer, written: ids.len(), from: 0, ids }
+    }
+
+    /// The characters that a token completes; empty while one is incomplete.
+    pub fn push(&mut self, token: u32) -> Result<String> {
+        self.ids.push(token);
+        let text = self.waiting()?;
+        if text.ends_with(BROKEN) && self.ids.len() - self.written < PATIENCE {
+            return Ok(String::new());
+        }
+        (self.from, self.written) = (self.written, self.ids.len());
+        Ok(text)
+    }
+
+    /// What is left, broken characters as U+FFFD.
+    pub fn finish(&mut self) -> Result<String> {
+        let text = self.waiting()?;
+        self.written = self.ids.len();
+        Ok(text)
+    }
+
+    fn waiting(&self) -> Result<String> {
+        if self.written == self.ids.len() {
+            return Ok(String::new());
+        }
+        let before = self.tokenizer.decode(&self.ids[self.from..self.written])?;
+        let whole = self.tokenizer.decode(&self.ids[self.from..])?;
+        // A prompt may end within a character, which the new token then completes.
+        match whole.strip_prefix(before.as_str()).or_else(|| whole.strip_prefix(before.trim_end_matches(BROKEN))) {
+            Some(new) => Ok(new.to_string()),
+            None => self.tokenizer.decode(&self.ids[self.written..]), // the decoder rewrote what was handed out
+        }
+    }
+}
+
+/// Holds back what may become a stop string.
+pub struct Stops {
+    stops: Vec<String>,
+    held: String,
+}
+
+/// What a piece of text led to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// This much may be shown.
+    Text(String),
+    /// A stop string came; this is what precedes it.
+    Stopped(String),
+}
+
+impl Stops {
+    /// For non-empty stop strings.
+    pub fn new(stops: &[String]) -> Self {
+        Self { stops: stops.iter().filter(|s| !s.is_empty()).cloned().collect(), held: String::new() }
+    }
+
+    /// Takes text in, gives out what cannot be the beginning of a stop string.
+    pub fn push(&mut self, text: &str) -> Passed {
+        self.held.push_str(text);
+        if let Some(place) = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min() {
+            self.held.truncate(place);
+            return Passed::Stopped(std::mem::take(&mut self.held));
+        }
+        let keep = self.stops.iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
+        let rest = self.held.split_off(self.held.len() - keep);
+        Passed::Text(std::mem::replace(&mut self.held, rest))
+    }
+
+    /// What was held back, when no more text comes.
+    pub fn finish(&mut self) -> String {
+        std::mem::take(&mut self.held)
+    }
+}
+
+/// Bytes of the longest end of `text` that begins `stop` without being all of it.
+fn overlap(text: &str, stop: &str) -> usize {
+    let ends = stop.char_indices().map(|(i, _)| i).filter(|&i| i <= text.len());
+    ends.filter(|&i| text.ends_with(&stop[..i])).max().unwrap_or(0)
+}

@@ -1,0 +1,97 @@
+//! The harness against our own server: both are started on loopback, and nothing is left behind.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Options, Server};
+use crate::base::{Error, Kind, Result, ResultExt, Watch};
+use crate::eval::lm_eval::wire::{Data, Endpoint, TokenizerChoice};
+use crate::eval::lm_eval::{Client, Job, Outcome, Patience, Service, Surroundings, run, service};
+use crate::model::{Config, Model, Source};
+use crate::spec::LmEval;
+
+/// How a model is evaluated by the harness, beside what the spec says.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extent<'a> {
+    /// Folder of data sets, laid out as on the hub.
+    pub data: Option<&'a Path>,
+    /// At most so many documents of each task; 0 takes all.
+    pub limit: usize,
+    /// Whether a BOS is put before every text.
+    pub bos: bool,
+    /// Whether each document's record is wanted.
+    pub samples: bool,
+}
+
+/// Name of the model on the loopback server.
+const NAME: &str = "tyr";
+
+/// Evaluates a model with the harness: serves it on loopback, and has the service at `settings.url`, or one started here, ask.
+///
+/// # Errors
+/// The service cannot be started or reached, or the harness fails.
+pub fn evaluate(source: &Source, model: Arc<Model>, settings: &LmEval, extent: Extent, watch: &dyn Watch) -> Result<Outcome> {
+    let tokenizer = tokenizer(source, model.config(), extent.bos)?;
+    let context_len = model.config().context;
+    let key = service::secret()?;
+    let server = Server::start(source, model, Options { api_key: Some(key.clone()), ..Options::loopback(NAME) })?;
+    let service = if settings.url.is_some() { None } else { Some(Service::start(&settings.python)?) };
+    let client = client(settings, service.as_ref())?;
+    let endpoint = Endpoint { name: NAME.into(), completions_url: server.completions_url(), api_key: Some(key), context_len };
+    let job = Job {
+        num_fewshot: settings.num_fewshot,
+        limit: (extent.limit > 0).then_some(extent.limit),
+        samples: extent.samples,
+        data: Data { root: extent.data.map(absolute).transpose()?, include_path: None },
+        ..Job::new(service::secret()?, &settings.tasks, endpoint, tokenizer)
+    };
+    let around = Around { server: &server, service: RefCell::new(service) };
+    let outcome = run(&client, &job, &around, watch)?;
+    drop(around);
+    server.stop()?;
+    Ok(outcome)
+}
+
+/// Over the server's own routes; a BOS needs the harness's own tokenizer, and that a folder.
+fn tokenizer(source: &Source, config: &Config, bos: bool) -> Result<TokenizerChoice> {
+    let prefix_token_id = config.bos.or(config.eos.first().copied());
+    match (bos, source) {
+        (false, _) => Ok(TokenizerChoice::Remote { prefix_token_id }),
+        (true, Source::Folder(path)) => Ok(TokenizerChoice::HuggingFace { path: absolute(path)?, add_bos: true, prefix_token_id }),
+        (true, Source::Builtin(_)) => Err(Error::new(Kind::Spec, "the harness cannot put a BOS before the built-in model's texts")
+            .hint("set evaluate.bos = false, or name a model folder")),
+    }
+}
+
+fn absolute(path: &Path) -> Result<std::path::PathBuf> {
+    std::path::absolute(path).or_error(Kind::Disk, format!("{} has no absolute path", path.display()))
+}
+
+fn client(settings: &LmEval, service: Option<&Service>) -> Result<Client> {
+    match (&settings.url, service) {
+        (None, Some(service)) => Client::new(service.url(), Some(service.token().into()), Patience::default()),
+        (url, _) => {
+            let token = std::env::var("TYR_LM_EVAL_TOKEN").ok();
+            Client::new(url.as_deref().unwrap_or_default(), token, Patience::default())
+        }
+    }
+}
+
+struct Around<'a> {
+    server: &'a Server,
+    service: RefCell<Option<Service>>,
+}
+
+impl Surroundings for Around<'_> {
+    fn served(&self) -> u64 {
+        self.server.served()
+    }
+
+    fn alive(&self) -> Result<()> {
+        if self.server.ended() {
+            return Err(Error::new(Kind::Internal, "the completions server ended by itself"));
+        }
+        self.service.borrow_mut().as_mut().map_or(Ok(()), Service::alive)
+    }
+}

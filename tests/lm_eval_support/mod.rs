@@ -1,0 +1,164 @@
+//! Data sets in the layout and with the fields of those on the hub, their text made here.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tyr::eval::tasks::mmlu::SUBGROUPS;
+
+/// Test rows of a subject of MMLU; subjects alternate, so that the sizes of a group's members differ.
+pub const SUBJECT_ROWS: [usize; 2] = [2, 3];
+
+/// Splits that the harness looks for, whichever it scores.
+const SPLITS: [&str; 3] = ["train", "validation", "test"];
+
+/// Documents of each plain task.
+const ROWS: usize = 12;
+
+const WORDS: [&str; 24] = [
+    "the",
+    "hen",
+    "tent",
+    "river",
+    "Äpfel",
+    "naïve",
+    "stone",
+    "carries",
+    "under",
+    "twelve",
+    "“quoted”",
+    "green",
+    "slow",
+    "answer",
+    "it's",
+    "never",
+    "ten",
+    "日本",
+    "winter",
+    "A",
+    "then",
+    "moves",
+    "on",
+    "…",
+];
+
+/// A folder of data sets.
+pub struct Mirror(PathBuf);
+
+impl Mirror {
+    pub fn at(root: &Path) -> Self {
+        Self(root.to_path_buf())
+    }
+
+    /// The data sets of the tasks without examples.
+    pub fn plain(&self) {
+        for (config, seed) in [("ARC-Easy", 1), ("ARC-Challenge", 2)] {
+            SPLITS.iter().for_each(|split| self.split("allenai/ai2_arc", Some(config), split, (0..ROWS).map(|i| arc(seed, i)).collect()));
+        }
+        let splits = |config| SPLITS.map(|split| (Some(config), split));
+        self.readme("allenai/ai2_arc", &[splits("ARC-Easy"), splits("ARC-Challenge")].concat());
+        self.whole("allenai/openbookqa", Some("main"), openbookqa);
+        self.whole("aps/super_glue", Some("boolq"), boolq);
+        self.whole("nyu-mll/glue", Some("rte"), rte);
+        self.whole("baber/piqa", None, piqa);
+        self.whole("allenai/winogrande", Some("winogrande_xl"), winogrande);
+        self.whole("Rowan/hellaswag", None, hellaswag);
+    }
+
+    /// All subjects of MMLU.
+    pub fn mmlu(&self, rows: [usize; 2]) {
+        let subjects: Vec<&str> = SUBGROUPS.iter().flat_map(|(_, subjects)| subjects.iter().copied()).collect();
+        for (s, subject) in subjects.iter().enumerate() {
+            self.split("cais/mmlu", Some(subject), "test", (0..rows[s % 2]).map(|i| question(s, i)).collect());
+            self.split("cais/mmlu", Some(subject), "dev", (0..6).map(|i| question(s, 100 + i)).collect());
+        }
+        let splits: Vec<_> = subjects.iter().flat_map(|s| [(Some(*s), "test"), (Some(*s), "dev")]).collect();
+        self.readme("cais/mmlu", &splits);
+    }
+
+    fn whole(&self, dataset: &str, config: Option<&str>, row: fn(usize) -> Value) {
+        SPLITS.iter().for_each(|split| self.split(dataset, config, split, (0..ROWS).map(row).collect()));
+        self.readme(dataset, &SPLITS.map(|split| (config, split)));
+    }
+
+    fn split(&self, dataset: &str, config: Option<&str>, split: &str, rows: Vec<Value>) {
+        let folder = self.0.join(dataset).join(config.unwrap_or("data"));
+        fs::create_dir_all(&folder).unwrap();
+        let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        fs::write(folder.join(format!("{split}.jsonl")), lines).unwrap();
+    }
+
+    /// The hub's front matter, which tells which files a configuration has.
+    fn readme(&self, dataset: &str, splits: &[(Option<&str>, &str)]) {
+        let mut text = "---\nconfigs:\n".to_string();
+        let mut last = None;
+        for (config, split) in splits {
+            if last != Some(config) {
+                text += &format!("- config_name: {}\n  data_files:\n", config.unwrap_or("default"));
+            }
+            text += &format!("  - split: {split}\n    path: {}/{split}.jsonl\n", config.unwrap_or("data"));
+            last = Some(config);
+        }
+        fs::write(self.0.join(dataset).join("README.md"), format!("{text}---\n")).unwrap();
+    }
+}
+
+/// Some words, decided by two numbers.
+fn words(a: usize, b: usize, count: usize) -> String {
+    let mut state = (a as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (b as u64 + 7).wrapping_mul(0xD1B5_4A32_D192_ED03);
+    let words: Vec<&str> = (0..count)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            WORDS[(state >> 33) as usize % WORDS.len()]
+        })
+        .collect();
+    words.join(" ")
+}
+
+fn choices(a: usize, b: usize, count: usize) -> Vec<String> {
+    (0..count).map(|i| words(a * 10 + i, b, 1 + (a + b + i) % 5)).collect()
+}
+
+fn arc(seed: usize, i: usize) -> Value {
+    let n = 3 + i % 3;
+    let labels: Vec<String> =
+        (0..n).map(|j| if i % 4 == 0 { format!("{}", j + 1) } else { char::from(b'A' + j as u8).to_string() }).collect();
+    let key = labels[(i * 7 + seed) % n].clone();
+    json!({"id": format!("{i}"), "question": words(seed, i, 9), "choices": {"text": choices(seed, i, n), "label": labels}, "answerKey": key})
+}
+
+fn openbookqa(i: usize) -> Value {
+    let key = ["A", "B", "C", "D"][i % 4];
+    let space = if i % 3 == 0 { " " } else { "" };
+    json!({"id": format!("{i}"), "question_stem": format!("{}{space}", words(3, i, 6)),
+           "choices": {"text": choices(3, i, 4), "label": ["A", "B", "C", "D"]}, "answerKey": key})
+}
+
+fn boolq(i: usize) -> Value {
+    json!({"passage": words(4, i, 25), "question": words(5, i, 5), "idx": i, "label": i % 2})
+}
+
+fn rte(i: usize) -> Value {
+    json!({"sentence1": words(6, i, 12), "sentence2": words(7, i, 6), "label": (i / 2) % 2, "idx": i})
+}
+
+fn piqa(i: usize) -> Value {
+    json!({"goal": words(8, i, 5), "sol1": words(9, i, 7), "sol2": words(10, i, 4 + i % 5), "label": (i / 3) % 2})
+}
+
+fn winogrande(i: usize) -> Value {
+    json!({"sentence": format!("{} _ {} ", words(11, i, 4), words(12, i, 5)), "option1": words(13, i, 1), "option2": words(14, i, 2),
+           "answer": format!("{}", 1 + i % 2)})
+}
+
+fn hellaswag(i: usize) -> Value {
+    let mark = ["", " [title] Next", " [step] two  spaces [substeps]", " IN CAPITALS"][i % 4];
+    let endings: Vec<String> =
+        choices(15, i, 4).iter().enumerate().map(|(j, e)| format!("{}{e}", ["", "[x] ", "  ", ""][(i + j) % 4])).collect();
+    json!({"ind": i, "activity_label": words(16, i, 2), "ctx_a": format!("{}{mark}", words(17, i, 7)), "ctx_b": words(18, i, 2),
+           "ctx": "", "endings": endings, "source_id": "", "split": "val", "split_type": "indomain", "label": format!("{}", (i * 5) % 4)})
+}
+
+fn question(subject: usize, i: usize) -> Value {
+    json!({"question": format!(" {} ", words(20 + subject, i, 6)), "subject": "", "choices": choices(20 + subject, i, 4), "answer": (subject + i) % 4})
+}

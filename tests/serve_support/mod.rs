@@ -1,0 +1,137 @@
+//! A served tiny model, and clients that speak HTTP properly or not.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use candle_core::Device;
+use serde_json::{Value, json};
+use tyr::data::Tokenizer;
+use tyr::generate::pico;
+use tyr::model::{Model, Source};
+use tyr::serve::{Options, Server};
+
+/// Context of the tiny model.
+pub const CONTEXT: usize = 256;
+
+/// A server on loopback with its model.
+pub struct House {
+    pub model: Arc<Model>,
+    pub tokenizer: Tokenizer,
+    pub server: Server,
+    source: Source,
+    _folder: tempfile::TempDir,
+}
+
+impl House {
+    pub fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub fn with(change: impl FnOnce(&mut Options)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let source = pico::write(folder.path(), 3, CONTEXT).unwrap();
+        let model = Arc::new(Model::open(&source, &Device::Cpu).unwrap());
+        let server = start(&source, &model, change).unwrap();
+        Self { tokenizer: Tokenizer::open(&source).unwrap(), model, server, source, _folder: folder }
+    }
+
+    /// Another server of the same model.
+    pub fn again(&self, change: impl FnOnce(&mut Options)) -> tyr::base::Result<Server> {
+        start(&self.source, &self.model, change)
+    }
+
+    /// Status, head and body of an answer.
+    pub fn raw(&self, method: &str, path: &str, body: &str) -> (u16, String, String) {
+        self.raw_with(method, path, body, "")
+    }
+
+    fn raw_with(&self, method: &str, path: &str, body: &str, headers: &str) -> (u16, String, String) {
+        let raw = Raw::open(self);
+        let length = body.len();
+        raw.try_write(&format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}"
+        ));
+        let answer = raw.read();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer but {answer:?}"));
+        (head[9..12].parse().unwrap(), head.to_lowercase(), body.to_string())
+    }
+
+    pub fn send(&self, method: &str, path: &str, body: &str, key: Option<&str>) -> (u16, Value) {
+        let header = key.map_or(String::new(), |key| format!("authorization: Bearer {key}\r\n"));
+        let (status, _, body) = self.raw_with(method, path, body, &header);
+        (status, serde_json::from_str(&body).unwrap_or_else(|e| panic!("{e}: {body:?}")))
+    }
+
+    pub fn post(&self, body: &Value) -> (u16, Value) {
+        self.send("POST", "/v1/completions", &body.to_string(), None)
+    }
+
+    pub fn ok(&self, body: &Value) -> Value {
+        let (status, answer) = self.post(body);
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
+    /// The events of a stream, which must end as they should.
+    pub fn stream(&self, body: &Value) -> Vec<Value> {
+        let raw = Raw::open(self);
+        raw.request("/v1/completions", body);
+        let answer = raw.read();
+        assert!(answer.to_lowercase().contains("content-type: text/event-stream"), "{answer}");
+        let events: Vec<&str> = answer.lines().filter_map(|l| l.strip_prefix("data: ")).collect();
+        assert_eq!(events.last(), Some(&"[DONE]"), "{answer}");
+        events[..events.len() - 1].iter().map(|e| serde_json::from_str(e).unwrap()).collect()
+    }
+
+    /// Still answers.
+    pub fn is_well(&self) {
+        assert_eq!(self.send("GET", "/health", "", None).0, 200);
+        self.ok(&json!({"prompt": "a", "max_tokens": 1}));
+    }
+}
+
+fn start(source: &Source, model: &Arc<Model>, change: impl FnOnce(&mut Options)) -> tyr::base::Result<Server> {
+    let mut options = Options::loopback("pico");
+    change(&mut options);
+    Server::start(source, model.clone(), options)
+}
+
+/// A bare connection.
+pub struct Raw(TcpStream);
+
+impl Raw {
+    pub fn open(house: &House) -> Self {
+        let stream = TcpStream::connect(house.server.address()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        Self(stream)
+    }
+
+    pub fn write(&self, text: &str) {
+        assert!(self.try_write(text));
+    }
+
+    pub fn try_write(&self, text: &str) -> bool {
+        (&self.0).write_all(text.as_bytes()).is_ok()
+    }
+
+    pub fn request(&self, path: &str, body: &Value) {
+        let body = body.to_string();
+        self.write(&format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
+    }
+
+    /// All that comes until the other side closes; chunks of a stream are left as they are.
+    pub fn read(&self) -> String {
+        let (mut all, mut part) = (Vec::new(), [0; 4096]);
+        loop {
+            match (&self.0).read(&mut part) {
+                Ok(0) => break,
+                Ok(n) => all.extend(&part[..n]),
+                Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => break,
+                Err(e) => panic!("{e}"),
+            }
+        }
+        String::from_utf8_lossy(&all).into_owned()
+    }
+}
