@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The modules, one layer per line; modules of one line do not use each other.
-const LAYERS: [&[&str]; 18] = [
+const LAYERS: [&[&str]; 19] = [
     &["base"],
     &["space"],
     &["schedule"],
@@ -17,6 +17,7 @@ const LAYERS: [&[&str]; 18] = [
     &["supernet"],
     &["fitness"],
     &["eval"],
+    &["generate"],
     &["serve"],
     &["report"],
     &["plan"],

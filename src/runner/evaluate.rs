@@ -1,13 +1,16 @@
 //! Measuring one model: size, perplexity, divergence from the dense one, tasks. Each measurement is a list of named figures.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Error, Kind, Result, Watch};
 use crate::data::{EvaluationSet, Tokenizer, Windows};
 use crate::eval::perplexity::{Mean, divergence, perplexity};
 use crate::eval::{self, Bos, Catalogue, Encoder, Options, Scorer};
-use crate::model::Model;
-use crate::spec::Spec;
+use crate::model::{Model, Source};
+use crate::serve::{self, lm_eval::Extent};
+use crate::spec::{LmEval, Spec};
 
 /// One figure of a model, not yet tied to a trial.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,6 +67,21 @@ pub fn on_tasks(model: &Model, tokenizer: &Tokenizer, spec: &Spec, watch: &dyn W
     let options = Options { data: spec.evaluate.data.clone(), limit: spec.evaluate.limit };
     let report = eval::evaluate(&selection, &options, &mut Scorer::new(model), &encoder, watch)?;
     Ok((measures(&report), report))
+}
+
+/// Tasks through the lm-evaluation-harness: `lm_eval:<metric>/<task>`, beside the native figures of the same tasks.
+pub fn on_harness(source: &Source, model: Arc<Model>, settings: &LmEval, spec: &Spec, watch: &dyn Watch) -> Result<Vec<Measure>> {
+    let e = &spec.evaluate;
+    let extent = Extent { data: e.data.as_deref(), limit: e.limit, bos: e.bos, samples: false };
+    let outcome = serve::lm_eval::evaluate(source, model, settings, extent, watch)?;
+    let all = outcome.tasks.iter().chain(&outcome.groups);
+    let measure = |task: &String, metric: &String, e: &eval::Estimate| Measure {
+        metric: format!("lm_eval:{metric}/{task}"),
+        value: e.value,
+        stderr: e.stderr,
+        n: Some(e.n as u64),
+    };
+    Ok(all.flat_map(|(task, values)| values.iter().map(move |(metric, e)| measure(task, metric, e))).collect())
 }
 
 /// Figures of a report: each task's and group's metrics, and the mean accuracy over what was named (a group counts once).

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
@@ -175,6 +176,7 @@ impl<'a> Pipeline<'a> {
         let found = Event::DistributionFound { trial: self.label.into(), model: name.into(), shape: prepared.shape, distribution: distribution.clone() };
         self.journal.emit(found)?;
         self.evaluations(name, &source.hash()?, &model, prepared)?;
+        self.harness(name, &source, prepared)?;
         Ok(entry.folder)
     }
 
@@ -207,7 +209,21 @@ impl<'a> Pipeline<'a> {
     fn measure_dense(&mut self, prepared: &Prepared) -> Result<()> {
         self.figure("dense", &Measure::exact("parameters", prepared.model.checkpoint().parameters() as f64))?;
         self.figure("dense", &Measure::exact("sparsity", 0.0))?;
-        self.evaluations("dense", &prepared.hash, &prepared.model, prepared)
+        self.evaluations("dense", &prepared.hash, &prepared.model, prepared)?;
+        self.harness("dense", &prepared.source, prepared)
+    }
+
+    /// The harness's view of a model, where the spec asks for it.
+    fn harness(&mut self, name: &str, source: &Source, prepared: &Prepared) -> Result<()> {
+        let spec = self.spec;
+        let Some(settings) = &spec.evaluate.lm_eval else { return Ok(()) };
+        let e = &spec.evaluate;
+        let key = json!({ "model": source.hash()?, "tasks": settings.tasks, "shots": settings.num_fewshot, "limit": e.limit, "bos": e.bos, "data": e.data });
+        self.evaluation("lm_eval", name, &key, |_, watch| {
+            let model = Arc::new(Model::open(source, prepared.model.device())?);
+            evaluate::on_harness(source, model, settings, spec, watch)
+        })?;
+        self.journal.publish()
     }
 
     /// Perplexities, divergence and tasks of a model.
