@@ -27,7 +27,8 @@ fn options() -> supernet::Options {
         target: spec::Target::Layer,
         blend: 1.0,
     };
-    let supernet = spec::Supernet { levels: 5, accumulation: spec::Accumulation::Single, sequential: spec::Sequential::Module, intervals: vec![] };
+    let supernet =
+        spec::Supernet { levels: 5, accumulation: spec::Accumulation::Single, sequential: spec::Sequential::Module, intervals: vec![] };
     supernet::Options { prune, supernet, dtype: safetensors::Dtype::F32, seed: 0, name: "bench".into() }
 }
 
@@ -39,7 +40,16 @@ fn windows(tokens: usize) -> Windows {
 fn candidates(space: &Space) -> Vec<Candidate> {
     let moves = legal_moves(space, &space.start());
     let step = moves.len() / CANDIDATES;
-    moves.iter().step_by(step).take(CANDIDATES).map(|m| { let mut c = space.start(); m.apply(&mut c); c }).collect()
+    moves
+        .iter()
+        .step_by(step)
+        .take(CANDIDATES)
+        .map(|m| {
+            let mut c = space.start();
+            m.apply(&mut c);
+            c
+        })
+        .collect()
 }
 
 /// Operations of scoring every candidate alone: twice the parameters that each token meets.
@@ -48,7 +58,14 @@ fn operations(space: &Space, candidates: &[Candidate], model: &Model) -> usize {
     let fixed = config.parameters().key_value + config.vocabulary * config.hidden;
     let kept = |c: &Candidate| -> usize {
         let removed = space.distribution(c).removed;
-        removed.iter().enumerate().map(|(i, r)| { let u = shape.units(ModuleId::from_index(i).kind); (u.units - r) * u.parameters }).sum()
+        removed
+            .iter()
+            .enumerate()
+            .map(|(i, r)| {
+                let u = shape.units(ModuleId::from_index(i).kind);
+                (u.units - r) * u.parameters
+            })
+            .sum()
     };
     candidates.iter().map(|c| 2 * TOKENS * (kept(c) + fixed)).sum()
 }

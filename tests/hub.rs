@@ -78,7 +78,10 @@ fn a_sharded_model_is_fetched_with_every_shard() {
     let mut files = model_files(&dir.path().join("model"));
     let weights = files.remove("model.safetensors").unwrap();
     files.insert("model-00001-of-00001.safetensors".into(), weights);
-    files.insert("model.safetensors.index.json".into(), br#"{"weight_map":{"model.norm.weight":"model-00001-of-00001.safetensors"}}"#.to_vec());
+    files.insert(
+        "model.safetensors.index.json".into(),
+        br#"{"weight_map":{"model.norm.weight":"model-00001-of-00001.safetensors"}}"#.to_vec(),
+    );
     let endpoint = serve(Arc::new(files));
     eval(&dir.path().join("home"), &endpoint, "hf:tiny/llama").success();
 }

@@ -72,7 +72,11 @@ fn every_module_says_what_it_owns_and_stays_short() {
     sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap();
-        assert!(text.starts_with("//!") || text.is_empty() || file.to_str().unwrap().contains("tests"), "{} does not say what it owns", file.display());
+        assert!(
+            text.starts_with("//!") || text.is_empty() || file.to_str().unwrap().contains("tests"),
+            "{} does not say what it owns",
+            file.display()
+        );
         let lines = text.lines().count();
         assert!(lines <= 500, "{} has {lines} lines", file.display());
     }

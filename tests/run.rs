@@ -9,7 +9,14 @@ use common::{Tiny, failure};
 use tyr::model::pico::Pico;
 
 /// Final artefacts, which must be equal byte for byte.
-const ARTEFACTS: [&str; 6] = ["results.csv", "results.md", "results.json", "trials/main/distribution.json", "trials/main/model/config.json", "trials/main/model/model.safetensors"];
+const ARTEFACTS: [&str; 6] = [
+    "results.csv",
+    "results.md",
+    "results.json",
+    "trials/main/distribution.json",
+    "trials/main/model/config.json",
+    "trials/main/model/model.safetensors",
+];
 
 fn artefacts(tiny: &Tiny) -> Vec<Vec<u8>> {
     ARTEFACTS.iter().map(|name| tiny.read(&format!("runs/tiny/{name}"))).collect()
@@ -28,9 +35,11 @@ fn a_run_leaves_tidy_results_and_a_model_that_loads() {
     }
     assert!(csv.contains("main,uniform,kl,") && !csv.contains("main,dense,kl,"));
     assert!(!csv.contains("seconds/"), "timings have a file of their own");
-    tiny.tyr().args(["eval", "runs/tiny/trials/main/model", "--text", "test.txt", "--sequence-length", "32", "--tokens", "1024", "--csv"]).assert().success().stdout(
-        perplexity_of(&csv, "iteration-2"),
-    );
+    tiny.tyr()
+        .args(["eval", "runs/tiny/trials/main/model", "--text", "test.txt", "--sequence-length", "32", "--tokens", "1024", "--csv"])
+        .assert()
+        .success()
+        .stdout(perplexity_of(&csv, "iteration-2"));
 }
 
 /// That the evaluation of the saved model prints the perplexity that the run found for it.

@@ -54,7 +54,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let measures = measure(arguments, &spec(arguments)?)?;
     let mut tables = Tables::default();
     for m in measures {
-        let figure = Figure { trial: arguments.model.clone(), model: "model".into(), metric: m.metric, value: m.value, stderr: m.stderr, n: m.n };
+        let figure =
+            Figure { trial: arguments.model.clone(), model: "model".into(), metric: m.metric, value: m.value, stderr: m.stderr, n: m.n };
         tables.add(&Event::FigureMeasured { figure });
     }
     print!("{}", if arguments.csv { tables.csv()? } else { tables.terminal() });

@@ -54,7 +54,8 @@ impl Pico {
 
     /// A tokenizer of the first `vocabulary` characters of [`ALPHABET`]; any other character becomes `?`.
     fn tokenizer(&self) -> serde_json::Value {
-        let vocabulary: serde_json::Map<_, _> = ALPHABET.chars().take(self.vocabulary).enumerate().map(|(i, c)| (c.to_string(), json!(i))).collect();
+        let vocabulary: serde_json::Map<_, _> =
+            ALPHABET.chars().take(self.vocabulary).enumerate().map(|(i, c)| (c.to_string(), json!(i))).collect();
         json!({
             "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null, "pre_tokenizer": null,
             "post_processor": null, "decoder": { "type": "Fuse" },

@@ -61,7 +61,9 @@ pub fn on_tasks(model: &Model, tokenizer: &Tokenizer, spec: &Spec, watch: &dyn W
     let bos = match (spec.evaluate.bos, config.bos) {
         (false, _) => Bos::Absent,
         (true, Some(id)) => Bos::Before(id),
-        (true, None) => return Err(Error::new(Kind::Spec, "the model names no BOS token").at("evaluate.bos").hint("set evaluate.bos = false")),
+        (true, None) => {
+            return Err(Error::new(Kind::Spec, "the model names no BOS token").at("evaluate.bos").hint("set evaluate.bos = false"));
+        }
     };
     let encoder = Encoder::new(tokenizer, bos, config.bos.or(config.eos.first().copied()));
     let options = Options { data: spec.evaluate.data.clone(), limit: spec.evaluate.limit };
@@ -91,7 +93,12 @@ fn measures(report: &eval::Report) -> Vec<Measure> {
     let groups = report.groups.iter().map(|g| (&g.group, &g.metrics, !contained(g, report)));
     let (mut all, mut accuracies) = (Vec::new(), Vec::new());
     for (name, metrics, counts) in tasks.chain(groups) {
-        all.extend(metrics.iter().map(|(metric, e)| Measure { metric: format!("{}/{name}", metric.name()), value: e.value, stderr: e.stderr, n: Some(e.n as u64) }));
+        all.extend(metrics.iter().map(|(metric, e)| Measure {
+            metric: format!("{}/{name}", metric.name()),
+            value: e.value,
+            stderr: e.stderr,
+            n: Some(e.n as u64),
+        }));
         accuracies.extend(metrics.get(&eval::Metric::Acc).filter(|_| counts));
     }
     all.extend(mean_accuracy(&accuracies));

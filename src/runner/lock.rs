@@ -19,7 +19,8 @@ impl Lock {
     /// [`Kind::Busy`] with the holder's process id when another process runs it.
     pub fn take(folder: &Path) -> Result<Self> {
         let path = folder.join("lock");
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(|e| io_error(&path, "open", &e))?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(|e| io_error(&path, "open", &e))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(busy(folder, &path)),
@@ -34,7 +35,9 @@ impl Lock {
 fn busy(folder: &Path, lock: &Path) -> Error {
     let holder = std::fs::read_to_string(lock).unwrap_or_default();
     let who = if holder.is_empty() { "another process".to_string() } else { format!("process {holder}") };
-    Error::new(Kind::Busy, format!("{who} runs this experiment")).at(folder.display()).hint("wait for it or stop it; or give the experiment another name")
+    Error::new(Kind::Busy, format!("{who} runs this experiment"))
+        .at(folder.display())
+        .hint("wait for it or stop it; or give the experiment another name")
 }
 
 #[cfg(test)]

@@ -60,7 +60,14 @@ pub fn run(loaded: &Loaded, runs: &Path, on_failure: OnFailure, watch: &dyn Watc
     Ok(Finished { folder, tables: journal.tables().terminal(), distributions: journal.tables().terminal_distributions() })
 }
 
-fn run_trials(trials: &[Trial], folder: &Path, store: &Store, journal: &mut Journal, on_failure: OnFailure, watch: &dyn Watch) -> Result<Vec<(String, Error)>> {
+fn run_trials(
+    trials: &[Trial],
+    folder: &Path,
+    store: &Store,
+    journal: &mut Journal,
+    on_failure: OnFailure,
+    watch: &dyn Watch,
+) -> Result<Vec<(String, Error)>> {
     let mut failures = Vec::new();
     for trial in trials {
         match run_trial(trial, folder, store, journal, watch) {
@@ -95,7 +102,8 @@ fn summary(mut failures: Vec<(String, Error)>, trials: usize) -> Result<()> {
         (1, 1) => Err(failures.remove(0).1),
         (failed, _) => {
             let each: Vec<String> = failures.iter().map(|(label, e)| format!("{label}: {e}")).collect();
-            Err(Error::new(Kind::Partial, format!("{failed} of {trials} trials failed\n{}", each.join("\n"))).hint("mend the cause and run again: finished work is kept"))
+            Err(Error::new(Kind::Partial, format!("{failed} of {trials} trials failed\n{}", each.join("\n")))
+                .hint("mend the cause and run again: finished work is kept"))
         }
     }
 }

@@ -124,7 +124,10 @@ impl<'a> Pipeline<'a> {
             let net = Supernet::at(&prepared.model, &built.folder, built.space.clone());
             let population = Population::new(&prepared.model, &net).with_teacher(std::mem::take(teacher));
             let sampler = |set| Sampler::new(set, spec.seed, number);
-            let corpora = prepared.corpora.iter().map(|(name, set)| Corpus { name: name.clone(), sampler: sampler(prepared.search_set(spec, name, set)) });
+            let corpora = prepared
+                .corpora
+                .iter()
+                .map(|(name, set)| Corpus { name: name.clone(), sampler: sampler(prepared.search_set(spec, name, set)) });
             let objective = Objective::new(&spec.fitness, prepared.model.config(), spec.calibration.sequence_length)?;
             let mut evaluator = Evaluator::new(population, sampler(&prepared.search), corpora.collect(), objective, watch)?;
             let search = Search::new(built.space.clone(), spec.search.clone(), spec.seed, number)?;
@@ -144,7 +147,9 @@ impl<'a> Pipeline<'a> {
             let (state, ending) = searched?;
             if records.is_empty() && ending == crate::search::Ending::NoMove {
                 let what = "the search space has no legal move: no module can give a unit to another of its kind";
-                return Err(Error::new(Kind::Search, what).hint("raise supernet.levels, change sparsity.target, or set search.generations = 0"));
+                return Err(
+                    Error::new(Kind::Search, what).hint("raise supernet.levels, change sparsity.target, or set search.generations = 0")
+                );
             }
             summaries = records.iter().map(GenerationSummary::from).collect();
             let found = Found { distribution: built.space.distribution(&state.parent), generations: state.generation };
@@ -173,7 +178,12 @@ impl<'a> Pipeline<'a> {
         self.figure(name, &Measure::exact("parameters", model.checkpoint().parameters() as f64))?;
         self.figure(name, &Measure::exact("sparsity/asked", self.spec.sparsity.target))?;
         self.figure(name, &Measure::exact("sparsity", self.reached(&model, prepared, distribution)))?;
-        let found = Event::DistributionFound { trial: self.label.into(), model: name.into(), shape: prepared.shape, distribution: distribution.clone() };
+        let found = Event::DistributionFound {
+            trial: self.label.into(),
+            model: name.into(),
+            shape: prepared.shape,
+            distribution: distribution.clone(),
+        };
         self.journal.emit(found)?;
         self.evaluations(name, &source.hash()?, &model, prepared)?;
         self.harness(name, &source, prepared)?;
@@ -197,7 +207,10 @@ impl<'a> Pipeline<'a> {
                 dense.neurons - layer.intermediate_size,
             ];
             if lost != distribution.removed[2 * l..2 * l + 2] {
-                return Err(Error::new(Kind::Internal, format!("layer {l} of the smaller model lost {lost:?} units, the distribution says otherwise")));
+                return Err(Error::new(
+                    Kind::Internal,
+                    format!("layer {l} of the smaller model lost {lost:?} units, the distribution says otherwise"),
+                ));
             }
         }
         if model.checkpoint().parameters() != small.parameters().total() {
@@ -236,7 +249,9 @@ impl<'a> Pipeline<'a> {
         let first = spec.evaluate.perplexity.first().and_then(|c| prepared.evaluation.get(c));
         if let Some(set) = first.filter(|_| spec.evaluate.kl_tokens > 0 && name != "dense") {
             let key = json!({ "model": hash, "dense": prepared.hash, "text": set.0.hash(), "tokens": spec.evaluate.kl_tokens });
-            self.evaluation("kl", name, &key, |_, watch| evaluate::from_dense(model, &prepared.model, set, spec.evaluate.kl_tokens, watch))?;
+            self.evaluation("kl", name, &key, |_, watch| {
+                evaluate::from_dense(model, &prepared.model, set, spec.evaluate.kl_tokens, watch)
+            })?;
         }
         if !spec.evaluate.tasks.is_empty() {
             let e = &spec.evaluate;
@@ -251,7 +266,13 @@ impl<'a> Pipeline<'a> {
     }
 
     /// One stored measurement.
-    fn evaluation(&mut self, what: &str, model: &str, key: &serde_json::Value, measure: impl FnOnce(&Entry, &dyn Watch) -> Result<Vec<Measure>>) -> Result<()> {
+    fn evaluation(
+        &mut self,
+        what: &str,
+        model: &str,
+        key: &serde_json::Value,
+        measure: impl FnOnce(&Entry, &dyn Watch) -> Result<Vec<Measure>>,
+    ) -> Result<()> {
         let step = format!("{}-{model}", what.replace('/', "-"));
         let entry = self.step(&step, "evaluate", Some(model), &json!({ "what": what, "of": key }), |entry, watch| {
             let measures = measure(entry, watch)?;
@@ -263,12 +284,20 @@ impl<'a> Pipeline<'a> {
     }
 
     fn figure(&mut self, model: &str, m: &Measure) -> Result<()> {
-        let figure = Figure { trial: self.label.into(), model: model.into(), metric: m.metric.clone(), value: m.value, stderr: m.stderr, n: m.n };
+        let figure =
+            Figure { trial: self.label.into(), model: model.into(), metric: m.metric.clone(), value: m.value, stderr: m.stderr, n: m.n };
         self.journal.emit(Event::FigureMeasured { figure })
     }
 
     /// Gives a step's result from the store, or makes it: `work` fills the entry and names its files.
-    fn step(&mut self, step: &str, kind: &str, model: Option<&str>, key: &serde_json::Value, work: impl FnOnce(&Entry, &dyn Watch) -> Result<Vec<String>>) -> Result<Entry> {
+    fn step(
+        &mut self,
+        step: &str,
+        kind: &str,
+        model: Option<&str>,
+        key: &serde_json::Value,
+        work: impl FnOnce(&Entry, &dyn Watch) -> Result<Vec<String>>,
+    ) -> Result<Entry> {
         self.watch.checkpoint()?;
         let entry = self.store.entry(kind, key)?;
         let (trial, address) = (self.label.to_string(), entry.address.clone());
@@ -289,7 +318,15 @@ impl<'a> Pipeline<'a> {
             entry.finish(kind, &made?, meter.so_far())?;
         }
         let cost = meter.stop();
-        self.journal.emit(Event::StepFinished { trial, model: model.map(Into::into), step: step.into(), key: address, cache, seconds: cost.seconds, peak_bytes: cost.peak_bytes })?;
+        self.journal.emit(Event::StepFinished {
+            trial,
+            model: model.map(Into::into),
+            step: step.into(),
+            key: address,
+            cache,
+            seconds: cost.seconds,
+            peak_bytes: cost.peak_bytes,
+        })?;
         Ok(entry)
     }
 
@@ -315,7 +352,8 @@ fn script_hash(spec: &Spec) -> Result<Option<String>> {
 /// The same files under another name: linked where the file system can, else copied. The configuration comes last.
 fn link_model(from: &Path, to: &Path) -> Result<()> {
     files::create_dir(to)?;
-    let mut names: Vec<_> = std::fs::read_dir(from).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(|e| files::io_error(from, "list", &e))?;
+    let mut names: Vec<_> =
+        std::fs::read_dir(from).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(|e| files::io_error(from, "list", &e))?;
     names.retain(|n| !["manifest.json", "key.json", "cost.json"].contains(&n.file_name().to_string_lossy().as_ref()));
     names.sort_by_key(|n| (n.file_name() == "config.json", n.file_name()));
     for name in names {
@@ -344,12 +382,18 @@ impl GenerationLog {
             return Ok(vec![]);
         }
         let text = files::read_text(&self.path)?;
-        text.lines().map(|l| serde_json::from_str(l).or_error(Kind::Disk, "not a generation").map_err(|e| e.at(self.path.display()))).collect()
+        text.lines()
+            .map(|l| serde_json::from_str(l).or_error(Kind::Disk, "not a generation").map_err(|e| e.at(self.path.display())))
+            .collect()
     }
 
     /// Written whole each time: a few hundred bytes per generation.
     fn write(&self, records: &[GenerationRecord]) -> Result<()> {
-        let lines = records.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>().or_error(Kind::Internal, "a generation makes no JSON")?;
+        let lines = records
+            .iter()
+            .map(serde_json::to_string)
+            .collect::<Result<Vec<_>, _>>()
+            .or_error(Kind::Internal, "a generation makes no JSON")?;
         files::write(&self.path, (lines.join("\n") + "\n").as_bytes())
     }
 }

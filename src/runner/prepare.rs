@@ -49,15 +49,23 @@ impl Prepared {
         let sets = Self::sets(spec, &tokenizer, watch);
         watch.end();
         let (calibration, search, evaluation) = sets?;
-        let corpora = spec.fitness.corpora.iter().map(|name| Ok((name.clone(), fitness_set(spec, name, &tokenizer)?))).collect::<Result<_>>()?;
+        let corpora =
+            spec.fitness.corpora.iter().map(|name| Ok((name.clone(), fitness_set(spec, name, &tokenizer)?))).collect::<Result<_>>()?;
         let shape = model.config().shape(spec.prune.unit.attention);
         Ok(Self { hash: source.hash()?, source, model, tokenizer, calibration, search, corpora, evaluation, shape })
     }
 
     fn sets(spec: &Spec, tokenizer: &Tokenizer, watch: &dyn Watch) -> Result<(CalibrationSet, SearchSet, BTreeMap<String, EvaluationSet>)> {
-        let draw = Draw { calibration: spec.calibration.tokens, search: spec.search.tokens, length: spec.calibration.sequence_length, text: spec.search.text };
+        let draw = Draw {
+            calibration: spec.calibration.tokens,
+            search: spec.search.tokens,
+            length: spec.calibration.sequence_length,
+            text: spec.search.text,
+        };
         let name = &spec.calibration.corpus;
-        let text = Corpus::find(spec, name)?.training(draw.calibration.max(draw.search) * BYTES_PER_TOKEN).map_err(|e| e.at(format!("corpus {name}")))?;
+        let text = Corpus::find(spec, name)?
+            .training(draw.calibration.max(draw.search) * BYTES_PER_TOKEN)
+            .map_err(|e| e.at(format!("corpus {name}")))?;
         let (calibration, search) = sets::draw(name, &text, tokenizer, &draw, spec.seed)?;
         watch.advance(1);
         let evaluation = spec.evaluate.perplexity.iter().map(|name| {

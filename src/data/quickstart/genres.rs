@@ -1,9 +1,7 @@
 //! Kinds of document, and how puzzles are told in them or asked.
 
 use super::dice::Dice;
-use super::phrases::{
-    EVENTS, FACTS, HABITS, LETTER_ENDS, LETTER_HEADS, OPENINGS, STOCK, STOCK_HEADS, TALK, VERSES,
-};
+use super::phrases::{EVENTS, FACTS, HABITS, LETTER_ENDS, LETTER_HEADS, OPENINGS, STOCK, STOCK_HEADS, TALK, VERSES};
 use super::puzzles::{Kind, Puzzle};
 use super::scene::{Cast, Scene};
 
@@ -60,16 +58,8 @@ impl Genre {
 
     fn paragraph(self, scene: &mut Scene) -> String {
         match self {
-            Genre::Story => mix(
-                scene,
-                EVENTS,
-                &[Kind::Completion, Kind::Reference, Kind::Counting],
-            ),
-            Genre::Letter => mix(
-                scene,
-                EVENTS,
-                &[Kind::Completion, Kind::Facts, Kind::Counting],
-            ),
+            Genre::Story => mix(scene, EVENTS, &[Kind::Completion, Kind::Reference, Kind::Counting]),
+            Genre::Letter => mix(scene, EVENTS, &[Kind::Completion, Kind::Facts, Kind::Counting]),
             Genre::Inventory => inventory(scene),
             Genre::Dialogue => mix(scene, TALK, &[Kind::Completion, Kind::YesNo, Kind::Passage]),
             Genre::Description => mix(scene, HABITS, &[Kind::Agreement, Kind::Facts]),
@@ -118,16 +108,8 @@ fn song(scene: &mut Scene) -> String {
 }
 
 fn quiz(scene: &mut Scene) -> String {
-    let kinds = [
-        Kind::Passage,
-        Kind::Passage,
-        Kind::YesNo,
-        Kind::YesNo,
-        Kind::Reference,
-        Kind::Reference,
-        Kind::Counting,
-        Kind::Completion,
-    ];
+    let kinds =
+        [Kind::Passage, Kind::Passage, Kind::YesNo, Kind::YesNo, Kind::Reference, Kind::Reference, Kind::Counting, Kind::Completion];
     one_of(scene, &kinds)
 }
 

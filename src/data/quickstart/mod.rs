@@ -69,21 +69,9 @@ pub struct TaskInfo {
 
 /// All tasks.
 pub const TASKS: &[TaskInfo] = &[
-    task(
-        "agreement",
-        "Which verb agrees with the subject, past a noun of the other number?",
-        2,
-    ),
-    task(
-        "completion",
-        "What is done with the tool that was taken?",
-        4,
-    ),
-    task(
-        "passage",
-        "What does the passage say of a day, a place or a person?",
-        4,
-    ),
+    task("agreement", "Which verb agrees with the subject, past a noun of the other number?", 2),
+    task("completion", "What is done with the tool that was taken?", 4),
+    task("passage", "What does the passage say of a day, a place or a person?", 4),
     task("yesno", "Were there as many as were needed?", 2),
     task("reference", "Whom of two people does the pronoun mean?", 2),
     task("counting", "How many are there after some came or went?", 4),
@@ -91,11 +79,7 @@ pub const TASKS: &[TaskInfo] = &[
 ];
 
 const fn task(name: &'static str, about: &'static str, choices: usize) -> TaskInfo {
-    TaskInfo {
-        name,
-        about,
-        choices,
-    }
+    TaskInfo { name, about, choices }
 }
 
 /// The documents of `split`, without end: about 450 to 800 bytes each, with no blank line in them.
@@ -131,9 +115,5 @@ pub fn samples(task: &str, n: usize) -> Option<Vec<Sample>> {
 fn sample(dice: &mut Dice, kind: Kind) -> Sample {
     let (context, question) = genres::asked(dice, kind);
     let (choices, gold) = (question.choices, question.gold);
-    Sample {
-        context,
-        choices,
-        gold,
-    }
+    Sample { context, choices, gold }
 }

@@ -23,20 +23,11 @@ pub(super) struct Puzzle {
 
 /// What people do with things in a passage.
 const GETTING: [&str; 14] = [
-    "brought", "carried", "found", "bought", "lost", "sold", "hid", "broke", "mended", "painted",
-    "borrowed", "stole", "dropped", "cleaned",
+    "brought", "carried", "found", "bought", "lost", "sold", "hid", "broke", "mended", "painted", "borrowed", "stole", "dropped", "cleaned",
 ];
 
 /// The days of passages, in order.
-const DAYS: [&str; 7] = [
-    "Monday",
-    "Tuesday",
-    "Wednesday",
-    "Thursday",
-    "Friday",
-    "Saturday",
-    "Sunday",
-];
+const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
 /// The kinds of puzzle, one for each task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,15 +42,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 7] = [
-        Kind::Agreement,
-        Kind::Completion,
-        Kind::Passage,
-        Kind::YesNo,
-        Kind::Reference,
-        Kind::Counting,
-        Kind::Facts,
-    ];
+    pub(super) const ALL: [Kind; 7] =
+        [Kind::Agreement, Kind::Completion, Kind::Passage, Kind::YesNo, Kind::Reference, Kind::Counting, Kind::Facts];
 
     /// A new puzzle about the people and words of `scene`.
     pub(super) fn puzzle(self, scene: &mut Scene) -> Puzzle {
@@ -81,29 +65,18 @@ impl Question {
         let gold = scene.dice.below(wrong.len() + 1);
         let mut choices = wrong;
         choices.insert(gold, right);
-        Question {
-            prompt,
-            choices,
-            gold,
-            tail: ".",
-        }
+        Question { prompt, choices, gold, tail: "." }
     }
 
     /// A question on a line of its own, with the answer's first words given.
     fn asked(scene: &mut Scene, ask: &str, begin: &str, right: String, wrong: Vec<String>) -> Self {
         let prompt = format!("Question: {ask}\nAnswer:{begin}");
-        Question {
-            tail: "",
-            ..Question::new(scene, prompt, right, wrong)
-        }
+        Question { tail: "", ..Question::new(scene, prompt, right, wrong) }
     }
 }
 
 fn single(passage: String, question: Question) -> Puzzle {
-    Puzzle {
-        passage,
-        questions: vec![question],
-    }
+    Puzzle { passage, questions: vec![question] }
 }
 
 /// A subject, something else of the other number, and a verb that has to agree with the subject.
@@ -113,21 +86,10 @@ fn agreement(scene: &mut Scene) -> Puzzle {
     let other_number = scene.dice.chance(75);
     let subject = counted(nouns[0], plural);
     let other = counted(nouns[1], plural != other_number);
-    let link = scene
-        .dice
-        .pick(&["near", "behind", "beside", "under", "with"]);
-    let lead = scene.say_one(&[
-        "",
-        "Today ",
-        "In {place} ",
-        "At the {spot} ",
-        "{A} sees that ",
-    ]);
+    let link = scene.dice.pick(&["near", "behind", "beside", "under", "with"]);
+    let lead = scene.say_one(&["", "Today ", "In {place} ", "At the {spot} ", "{A} sees that "]);
     let adjective = scene.word("adj");
-    let opening = format!(
-        "{lead}{}he {adjective} {subject}",
-        if lead.is_empty() { "T" } else { "t" }
-    );
+    let opening = format!("{lead}{}he {adjective} {subject}", if lead.is_empty() { "T" } else { "t" });
     let (one, many) = verb_phrases(scene);
     let (right, wrong) = if plural { (many, one) } else { (one, many) };
     let further = match scene.dice.chance(40) {
@@ -140,25 +102,14 @@ fn agreement(scene: &mut Scene) -> Puzzle {
 }
 
 fn counted(noun: &str, plural: bool) -> String {
-    if plural {
-        with_s(noun)
-    } else {
-        noun.to_string()
-    }
+    if plural { with_s(noun) } else { noun.to_string() }
 }
 
 /// The same predicate in the singular and in the plural.
 fn verb_phrases(scene: &mut Scene) -> (String, String) {
-    let (one, many) = *scene.dice.pick(&[
-        &("is", "are"),
-        &("was", "were"),
-        &("has been", "have been"),
-        &("looks", "look"),
-        &("seems", "seem"),
-    ]);
-    let rest = scene
-        .say_one(&["{adj}", "{adj} and {adj}", "{colour}", "very {adj} today"])
-        .to_lowercase();
+    let (one, many) =
+        *scene.dice.pick(&[&("is", "are"), &("was", "were"), &("has been", "have been"), &("looks", "look"), &("seems", "seem")]);
+    let rest = scene.say_one(&["{adj}", "{adj} and {adj}", "{colour}", "very {adj} today"]).to_lowercase();
     (format!("{one} {rest}"), format!("{many} {rest}"))
 }
 
@@ -167,19 +118,13 @@ fn completion(scene: &mut Scene) -> Puzzle {
     let drawn = scene.dice.distinct(4, DEEDS.len());
     let ((tool, place, deed), left) = (DEEDS[drawn[0]], DEEDS[drawn[1]].0);
     let wrong = drawn[1..].iter().map(|&i| DEEDS[i].2.to_string()).collect();
-    let way = scene
-        .dice
-        .pick(&["went out", "went to the PLACE"])
-        .replace("PLACE", place);
+    let way = scene.dice.pick(&["went out", "went to the PLACE"]).replace("PLACE", place);
     let told = scene.say_one(&[
         "{A} left the LEFT at home, took the TOOL and WAY.",
         "{A} took the TOOL instead of the LEFT and WAY.",
         "{A} had no need of the LEFT, so {A.he} picked up the {adj} TOOL and WAY.",
     ]);
-    let told = told
-        .replace("LEFT", left)
-        .replace("TOOL", tool)
-        .replace("WAY", &way);
+    let told = told.replace("LEFT", left).replace("TOOL", tool).replace("WAY", &way);
     let next = scene.say_one(&[
         "There {A.he} began to",
         "Soon {A.he} started to",
@@ -192,11 +137,7 @@ fn completion(scene: &mut Scene) -> Puzzle {
 
 /// A sentence with many parts, or one with many people: what was said of one of them?
 fn passage(scene: &mut Scene) -> Puzzle {
-    if scene.dice.chance(25) {
-        deeds(scene)
-    } else {
-        details(scene)
-    }
+    if scene.dice.chance(25) { deeds(scene) } else { details(scene) }
 }
 
 /// Someone saw some animals of some colour somewhere on some day: questions for two of these.
@@ -204,12 +145,7 @@ fn details(scene: &mut Scene) -> Puzzle {
     let day = DAYS[scene.next_day(DAYS.len())];
     let animal = with_s(scene.word("animal"));
     let (colours, spots) = (scene.words("colour", 4), scene.words("spot", 4));
-    let numbers = scene
-        .dice
-        .distinct(4, 10)
-        .into_iter()
-        .map(|n| NUMBERS[n + 2])
-        .collect();
+    let numbers = scene.dice.distinct(4, 10).into_iter().map(|n| NUMBERS[n + 2]).collect();
     let asks: [(String, Vec<&str>); 3] = [
         (format!("What colour were the {animal} on {day}?"), colours),
         (format!("Where were the {animal} on {day}?"), spots),
@@ -221,20 +157,11 @@ fn details(scene: &mut Scene) -> Puzzle {
         "On DAY, NUMBER COLOUR ANIMALS {idle.ed} near the SPOT.",
         "On DAY, {B} and {A} {verb.ed} NUMBER COLOUR ANIMALS near the SPOT.",
     ]);
-    let passage = [
-        ("DAY", day),
-        ("NUMBER", number),
-        ("COLOUR", colour),
-        ("ANIMALS", &animal),
-        ("SPOT", spot),
-    ]
-    .iter()
-    .fold(passage, |text, (slot, word)| text.replace(slot, word));
-    let order = scene.dice.distinct(2, asks.len());
-    let questions = order
+    let passage = [("DAY", day), ("NUMBER", number), ("COLOUR", colour), ("ANIMALS", &animal), ("SPOT", spot)]
         .iter()
-        .map(|&i| detail(scene, &asks[i].0, &asks[i].1))
-        .collect();
+        .fold(passage, |text, (slot, word)| text.replace(slot, word));
+    let order = scene.dice.distinct(2, asks.len());
+    let questions = order.iter().map(|&i| detail(scene, &asks[i].0, &asks[i].1)).collect();
     Puzzle { passage, questions }
 }
 
@@ -242,11 +169,7 @@ fn details(scene: &mut Scene) -> Puzzle {
 fn detail(scene: &mut Scene, ask: &str, words: &[&str]) -> Question {
     let place = ask.starts_with("Where");
     let answer = |word: &&str| {
-        if place {
-            format!("near the {word}")
-        } else {
-            word.to_string()
-        }
+        if place { format!("near the {word}") } else { word.to_string() }
     };
     let wrong = words[1..].iter().map(answer).collect();
     Question::asked(scene, ask, "", answer(&words[0]), wrong)
@@ -257,31 +180,18 @@ fn deeds(scene: &mut Scene) -> Puzzle {
     let names: Vec<&str> = scene.people.iter().map(|person| person.first).collect();
     let verbs = scene.dice.distinct(4, GETTING.len());
     let things = scene.words("thing", 4);
-    let deeds: Vec<String> = (0..4)
-        .map(|i| format!("{} {}", GETTING[verbs[i]], described(scene, things[i])))
-        .collect();
-    let told: Vec<String> = (0..3)
-        .map(|i| format!("{} {}", names[i], deeds[i]))
-        .collect();
+    let deeds: Vec<String> = (0..4).map(|i| format!("{} {}", GETTING[verbs[i]], described(scene, things[i]))).collect();
+    let told: Vec<String> = (0..3).map(|i| format!("{} {}", names[i], deeds[i])).collect();
     let day = DAYS[scene.next_day(DAYS.len())];
-    let passage = format!(
-        "On {day}, {}.",
-        told.join(scene.dice.pick(&[". ", ", and "]))
-    );
+    let passage = format!("On {day}, {}.", told.join(scene.dice.pick(&[". ", ", and "])));
     let order = scene.dice.distinct(2, 3);
     let ask = |&i: &usize| {
-        let wrong = (0..4)
-            .filter(|&j| j != i)
-            .map(|j| deeds[j].clone())
-            .collect();
+        let wrong = (0..4).filter(|&j| j != i).map(|j| deeds[j].clone()).collect();
         let ask = format!("What did {} do on {day}?", names[i]);
         let begin = format!(" {}", names[i]);
         Question::asked(scene, &ask, &begin, deeds[i].clone(), wrong)
     };
-    Puzzle {
-        questions: order.iter().map(ask).collect(),
-        passage,
-    }
+    Puzzle { questions: order.iter().map(ask).collect(), passage }
 }
 
 /// A thing with its article, and now and then an adjective.
@@ -298,11 +208,7 @@ fn yes_no(scene: &mut Scene) -> Puzzle {
     let mut numbers = scene.dice.distinct(2, 7);
     let enough = scene.dice.chance(50);
     numbers.sort_unstable();
-    let (need, have) = if enough {
-        (numbers[0], numbers[1])
-    } else {
-        (numbers[1], numbers[0])
-    };
+    let (need, have) = if enough { (numbers[0], numbers[1]) } else { (numbers[1], numbers[0]) };
     let thing = scene.fresh("thing", 1)[0];
     let some = |n: usize| format!("{} {}", NUMBERS[n + 2], with_s(thing));
     let told = scene.say_one(&[
@@ -310,9 +216,7 @@ fn yes_no(scene: &mut Scene) -> Puzzle {
         "{A} the {A.trade} wanted NEED, and {B} had HAVE.",
         "{A} asked for NEED. In the {adj} {spot} {A.he} found HAVE.",
     ]);
-    let passage = told
-        .replace("NEED", &some(need))
-        .replace("HAVE", &some(have));
+    let passage = told.replace("NEED", &some(need)).replace("HAVE", &some(have));
     let (right, wrong) = if enough { ("yes", "no") } else { ("no", "yes") };
     let ask = format!("Were there enough {}?", with_s(thing));
     let question = Question::asked(scene, &ask, "", right.to_string(), vec![wrong.to_string()]);
@@ -322,11 +226,7 @@ fn yes_no(scene: &mut Scene) -> Puzzle {
 /// Two people meet, and a pronoun says which of them is meant.
 fn reference(scene: &mut Scene) -> Puzzle {
     let meant = scene.dice.below(2);
-    let pronoun = if scene.people[meant].gender == Gender::Woman {
-        "She"
-    } else {
-        "He"
-    };
+    let pronoun = if scene.people[meant].gender == Gender::Woman { "She" } else { "He" };
     let mood = scene.fresh("mood", 1)[0];
     let meeting = scene.say_one(&[
         "{A} met {B} at the {spot}.",
@@ -348,21 +248,10 @@ fn counting(scene: &mut Scene) -> Puzzle {
     let added = scene.dice.chance(50);
     let now = if added { before + step } else { before - step };
     let thing = scene.word("thing");
-    let change = if added {
-        "brought NUMBER more"
-    } else {
-        "took away NUMBER"
-    };
-    let told = scene.say_one(&[
-        "In the {spot} there were ",
-        "{A} had ",
-        "Under the {thing} lay ",
-    ]);
+    let change = if added { "brought NUMBER more" } else { "took away NUMBER" };
+    let told = scene.say_one(&["In the {spot} there were ", "{A} had ", "Under the {thing} lay "]);
     let passage = format!("{told}{} {}. ", NUMBERS[before], with_s(thing));
-    let changed = scene.say(&format!(
-        "{{B}} {}.",
-        change.replace("NUMBER", NUMBERS[step])
-    ));
+    let changed = scene.say(&format!("{{B}} {}.", change.replace("NUMBER", NUMBERS[step])));
     let wrong = wrong_numbers(scene, before, now);
     let phrase = |n: usize| format!("{} {}", NUMBERS[n], counted(thing, n != 1));
     let wrong = wrong.into_iter().map(phrase).collect();
@@ -386,34 +275,18 @@ fn facts(scene: &mut Scene) -> Puzzle {
     let place = scene.place;
     let order = scene.dice.distinct(3, 4);
     let questions = order.iter().map(|&what| fact(scene, place, what)).collect();
-    Puzzle {
-        passage: String::new(),
-        questions,
-    }
+    Puzzle { passage: String::new(), questions }
 }
 
 fn fact(scene: &mut Scene, place: &Place, what: usize) -> Question {
     let (begin, right, all): (_, &str, &[&str]) = match what {
         0 => ("The roofs of PLACE are", place.roofs, &ROOFS),
-        1 => (
-            "The people of PLACE are known for their",
-            place.goods,
-            &GOODS,
-        ),
+        1 => ("The people of PLACE are known for their", place.goods, &GOODS),
         2 => ("The flag of PLACE shows", place.emblem, &EMBLEMS),
         _ => ("The town of PLACE lies in", place.region, &REGIONS),
     };
-    let others: Vec<&str> = all
-        .iter()
-        .copied()
-        .filter(|&other| other != right)
-        .collect();
+    let others: Vec<&str> = all.iter().copied().filter(|&other| other != right).collect();
     let drawn = scene.dice.distinct(3, others.len());
     let wrong = drawn.iter().map(|&i| others[i].to_string()).collect();
-    Question::new(
-        scene,
-        begin.replace("PLACE", &place.name),
-        right.to_string(),
-        wrong,
-    )
+    Question::new(scene, begin.replace("PLACE", &place.name), right.to_string(), wrong)
 }

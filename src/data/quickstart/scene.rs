@@ -86,15 +86,7 @@ impl<'d> Scene<'d> {
         let place = &world.places[dice.below(world.places.len())];
         let people = people(dice, world, cast);
         let day = dice.below(7);
-        Scene {
-            dice,
-            world,
-            people,
-            place,
-            topic,
-            told: BTreeSet::new(),
-            day,
-        }
+        Scene { dice, world, people, place, topic, told: BTreeSet::new(), day }
     }
 
     /// Fills the slots of a template and begins it with a capital.

@@ -6,12 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// How the training text begins.
 const FIRST_LINE: &str = "On a small evening Gaiga Tundson played to the chapel.";
 
-const SPLITS: [Split; 4] = [
-    Split::Train,
-    Split::Calibration,
-    Split::Search,
-    Split::Evaluation,
-];
+const SPLITS: [Split; 4] = [Split::Train, Split::Calibration, Split::Search, Split::Evaluation];
 
 #[test]
 fn the_same_split_gives_the_same_text() {
@@ -23,11 +18,7 @@ fn the_same_split_gives_the_same_text() {
 #[test]
 fn the_text_of_a_split_never_changes() {
     let first = documents(Split::Train).next().unwrap_or_default();
-    assert_eq!(
-        first.lines().next(),
-        Some(FIRST_LINE),
-        "the built-in model was trained on another text"
-    );
+    assert_eq!(first.lines().next(), Some(FIRST_LINE), "the built-in model was trained on another text");
 }
 
 #[test]
@@ -48,10 +39,7 @@ fn the_text_is_the_documents_with_blank_lines_between() {
 
 #[test]
 fn documents_have_a_readable_length() {
-    let lengths: Vec<usize> = documents(Split::Train)
-        .take(2_000)
-        .map(|text| text.len())
-        .collect();
+    let lengths: Vec<usize> = documents(Split::Train).take(2_000).map(|text| text.len()).collect();
     assert!(lengths.iter().all(|length| (400..=1_000).contains(length)));
     let mean = lengths.iter().sum::<usize>() / lengths.len();
     assert!((450..=800).contains(&mean), "mean length {mean}");
@@ -69,13 +57,7 @@ fn no_document_is_in_two_splits() {
 
 #[test]
 fn casts_share_no_full_name() {
-    let casts = [
-        Cast::Train,
-        Cast::Calibration,
-        Cast::Search,
-        Cast::Evaluation,
-        Cast::Tasks,
-    ];
+    let casts = [Cast::Train, Cast::Calibration, Cast::Search, Cast::Evaluation, Cast::Tasks];
     let mut owner = BTreeMap::new();
     for (index, cast) in casts.into_iter().enumerate() {
         let mut dice = Dice::new(900 + index as u64);
@@ -101,19 +83,12 @@ fn no_context_is_in_the_training_text() {
 fn a_thousand_kilobytes_have_thousands_of_words() {
     let text = text(Split::Train, 1_000_000);
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for word in text
-        .split(|c: char| !c.is_alphabetic())
-        .filter(|word| !word.is_empty())
-    {
+    for word in text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty()) {
         *counts.entry(word).or_default() += 1;
     }
     assert!(counts.len() > 2_000, "{} words", counts.len());
     let rare = counts.values().filter(|&&count| count < 20).count();
-    assert!(
-        rare * 3 > counts.len(),
-        "the tail is short: {rare} of {}",
-        counts.len()
-    );
+    assert!(rare * 3 > counts.len(), "the tail is short: {rare} of {}", counts.len());
 }
 
 #[test]
@@ -125,10 +100,7 @@ fn every_task_has_samples_with_distinct_choices_and_one_gold() {
             let distinct: BTreeSet<&String> = sample.choices.iter().collect();
             assert_eq!(distinct.len(), task.choices, "{}: {sample:?}", task.name);
             assert!(sample.gold < task.choices);
-            assert!(
-                !sample.context.ends_with(' ') && !sample.context.contains("  "),
-                "{sample:?}"
-            );
+            assert!(!sample.context.ends_with(' ') && !sample.context.contains("  "), "{sample:?}");
         }
     }
 }
@@ -141,11 +113,7 @@ fn gold_positions_are_balanced() {
             counts[sample.gold] += 1;
         }
         let fair = 1_200 / task.choices;
-        assert!(
-            counts.iter().all(|&count| count.abs_diff(fair) < fair / 4),
-            "{}: {counts:?}",
-            task.name
-        );
+        assert!(counts.iter().all(|&count| count.abs_diff(fair) < fair / 4), "{}: {counts:?}", task.name);
     }
 }
 
@@ -179,17 +147,10 @@ fn the_tasks_are_the_puzzles_in_order() {
 #[test]
 fn a_passage_says_the_right_answer_and_not_the_others() {
     for sample in samples("passage", 300).unwrap_or_default() {
-        let (passage, question) = sample
-            .context
-            .split_once("\nQuestion: ")
-            .unwrap_or_default();
+        let (passage, question) = sample.context.split_once("\nQuestion: ").unwrap_or_default();
         let name = question.rsplit("\nAnswer:").next().unwrap_or_default();
         let told = passage.rsplit("On ").next().unwrap_or_default();
-        let said = |choice: &str| {
-            " .,"
-                .chars()
-                .any(|end| told.contains(&format!("{name} {choice}{end}")))
-        };
+        let said = |choice: &str| " .,".chars().any(|end| told.contains(&format!("{name} {choice}{end}")));
         let stated: Vec<usize> = (0..4).filter(|&i| said(&sample.choices[i])).collect();
         assert_eq!(stated, [sample.gold], "{sample:?}");
     }
@@ -198,38 +159,25 @@ fn a_passage_says_the_right_answer_and_not_the_others() {
 #[test]
 fn yes_means_that_there_are_as_many_as_needed() {
     for sample in samples("yesno", 300).unwrap_or_default() {
-        let passage = sample
-            .context
-            .split("\nQuestion: ")
-            .next()
-            .unwrap_or_default();
+        let passage = sample.context.split("\nQuestion: ").next().unwrap_or_default();
         let mut said = passage.rsplit(' ').filter_map(number);
         let (have, need) = (said.next(), said.next());
         assert!(have.is_some() && need.is_some() && have != need);
-        assert_eq!(
-            sample.choices[sample.gold] == "yes",
-            have > need,
-            "{sample:?}"
-        );
+        assert_eq!(sample.choices[sample.gold] == "yes", have > need, "{sample:?}");
     }
 }
 
 #[test]
 fn the_count_is_right() {
     for sample in samples("counting", 300).unwrap_or_default() {
-        let gold = sample.choices[sample.gold]
-            .split(' ')
-            .next()
-            .and_then(number);
+        let gold = sample.choices[sample.gold].split(' ').next().and_then(number);
         assert!(gold.is_some());
         assert_eq!(gold, counted(&sample.context), "{sample:?}");
     }
 }
 
 fn number(word: &str) -> Option<usize> {
-    words::NUMBERS
-        .iter()
-        .position(|&number| number == word.trim_end_matches('.'))
+    words::NUMBERS.iter().position(|&number| number == word.trim_end_matches('.'))
 }
 
 /// Does the sum of the last two sentences.
@@ -240,22 +188,14 @@ fn counted(context: &str) -> Option<usize> {
     };
     let before = told.split(' ').rev().find_map(number)?;
     let step = changed.split(' ').rev().find_map(number)?;
-    if changed.contains("took away") {
-        before.checked_sub(step)
-    } else {
-        Some(before + step)
-    }
+    if changed.contains("took away") { before.checked_sub(step) } else { Some(before + step) }
 }
 
 #[test]
 fn the_pronoun_fits_only_the_one_who_is_meant() {
     let world = world::world();
     for sample in samples("reference", 300).unwrap_or_default() {
-        let she = sample
-            .context
-            .rsplit(". ")
-            .next()
-            .is_some_and(|last| last.starts_with("She "));
+        let she = sample.context.rsplit(". ").next().is_some_and(|last| last.starts_with("She "));
         let fits = |name: &String| world.women.contains(name) == she;
         let fitting: Vec<usize> = (0..2).filter(|&i| fits(&sample.choices[i])).collect();
         assert_eq!(fitting, [sample.gold], "{sample:?}");
@@ -266,44 +206,26 @@ fn the_pronoun_fits_only_the_one_who_is_meant() {
 fn facts_are_true_of_the_world() {
     for sample in samples("facts", 300).unwrap_or_default() {
         let claim = sample.context.rsplit(". ").next().unwrap_or_default();
-        let place = world::world()
-            .places
-            .iter()
-            .find(|place| claim.contains(&place.name));
+        let place = world::world().places.iter().find(|place| claim.contains(&place.name));
         let right = &sample.choices[sample.gold];
         let known = place.map(|place| [place.roofs, place.goods, place.emblem, place.region]);
-        assert!(
-            known.is_some_and(|known| known.contains(&right.as_str())),
-            "{sample:?}"
-        );
+        assert!(known.is_some_and(|known| known.contains(&right.as_str())), "{sample:?}");
     }
 }
 
 #[test]
 fn a_number_of_nothing_is_nought() {
     let mut dice = Dice::new(7);
-    assert_eq!(
-        (dice.below(0), dice.below(1), dice.distinct(3, 0).len()),
-        (0, 0, 0)
-    );
+    assert_eq!((dice.below(0), dice.below(1), dice.distinct(3, 0).len()), (0, 0, 0));
     assert_eq!(dice.distinct(5, 2).len(), 2);
 }
 
 #[test]
 fn word_forms_follow_the_rules() {
     use words::{article, capital, with_ed, with_ing, with_s};
-    assert_eq!(
-        ["knife", "brush", "berry", "key", "lamp"].map(with_s),
-        ["knives", "brushes", "berries", "keys", "lamps"]
-    );
-    assert_eq!(
-        ["carry", "move", "wait", "play"].map(with_ed),
-        ["carried", "moved", "waited", "played"]
-    );
+    assert_eq!(["knife", "brush", "berry", "key", "lamp"].map(with_s), ["knives", "brushes", "berries", "keys", "lamps"]);
+    assert_eq!(["carry", "move", "wait", "play"].map(with_ed), ["carried", "moved", "waited", "played"]);
     assert_eq!(["move", "wait"].map(with_ing), ["moving", "waiting"]);
     assert_eq!(["urn", "lamp", "old"].map(article), ["an", "a", "an"]);
-    assert_eq!(
-        (capital(""), capital("urn")),
-        (String::new(), "Urn".to_string())
-    );
+    assert_eq!((capital(""), capital("urn")), (String::new(), "Urn".to_string()));
 }

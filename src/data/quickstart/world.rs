@@ -21,9 +21,7 @@ pub(super) struct Place {
 }
 
 /// Colours of the roofs.
-pub(super) const ROOFS: [&str; 8] = [
-    "red", "blue", "green", "yellow", "white", "black", "brown", "grey",
-];
+pub(super) const ROOFS: [&str; 8] = ["red", "blue", "green", "yellow", "white", "black", "brown", "grey"];
 /// What places are known for.
 pub(super) const GOODS: [&str; 12] = [
     "bells",
@@ -108,25 +106,13 @@ impl World {
         let families = names(200, shape(1, 1, &["son", "ley", "wick", "ton", "man"]));
         let towns = names(PLACES, shape(1, 1, &["ford", "ham", "mere", "by", "stead"]));
         let places = towns.into_iter().map(|name| Place::make(&mut dice, name));
-        World {
-            words,
-            women,
-            men,
-            families,
-            places: places.collect(),
-        }
+        World { words, women, men, families, places: places.collect() }
     }
 }
 
 impl Place {
     fn make(dice: &mut Dice, name: String) -> Self {
-        Place {
-            name,
-            roofs: dice.pick(&ROOFS),
-            goods: dice.pick(&GOODS),
-            emblem: dice.pick(&EMBLEMS),
-            region: dice.pick(&REGIONS),
-        }
+        Place { name, roofs: dice.pick(&ROOFS), goods: dice.pick(&GOODS), emblem: dice.pick(&EMBLEMS), region: dice.pick(&REGIONS) }
     }
 }
 
@@ -138,27 +124,11 @@ impl Words {
             all
         };
         Words {
-            things: class(
-                words::THINGS,
-                400,
-                shape(1, 2, &["", "el", "er", "in", "ock"]),
-            ),
-            animals: class(
-                words::ANIMALS,
-                50,
-                shape(1, 1, &["bird", "fish", "ling", "cat"]),
-            ),
-            spots: class(
-                words::SPOTS,
-                30,
-                shape(1, 1, &["house", "yard", "gate", "hill"]),
-            ),
+            things: class(words::THINGS, 400, shape(1, 2, &["", "el", "er", "in", "ock"])),
+            animals: class(words::ANIMALS, 50, shape(1, 1, &["bird", "fish", "ling", "cat"])),
+            spots: class(words::SPOTS, 30, shape(1, 1, &["house", "yard", "gate", "hill"])),
             trades: class(words::TRADES, 40, shape(1, 2, &["maker", "ist", "wright"])),
-            adjectives: class(
-                words::ADJECTIVES,
-                240,
-                shape(1, 2, &["ish", "y", "some", "en"]),
-            ),
+            adjectives: class(words::ADJECTIVES, 240, shape(1, 2, &["ish", "y", "some", "en"])),
             moods: class(words::MOODS, 24, shape(1, 2, &["ful", "less"])),
             verbs: class(words::VERBS, 150, shape(1, 1, &["le", "er", "ow"])),
             idle: class(words::IDLE_VERBS, 50, shape(1, 1, &["le", "er", "ow"])),
@@ -168,9 +138,5 @@ impl Words {
 }
 
 fn shape(least: usize, most: usize, endings: &'static [&'static str]) -> Shape {
-    Shape {
-        least,
-        most,
-        endings,
-    }
+    Shape { least, most, endings }
 }
