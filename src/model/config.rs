@@ -231,10 +231,10 @@ impl Config {
         if let Some((name, _)) = sizes.iter().find(|(_, n)| *n == 0) {
             return Err(error(format!("{name} is 0")));
         }
-        if self.heads % self.kv_heads != 0 {
+        if !self.heads.is_multiple_of(self.kv_heads) {
             return Err(error(format!("{} query heads cannot share {} key/value heads evenly", self.heads, self.kv_heads)));
         }
-        if self.head_width % 2 != 0 {
+        if !self.head_width.is_multiple_of(2) {
             return Err(error(format!("head_dim {} is odd: the rotary embedding needs pairs", self.head_width)));
         }
         Ok(())

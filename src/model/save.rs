@@ -65,7 +65,10 @@ fn torch_name(dtype: Dtype) -> &'static str {
     }
 }
 
-fn write_weights(path: &Path, config: &Config, dtype: Dtype, weights: &mut dyn FnMut(&str, &[usize]) -> Result<Vec<f32>>) -> Result<()> {
+/// Gives a tensor by name and shape.
+type Weights<'a> = dyn FnMut(&str, &[usize]) -> Result<Vec<f32>> + 'a;
+
+fn write_weights(path: &Path, config: &Config, dtype: Dtype, weights: &mut Weights) -> Result<()> {
     let tensors = config.tensors();
     let header = header(&tensors, dtype)?;
     let mut failure = None;

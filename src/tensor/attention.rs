@@ -132,7 +132,7 @@ fn on_cpu(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, heads: Heads,
     with_slice(q, |q| {
         with_slice(k, |k| {
             with_slice(v, |v| {
-                let job = Job { q, k, v, segments, heads, rotary, columns, kv_columns: if rows == 0 { 0 } else { k.len() / rows } };
+                let job = Job { q, k, v, segments, heads, rotary, columns, kv_columns: k.len().checked_div(rows).unwrap_or(0) };
                 job.run(&mut out);
                 Ok(())
             })

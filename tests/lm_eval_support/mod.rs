@@ -122,14 +122,14 @@ fn choices(a: usize, b: usize, count: usize) -> Vec<String> {
 fn arc(seed: usize, i: usize) -> Value {
     let n = 3 + i % 3;
     let labels: Vec<String> =
-        (0..n).map(|j| if i % 4 == 0 { format!("{}", j + 1) } else { char::from(b'A' + j as u8).to_string() }).collect();
+        (0..n).map(|j| if i.is_multiple_of(4) { format!("{}", j + 1) } else { char::from(b'A' + j as u8).to_string() }).collect();
     let key = labels[(i * 7 + seed) % n].clone();
     json!({"id": format!("{i}"), "question": words(seed, i, 9), "choices": {"text": choices(seed, i, n), "label": labels}, "answerKey": key})
 }
 
 fn openbookqa(i: usize) -> Value {
     let key = ["A", "B", "C", "D"][i % 4];
-    let space = if i % 3 == 0 { " " } else { "" };
+    let space = if i.is_multiple_of(3) { " " } else { "" };
     json!({"id": format!("{i}"), "question_stem": format!("{}{space}", words(3, i, 6)),
            "choices": {"text": choices(3, i, 4), "label": ["A", "B", "C", "D"]}, "answerKey": key})
 }

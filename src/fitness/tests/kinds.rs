@@ -59,7 +59,7 @@ fn drawn(set: &SearchSet) -> EvaluationSet {
 
 fn first_layers(model: &Model, tokens: &[u32], layers: usize) -> candle_core::Tensor {
     let segments = Segments::windows(tokens.len() / 24, 24);
-    let layer = |x, l| model.forward_layer(&*model.layer(l).unwrap(), &x, &segments).unwrap();
+    let layer = |x, l| model.forward_layer(&model.layer(l).unwrap(), &x, &segments).unwrap();
     (0..layers).fold(model.embed(tokens).unwrap(), layer)
 }
 
