@@ -5,7 +5,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::Tiny;
-use tyr::spec::{Known, Source, inspect};
+use tyr::spec::{Known, Severity, Source, inspect};
 
 fn specs(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
@@ -39,6 +39,8 @@ fn every_experiment_passes_the_check_once_its_files_are_named() {
         }
         let source = Source { path: path.clone(), set, ..Source::default() };
         let checked = inspect(&source, &Known { corpora: tyr::data::corpus::KNOWN, tasks: &names }).unwrap();
-        assert!(checked.findings.is_empty(), "{}", checked.render(tyr::spec::Style::Plain));
+        // An experiment may choose not to search, of which the check warns.
+        let unexpected = checked.findings.iter().any(|f| f.severity == Severity::Error || f.key.to_string() != "search.generations");
+        assert!(!unexpected, "{}", checked.render(tyr::spec::Style::Plain));
     }
 }

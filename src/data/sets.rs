@@ -78,7 +78,7 @@ pub fn draw(name: &str, text: &Text, tokenizer: &Tokenizer, draw: &Draw, seed: u
             (c, windows(name, &tokens(search)?, draw.search, draw.length, seed, "search")?)
         }
         (Text::One(text), SearchText::Disjoint) => {
-            let both = windows(name, &tokens(text)?, draw.calibration + draw.search, draw.length, seed, "calibration")?;
+            let both = windows(name, &tokens(text)?, draw.calibration + draw.search, draw.length, seed, "calibration and search")?;
             split(&both, draw.calibration)
         }
         (Text::One(text) | Text::Separate { calibration: text, .. }, SearchText::Calibration) => {

@@ -358,11 +358,23 @@ fn link_model(from: &Path, to: &Path) -> Result<()> {
     names.sort_by_key(|n| (n.file_name() == "config.json", n.file_name()));
     for name in names {
         let target = to.join(name.file_name());
-        let partial = to.join(format!(".{}.partial", std::process::id()));
-        let placed = std::fs::hard_link(name.path(), &partial).or_else(|_| std::fs::copy(name.path(), &partial).map(drop));
-        placed.and_then(|()| std::fs::rename(&partial, &target)).map_err(|e| files::io_error(&target, "place", &e))?;
+        place(&name.path(), &target).map_err(|e| files::io_error(&target, "place", &e))?;
     }
     Ok(())
+}
+
+/// Links or copies a file to a name, whole. A rename between two names of one file does nothing, so the temporary name is removed both
+/// before, lest a copy write through an old link, and after.
+fn place(from: &Path, to: &Path) -> std::io::Result<()> {
+    let partial = to.with_extension(format!("{}.partial", std::process::id()));
+    let remove = || match std::fs::remove_file(&partial) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    };
+    remove()?;
+    std::fs::hard_link(from, &partial).or_else(|_| std::fs::copy(from, &partial).map(drop))?;
+    std::fs::rename(&partial, to)?;
+    remove()
 }
 
 /// The generations of one search, one JSON line each.
