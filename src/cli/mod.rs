@@ -41,6 +41,9 @@ enum Verb {
     Schema,
 }
 
+/// Environment variables of the tool that are no keys of a spec: of its tests, and of the harness.
+const OWN: [&str; 2] = ["TYR_SHARED", "TYR_LM_EVAL"];
+
 /// Which experiment, and what overrides its file.
 #[derive(Args, Clone)]
 struct Experiment {
@@ -56,7 +59,7 @@ struct Experiment {
 
 impl Experiment {
     fn source(&self) -> spec::Source {
-        let env = std::env::vars().filter(|(k, _)| k.starts_with("TYR_") && k != "TYR_SHARED").collect();
+        let env = std::env::vars().filter(|(k, _)| k.starts_with("TYR_") && !OWN.iter().any(|own| k.starts_with(own))).collect();
         spec::Source { path: self.spec.clone(), profile: self.profile.clone(), env, set: self.set.clone() }
     }
 }

@@ -11,7 +11,7 @@ use faer::Accum;
 use rayon::prelude::*;
 
 use super::cpu::{matrix, matrix_mut};
-use super::math::{exp, max, vectorised};
+use super::math::{exp_in_place, max, vectorised};
 use super::{Backend, backend, with_slice};
 use crate::base::Result;
 
@@ -234,11 +234,7 @@ fn softmax(row: &mut [f32], range: Range<usize>) {
     row[..range.start].fill(0.0);
     row[range.end..].fill(0.0);
     let live = &mut row[range];
-    let top = max(live);
-    let mut total = 0.0;
-    live.iter_mut().for_each(|x| *x = exp(*x - top));
-    live.iter().for_each(|x| total += x);
-    let scale = 1.0 / total;
+    let scale = 1.0 / exp_in_place(live, max(live));
     live.iter_mut().for_each(|x| *x *= scale);
 }
 

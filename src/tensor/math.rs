@@ -8,17 +8,19 @@ pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     Arch::new().dispatch(f)
 }
 
-/// eˣ to about 2 ulp: 2ⁿ·p(r) with r = x − n·ln 2 in [−ln2/2, ln2/2] and p of degree 6. Below −87 it gives 0, above 88 infinity's neighbour.
+/// eˣ to about 2 ulp: 2ⁿ·p(r) with r = x − n·ln 2 in [−ln2/2, ln2/2] and p of degree 6. Below −87 it gives 0, above 88 e⁸⁸.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
+    const ROUND: f32 = 12_582_912.0; // 1.5·2²³: adding it pushes the fraction out and leaves n in the low bits
     let clamped = x.clamp(-87.0, 88.0);
-    let n = (clamped * LOG2_E + 12_582_912.0) - 12_582_912.0; // rounds to nearest: 1.5·2²³ pushes the fraction out
+    let shifted = clamped * LOG2_E + ROUND;
+    let n = shifted - ROUND;
     let r = (clamped - n * LN2_HIGH) - n * LN2_LOW;
     let p = 1.0 + r * (1.0 + r * (0.5 + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r / 720.0)))));
-    let scale = f32::from_bits((((n as i32) + 127) as u32) << 23);
+    let scale = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
     if x < -87.0 { 0.0 } else { p * scale }
 }
 
@@ -56,6 +58,23 @@ pub(super) fn sum_exp(xs: &[f32], shift: f32) -> f32 {
     rest.iter().fold(lanes.iter().sum(), |a, &x| a + exp(x - shift))
 }
 
+/// Replaces every x by exp(x − shift) and gives their sum, in 16 partial sums.
+#[inline(always)]
+pub(super) fn exp_in_place(xs: &mut [f32], shift: f32) -> f32 {
+    let mut lanes = [0f32; 16];
+    let mut chunks = xs.chunks_exact_mut(16);
+    for chunk in &mut chunks {
+        for i in 0..16 {
+            chunk[i] = exp(chunk[i] - shift);
+            lanes[i] += chunk[i];
+        }
+    }
+    chunks.into_remainder().iter_mut().fold(lanes.iter().sum(), |total, x| {
+        *x = exp(*x - shift);
+        total + *x
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +98,8 @@ mod tests {
         let want: f64 = xs.iter().map(|&x| (x as f64 - 1.0).exp()).sum();
         assert!((sum_exp(&xs, 1.0) as f64 - want).abs() < 1e-5);
         assert_eq!(max(&[]), f32::NEG_INFINITY);
+        let mut in_place = xs.clone();
+        assert!((exp_in_place(&mut in_place, 1.0) as f64 - want).abs() < 1e-5);
+        assert!(in_place.iter().zip(&xs).all(|(e, &x)| *e == exp(x - 1.0)));
     }
 }
