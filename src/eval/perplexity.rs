@@ -11,9 +11,6 @@ use crate::tensor::loss::{Teacher, token_logprobs};
 /// Tokens of one batch of windows, about.
 const BATCH_TOKENS: usize = 4096;
 
-/// Logits computed at once, elements.
-const LOGITS: usize = 1 << 24;
-
 /// A mean over tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mean {
@@ -47,25 +44,30 @@ impl Mean {
 pub fn perplexity(model: &Model, set: &EvaluationSet, watch: &dyn Watch) -> Result<Mean> {
     let length = set.0.length;
     let sums = per_window(model, set, watch, |tokens, hidden| {
-        let logits = model.logits(&hidden)?;
-        Ok(token_logprobs(&logits, &tokens[1..])?.iter().map(|(lp, _)| -lp).sum())
+        by_rows(model, length - 1, |start, count| {
+            let logits = model.logits(&hidden.narrow(0, start, count)?)?;
+            let next = &tokens[start + 1..start + 1 + count];
+            Ok(token_logprobs(&logits, next)?.iter().map(|(lp, _)| -lp).sum())
+        })
     })?;
     Ok(Mean::of(&sums, length - 1).exp())
 }
 
 /// Mean KL(dense ‖ model) over all positions of the windows, nats.
 pub fn divergence(model: &Model, dense: &Model, set: &EvaluationSet, watch: &dyn Watch) -> Result<Mean> {
-    let rows_at_once = (LOGITS / model.config().vocabulary).max(1);
     let sums = per_window(model, set, watch, |tokens, hidden| {
         let teacher = dense.hidden(tokens, &Segments::windows(1, tokens.len()))?;
-        let part = |start: usize| -> Result<f64> {
-            let count = rows_at_once.min(tokens.len() - start);
+        by_rows(model, tokens.len(), |start, count| {
             let side = Teacher::new(&dense.logits(&teacher.narrow(0, start, count)?)?, 0)?;
             side.divergence(&model.logits(&hidden.narrow(0, start, count)?)?, 0)
-        };
-        (0..tokens.len()).step_by(rows_at_once).map(part).sum()
+        })
     })?;
     Ok(Mean::of(&sums, set.0.length))
+}
+
+/// Sums what `part(first row, rows)` gives over `rows` rows of logits, as many at once as the model holds.
+fn by_rows(model: &Model, rows: usize, part: impl Fn(usize, usize) -> Result<f64>) -> Result<f64> {
+    (0..rows).step_by(model.logit_rows()).map(|start| part(start, model.logit_rows().min(rows - start))).sum()
 }
 
 /// Runs the model batch by batch and hands each window's tokens and last hidden states on.

@@ -17,9 +17,6 @@ use crate::tensor::loss::pair_logprobs;
 /// Distinct tokens of one batch, about.
 pub(crate) const BATCH_TOKENS: usize = 4096;
 
-/// Logits computed at once, elements.
-pub(crate) const LOGITS: usize = 1 << 24;
-
 /// Scores requests with a model.
 pub struct Scorer<'a> {
     model: &'a Model,
@@ -156,10 +153,9 @@ fn run(model: &Model, requests: &[Request], batch: &[usize], scores: &mut [Score
         wanted.extend(predicting.zip(&requests[i].continuation).map(|(row, &token)| (row, token, i)));
     }
     wanted.sort_unstable();
-    let rows_at_once = (LOGITS / model.config().vocabulary).max(1);
     let mut rows: Vec<usize> = wanted.iter().map(|w| w.0).collect();
     rows.dedup();
-    for part in rows.chunks(rows_at_once) {
+    for part in rows.chunks(model.logit_rows()) {
         add_scores(model, &hidden, part, &wanted, scores)?;
     }
     Ok(tree.tokens.len())

@@ -22,9 +22,13 @@ impl<'a> Sampler<'a> {
     /// Indices of the windows of a draw and the tokens taken of each: whole windows, or the start of one when a stage asks for less.
     ///
     /// # Errors
-    /// The draw asks for more tokens than the search set has.
+    /// The draw asks for fewer than two tokens, or for more than the search set has.
     pub fn windows(&self, draw: &Draw) -> Result<(Vec<usize>, usize)> {
         let windows = &self.set.0;
+        if draw.tokens < 2 {
+            let what = format!("a selection stage asks for {} tokens: nothing can be predicted", draw.tokens);
+            return Err(Error::new(Kind::Spec, what).at("search.stages").hint("give every stage two tokens at least"));
+        }
         let length = draw.tokens.min(windows.length);
         let count = draw.tokens / length;
         if count > windows.count() {

@@ -22,9 +22,6 @@ use crate::tensor::{add_bias, linear, loss};
 /// Bytes that the hidden states of a population may take at once.
 const STATE_BYTES: usize = 192 << 20;
 
-/// Logits computed at once, elements.
-const LOGITS: usize = 1 << 24;
-
 /// What to measure of each candidate.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Wanted {
@@ -96,8 +93,8 @@ impl<'a> Population<'a> {
         self.teacher
     }
 
-    /// Measures every candidate on the first `length` tokens of some windows of the search set. The means are per token, whatever the
-    /// number of windows walked at once.
+    /// Measures every candidate on the first `length` tokens, two at least, of some windows, one at least, of the search set. The means
+    /// are per token, whatever the number of windows walked at once.
     pub fn measure(
         &mut self,
         candidates: &[Candidate],
@@ -107,6 +104,9 @@ impl<'a> Population<'a> {
         wanted: &Wanted,
         watch: &dyn Watch,
     ) -> Result<Vec<Measured>> {
+        if candidates.is_empty() {
+            return Ok(vec![]);
+        }
         let nothing = Measured { kl: vec![0.0; wanted.kl.len()], nll: 0.0, distances: vec![0.0; wanted.layers.len()] };
         let mut totals = vec![nothing; candidates.len()];
         for part in windows.chunks(self.windows_at_once(candidates.len(), length)) {
@@ -188,7 +188,7 @@ impl<'a> Population<'a> {
         }
         let teacher = if wanted.kl.is_empty() { None } else { Some(self.teacher_hidden(chunk)?) };
         let rows = chunk.tokens.len();
-        let at_once = (LOGITS / self.model.config().vocabulary).max(1);
+        let at_once = self.model.logit_rows();
         for start in (0..rows).step_by(at_once) {
             let count = at_once.min(rows - start);
             let logits = |hidden: &Tensor| self.model.logits(&hidden.narrow(0, start, count)?);

@@ -232,6 +232,11 @@ impl Model {
         (0..self.config.layers.len()).try_fold(self.embed(tokens)?, |x, l| self.forward_layer(&*self.layer(l)?, &x, segments))
     }
 
+    /// Rows whose logits are worth having at once: about [`LOGITS`] elements, and one row at least.
+    pub fn logit_rows(&self) -> usize {
+        (LOGITS / self.config.vocabulary).max(1)
+    }
+
     /// Logits [n, V] of the last layer's output [n, d].
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         if self.output.get().is_none() {
@@ -244,6 +249,9 @@ impl Model {
         linear(&rms_norm(hidden, norm, self.config.norm_epsilon)?, output)
     }
 }
+
+/// Elements of logits that are held at once: 64 MiB.
+const LOGITS: usize = 1 << 24;
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
 

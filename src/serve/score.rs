@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use crate::base::{Error, Kind, Result};
 use crate::eval::Request;
-use crate::eval::score::{BATCH_TOKENS, LOGITS, Tree, batches};
+use crate::eval::score::{BATCH_TOKENS, Tree, batches};
 use crate::generate::Entry;
 use crate::model::Model;
 use crate::tensor::loss::{pair_logprobs, top_logprobs};
@@ -48,7 +48,7 @@ pub fn score(model: &Model, prompts: &[(&[u32], usize)]) -> Result<Vec<Result<Sc
     places.sort_by_key(|p| p.row); // stable: the entries of a prompt stay in order
     let mut entries: Vec<Vec<Entry>> = vec![vec![]; prompts.len()];
     let tops: Vec<usize> = prompts.iter().map(|p| p.1).collect();
-    let rows_at_once = (LOGITS / model.config().vocabulary).max(1);
+    let rows_at_once = model.logit_rows();
     for start in (0..tree.tokens.len()).step_by(rows_at_once) {
         let rows = start..(start + rows_at_once).min(tree.tokens.len());
         let logits = model.logits(&hidden.narrow(0, start, rows.len())?)?;
