@@ -26,6 +26,7 @@ fn options() -> supernet::Options {
         damping: 0.01,
         target: spec::Target::Layer,
         blend: 1.0,
+        shrink: spec::Shrink::None,
     };
     let supernet =
         spec::Supernet { levels: 5, accumulation: spec::Accumulation::Single, sequential: spec::Sequential::Module, intervals: vec![] };

@@ -37,6 +37,14 @@ pub struct Sums {
     pub correlation: Option<Mat<f64>>,
 }
 
+impl Sums {
+    /// The sums over the rows of both.
+    pub fn with(self, other: &Sums) -> Sums {
+        let correlation = self.correlation.zip(other.correlation.as_ref()).map(|(a, b)| a + b);
+        Sums { rows: self.rows + other.rows, gram: self.gram + &other.gram, correlation }
+    }
+}
+
 impl Statistics {
     /// Sums over inputs of `d_in` channels and, with `d_out`, their correlation with targets of `d_out` channels.
     pub fn new(d_in: usize, d_out: Option<usize>) -> Self {

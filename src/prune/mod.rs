@@ -14,6 +14,7 @@
 //!
 //! Memory beside the problem: two d x d and four d x o matrices of f64, five with the first-order term.
 
+pub mod blend;
 mod check;
 mod factor;
 pub mod gram;

@@ -6,6 +6,7 @@
 //! build that was stopped goes on with the same result.
 
 use candle_core::Tensor;
+use faer::Mat;
 use safetensors::Dtype;
 
 use super::accumulate::shares;
@@ -13,18 +14,18 @@ use super::store::{Supernet, module_weight};
 use crate::base::{Result, Watch};
 use crate::data::CalibrationSet;
 use crate::model::{Layer, Model};
-use crate::prune::gram::Statistics;
-use crate::prune::{self, Problem, Rule, transposed};
+use crate::prune::gram::{Statistics, Sums};
+use crate::prune::{self, Problem, Rule, blend, transposed};
 use crate::space::{ModuleId, ModuleKind};
-use crate::spec::{self, Sequential, Target};
+use crate::spec::{self, Sequential, Shrink, Target};
 use crate::tensor::attention::Segments;
-use crate::tensor::with_slice;
+use crate::tensor::{add_bias, with_slice};
 
 /// Tokens of one batch of windows, about.
 const BATCH_TOKENS: usize = 4096;
 
-/// Inputs of a module are kept from the statistics to the pass onward when they take at most this many bytes; else they are computed twice.
-const KEPT_BYTES: usize = 512 << 20;
+/// What enters a module is kept from the statistics to the pass onward when they take at most this many bytes; else they are computed twice.
+const KEPT_BYTES: usize = 1 << 30;
 
 /// How to build.
 #[derive(Debug, Clone)]
@@ -123,14 +124,38 @@ impl Builder<'_> {
         if self.supernet.has(module, |e| self.watch.note(&format!("{e}; it is made anew"))) {
             return Ok(None);
         }
-        let (sums, inputs) = self.statistics(layer, module)?;
-        let weight = with_slice(module_weight(layer, module.kind), |w| transposed(w, self.model.config().hidden, sums.gram.nrows()))?;
-        let problem = Problem { gram: sums.gram, correlation: sums.correlation, weight };
+        let (halves, inputs) = self.statistics(layer, module)?;
+        let d_in = halves.0.gram.nrows();
+        let weight = with_slice(module_weight(layer, module.kind), |w| transposed(w, self.model.config().hidden, d_in))?;
+        let problem = self.problem(module, halves, weight)?;
         let removed: Vec<usize> = self.supernet.space().levels(module).map(|level| self.supernet.space().removed(module, level)).collect();
         let pruned = prune::prune(&problem, &self.rule(module.kind), &removed).map_err(|e| e.at(module))?;
         pruned.notes.iter().for_each(|note| self.watch.note(&format!("{module}: {note}")));
         self.supernet.write(module, &pruned, self.options.dtype, problem.correlation.is_some())?;
         Ok(inputs)
+    }
+
+    /// The reconstruction problem of a module from the sums over the text, or over each half of it.
+    fn problem(&self, module: ModuleId, (first, second): (Sums, Option<Sums>), weight: Mat<f64>) -> Result<Problem> {
+        let (sums, shares) = match second {
+            None => (first, vec![self.options.prune.blend; weight.ncols()]),
+            Some(second) => {
+                let shares = self.shares(module, [&first, &second], &weight)?;
+                (first.with(&second), shares)
+            }
+        };
+        let correlation = blend::blended(&sums, &weight, &shares);
+        Ok(Problem { gram: sums.gram, correlation, weight })
+    }
+
+    /// How far the module's target goes beyond the layer's own output, for each output channel.
+    fn shares(&self, module: ModuleId, halves: [&Sums; 2], weight: &Mat<f64>) -> Result<Vec<f64>> {
+        let prune = &self.options.prune;
+        let agreed = blend::agreed(halves, weight, prune.damping).map_err(|e| e.at(module))?;
+        if agreed.is_none() {
+            self.watch.note(&format!("{module}: one window of text has no two halves to compare; the blend stays"));
+        }
+        Ok(agreed.unwrap_or_else(|| vec![1.0; weight.ncols()]).into_iter().map(|share| prune.blend * share).collect())
     }
 
     fn rule(&self, kind: ModuleKind) -> Rule {
@@ -142,24 +167,46 @@ impl Builder<'_> {
         Rule { units: unit.units, width: unit.width, step, saliency: prune.saliency, ranking: prune.ranking, damping: prune.damping }
     }
 
-    /// X̃ᵀX̃ and, for a target other than the layer's, X̃ᵀY over all batches.
-    fn statistics(&self, layer: &Layer, module: ModuleId) -> Result<(prune::gram::Sums, Option<Vec<Inputs>>)> {
+    /// X̃ᵀX̃ and, for a target other than the layer's, X̃ᵀY over all batches, or over each half of the text where the
+    /// halves are to be compared.
+    fn statistics(&self, layer: &Layer, module: ModuleId) -> Result<((Sums, Option<Sums>), Option<Vec<Inputs>>)> {
         let unit = self.supernet.space().shape.units(module.kind);
         let d_in = unit.units * unit.width;
-        let mut statistics = Statistics::new(d_in, self.batches[0].dense.is_some().then_some(self.model.config().hidden));
+        let d_out = self.model.config().hidden;
+        let new = || Statistics::new(d_in, self.batches[0].dense.is_some().then_some(d_out));
+        let (mut first, mut second) = (new(), self.halves().then(new));
         let rows: usize = self.batches.iter().map(|b| b.segments.rows()).sum();
-        let streams = 1 + self.batches[0].dense.is_some() as usize;
-        let mut kept = (rows * d_in * 4 * streams <= KEPT_BYTES).then(Vec::new);
-        for batch in &self.batches {
+        let width = d_in + if self.batches[0].dense.is_some() { d_out } else { 0 };
+        let mut kept = (rows * width * 4 <= KEPT_BYTES).then(Vec::new);
+        for (i, batch) in self.batches.iter().enumerate() {
             let inputs = self.inputs(layer, module.kind, batch)?;
-            let target = self.target(module_weight(layer, module.kind), batch, &inputs)?;
-            with_slice(&inputs.accumulated, |x| match &target {
-                None => statistics.add(x, None),
-                Some(y) => with_slice(y, |y| statistics.add(x, Some(y))),
+            let target = self.target(batch, &inputs)?;
+            let rows = self.first_half(i);
+            with_slice(&inputs.accumulated, |x| match (&target, &mut second) {
+                (None, _) => first.add(x, None),
+                (Some(y), None) => with_slice(y, |y| first.add(x, Some(y))),
+                (Some(y), Some(second)) => with_slice(y, |y| {
+                    first.add(&x[..rows * d_in], Some(&y[..rows * d_out]))?;
+                    second.add(&x[rows * d_in..], Some(&y[rows * d_out..]))
+                }),
             })?;
             kept.iter_mut().for_each(|k| k.push(inputs.clone()));
         }
-        Ok((statistics.finish()?, kept))
+        Ok(((first.finish()?, second.map(Statistics::finish).transpose()?), kept))
+    }
+
+    /// Whether two halves of the text are to be compared.
+    fn halves(&self) -> bool {
+        self.options.prune.shrink == Shrink::Halves && self.batches[0].dense.is_some()
+    }
+
+    /// Rows of a batch that count to the first half of the text: those of half its windows; single windows go to either half in turn.
+    fn first_half(&self, batch: usize) -> usize {
+        let segments = &self.batches[batch].segments;
+        match segments.0.len() {
+            1 => segments.rows() * ((batch + 1) % 2),
+            windows => segments.rows() / windows * (windows / 2),
+        }
     }
 
     fn inputs(&self, layer: &Layer, kind: ModuleKind, batch: &Batch) -> Result<Inputs> {
@@ -167,21 +214,17 @@ impl Builder<'_> {
             ModuleKind::Attention => self.model.attention_context(&layer.attention, stream, &batch.segments),
             ModuleKind::Mlp => self.model.mlp_activations(&layer.mlp, stream),
         };
-        Ok(Inputs { accumulated: of(&batch.accumulated)?, dense: batch.dense.as_ref().map(of).transpose()? })
+        let output = |stream: &Tensor| crate::tensor::linear(&of(stream)?, module_weight(layer, kind));
+        Ok(Inputs { accumulated: of(&batch.accumulated)?, dense_output: batch.dense.as_ref().map(output).transpose()? })
     }
 
-    /// Y of the reconstruction: (1 − blend)·X̃B + blend·(XB, or R + XB − R̃); none for the layer target.
-    fn target(&self, weight: &Tensor, batch: &Batch, inputs: &Inputs) -> Result<Option<Tensor>> {
-        let (Some(stream), Some(x)) = (&batch.dense, &inputs.dense) else { return Ok(None) };
-        let mut y = crate::tensor::linear(x, weight)?;
-        if self.options.prune.target == Target::Residual {
-            y = (y + (stream - &batch.accumulated)?)?;
+    /// Y of the reconstruction in full: XB, or R + XB − R̃; none for the layer target.
+    fn target(&self, batch: &Batch, inputs: &Inputs) -> Result<Option<Tensor>> {
+        let (Some(stream), Some(y)) = (&batch.dense, &inputs.dense_output) else { return Ok(None) };
+        match self.options.prune.target {
+            Target::Residual => Ok(Some((y + (stream - &batch.accumulated)?)?)),
+            Target::Dense | Target::Layer => Ok(Some(y.clone())),
         }
-        let blend = self.options.prune.blend;
-        if blend < 1.0 {
-            y = ((y * blend)? + (crate::tensor::linear(&inputs.accumulated, weight)? * (1.0 - blend))?)?;
-        }
-        Ok(Some(y))
     }
 
     /// Adds a module's accumulated output to the accumulated stream and its dense output to the dense one.
@@ -208,17 +251,19 @@ impl Builder<'_> {
             };
             let batch = &mut self.batches[i];
             batch.accumulated = (&batch.accumulated + linear.with_weight(weight.clone()).forward(&inputs.accumulated)?)?;
-            if let (Some(stream), Some(x)) = (&batch.dense, &inputs.dense) {
-                batch.dense = Some((stream + linear.forward(x)?)?);
+            if let (Some(stream), Some(output)) = (&batch.dense, &inputs.dense_output) {
+                batch.dense = Some((stream + add_bias(output.clone(), linear.bias.as_ref())?)?);
             }
         }
         Ok(())
     }
 }
 
-/// Inputs of one module for one batch: [rows, d_in] each.
+/// What one module is given and must give, for one batch.
 #[derive(Clone)]
 struct Inputs {
+    /// X̃, the inputs on the accumulated stream, [rows, d_in].
     accumulated: Tensor,
-    dense: Option<Tensor>,
+    /// XB, the dense model's output without its bias, [rows, d].
+    dense_output: Option<Tensor>,
 }

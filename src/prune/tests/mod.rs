@@ -1,5 +1,6 @@
 //! Local pruning against known answers, against brute force, and at its edges.
 
+mod blend;
 mod edges;
 mod known;
 mod laws;
