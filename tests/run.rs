@@ -36,7 +36,7 @@ fn a_run_leaves_tidy_results_and_a_model_that_loads() {
     tiny.run(&[]).success();
     let csv = String::from_utf8(tiny.read("runs/tiny/results.csv")).unwrap();
     assert!(csv.starts_with("trial,model,metric,value,stderr,n\n"), "{csv}");
-    for model in ["dense", "uniform", "iteration-1", "iteration-2"] {
+    for model in ["dense", "uniform", "iteration-1", "iteration-2", "refit"] {
         for metric in ["parameters", "sparsity", "perplexity/text", "acc/quickstart/yesno", "acc_norm/quickstart/counting", "acc_mean"] {
             assert!(csv.contains(&format!("main,{model},{metric},")), "{model} {metric} is missing in\n{csv}");
         }
@@ -46,7 +46,7 @@ fn a_run_leaves_tidy_results_and_a_model_that_loads() {
     let arguments = ["eval", "runs/tiny/trials/main/model", "--text", "test.txt", "--sequence-length", "32", "--tokens", "1024", "--csv"];
     let measured = tiny.tyr().args(arguments).assert().success();
     let printed = String::from_utf8_lossy(&measured.get_output().stdout).into_owned();
-    assert!(printed.contains(&perplexity_of(&csv, "iteration-2")), "{printed}\n{csv}");
+    assert!(printed.contains(&perplexity_of(&csv, "refit")), "{printed}\n{csv}");
 }
 
 /// The perplexity that a run found for a model, as its CSV prints it.
@@ -66,7 +66,7 @@ fn uniform_and_searched_models_have_the_same_size() {
     };
     assert!(parameters("dense") > parameters("uniform"));
     // Key/value heads leave only when all their query heads are gone, so the counts may differ by these.
-    assert!((parameters("uniform") - parameters("iteration-2")).abs() / parameters("uniform") < 0.15);
+    assert!((parameters("uniform") - parameters("refit")).abs() / parameters("uniform") < 0.15);
 }
 
 #[test]

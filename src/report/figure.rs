@@ -14,7 +14,7 @@ use crate::base::{Kind, Result, ResultExt};
 pub struct Figure {
     /// Label of the trial.
     pub trial: String,
-    /// `dense`, `uniform`, `iteration-1`, … or a baseline's name; empty where a cost belongs to no model.
+    /// `dense`, `uniform`, `iteration-1`, …, `refit` or a baseline's name; empty where a cost belongs to no model.
     pub model: String,
     /// What was measured.
     pub metric: String,
@@ -41,13 +41,14 @@ impl Figure {
     }
 }
 
-/// Sort key of a model: dense, uniform, baselines by name, then the iterations by number.
+/// Sort key of a model: dense, uniform, baselines by name, then the iterations by number, then the refit.
 pub fn model_key(model: &str) -> (u8, u64, String) {
     let number = model.strip_prefix("iteration-").and_then(|n| n.parse().ok());
     let rank = match (model, number) {
         ("", _) => 0,
         ("dense", _) => 1,
         ("uniform", _) => 2,
+        ("refit", _) => 5,
         (_, None) => 3,
         (_, Some(_)) => 4,
     };
@@ -93,9 +94,9 @@ pub(crate) mod tests {
 
     #[test]
     fn models_and_metrics_have_a_fixed_order() {
-        let mut models = ["iteration-10", "wanda", "uniform", "iteration-2", "dense", "flap", ""];
+        let mut models = ["iteration-10", "wanda", "uniform", "refit", "iteration-2", "dense", "flap", ""];
         models.sort_by_key(|m| model_key(m));
-        assert_eq!(models, ["", "dense", "uniform", "flap", "wanda", "iteration-2", "iteration-10"]);
+        assert_eq!(models, ["", "dense", "uniform", "flap", "wanda", "iteration-2", "iteration-10", "refit"]);
         let mut metrics =
             ["acc_mean", "other", "acc_norm/b", "kl", "acc/b", "sparsity/asked", "perplexity/w", "sparsity", "acc/a", "parameters"];
         metrics.sort_by_key(|m| metric_key(m));

@@ -22,7 +22,7 @@ use crate::report::event::{Cache, Event, GenerationSummary};
 use crate::schedule::{Iteration, schedule};
 use crate::search::{GenerationRecord, Search};
 use crate::space::{Distribution, Space};
-use crate::spec::{Spec, Trial};
+use crate::spec::{self, Accumulation, Spec, Trial};
 use crate::supernet::{self, Supernet, compact::compact, storage_dtype};
 
 /// Runs one trial.
@@ -58,7 +58,7 @@ impl<'a> Pipeline<'a> {
         Self { label: &trial.label, spec: &trial.spec, home, store, journal, watch: Watched::new(watch) }
     }
 
-    /// Dense, uniform, then iteration by iteration.
+    /// Dense, uniform, then iteration by iteration, and the refit of what was found.
     pub fn run(&mut self) -> Result<()> {
         let prepared = Prepared::new(self.spec, &self.watch)?;
         let mut distribution = prepared.uniform(self.spec)?;
@@ -77,6 +77,9 @@ impl<'a> Pipeline<'a> {
             distribution = self.search(&prepared, iteration, &built, &mut teacher)?;
             last = Some(self.measure(&format!("iteration-{}", iteration.number), &prepared, &built, &distribution)?);
         }
+        if self.spec.supernet.refit {
+            last = Some(self.refit(&prepared, &distribution)?);
+        }
         self.keep(last, &distribution)
     }
 
@@ -85,25 +88,36 @@ impl<'a> Pipeline<'a> {
         iteration.notes.iter().try_for_each(|note| self.journal.emit(Event::Note { trial: Some(self.label.into()), message: note.clone() }))
     }
 
-    /// Builds the supernet around a distribution.
+    /// Builds the supernet of an iteration around a distribution.
     fn supernet(&mut self, prepared: &Prepared, iteration: &Iteration, centre: Distribution) -> Result<Built> {
         let space = iteration.space(prepared.shape, centre, self.spec.supernet.levels)?;
+        self.build(prepared, &iteration.number.to_string(), space, self.spec.supernet.accumulation)
+    }
+
+    /// Prunes once more at the distribution found, one level per module: each is fitted to what the modules before it really became,
+    /// no longer to the mean over levels that the search needed.
+    fn refit(&mut self, prepared: &Prepared, found: &Distribution) -> Result<PathBuf> {
+        let space = Space::around(prepared.shape, found.clone(), [1, 1], 1)?;
+        let built = self.build(prepared, "refit", space, Accumulation::Single)?;
+        self.measure("refit", prepared, &built, found)
+    }
+
+    /// Builds the supernet of a space.
+    fn build(&mut self, prepared: &Prepared, name: &str, space: Space, accumulation: Accumulation) -> Result<Built> {
         let dtype = storage_dtype(self.spec.model.dtype, &prepared.model)?;
         let options = supernet::Options {
             prune: self.spec.prune.clone(),
-            supernet: self.spec.supernet.clone(),
+            supernet: spec::Supernet { accumulation, ..self.spec.supernet.clone() },
             dtype,
             seed: self.spec.seed,
-            name: iteration.number.to_string(),
+            name: name.to_string(),
         };
-        let s = &self.spec.supernet;
-        let seed = (s.accumulation == crate::spec::Accumulation::Random).then_some((self.spec.seed, iteration.number));
+        let seed = (accumulation == Accumulation::Random).then_some((self.spec.seed, name));
         let key = json!({
             "model": prepared.hash, "calibration": prepared.calibration.0.hash(), "space": space, "prune": self.spec.prune,
-            "accumulation": s.accumulation, "sequential": s.sequential, "dtype": format!("{dtype:?}"), "seed": seed,
+            "accumulation": accumulation, "sequential": self.spec.supernet.sequential, "dtype": format!("{dtype:?}"), "seed": seed,
         });
-        let name = format!("supernet-{}", iteration.number);
-        let entry = self.step(&name, "supernet", None, &key, |entry, watch| {
+        let entry = self.step(&format!("supernet-{name}"), "supernet", None, &key, |entry, watch| {
             let net = Supernet::at(&prepared.model, &entry.folder, space.clone());
             supernet::build(&prepared.model, &net, &prepared.calibration, &options, watch)?;
             Ok(net.files())

@@ -1,5 +1,5 @@
-//! The layers of an experiment: embedded defaults < file < profile < environment < `--set`. Each is read and checked where it is
-//! written; figment merges them.
+//! The layers of an experiment: embedded defaults (and over them the paper's, if wanted) < file < profile < environment < `--set`. Each
+//! is read and checked where it is written; figment merges them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::finding::Finding;
 use super::key::KeyPath;
 use super::node::{self, At, Layer, Node, Origin, Value};
 use super::shape::{Form, Shape};
-use super::{DEFAULTS, Source};
+use super::{DEFAULTS, PAPER, Source};
 
 /// Prefix of the variables that set keys.
 const PREFIX: &str = "TYR_";
@@ -27,6 +27,13 @@ pub struct Layers(Vec<Node>);
 /// The embedded defaults, with what is wrong in them (nothing, as a test holds).
 pub fn defaults() -> (Node, Vec<Finding>) {
     let origin = origin(Layer::Defaults, "defaults.toml", DEFAULTS.to_owned());
+    let mut found = Vec::new();
+    (node::document(&origin, &mut found), found)
+}
+
+/// The paper's choice, a layer above the defaults, with what is wrong in it (nothing, as a test holds).
+pub fn paper() -> (Node, Vec<Finding>) {
+    let origin = origin(Layer::Defaults, "paper.toml", PAPER.to_owned());
     let mut found = Vec::new();
     (node::document(&origin, &mut found), found)
 }
@@ -169,8 +176,15 @@ impl Layers {
 
     /// Merges the layers: tables key by key, everything else whole.
     pub fn merge<T: DeserializeOwned>(&self) -> Result<T, String> {
-        let layers = self.0.iter().map(|layer| layer.without(&DOCUMENT_KEYS));
+        let paper = self.wants_paper().then(|| paper().0);
+        let (defaults, others) = self.0.split_at(1.min(self.0.len()));
+        let layers = defaults.iter().chain(&paper).chain(others).map(|layer| layer.without(&DOCUMENT_KEYS));
         layers.fold(Figment::new(), |all, layer| all.merge(Serialized::defaults(layer))).extract().map_err(|e| e.to_string())
+    }
+
+    /// Whether the strongest layer that says which defaults count names the paper's.
+    fn wants_paper(&self) -> bool {
+        self.get(&KeyPath::of("defaults")).is_some_and(|node| matches!(&node.value, Value::Text(name) if name == "paper"))
     }
 
     /// The strongest layer's value of a key that no merging goes into, such as `sweep`.

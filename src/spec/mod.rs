@@ -1,7 +1,7 @@
 //! The experiment file: types, embedded defaults, schema, layering, sweep expansion, diagnostics.
 //!
 //! ```text
-//! defaults < file < profile < environment < --set   each checked against the schema where it is written
+//! defaults < paper's < file < profile < environment < --set   each checked against the schema where it is written
 //!                      │ figment merges
 //!                 sweep axes multiply               one merged experiment per trial
 //!                      │ paths made absolute, rules between keys
@@ -38,3 +38,5 @@ pub use types::*;
 
 /// The defaults of every key, comments included.
 const DEFAULTS: &str = include_str!("defaults.toml");
+/// What the paper's own choice changes of them.
+const PAPER: &str = include_str!("paper.toml");

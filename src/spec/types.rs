@@ -15,6 +15,8 @@ pub struct Spec {
     pub name: String,
     /// Seed of every random stream.
     pub seed: u64,
+    /// Which values the keys have that nothing sets: those that measure best, or the paper's own.
+    pub defaults: Defaults,
     /// The dense model to prune.
     pub model: Model,
     /// Text that the Gram matrices (Hessians) of local pruning come from.
@@ -35,6 +37,16 @@ pub struct Spec {
     pub evaluate: Evaluate,
     /// Multiple-choice tasks of your own, by name.
     pub tasks: BTreeMap<String, Task>,
+}
+
+/// Which defaults the keys have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Defaults {
+    /// What measures best on the models that it was tried on (`docs/choices.md`).
+    Measured,
+    /// The paper's choice: both saliency terms, the layer target, no refit.
+    Paper,
 }
 
 /// `[model]`
@@ -171,6 +183,18 @@ pub struct Prune {
     /// How far to go from `layer` (0) to `target` (1): G = (1−blend)·G_layer + blend·G_target.
     #[schemars(range(min = 0.0, max = 1.0), extend("x-unit" = "share of 1"))]
     pub blend: f64,
+    /// Whether the blend is lowered, module by module, to the share that two halves of the calibration text agree on.
+    pub shrink: Shrink,
+}
+
+/// How the blend is lowered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Shrink {
+    /// Not at all.
+    None,
+    /// By what weights fitted on one half of the calibration text explain of the other half: few tokens fit noise.
+    Halves,
 }
 
 /// `prune.unit`
@@ -262,6 +286,8 @@ pub struct Supernet {
     /// Sparsity between two neighbouring levels, one iteration of the coarse-to-fine schedule each.
     #[schemars(length(min = 1), inner(range(min = 0.0, max = 1.0)), extend("x-unit" = "share of 1", "x-paper" = "sparsity interval Δ of each iteration"))]
     pub intervals: Vec<f64>,
+    /// Whether the distribution found is pruned once more at the end, each module fitted to what the modules before it really became.
+    pub refit: bool,
 }
 
 /// Error accumulation (paper §2.3, Table 4).

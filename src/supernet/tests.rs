@@ -39,8 +39,15 @@ pub(crate) fn options(change: impl FnOnce(&mut spec::Prune, &mut spec::Supernet)
         damping: 0.01,
         target: Target::Layer,
         blend: 1.0,
+        shrink: spec::Shrink::None,
     };
-    let supernet = spec::Supernet { levels: 9, accumulation: Accumulation::Expectation, sequential: Sequential::Module, intervals: vec![] };
+    let supernet = spec::Supernet {
+        levels: 9,
+        accumulation: Accumulation::Expectation,
+        sequential: Sequential::Module,
+        intervals: vec![],
+        refit: false,
+    };
     let mut options = Options { prune, supernet, dtype: safetensors::Dtype::F32, seed: 1, name: "1".into() };
     change(&mut options.prune, &mut options.supernet);
     options
@@ -164,6 +171,7 @@ fn every_mode_order_and_target_builds_finite_levels() {
                 let options = options(|p, s| {
                     p.target = target;
                     p.blend = if k == 2 { 0.5 } else { 1.0 };
+                    p.shrink = if j == 1 { spec::Shrink::Halves } else { spec::Shrink::None };
                     (s.accumulation, s.sequential) = (accumulation, sequential);
                 });
                 let supernet = f.build(&format!("net-{i}-{j}-{k}"), f.space(AttentionUnit::Head, 0.5), &options);
@@ -187,6 +195,20 @@ fn accumulation_changes_what_later_modules_become_and_the_first_not() {
     assert_eq!(weight(&a, 0), weight(&b, 0));
     assert_ne!(weight(&a, 1), weight(&b, 1));
     assert_ne!(weight(&a, 5), weight(&b, 5));
+}
+
+#[test]
+fn a_refit_of_one_level_is_the_middle_level_of_single_accumulation() {
+    let f = fixture(Pico::default());
+    let space = f.space(AttentionUnit::Head, 0.5);
+    let single = options(|_, s| s.accumulation = Accumulation::Single);
+    let one = Space::around(space.shape, space.centre.clone(), [1, 1], 1).unwrap();
+    assert!((0..6).all(|i| one.levels(ModuleId::from_index(i)).count() == 1));
+    let (refit, net) = (f.build("refit", one, &single), f.build("net", space, &single));
+    for module in (0..6).map(ModuleId::from_index) {
+        let removed = net.space().centre.removed[module.index()];
+        assert_eq!(refit.weight(module, removed).unwrap(), net.weight(module, removed).unwrap(), "{module}");
+    }
 }
 
 #[test]

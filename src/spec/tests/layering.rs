@@ -22,6 +22,18 @@ fn each_layer_wins_over_those_before_it() {
 }
 
 #[test]
+fn the_papers_choice_is_one_line_away_and_yields_to_what_is_set() {
+    let choice = |spec: Spec| (spec.prune.saliency.first_order, spec.prune.target, spec.supernet.refit);
+    assert_eq!(choice(with(|_| {})), (false, Target::Residual, true));
+    assert_eq!(choice(with(|s| s.set = vec!["defaults=paper".into()])), (true, Target::Layer, false));
+    assert_eq!(choice(with(|s| s.set = vec!["prune.target=dense".into(), "defaults=paper".into()])), (true, Target::Dense, false));
+    assert!(super::super::layers::paper().1.is_empty());
+    let again = with(|s| s.set = vec!["defaults=paper".into(), "supernet.refit=true".into()]);
+    let text = again.to_toml().unwrap();
+    assert_eq!(inspect_with(&text, |_| {}).into_loaded().unwrap().spec, again);
+}
+
+#[test]
 fn tables_merge_and_arrays_are_replaced() {
     let spec = with(|s| s.set = vec!["prune.unit={ attention = \"kv_group\" }".into(), "supernet.intervals=[0.5]".into()]);
     assert_eq!((spec.prune.unit.attention, spec.prune.unit.mlp), (AttentionUnit::KvGroup, MlpUnit::Neuron));
