@@ -73,7 +73,7 @@ fn operations(space: &Space, candidates: &[Candidate], model: &Model) -> usize {
 
 fn search_stage(criterion: &mut Criterion) {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let pico = Pico { layers: 8, hidden: 256, heads: 8, kv_heads: 4, neurons: 704, vocabulary: 4096, bias: false };
+    let pico = Pico { layers: 8, hidden: 256, heads: 8, kv_heads: 4, neurons: 704, vocabulary: 4096, ..Pico::default() };
     let source = pico.write(dir.path(), 1).expect("a model");
     let model = Model::open(&source, &Device::Cpu).expect("a model");
     let shape = model.config().shape(spec::AttentionUnit::Head);

@@ -192,3 +192,53 @@ fn a_space_without_a_legal_move_says_so() {
     assert!(said.contains("no legal move"), "{said}");
     tiny.run(&["--set", "search.generations=0"]).success();
 }
+
+#[test]
+fn pruned_models_are_compared_with_the_dense_one_on_the_same_documents() {
+    let tiny = Tiny::new();
+    let limit = ["--set", "evaluate.limit=40"];
+    tiny.run(&limit).success();
+    let csv = String::from_utf8(tiny.read("runs/tiny/results.csv")).unwrap();
+    let fields = |model: &str, metric: &str| -> Vec<String> {
+        let line = csv.lines().find(|l| l.starts_with(&format!("main,{model},{metric},")));
+        line.unwrap_or_else(|| panic!("{model} {metric} is missing in\n{csv}")).split(',').skip(3).map(String::from).collect()
+    };
+    let value = |model: &str, metric: &str| -> f64 { fields(model, metric)[0].parse().unwrap() };
+    for model in ["uniform", "iteration-2"] {
+        for task in ["quickstart/yesno", "quickstart/counting"] {
+            let difference = value(model, &format!("acc/{task}")) - value("dense", &format!("acc/{task}"));
+            assert!((value(model, &format!("acc_diff/{task}")) - difference).abs() < 1e-12, "{model} {task}");
+            assert_eq!(fields(model, &format!("acc_diff/{task}"))[2], "40");
+        }
+        let (pruned, dense) = (value(model, "acc_mean"), value("dense", "acc_mean"));
+        assert!((value(model, "acc_diff_mean") - (pruned - dense)).abs() < 1e-12);
+        assert!((value(model, "acc_retained") - pruned / dense).abs() < 1e-12);
+    }
+    assert!(!csv.contains("main,dense,acc_diff") && !csv.contains("main,dense,acc_retained"));
+    let markdown = String::from_utf8(tiny.read("runs/tiny/results.md")).unwrap();
+    assert!(markdown.contains("gainst dense on the same documents") && !markdown.contains("tokens asked"), "{markdown}");
+    let events = String::from_utf8(tiny.read("runs/tiny/trials/main/events.jsonl")).unwrap();
+    assert!(events.contains("dense: native tasks: ") && events.contains(" tokens asked, "), "{events}");
+    let arguments = ["eval", "runs/tiny/trials/main/model", "--baseline", "model", "--tasks", "quickstart/yesno,quickstart/counting"];
+    let measured = tiny.tyr().args(arguments).args(["--limit", "40", "--csv", "--samples", "samples.json"]).assert().success();
+    let printed = String::from_utf8_lossy(&measured.get_output().stdout).into_owned();
+    for metric in ["acc_diff/quickstart/yesno", "acc_norm_diff/quickstart/counting", "acc_diff_mean", "acc_retained"] {
+        assert!(printed.contains(&format!("model,{metric},{}\n", fields("iteration-2", metric).join(","))), "{metric}: {printed}");
+    }
+    assert!(String::from_utf8(tiny.read("samples.json")).unwrap().contains("loglikelihoods"));
+    failure(tiny.tyr().args(["eval", "model", "--text", "test.txt", "--samples", "samples.json"]).assert());
+}
+
+#[test]
+fn a_damaged_log_of_samples_is_made_anew() {
+    let tiny = Tiny::new();
+    tiny.run(&["--set", "search.generations=0"]).success();
+    let before = tiny.read("runs/tiny/results.csv");
+    let entries = std::fs::read_dir(tiny.path("runs/tiny/store")).unwrap().flatten().map(|e| e.path().join("samples.json"));
+    let logs: Vec<_> = entries.filter(|path| path.exists()).collect();
+    assert_eq!(logs.len(), 2, "of the dense model and of the uniform one");
+    logs.iter().for_each(|log| std::fs::write(log, b"{}").unwrap());
+    tiny.run(&["--set", "search.generations=0"]).success();
+    assert_eq!(tiny.read("runs/tiny/results.csv"), before);
+    assert!(String::from_utf8(tiny.read("runs/tiny/results.md")).unwrap().contains("is made anew"));
+}

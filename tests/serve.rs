@@ -1,5 +1,7 @@
 //! The completions server over HTTP: what the harness counts on, the shapes of requests and answers, and clients that misbehave.
 
+#[path = "serve_support/hostile.rs"]
+mod hostile;
 mod serve_support;
 
 use std::time::Duration;

@@ -171,6 +171,8 @@ def sample_line(sample):
         request = {"context": arguments[0], "continuation": arguments[1] if len(arguments) > 1 else None}
         if isinstance(response, (list, tuple)):
             request |= {"loglikelihood": float(response[0]), "greedy": bool(response[1])}
+        elif isinstance(response, float):  # of a whole text
+            request |= {"loglikelihood": response, "greedy": None}
         else:
             request["response"] = response
         requests.append(request)

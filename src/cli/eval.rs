@@ -1,17 +1,18 @@
 //! `tyr eval`: measures one model.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::with_known;
-use crate::base::{Error, Kind, Result};
+use crate::base::{Error, Kind, Result, Watch, files};
 use crate::data::Tokenizer;
 use crate::model::{Model, Source};
 use crate::report::{Figure, Tables, event::Event};
-use crate::runner::evaluate::{self, Measure};
+use crate::runner::evaluate::{self, Measure, Measured};
 use crate::runner::prepare::evaluation_set;
-use crate::spec::{self, Corpus, Spec};
+use crate::spec::{self, Corpus, LmEval, Spec};
 use crate::tensor;
 
 #[derive(Args)]
@@ -42,6 +43,18 @@ pub struct Arguments {
     /// Put BOS before every task request
     #[arg(long)]
     bos: bool,
+    /// A second model, for example the dense one, to compare MODEL with document by document
+    #[arg(long, value_name = "MODEL")]
+    baseline: Option<String>,
+    /// Write what the model made of every document of the tasks, as JSON
+    #[arg(long, value_name = "FILE", requires = "tasks")]
+    samples: Option<PathBuf>,
+    /// Also run the tasks through the lm-evaluation-harness of this Python interpreter
+    #[arg(long, value_name = "PYTHON", requires = "tasks")]
+    lm_eval: Option<String>,
+    /// Shots in the harness; MMLU needs 5
+    #[arg(long, value_name = "SHOTS", requires = "lm_eval")]
+    lm_eval_shots: Option<usize>,
     /// Print the figures as CSV
     #[arg(long)]
     csv: bool,
@@ -51,15 +64,34 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.text.is_empty() && arguments.perplexity.is_empty() && arguments.tasks.is_empty() {
         return Err(Error::new(Kind::Usage, "nothing to measure").hint("name --text FILE, --perplexity quickstart or --tasks NAMES"));
     }
-    let measures = measure(arguments, &spec(arguments)?)?;
     let mut tables = Tables::default();
-    for m in measures {
-        let figure =
-            Figure { trial: arguments.model.clone(), model: "model".into(), metric: m.metric, value: m.value, stderr: m.stderr, n: m.n };
+    for (model, measure) in measure_all(arguments, &super::watched())? {
+        let Measure { metric, value, stderr, n } = measure;
+        let figure = Figure { trial: arguments.model.clone(), model: model.into(), metric, value, stderr, n };
         tables.add(&Event::FigureMeasured { figure });
     }
     print!("{}", if arguments.csv { tables.csv()? } else { tables.terminal() });
     Ok(())
+}
+
+/// Figures of the baseline, if there is one, then of the model, then of the two compared.
+fn measure_all(arguments: &Arguments, watch: &dyn Watch) -> Result<Vec<(&'static str, Measure)>> {
+    let spec = spec(arguments)?;
+    let of = |source: &str| {
+        let model = spec::Model { source: source.into(), ..spec.model.clone() };
+        measure(&Spec { model, ..spec.clone() }, watch)
+    };
+    let dense = arguments.baseline.as_deref().map(of).transpose()?.unwrap_or_default();
+    let own = of(&arguments.model)?;
+    let compared = match (&dense.report, &own.report) {
+        (Some(dense), Some(own)) => evaluate::beside_dense(dense, own)?,
+        _ => Vec::new(),
+    };
+    if let Some((path, report)) = arguments.samples.as_ref().zip(own.report) {
+        files::write_json(path, &report)?;
+    }
+    let named = |name, measures: Vec<Measure>| measures.into_iter().map(move |m| (name, m));
+    Ok(named("dense", dense.measures).chain(named("model", own.measures)).chain(named("model", compared)).collect())
 }
 
 /// The arguments as a spec, so that there is one way to evaluate.
@@ -68,6 +100,8 @@ fn spec(arguments: &Arguments) -> Result<Spec> {
     let e = &mut spec.evaluate;
     (e.limit, e.bos, e.tokens, e.sequence_length) = (arguments.limit, arguments.bos, arguments.tokens, arguments.sequence_length);
     (e.tasks, e.data, e.perplexity) = (arguments.tasks.clone(), arguments.data.clone(), arguments.perplexity.clone());
+    let tasks = arguments.tasks.clone();
+    e.lm_eval = arguments.lm_eval.clone().map(|python| LmEval { url: None, python, tasks, num_fewshot: arguments.lm_eval_shots });
     for path in &arguments.text {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         spec.evaluate.perplexity.push(name.clone());
@@ -76,16 +110,27 @@ fn spec(arguments: &Arguments) -> Result<Spec> {
     Ok(spec)
 }
 
-fn measure(arguments: &Arguments, spec: &Spec) -> Result<Vec<Measure>> {
-    let (source, bars) = (Source::resolve(&arguments.model)?, super::watched());
-    let model = Model::open(&source, &tensor::device(spec.model.device)?)?;
+/// The spec's model on everything that the spec evaluates; says on the way what is odd and what it took.
+fn measure(spec: &Spec, watch: &dyn Watch) -> Result<Measured> {
+    let source = Source::resolve(&spec.model.source)?;
+    let model = Arc::new(Model::open(&source, &tensor::device(spec.model.device)?)?);
     let tokenizer = Tokenizer::open(&source)?;
-    let mut measures = vec![Measure::exact("parameters", model.checkpoint().parameters() as f64)];
+    let mut all = Measured::from(vec![Measure::exact("parameters", model.checkpoint().parameters() as f64)]);
     for name in &spec.evaluate.perplexity {
-        measures.extend(evaluate::on_corpus(&model, name, &evaluation_set(spec, name, &tokenizer)?, &bars)?);
+        all.measures.extend(evaluate::on_corpus(&model, name, &evaluation_set(spec, name, &tokenizer)?, watch)?);
     }
     if !spec.evaluate.tasks.is_empty() {
-        measures.extend(evaluate::on_tasks(&model, &tokenizer, spec, &bars)?.0);
+        add(&mut all, evaluate::on_tasks(&model, &tokenizer, spec, watch)?, watch);
     }
-    Ok(measures)
+    evaluate::against_published(&model, spec, &all.measures)?.iter().for_each(|warning| watch.note(warning));
+    if let Some(settings) = &spec.evaluate.lm_eval {
+        add(&mut all, evaluate::on_harness(&source, model, settings, spec, watch)?, watch);
+    }
+    Ok(all)
+}
+
+fn add(all: &mut Measured, more: Measured, watch: &dyn Watch) {
+    more.effort.iter().for_each(|effort| watch.note(effort));
+    all.measures.extend(more.measures);
+    all.report = all.report.take().or(more.report);
 }

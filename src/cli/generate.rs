@@ -63,7 +63,7 @@ mod tests {
 
     use super::*;
     use crate::base::Silent;
-    use crate::generate::pico;
+    use crate::model::pico::Pico;
 
     #[derive(Parser)]
     struct Line {
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn text_is_printed_up_to_the_stop_and_repeats_by_its_seed() {
         let dir = tempfile::tempdir().unwrap();
-        pico::write(dir.path(), 3, 256).unwrap();
+        Pico::of_bytes(256).write(dir.path(), 3).unwrap();
         let folder = dir.path().to_str().unwrap();
         let drawn =
             |more: &[&str]| printed(&[&[folder, "--prompt", "once", "--max-tokens", "40", "--temperature", "1"], more].concat()).unwrap();
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn wrong_values_and_an_empty_prompt_are_usage_errors() {
         let dir = tempfile::tempdir().unwrap();
-        pico::write(dir.path(), 3, 256).unwrap();
+        Pico::of_bytes(256).write(dir.path(), 3).unwrap();
         let folder = dir.path().to_str().unwrap();
         for line in [&["--prompt", "a", "--temperature", "3"][..], &["--prompt", "a", "--top-p", "2"], &["--prompt", ""]] {
             assert_eq!(printed(&[&[folder], line].concat()).unwrap_err().kind, Kind::Usage, "{line:?}");

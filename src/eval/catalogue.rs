@@ -1,8 +1,9 @@
 //! The tasks and groups that an experiment may name: the built-in ones, generated ones and the user's.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use crate::base::{Error, Kind, Result};
+use crate::base::{Error, Kind, Result, hash};
 use crate::spec;
 
 use super::tasks::{self, Task, mmlu, quickstart};
@@ -126,6 +127,18 @@ impl Catalogue {
 }
 
 impl Selection {
+    /// What a spec names in `evaluate.tasks`, its own tasks among them.
+    pub fn of(spec: &spec::Spec) -> Result<Self> {
+        Catalogue::builtin().with_custom(&spec.tasks)?.select(&spec.evaluate.tasks)
+    }
+
+    /// Hash of the files that the tasks read: results of other files are other results.
+    pub fn hash(&self, root: Option<&Path>) -> Result<String> {
+        let of_task =
+            |task: &Task| Ok((task.name.clone(), task.files(root)?.iter().map(|f| hash::of_file(f)).collect::<Result<Vec<_>>>()?));
+        hash::of_json(&self.tasks.iter().map(of_task).collect::<Result<Vec<_>>>()?)
+    }
+
     fn add(&mut self, task: &Task) {
         if self.tasks.iter().all(|have| have.name != task.name) {
             self.tasks.push(task.clone());

@@ -36,12 +36,26 @@ impl Metric {
 /// A value with the standard error of its mean.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
-    /// The value; accuracies are shares in 0..=1.
+    /// The value; accuracies are shares in 0..=1. One that is not finite is stored as null.
+    #[serde(with = "finite_or_null")]
     pub value: f64,
     /// Standard error; absent for a single document and for perplexities.
     pub stderr: Option<f64>,
     /// Documents.
     pub n: usize,
+}
+
+/// Numbers in JSON, which has no NaN and no infinity: both are null there and NaN when read back.
+pub(super) mod finite_or_null {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &f64, out: S) -> Result<S::Ok, S::Error> {
+        value.is_finite().then_some(*value).serialize(out)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+        Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
+    }
 }
 
 /// Values by metric.
@@ -64,6 +78,16 @@ pub fn pool(members: &[Estimate]) -> Option<Estimate> {
     let spread: Option<f64> = members.iter().map(|m| m.stderr.map(|s| (m.n as f64 - 1.0) * s * s * m.n as f64)).sum();
     let stderr = spread.map(|s| (s / (n - members.len()) as f64 / n as f64).sqrt());
     (n > 0).then_some(Estimate { value, stderr, n })
+}
+
+/// The unweighted mean over tasks, as the pruning papers report it; its standard error comes from the tasks' own and is absent if one has
+/// none. `None` without tasks.
+pub fn mean_of_tasks(tasks: &[Estimate]) -> Option<Estimate> {
+    let count = tasks.len() as f64;
+    let value = tasks.iter().map(|e| e.value).sum::<f64>() / count;
+    let variance: Option<f64> = tasks.iter().map(|e| e.stderr.map(|s| s * s)).sum();
+    let n = tasks.iter().map(|e| e.n).sum();
+    (!tasks.is_empty()).then_some(Estimate { value, stderr: variance.map(|v| v.sqrt() / count), n })
 }
 
 /// The metrics that all members have, pooled.

@@ -3,11 +3,13 @@
 
 pub mod catalogue;
 pub mod document;
+pub mod effort;
 pub mod hub;
 pub mod lm_eval;
 pub mod metric;
 pub mod paired;
 pub mod perplexity;
+pub mod published;
 pub mod python;
 pub mod request;
 pub mod rolling;
@@ -20,9 +22,11 @@ mod tests;
 
 pub use catalogue::{Catalogue, Selection};
 pub use document::{Context, Document, Sample};
+pub use effort::Effort;
 pub use metric::{Estimate, Estimates, Metric};
+pub use paired::{Comparison, compare};
 pub use request::{Bos, Encoder, LanguageModel, Request, Score, Tokenize};
-pub use run::{GroupResult, Options, Report, Samples, TaskResult, evaluate};
+pub use run::{GroupResult, Options, Report, Row, Samples, Standing, TaskResult, evaluate};
 pub use score::Scorer;
 pub use tasks::Task;
 

@@ -9,7 +9,7 @@ use crate::base::{Error, Kind, Result, Watch, hash};
 
 use super::catalogue::Selection;
 use super::document::{Document, Sample};
-use super::metric::{self, Estimates, Metric};
+use super::metric::{self, Estimate, Estimates, Metric};
 use super::request::{Encoder, LanguageModel, Request, Score};
 use super::rolling;
 use super::tasks::{Form, Source, Task, wikitext};
@@ -60,7 +60,8 @@ pub struct Page {
     pub index: usize,
     /// Hash of the text that was scored.
     pub context_hash: String,
-    /// Log-likelihood of the whole page, nats.
+    /// Log-likelihood of the whole page, nats; one that is not finite is stored as null.
+    #[serde(with = "metric::finite_or_null")]
     pub loglikelihood: f64,
     /// Words of the original page.
     pub words: usize,
@@ -77,6 +78,55 @@ pub struct GroupResult {
     pub tasks: Vec<String>,
     /// The metrics that all of them report, pooled.
     pub metrics: Estimates,
+}
+
+/// A task or a group of a report, with the tasks behind it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What is reported.
+    pub metrics: &'a Estimates,
+    /// The task itself, or the group's tasks.
+    pub members: Vec<&'a TaskResult>,
+    /// Whether it counts in the mean accuracy.
+    pub standing: Standing,
+}
+
+/// How a task or group stands in the mean accuracy, in which every document counts through one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It counts.
+    Counted,
+    /// A group that holds it counts.
+    Contained,
+}
+
+impl Report {
+    /// Tasks, then groups.
+    pub fn rows(&self) -> Vec<Row<'_>> {
+        let standing = |contained: bool| if contained { Standing::Contained } else { Standing::Counted };
+        let tasks = self.tasks.iter().map(|t| {
+            let contained = self.groups.iter().any(|g| g.tasks.contains(&t.task));
+            Row { name: &t.task, metrics: &t.metrics, members: vec![t], standing: standing(contained) }
+        });
+        let groups = self.groups.iter().map(|g| {
+            let members = self.tasks.iter().filter(|t| g.tasks.contains(&t.task)).collect();
+            Row { name: &g.group, metrics: &g.metrics, members, standing: standing(self.contained(g)) }
+        });
+        tasks.chain(groups).collect()
+    }
+
+    /// Whether another group holds all tasks of this one.
+    fn contained(&self, group: &GroupResult) -> bool {
+        self.groups.iter().any(|g| g.tasks.len() > group.tasks.len() && group.tasks.iter().all(|t| g.tasks.contains(t)))
+    }
+
+    /// The unweighted mean of acc over tasks and groups; a group counts once and its tasks not again.
+    pub fn mean_accuracy(&self) -> Option<Estimate> {
+        let counted = self.rows().into_iter().filter(|row| row.standing == Standing::Counted);
+        metric::mean_of_tasks(&counted.filter_map(|row| row.metrics.get(&Metric::Acc).copied()).collect::<Vec<_>>())
+    }
 }
 
 impl Options {

@@ -21,6 +21,7 @@ pub(crate) const BATCH_TOKENS: usize = 4096;
 pub struct Scorer<'a> {
     model: &'a Model,
     batch_tokens: usize,
+    requests: usize,
     asked: usize,
     computed: usize,
 }
@@ -33,7 +34,12 @@ impl<'a> Scorer<'a> {
 
     /// With batches of about so many distinct tokens. The results do not depend on it beyond rounding.
     pub fn with_batch(model: &'a Model, batch_tokens: usize) -> Self {
-        Self { model, batch_tokens, asked: 0, computed: 0 }
+        Self { model, batch_tokens, requests: 0, asked: 0, computed: 0 }
+    }
+
+    /// Requests answered so far.
+    pub fn requests(&self) -> usize {
+        self.requests
     }
 
     /// Tokens that requests asked for and tokens that were run.
@@ -49,6 +55,7 @@ impl LanguageModel for Scorer<'_> {
             watch.checkpoint()?;
             self.asked += batch.iter().map(|&i| requests[i].input_length()).sum::<usize>();
             self.computed += run(self.model, requests, &batch, &mut scores)?;
+            self.requests += batch.len();
             watch.advance(batch.len() as u64);
         }
         Ok(scores)
@@ -217,6 +224,7 @@ mod tests {
             }
             let (asked, computed) = scorer.tokens();
             prop_assert!(computed <= asked);
+            prop_assert_eq!(scorer.requests(), requests.len());
         }
     }
 

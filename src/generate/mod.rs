@@ -1,7 +1,6 @@
 //! Writing text with a model: a key/value cache per layer, sampling, stop strings, whole characters.
 
 pub mod cache;
-pub mod pico;
 pub mod sample;
 pub mod sequence;
 pub mod text;

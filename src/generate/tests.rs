@@ -9,6 +9,7 @@ use super::sample::Sampler;
 use super::text::{Passed, Stops, Writer};
 use super::*;
 use crate::base::{Silent, rng};
+use crate::model::pico::{self, Pico};
 use crate::model::save::{save, with_layers};
 use crate::model::{LayerShape, Source};
 use crate::tensor::attention::Segments;
@@ -21,7 +22,7 @@ struct Fixture {
 
 fn dense() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
-    let source = pico::write(dir.path(), 3, 256).unwrap();
+    let source = Pico::of_bytes(256).write(dir.path(), 3).unwrap();
     open(dir, &source)
 }
 
@@ -199,7 +200,7 @@ proptest! {
 
 fn tokenizer() -> Tokenizer {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("tokenizer.json"), pico::tokenizer_json()).unwrap();
+    std::fs::write(dir.path().join("tokenizer.json"), pico::bytes::tokenizer().to_string()).unwrap();
     Tokenizer::open(&Source::folder(dir.path()).unwrap()).unwrap()
 }
 

@@ -1,5 +1,7 @@
 //! Tiny random models, written in the Hugging Face layout: what tests and benches run on when no trained model is needed.
 
+pub mod bytes;
+
 use std::path::Path;
 
 use rand::RngExt as _;
@@ -11,8 +13,17 @@ use super::save::save;
 use super::source::Source;
 use crate::base::{Result, files, rng};
 
-/// The characters that the tiny tokenizer knows.
+/// The characters that the tokenizer of characters knows.
 pub const ALPHABET: &str = "? etaoinshrdlucmfwypvbgkjqxz\n.,'0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+/// Which tokenizer a tiny model has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tokens {
+    /// One token for each of the first characters of [`ALPHABET`], as many as the vocabulary has; any other character becomes `?`.
+    Characters,
+    /// Bytes, some pairs joined, and special tokens at both ends ([`bytes`]).
+    Bytes,
+}
 
 /// Sizes of a tiny model.
 #[derive(Debug, Clone, Copy)]
@@ -31,29 +42,45 @@ pub struct Pico {
     pub vocabulary: usize,
     /// Biases everywhere.
     pub bias: bool,
+    /// Longest context.
+    pub context: usize,
+    /// The tokenizer.
+    pub tokens: Tokens,
 }
 
 impl Default for Pico {
     fn default() -> Self {
-        Self { layers: 3, hidden: 32, heads: 4, kv_heads: 2, neurons: 48, vocabulary: 64, bias: false }
+        let (context, tokens) = (256, Tokens::Characters);
+        Self { layers: 3, hidden: 32, heads: 4, kv_heads: 2, neurons: 48, vocabulary: 64, bias: false, context, tokens }
     }
 }
 
 impl Pico {
+    /// With the tokenizer of bytes, for texts of any kind.
+    pub fn of_bytes(context: usize) -> Self {
+        Self { vocabulary: bytes::VOCABULARY, tokens: Tokens::Bytes, context, ..Self::default() }
+    }
+
     /// The configuration.
     pub fn config(&self) -> Result<Config> {
         let raw = json!({
             "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "hidden_size": self.hidden,
             "intermediate_size": self.neurons, "num_hidden_layers": self.layers, "num_attention_heads": self.heads,
             "num_key_value_heads": self.kv_heads, "vocab_size": self.vocabulary, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-            "max_position_embeddings": 256, "tie_word_embeddings": true, "attention_bias": self.bias, "mlp_bias": self.bias,
+            "max_position_embeddings": self.context, "tie_word_embeddings": true, "attention_bias": self.bias, "mlp_bias": self.bias,
             "bos_token_id": 0, "eos_token_id": 1,
         });
         Config::parse(&raw.to_string())
     }
 
-    /// A tokenizer of the first `vocabulary` characters of [`ALPHABET`]; any other character becomes `?`.
     fn tokenizer(&self) -> serde_json::Value {
+        match self.tokens {
+            Tokens::Characters => self.characters(),
+            Tokens::Bytes => bytes::tokenizer(),
+        }
+    }
+
+    fn characters(&self) -> serde_json::Value {
         let vocabulary: serde_json::Map<_, _> =
             ALPHABET.chars().take(self.vocabulary).enumerate().map(|(i, c)| (c.to_string(), json!(i))).collect();
         json!({
@@ -66,11 +93,14 @@ impl Pico {
         })
     }
 
-    /// Writes the model, its weights drawn from `seed`, and a tokenizer of one token per character.
+    /// Writes the model, its weights drawn from `seed`, and its tokenizer.
     pub fn write(&self, folder: &Path, seed: u64) -> Result<Source> {
         let config = self.config()?;
         files::create_dir(folder)?;
         files::write_json(&folder.join("tokenizer.json"), &self.tokenizer())?;
+        if self.tokens == Tokens::Bytes {
+            files::write_json(&folder.join("tokenizer_config.json"), &json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}}))?;
+        }
         save(folder, &config, &Source::Builtin(&[]), Dtype::F32, |name, shape| {
             let mut rng = rng::stream(seed, name);
             let count = shape.iter().product();

@@ -7,8 +7,13 @@ use crate::base::{Kind, Result, ResultExt};
 
 /// One measured number.
 ///
-/// Metrics: `parameters`, `sparsity/asked`, `sparsity`, `perplexity/<corpus>`, `kl` (nats per token), `acc/<task>`,
-/// `acc_norm/<task>`, `acc_mean` (shares, not per cent), `seconds/<step>`, `peak_bytes/<step>`.
+/// Metrics: `parameters`, `sparsity/asked`, `sparsity`, `perplexity/<corpus>` (token-level), `kl` (nats per token), `acc/<task>`,
+/// `acc_norm/<task>`, `acc_mean` (shares, not per cent; the mean is over what the spec names, a group once),
+/// `word_perplexity/<task>`, `byte_perplexity/<task>`, `bits_per_byte/<task>`, `seconds/<step>`, `peak_bytes/<step>`.
+///
+/// Of pruned models, on the same documents as the dense one: `acc_diff/<task>`, `acc_norm_diff/<task>` (pruned − dense, shares, with the
+/// standard error of the paired difference), `acc_diff_mean` (that of `acc_mean`) and `acc_retained` (`acc_mean` as a share of the dense
+/// model's, the paper's retained accuracy). `lm_eval:<metric>/<task>` is what the lm-evaluation-harness says of the same metric.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Figure {
@@ -57,7 +62,21 @@ pub fn model_key(model: &str) -> (u8, u64, String) {
 
 /// Sort key of a metric: size, then quality, then the rest, by name within a family.
 pub fn metric_key(metric: &str) -> (usize, String) {
-    const FAMILIES: [&str; 9] = ["parameters", "sparsity", "perplexity", "kl", "acc", "acc_norm", "acc_mean", "seconds", "peak_bytes"];
+    const FAMILIES: [&str; 13] = [
+        "parameters",
+        "sparsity",
+        "perplexity",
+        "kl",
+        "acc",
+        "acc_norm",
+        "acc_mean",
+        "acc_diff",
+        "acc_norm_diff",
+        "acc_diff_mean",
+        "acc_retained",
+        "seconds",
+        "peak_bytes",
+    ];
     let family = metric.split('/').next().unwrap_or(metric);
     (FAMILIES.iter().position(|f| *f == family).unwrap_or(FAMILIES.len()), metric.to_string())
 }
@@ -104,5 +123,8 @@ pub(crate) mod tests {
             metrics,
             ["parameters", "sparsity", "sparsity/asked", "perplexity/w", "kl", "acc/a", "acc/b", "acc_norm/b", "acc_mean", "other"]
         );
+        let mut compared = ["acc_retained", "acc_diff_mean", "acc_norm_diff/a", "lm_eval:acc/a", "acc_diff/b", "acc_diff/a", "acc_mean"];
+        compared.sort_by_key(|m| metric_key(m));
+        assert_eq!(compared, ["acc_mean", "acc_diff/a", "acc_diff/b", "acc_norm_diff/a", "acc_diff_mean", "acc_retained", "lm_eval:acc/a"]);
     }
 }

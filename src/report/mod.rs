@@ -7,11 +7,12 @@ pub mod event;
 pub mod figure;
 pub mod interrupt;
 pub mod layers;
+pub mod number;
 pub mod progress;
 pub mod tables;
 
+mod beside;
 mod grid;
-mod number;
 mod seeds;
 mod wide;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::beside;
 use super::event::{Cache, Event, GenerationSummary};
 use super::figure::{self, Figure, metric_key, model_key};
 use super::grid::Grid;
@@ -59,10 +60,11 @@ pub struct Tables {
     warnings: Vec<String>,
 }
 
-/// A titled table with remarks below it.
+/// A titled table with further ones and remarks below it.
 struct Block {
     title: String,
     grid: Option<Grid>,
+    further: Vec<(&'static str, Grid)>,
     notes: Vec<String>,
 }
 
@@ -132,7 +134,7 @@ impl Tables {
 
     /// The wide views as booktabs tables.
     pub fn latex(&self) -> String {
-        let tables = self.blocks().into_iter().filter_map(|b| b.grid.map(|g| g.latex(&b.title)));
+        let tables = self.blocks().into_iter().flat_map(Block::latex);
         std::iter::once("% Needs \\usepackage{booktabs}.\n".to_string()).chain(tables).collect::<Vec<_>>().join("\n")
     }
 
@@ -249,7 +251,10 @@ impl Trial {
         };
         let flags = self.figures.values().filter_map(Figure::flag);
         let notes = status.into_iter().chain(flags).chain(self.warnings.iter().cloned()).collect();
-        Block { title: self.label.clone(), grid: self.wide().grid(), notes }
+        let figures = || self.figures.values();
+        let further = [(beside::PAIRED, beside::paired(figures())), (beside::HARNESS, beside::harness(figures()))];
+        let further = further.into_iter().filter_map(|(title, grid)| Some((title, grid?))).collect();
+        Block { title: self.label.clone(), grid: self.wide().grid(), further, notes }
     }
 
     /// The distribution of the last model in the models' order, titled.
@@ -270,22 +275,35 @@ impl Trial {
 impl Block {
     fn markdown(&self) -> String {
         let grid = self.grid.as_ref().map(Grid::markdown);
+        let further = self.further.iter().map(|(title, grid)| Some(format!("{}:\n\n{}", capitalised(title), grid.markdown())));
         let notes = (!self.notes.is_empty()).then(|| self.notes.iter().map(|n| format!("- {n}\n")).collect());
-        let parts = [Some(format!("## {}\n", self.title)), grid, notes];
-        parts.into_iter().flatten().collect::<Vec<String>>().join("\n")
+        let parts = [Some(format!("## {}\n", self.title)), grid].into_iter().chain(further).chain([notes]);
+        parts.flatten().collect::<Vec<String>>().join("\n")
+    }
+
+    fn latex(self) -> Vec<String> {
+        let title = &self.title;
+        let further = self.further.iter().map(|(what, grid)| grid.latex(&format!("{title}: {what}")));
+        self.grid.iter().map(|grid| grid.latex(title)).chain(further).collect()
     }
 
     fn terminal(&self) -> String {
         let grid = self.grid.as_ref().map(Grid::terminal).unwrap_or_default();
+        let further = self.further.iter().map(|(title, grid)| format!("  {title}\n{}", grid.terminal()));
         let notes = self.notes.iter().map(|n| format!("  {n}\n"));
-        std::iter::once(format!("{}\n", self.title)).chain([grid]).chain(notes).collect()
+        std::iter::once(format!("{}\n", self.title)).chain([grid]).chain(further).chain(notes).collect()
     }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut rest = text.chars();
+    rest.next().map(|first| first.to_uppercase().chain(rest).collect()).unwrap_or_default()
 }
 
 fn seeds_block(seeds: &Seeds) -> Block {
     let over = format!("mean ± standard deviation over {} seeds", seeds.count);
     let title = if seeds.label.is_empty() { over } else { format!("{}: {over}", seeds.label) };
-    Block { title, grid: seeds.wide.grid(), notes: Vec::new() }
+    Block { title, grid: seeds.wide.grid(), further: Vec::new(), notes: Vec::new() }
 }
 
 fn seeds_json(seeds: &Seeds) -> serde_json::Value {

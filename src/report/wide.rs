@@ -9,6 +9,11 @@ use super::number;
 /// Task families whose subtasks are averaged into one column; the subtasks' own figures are in the CSV.
 const GROUPS: [&str; 1] = ["mmlu"];
 
+/// Whether a task is one of a family's subtasks.
+pub fn is_subtask(task: &str) -> bool {
+    GROUPS.iter().any(|g| task.strip_prefix(g).is_some_and(|rest| rest.starts_with('_')))
+}
+
 /// A column of the wide view, in the order of the columns.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Measure {
@@ -20,6 +25,8 @@ pub enum Measure {
     Perplexity(String),
     /// KL(dense ‖ model), nats per token.
     Kl,
+    /// Perplexity per word of a task over pages.
+    PerWord(String),
     /// Accuracy on a task.
     Task(String, Score),
     /// Mean accuracy.
@@ -40,26 +47,28 @@ pub enum Score {
 impl Measure {
     /// The column of a metric; those of subtasks and costs have none.
     fn of(metric: &str) -> Option<Self> {
-        let subtask = |task: &str| GROUPS.iter().any(|g| task.strip_prefix(g).is_some_and(|rest| rest.starts_with('_')));
         match metric.split_once('/') {
             None if metric == "parameters" => Some(Self::Parameters),
             None if metric == "sparsity" => Some(Self::Sparsity),
             None if metric == "kl" => Some(Self::Kl),
             None if metric == "acc_mean" => Some(Self::Mean),
+            None if metric == "acc_retained" => Some(Self::Retained),
             Some(("perplexity", corpus)) => Some(Self::Perplexity(corpus.into())),
-            Some(("acc", task)) if !subtask(task) => Some(Self::Task(task.into(), Score::Plain)),
-            Some(("acc_norm", task)) if !subtask(task) => Some(Self::Task(task.into(), Score::Normalised)),
+            Some(("word_perplexity", task)) => Some(Self::PerWord(task.into())),
+            Some(("acc", task)) if !is_subtask(task) => Some(Self::Task(task.into(), Score::Plain)),
+            Some(("acc_norm", task)) if !is_subtask(task) => Some(Self::Task(task.into(), Score::Normalised)),
             _ => None,
         }
     }
 
-    /// The metric that it shows; `acc_retained` for the share that is derived.
+    /// The metric that it shows.
     pub fn name(&self) -> String {
         match self {
             Self::Parameters => "parameters".into(),
             Self::Sparsity => "sparsity".into(),
             Self::Perplexity(corpus) => format!("perplexity/{corpus}"),
             Self::Kl => "kl".into(),
+            Self::PerWord(task) => format!("word_perplexity/{task}"),
             Self::Task(task, Score::Plain) => format!("acc/{task}"),
             Self::Task(task, Score::Normalised) => format!("acc_norm/{task}"),
             Self::Mean => "acc_mean".into(),
@@ -73,6 +82,7 @@ impl Measure {
             Self::Sparsity => ("sparsity %".into(), Role::Summary),
             Self::Perplexity(corpus) => (format!("perplexity {corpus}"), Role::Summary),
             Self::Kl => ("KL".into(), Role::Summary),
+            Self::PerWord(task) => (format!("{task} per word"), Role::Detail),
             Self::Task(task, Score::Plain) => (format!("{task} %"), Role::Detail),
             Self::Task(task, Score::Normalised) => (format!("{task} norm %"), Role::Detail),
             Self::Mean => ("mean %".into(), Role::Summary),
@@ -84,7 +94,7 @@ impl Measure {
     fn format(&self, value: f64) -> String {
         match self {
             Self::Parameters => number::count(value),
-            Self::Perplexity(_) => number::perplexity(value),
+            Self::Perplexity(_) | Self::PerWord(_) => number::perplexity(value),
             Self::Kl => number::divergence(value),
             Self::Sparsity | Self::Task(..) | Self::Mean => number::percent(value, 2),
             Self::Retained => number::percent(value, 1),
@@ -132,14 +142,15 @@ impl Wide {
         wide
     }
 
-    /// Adds the share of the dense model's mean accuracy, where both are known.
+    /// Adds the share of the dense model's mean accuracy, where both are known and it is not yet there: for the dense model itself, and
+    /// for models that were not compared document by document.
     fn add_retained(&mut self) {
         let mean = |row: &Row| row.get(&Measure::Mean).copied().flatten().map(|c| c.value);
         let dense = self.rows.iter().find(|(name, _)| name == "dense").and_then(|(_, row)| mean(row)).filter(|&m| m > 0.0);
         let Some(dense) = dense else { return };
         for (_, row) in &mut self.rows {
             if let Some(own) = mean(row) {
-                row.insert(Measure::Retained, Some(Cell { value: own / dense, spread: None }));
+                row.entry(Measure::Retained).or_insert(Some(Cell { value: own / dense, spread: None }));
             }
         }
     }

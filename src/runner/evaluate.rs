@@ -1,13 +1,16 @@
 //! Measuring one model: size, perplexity, divergence from the dense one, tasks. Each measurement is a list of named figures.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Error, Kind, Result, Watch};
 use crate::data::{EvaluationSet, Tokenizer, Windows};
+use crate::eval::effort::{Effort, Tokens};
 use crate::eval::perplexity::{Mean, divergence, perplexity};
-use crate::eval::{self, Bos, Catalogue, Encoder, Options, Scorer};
+use crate::eval::published::{self, Ours};
+use crate::eval::{self, Bos, Encoder, Options, Scorer, Selection};
 use crate::model::{Model, Source};
 use crate::serve::{self, lm_eval::Extent};
 use crate::spec::{LmEval, Spec};
@@ -17,7 +20,8 @@ use crate::spec::{LmEval, Spec};
 pub struct Measure {
     /// As in `results.csv`.
     pub metric: String,
-    /// The value.
+    /// The value; one that is not finite survives storage.
+    #[serde(with = "crate::report::number::json")]
     pub value: f64,
     /// Standard error.
     pub stderr: Option<f64>,
@@ -33,6 +37,27 @@ impl Measure {
 
     fn mean(metric: String, mean: Mean) -> Self {
         Self { metric, value: mean.value, stderr: mean.stderr, n: Some(mean.n as u64) }
+    }
+
+    fn estimate(metric: String, e: &eval::Estimate) -> Self {
+        Self { metric, value: e.value, stderr: e.stderr, n: Some(e.n as u64) }
+    }
+}
+
+/// What a measurement gives: figures, the records behind them, what it took.
+#[derive(Debug, Default)]
+pub struct Measured {
+    /// The figures.
+    pub measures: Vec<Measure>,
+    /// What the model made of each document, of native tasks.
+    pub report: Option<eval::Report>,
+    /// What answering requests took, in words.
+    pub effort: Option<String>,
+}
+
+impl From<Vec<Measure>> for Measured {
+    fn from(measures: Vec<Measure>) -> Self {
+        Self { measures, ..Self::default() }
     }
 }
 
@@ -55,69 +80,74 @@ pub fn from_dense(model: &Model, dense: &Model, set: &EvaluationSet, tokens: usi
 }
 
 /// Tasks and groups that a spec names, with the log of samples.
-pub fn on_tasks(model: &Model, tokenizer: &Tokenizer, spec: &Spec, watch: &dyn Watch) -> Result<(Vec<Measure>, eval::Report)> {
-    let config = model.config();
-    let selection = Catalogue::builtin().with_custom(&spec.tasks)?.select(&spec.evaluate.tasks)?;
-    let bos = match (spec.evaluate.bos, config.bos) {
-        (false, _) => Bos::Absent,
-        (true, Some(id)) => Bos::Before(id),
-        (true, None) => {
-            return Err(Error::new(Kind::Spec, "the model names no BOS token").at("evaluate.bos").hint("set evaluate.bos = false"));
-        }
-    };
+pub fn on_tasks(model: &Model, tokenizer: &Tokenizer, spec: &Spec, watch: &dyn Watch) -> Result<Measured> {
+    let (config, started) = (model.config(), Instant::now());
+    let (selection, bos) = (Selection::of(spec)?, bos(spec, config.bos)?);
     let encoder = Encoder::new(tokenizer, bos, config.bos.or(config.eos.first().copied()));
     let options = Options { data: spec.evaluate.data.clone(), limit: spec.evaluate.limit };
-    let report = eval::evaluate(&selection, &options, &mut Scorer::new(model), &encoder, watch)?;
-    Ok((measures(&report), report))
+    let mut scorer = Scorer::new(model);
+    let report = eval::evaluate(&selection, &options, &mut scorer, &encoder, watch)?;
+    let effort = Some(effort(&scorer, started.elapsed().as_secs_f64(), bos));
+    Ok(Measured { measures: measures(&report), report: Some(report), effort })
+}
+
+fn effort(scorer: &Scorer, seconds: f64, bos: Bos) -> String {
+    let (asked, computed) = scorer.tokens();
+    let tokens = Some(Tokens { asked: asked as u64, computed: computed as u64 });
+    let beginning = match bos {
+        Bos::Absent => "no BOS".to_string(),
+        Bos::Before(id) => format!("BOS {id} before each"),
+    };
+    format!("native tasks: {}; {beginning}", Effort { requests: scorer.requests() as u64, tokens, seconds })
+}
+
+fn bos(spec: &Spec, id: Option<u32>) -> Result<Bos> {
+    match (spec.evaluate.bos, id) {
+        (false, _) => Ok(Bos::Absent),
+        (true, Some(id)) => Ok(Bos::Before(id)),
+        (true, None) => Err(Error::new(Kind::Spec, "the model names no BOS token").at("evaluate.bos").hint("set evaluate.bos = false")),
+    }
 }
 
 /// Tasks through the lm-evaluation-harness: `lm_eval:<metric>/<task>`, beside the native figures of the same tasks.
-pub fn on_harness(source: &Source, model: Arc<Model>, settings: &LmEval, spec: &Spec, watch: &dyn Watch) -> Result<Vec<Measure>> {
-    let e = &spec.evaluate;
+pub fn on_harness(source: &Source, model: Arc<Model>, settings: &LmEval, spec: &Spec, watch: &dyn Watch) -> Result<Measured> {
+    let (e, started) = (&spec.evaluate, Instant::now());
     let extent = Extent { data: e.data.as_deref(), limit: e.limit, bos: e.bos, samples: false };
     let outcome = serve::lm_eval::evaluate(source, model, settings, extent, watch)?;
+    let effort = Effort { requests: outcome.prompts, tokens: None, seconds: started.elapsed().as_secs_f64() };
+    let effort = Some(format!("lm_eval {}: {effort}, its start included", outcome.harness));
     let all = outcome.tasks.iter().chain(&outcome.groups);
-    let measure = |task: &String, metric: &String, e: &eval::Estimate| Measure {
-        metric: format!("lm_eval:{metric}/{task}"),
-        value: e.value,
-        stderr: e.stderr,
-        n: Some(e.n as u64),
-    };
-    Ok(all.flat_map(|(task, values)| values.iter().map(move |(metric, e)| measure(task, metric, e))).collect())
+    let measure = |task: &String, metric: &String, e: &eval::Estimate| Measure::estimate(format!("lm_eval:{metric}/{task}"), e);
+    let measures = all.flat_map(|(task, values)| values.iter().map(move |(metric, e)| measure(task, metric, e))).collect();
+    Ok(Measured { measures, report: None, effort })
 }
 
 /// Figures of a report: each task's and group's metrics, and the mean accuracy over what was named (a group counts once).
 fn measures(report: &eval::Report) -> Vec<Measure> {
-    let grouped: Vec<&String> = report.groups.iter().flat_map(|g| &g.tasks).collect();
-    let tasks = report.tasks.iter().map(|t| (&t.task, &t.metrics, !grouped.contains(&&t.task)));
-    let groups = report.groups.iter().map(|g| (&g.group, &g.metrics, !contained(g, report)));
-    let (mut all, mut accuracies) = (Vec::new(), Vec::new());
-    for (name, metrics, counts) in tasks.chain(groups) {
-        all.extend(metrics.iter().map(|(metric, e)| Measure {
-            metric: format!("{}/{name}", metric.name()),
-            value: e.value,
-            stderr: e.stderr,
-            n: Some(e.n as u64),
-        }));
-        accuracies.extend(metrics.get(&eval::Metric::Acc).filter(|_| counts));
-    }
-    all.extend(mean_accuracy(&accuracies));
-    all
+    let rows = report.rows();
+    let of_row = |row: &eval::Row| of_estimates("", row.name, row.metrics);
+    let all = rows.iter().flat_map(of_row);
+    all.chain(report.mean_accuracy().map(|mean| Measure::estimate("acc_mean".into(), &mean))).collect()
 }
 
-/// Whether another group of the report holds all tasks of this one.
-fn contained(group: &eval::GroupResult, report: &eval::Report) -> bool {
-    report.groups.iter().any(|g| g.tasks.len() > group.tasks.len() && group.tasks.iter().all(|t| g.tasks.contains(t)))
+fn of_estimates(suffix: &str, name: &str, estimates: &eval::Estimates) -> Vec<Measure> {
+    estimates.iter().map(|(metric, e)| Measure::estimate(format!("{}{suffix}/{name}", metric.name()), e)).collect()
 }
 
-/// The unweighted mean over tasks, its standard error from the tasks' own.
-fn mean_accuracy(accuracies: &[&eval::Estimate]) -> Option<Measure> {
-    let n = accuracies.len() as f64;
-    if accuracies.is_empty() {
-        return None;
-    }
-    let value = accuracies.iter().map(|e| e.value).sum::<f64>() / n;
-    let variance: Option<f64> = accuracies.iter().map(|e| e.stderr.map(|s| s * s)).sum();
-    let count = accuracies.iter().map(|e| e.n as u64).sum();
-    Some(Measure { metric: "acc_mean".into(), value, stderr: variance.map(|v| v.sqrt() / n), n: Some(count) })
+/// What a model keeps of the dense one on the same documents: paired differences of accuracies, and the retained share of their mean.
+///
+/// # Errors
+/// The two reports are not of the same documents.
+pub fn beside_dense(dense: &eval::Report, report: &eval::Report) -> Result<Vec<Measure>> {
+    let eval::Comparison { differences, mean, retained } = eval::compare(dense, report)?;
+    let each = differences.iter().flat_map(|(name, estimates)| of_estimates("_diff", name, estimates));
+    let mean = mean.map(|mean| Measure::estimate("acc_diff_mean".into(), &mean));
+    let retained = retained.map(|retained| Measure::estimate("acc_retained".into(), &retained));
+    Ok(each.chain(mean).chain(retained).collect())
+}
+
+/// Warnings where figures of the dense model are far from published ones.
+pub fn against_published(model: &Model, spec: &Spec, dense: &[Measure]) -> Result<Vec<String>> {
+    let ours: Vec<Ours> = dense.iter().map(|m| Ours { metric: &m.metric, value: m.value, stderr: m.stderr }).collect();
+    published::warnings(&spec.model.source, model.config(), &spec.evaluate, &ours)
 }

@@ -8,13 +8,14 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::evaluate::{self, Measure};
+use super::evaluate::{self, Measure, Measured};
 use super::journal::Journal;
 use super::prepare::Prepared;
 use super::store::{Entry, State, Store};
 use super::watched::Watched;
 use crate::base::meter::Meter;
 use crate::base::{Error, Kind, Result, ResultExt, Watch, files};
+use crate::eval;
 use crate::fitness::{Corpus, Evaluator, Objective, Population, Sampler};
 use crate::model::{Model, Source};
 use crate::report::Figure;
@@ -25,6 +26,10 @@ use crate::space::{Distribution, Space};
 use crate::spec::{self, Accumulation, Spec, Trial};
 use crate::supernet::{self, Supernet, compact::compact, storage_dtype};
 
+/// Files of a measurement: its figures, and what the model made of each document.
+const FIGURES: &str = "figures.json";
+const SAMPLES: &str = "samples.json";
+
 /// Runs one trial.
 pub struct Pipeline<'a> {
     label: &'a str,
@@ -33,6 +38,8 @@ pub struct Pipeline<'a> {
     store: &'a Store,
     journal: &'a mut Journal,
     watch: Watched<'a>,
+    /// What the dense model made of each document, with which pruned models are compared.
+    dense: Option<eval::Report>,
 }
 
 /// A supernet on disk with the address that names it in later keys.
@@ -55,7 +62,7 @@ type TeacherStates = BTreeMap<usize, Tensor>;
 impl<'a> Pipeline<'a> {
     /// Of `trial`, whose own files go to `home`.
     pub fn new(trial: &'a Trial, home: &'a Path, store: &'a Store, journal: &'a mut Journal, watch: &'a dyn Watch) -> Self {
-        Self { label: &trial.label, spec: &trial.spec, home, store, journal, watch: Watched::new(watch) }
+        Self { label: &trial.label, spec: &trial.spec, home, store, journal, watch: Watched::new(watch), dense: None }
     }
 
     /// Dense, uniform, then iteration by iteration, and the refit of what was found.
@@ -236,7 +243,11 @@ impl<'a> Pipeline<'a> {
     fn measure_dense(&mut self, prepared: &Prepared) -> Result<()> {
         self.figure("dense", &Measure::exact("parameters", prepared.model.checkpoint().parameters() as f64))?;
         self.figure("dense", &Measure::exact("sparsity", 0.0))?;
-        self.evaluations("dense", &prepared.hash, &prepared.model, prepared)?;
+        let measures = self.evaluations("dense", &prepared.hash, &prepared.model, prepared)?;
+        for warning in evaluate::against_published(&prepared.model, self.spec, &measures)? {
+            self.watch.say(&warning);
+            self.warn(warning)?;
+        }
         self.harness("dense", &prepared.source, prepared)
     }
 
@@ -246,37 +257,51 @@ impl<'a> Pipeline<'a> {
         let Some(settings) = &spec.evaluate.lm_eval else { return Ok(()) };
         let e = &spec.evaluate;
         let key = json!({ "model": source.hash()?, "tasks": settings.tasks, "shots": settings.num_fewshot, "limit": e.limit, "bos": e.bos, "data": e.data });
-        self.evaluation("lm_eval", name, &key, |_, watch| {
+        self.evaluation("lm_eval", name, &key, |watch| {
             let model = Arc::new(Model::open(source, prepared.model.device())?);
             evaluate::on_harness(source, model, settings, spec, watch)
         })?;
         self.journal.publish()
     }
 
-    /// Perplexities, divergence and tasks of a model.
-    fn evaluations(&mut self, name: &str, hash: &str, model: &Model, prepared: &Prepared) -> Result<()> {
-        let spec = self.spec;
+    /// Perplexities, divergence and tasks of a model; gives their figures.
+    fn evaluations(&mut self, name: &str, hash: &str, model: &Model, prepared: &Prepared) -> Result<Vec<Measure>> {
+        let (spec, mut all) = (self.spec, Vec::new());
         for (corpus, set) in &prepared.evaluation {
             let key = json!({ "model": hash, "text": set.0.hash(), "corpus": corpus });
-            self.evaluation(&format!("perplexity/{corpus}"), name, &key, |_, watch| evaluate::on_corpus(model, corpus, set, watch))?;
+            let what = format!("perplexity/{corpus}");
+            all.extend(self.evaluation(&what, name, &key, |watch| Ok(evaluate::on_corpus(model, corpus, set, watch)?.into()))?.0);
         }
         let first = spec.evaluate.perplexity.first().and_then(|c| prepared.evaluation.get(c));
         if let Some(set) = first.filter(|_| spec.evaluate.kl_tokens > 0 && name != "dense") {
-            let key = json!({ "model": hash, "dense": prepared.hash, "text": set.0.hash(), "tokens": spec.evaluate.kl_tokens });
-            self.evaluation("kl", name, &key, |_, watch| {
-                evaluate::from_dense(model, &prepared.model, set, spec.evaluate.kl_tokens, watch)
-            })?;
+            let tokens = spec.evaluate.kl_tokens;
+            let key = json!({ "model": hash, "dense": prepared.hash, "text": set.0.hash(), "tokens": tokens });
+            self.evaluation("kl", name, &key, |watch| Ok(evaluate::from_dense(model, &prepared.model, set, tokens, watch)?.into()))?;
         }
         if !spec.evaluate.tasks.is_empty() {
-            let e = &spec.evaluate;
-            let key = json!({ "model": hash, "tasks": e.tasks, "limit": e.limit, "bos": e.bos, "data": e.data, "own": spec.tasks });
-            self.evaluation("tasks", name, &key, |entry, watch| {
-                let (measures, report) = evaluate::on_tasks(model, &prepared.tokenizer, spec, watch)?;
-                files::write_json(&entry.folder.join("samples.json"), &report)?;
-                Ok(measures)
-            })?;
+            all.extend(self.tasks(name, hash, model, prepared)?);
         }
-        self.journal.publish()
+        self.journal.publish()?;
+        Ok(all)
+    }
+
+    /// Tasks of a model, and for a pruned one the paired differences to the dense one, which was evaluated first.
+    fn tasks(&mut self, name: &str, hash: &str, model: &Model, prepared: &Prepared) -> Result<Vec<Measure>> {
+        let (spec, e) = (self.spec, &self.spec.evaluate);
+        let key = json!({
+            "model": hash, "tasks": e.tasks, "limit": e.limit, "bos": e.bos, "data": e.data, "own": spec.tasks,
+            "files": eval::Selection::of(spec)?.hash(e.data.as_deref())?,
+        });
+        let (measures, entry) =
+            self.evaluation("tasks", name, &key, |watch| evaluate::on_tasks(model, &prepared.tokenizer, spec, watch))?;
+        let report: eval::Report = files::read_json(&entry.folder.join(SAMPLES))?;
+        match &self.dense {
+            Some(dense) if name != "dense" => {
+                evaluate::beside_dense(dense, &report)?.iter().try_for_each(|m| self.figure(name, m))?;
+            }
+            _ => self.dense = Some(report),
+        }
+        Ok(measures)
     }
 
     /// One stored measurement.
@@ -285,16 +310,24 @@ impl<'a> Pipeline<'a> {
         what: &str,
         model: &str,
         key: &serde_json::Value,
-        measure: impl FnOnce(&Entry, &dyn Watch) -> Result<Vec<Measure>>,
-    ) -> Result<()> {
+        measure: impl FnOnce(&dyn Watch) -> Result<Measured>,
+    ) -> Result<(Vec<Measure>, Entry)> {
         let step = format!("{}-{model}", what.replace('/', "-"));
+        let mut effort = None;
         let entry = self.step(&step, "evaluate", Some(model), &json!({ "what": what, "of": key }), |entry, watch| {
-            let measures = measure(entry, watch)?;
-            files::write_json(&entry.folder.join("figures.json"), &measures)?;
-            Ok(vec!["figures.json".into()])
+            let measured = measure(watch)?;
+            effort = measured.effort;
+            files::write_json(&entry.folder.join(FIGURES), &measured.measures)?;
+            let Some(report) = measured.report else { return Ok(vec![FIGURES.into()]) };
+            files::write_json(&entry.folder.join(SAMPLES), &report)?;
+            Ok(vec![FIGURES.into(), SAMPLES.into()])
         })?;
-        let measures: Vec<Measure> = files::read_json(&entry.folder.join("figures.json"))?;
-        measures.iter().try_for_each(|m| self.figure(model, m))
+        if let Some(effort) = effort {
+            self.tell(format!("{model}: {effort}"))?;
+        }
+        let measures: Vec<Measure> = files::read_json(&entry.folder.join(FIGURES))?;
+        measures.iter().try_for_each(|m| self.figure(model, m))?;
+        Ok((measures, entry))
     }
 
     fn figure(&mut self, model: &str, m: &Measure) -> Result<()> {
@@ -342,6 +375,12 @@ impl<'a> Pipeline<'a> {
             peak_bytes: cost.peak_bytes,
         })?;
         Ok(entry)
+    }
+
+    /// Shows and logs something that changes nothing: it stays out of the tables.
+    fn tell(&mut self, message: String) -> Result<()> {
+        self.watch.say(&message);
+        self.journal.emit(Event::Note { trial: Some(self.label.into()), message })
     }
 
     fn warn(&mut self, message: String) -> Result<()> {

@@ -16,6 +16,11 @@ impl<'a> Watched<'a> {
         Self { inner, notes: Mutex::default() }
     }
 
+    /// Shows a message that is no warning.
+    pub fn say(&self, message: &str) {
+        self.inner.note(message);
+    }
+
     /// The notes since the last call.
     pub fn take_notes(&self) -> Vec<String> {
         std::mem::take(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))

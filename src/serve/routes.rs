@@ -55,6 +55,13 @@ impl State {
     fn limits(&self) -> &Limits {
         &self.options.limits
     }
+
+    /// A place among the requests in the house, and the word that this one's connection is busy.
+    fn hold(&self, request: &Request) -> Result<Hold, ApiError> {
+        let full = |_| ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too many requests are waiting").code("queue_full");
+        let slot = self.slots.clone().try_acquire_owned().map_err(full)?;
+        Ok(Hold { _slot: slot, _answering: activity(request).map(|a| a.begin()) })
+    }
 }
 
 /// Seconds since 1970.
@@ -136,9 +143,7 @@ async fn read(body: Body, headers: &HeaderMap, limits: &Limits) -> Result<Bytes,
 }
 
 async fn completions(Shared(state): Shared<Arc<State>>, request: Request) -> Result<Response, ApiError> {
-    let full = |_| ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too many requests are waiting").code("queue_full");
-    let slot = state.slots.clone().try_acquire_owned().map_err(full)?;
-    let hold = Hold { _slot: slot, _answering: activity(&request).map(|a| a.begin()) };
+    let hold = state.hold(&request)?;
     let (head, body) = request.into_parts();
     let body = read(body, &head.headers, state.limits()).await?;
     complete::answer(state, body, hold).await
@@ -189,14 +194,23 @@ async fn json_body<T: DeserializeOwned>(state: &State, request: Request) -> Resu
 }
 
 async fn tokenize(Shared(state): Shared<Arc<State>>, request: Request) -> Result<axum::Json<Value>, ApiError> {
+    let (_hold, context) = (state.hold(&request)?, state.context);
     let body: Tokenize = json_body(&state, request).await?;
-    let encoding = state.vocabulary.tokenizer().inner().encode_fast(body.prompt, body.add_special_tokens);
-    let encoding = encoding.map_err(|e| ApiError::bad("prompt", format!("the text cannot be tokenised: {e}")))?;
+    let encode = move || state.vocabulary.tokenizer().inner().encode_fast(body.prompt, body.add_special_tokens);
+    let encoding = aside(encode).await?.map_err(|e| ApiError::bad("prompt", format!("the text cannot be tokenised: {e}")))?;
     let tokens = encoding.get_ids();
-    Ok(axum::Json(json!({"tokens": tokens, "count": tokens.len(), "max_model_len": state.context})))
+    Ok(axum::Json(json!({"tokens": tokens, "count": tokens.len(), "max_model_len": context})))
 }
 
 async fn detokenize(Shared(state): Shared<Arc<State>>, request: Request) -> Result<axum::Json<Value>, ApiError> {
+    let _hold = state.hold(&request)?;
     let body: Detokenize = json_body(&state, request).await?;
-    Ok(axum::Json(json!({"prompt": state.vocabulary.tokenizer().decode(&body.tokens)?})))
+    let text = aside(move || state.vocabulary.tokenizer().decode(&body.tokens)).await??;
+    Ok(axum::Json(json!({"prompt": text})))
+}
+
+/// Long texts take a while: the threads that serve connections do not wait for them.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    let ended = |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the tokenizer ended midway");
+    tokio::task::spawn_blocking(work).await.map_err(ended)
 }

@@ -1,7 +1,11 @@
 //! Data sets in the layout and with the fields of those on the hub, their text made here.
 
+pub mod chain;
+pub mod proxy;
+
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use tyr::eval::tasks::mmlu::SUBGROUPS;
@@ -14,6 +18,21 @@ const SPLITS: [&str; 3] = ["train", "validation", "test"];
 
 /// Documents of each plain task.
 const ROWS: usize = 12;
+
+/// Pages of WikiText-2.
+const PAGES: usize = 4;
+
+/// Turns every file of JSON lines below a folder into one of parquet.
+const TO_PARQUET: &str = "
+import pathlib, sys
+import pyarrow.json, pyarrow.parquet
+root = pathlib.Path(sys.argv[1])
+for lines in root.rglob('*.jsonl'):
+    pyarrow.parquet.write_table(pyarrow.json.read_json(lines), lines.with_suffix('.parquet'))
+    lines.unlink()
+for readme in root.rglob('README.md'):
+    readme.write_text(readme.read_text().replace('.jsonl', '.parquet'))
+";
 
 const WORDS: [&str; 24] = [
     "the",
@@ -63,6 +82,18 @@ impl Mirror {
         self.whole("baber/piqa", None, piqa);
         self.whole("allenai/winogrande", Some("winogrande_xl"), winogrande);
         self.whole("Rowan/hellaswag", None, hellaswag);
+    }
+
+    /// WikiText-2 by pages.
+    pub fn wikitext(&self) {
+        let (dataset, config) = ("EleutherAI/wikitext_document_level", Some("wikitext-2-raw-v1"));
+        SPLITS.iter().for_each(|split| self.split(dataset, config, split, (0..PAGES).map(page).collect()));
+        self.readme(dataset, &SPLITS.map(|split| (config, split)));
+    }
+
+    /// The same rows as parquet files, written by the harness's own library.
+    pub fn to_parquet(&self, python: &str) {
+        assert!(Command::new(python).args(["-c", TO_PARQUET]).arg(&self.0).status().unwrap().success());
     }
 
     /// All subjects of MMLU.
@@ -157,6 +188,12 @@ fn hellaswag(i: usize) -> Value {
         choices(15, i, 4).iter().enumerate().map(|(j, e)| format!("{}{e}", ["", "[x] ", "  ", ""][(i + j) % 4])).collect();
     json!({"ind": i, "activity_label": words(16, i, 2), "ctx_a": format!("{}{mark}", words(17, i, 7)), "ctx_b": words(18, i, 2),
            "ctx": "", "endings": endings, "source_id": "", "split": "val", "split_type": "indomain", "label": format!("{}", (i * 5) % 4)})
+}
+
+/// With the data set's spaces around signs, headings of two levels, and signs that the detokeniser looks for.
+fn page(i: usize) -> Value {
+    let (title, a, b) = (words(60, i, 2), words(61, i, 9), words(62, i, 12 + 5 * i));
+    json!({"page": format!(" = {title} = \n \n {a} , the \" {b} \" of 1 @,@ 2{i}0 @-@ ton ( {a} ) . \n = = {title} = = \n \n {b} 's ; {a} ! \n ")})
 }
 
 fn question(subject: usize, i: usize) -> Value {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use candle_core::Device;
 use serde_json::{Value, json};
 use tyr::data::Tokenizer;
-use tyr::generate::pico;
+use tyr::model::pico::Pico;
 use tyr::model::{Model, Source};
 use tyr::serve::{Options, Server};
 
@@ -31,7 +31,7 @@ impl House {
 
     pub fn with(change: impl FnOnce(&mut Options)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let source = pico::write(folder.path(), 3, CONTEXT).unwrap();
+        let source = Pico::of_bytes(CONTEXT).write(folder.path(), 3).unwrap();
         let model = Arc::new(Model::open(&source, &Device::Cpu).unwrap());
         let server = start(&source, &model, change).unwrap();
         Self { tokenizer: Tokenizer::open(&source).unwrap(), model, server, source, _folder: folder }
@@ -103,7 +103,11 @@ pub struct Raw(TcpStream);
 
 impl Raw {
     pub fn open(house: &House) -> Self {
-        let stream = TcpStream::connect(house.server.address()).unwrap();
+        Self::to(house.server.address())
+    }
+
+    pub fn to(address: std::net::SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         Self(stream)
     }
@@ -114,6 +118,10 @@ impl Raw {
 
     pub fn try_write(&self, text: &str) -> bool {
         (&self.0).write_all(text.as_bytes()).is_ok()
+    }
+
+    pub fn write_bytes(&self, bytes: &[u8]) {
+        (&self.0).write_all(bytes).unwrap();
     }
 
     pub fn request(&self, path: &str, body: &Value) {

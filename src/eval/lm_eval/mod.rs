@@ -41,6 +41,8 @@ pub struct Outcome {
     pub samples: BTreeMap<String, Vec<SampleLine>>,
     /// The harness's version.
     pub harness: String,
+    /// Prompts that the completions server answered for it.
+    pub prompts: u64,
 }
 
 /// What is looked at while a job runs.
@@ -63,6 +65,7 @@ pub fn run(client: &Client, job: &Job, around: &dyn Surroundings, watch: &dyn Wa
     }
     let id = client.submit(job)?;
     watch.begin(&format!("lm-eval: {}", job.tasks.join(", ")), 0);
+    let first = around.served();
     let ended = wait(client, &id, around, watch);
     watch.end();
     if ended.is_err() {
@@ -70,7 +73,7 @@ pub fn run(client: &Client, job: &Job, around: &dyn Surroundings, watch: &dyn Wa
         let _ = client.cancel(&id);
     }
     ended?;
-    outcome(client, &id, job, health.lm_eval)
+    Ok(Outcome { prompts: around.served() - first, ..outcome(client, &id, job, health.lm_eval)? })
 }
 
 fn wait(client: &Client, id: &str, around: &dyn Surroundings, watch: &dyn Watch) -> Result<()> {
@@ -101,7 +104,14 @@ fn outcome(client: &Client, id: &str, job: &Job, harness: String) -> Result<Outc
         all.iter().map(|(name, metrics)| (name.clone(), estimates(metrics, count(name)))).collect()
     };
     let versions = result.task_versions.iter().map(|(task, v)| (task.clone(), v.as_str().map_or_else(|| v.to_string(), String::from)));
-    Ok(Outcome { tasks: shaped(&result.results), groups: shaped(&result.groups), versions: versions.collect(), samples, harness })
+    Ok(Outcome {
+        tasks: shaped(&result.results),
+        groups: shaped(&result.groups),
+        versions: versions.collect(),
+        samples,
+        harness,
+        prompts: 0,
+    })
 }
 
 fn estimates(metrics: &BTreeMap<String, wire::Value>, n: usize) -> Values {

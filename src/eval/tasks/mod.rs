@@ -6,7 +6,7 @@ pub mod prompt;
 pub mod quickstart;
 pub mod wikitext;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::base::{Error, Kind, Result};
 use crate::spec;
@@ -98,21 +98,27 @@ impl Task {
 
     /// Fails if a file that the task reads is not there, without reading any.
     pub fn check(&self, root: Option<&Path>) -> Result<()> {
+        self.files(root).map(drop)
+    }
+
+    /// The files that the task reads, which must be there; a generated task has none.
+    pub fn files(&self, root: Option<&Path>) -> Result<Vec<PathBuf>> {
         let found = match &self.form {
-            Form::Pages => wikitext::SPLIT.files(root).map(drop),
-            Form::Choice { source, .. } => source.check(root),
+            Form::Pages => wikitext::SPLIT.files(root),
+            Form::Choice { source, .. } => source.files(root),
         };
         found.map_err(|e| e.at(&self.name))
     }
 }
 
 impl Source {
-    fn check(&self, root: Option<&Path>) -> Result<()> {
+    fn files(&self, root: Option<&Path>) -> Result<Vec<PathBuf>> {
         match self {
-            Source::Hub(split, _) => split.files(root).map(drop),
-            Source::Mmlu(subject) => mmlu::split(subject).files(root).and(mmlu::examples(subject).files(root)).map(drop),
+            Source::Hub(split, _) => split.files(root),
+            Source::Mmlu(subject) => Ok([mmlu::split(subject).files(root)?, mmlu::examples(subject).files(root)?].concat()),
             Source::File(task) if !task.file.is_file() => Err(no_file(&task.file)),
-            Source::File(_) | Source::Quickstart(_) | Source::Generated(_) => Ok(()),
+            Source::File(task) => Ok(vec![task.file.clone()]),
+            Source::Quickstart(_) | Source::Generated(_) => Ok(Vec::new()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod custom;
 mod files;
+mod paired;
 mod prompts;
 mod real;
 mod requests;

@@ -194,6 +194,25 @@ fn a_value_that_is_no_number_is_empty_and_flagged() {
 }
 
 #[test]
+fn every_view_has_the_paired_differences_and_the_retained_share() {
+    let mut events = run();
+    for (metric, value, stderr) in [("acc_diff/rte", -0.06, 0.021), ("acc_diff_mean", -0.05, 0.004), ("acc_retained", 0.9, 0.008)] {
+        for model in ["uniform", "iteration-1", "iteration-2", "iteration-3", "iteration-4"] {
+            let error = Figure { stderr: Some(stderr), n: Some(277), ..figure("target=0.5/seed=0", model, metric, value) };
+            events.push(measured(error));
+        }
+    }
+    let tables = Tables::from_events(&events);
+    for text in [tables.markdown(), tables.terminal(), tables.latex()] {
+        assert_eq!(text.to_lowercase().matches("difference in points").count(), 1, "{text}");
+        assert!(["-6.00", "2.10", "-5.00", "0.40", "90.0", "0.8"].iter().all(|number| text.contains(number)), "{text}");
+    }
+    assert!(tables.terminal().lines().all(|l| l.chars().count() <= 100), "{}", tables.terminal());
+    assert!(tables.csv().unwrap().contains("target=0.5/seed=0,uniform,acc_diff/rte,-0.06,0.021,277\n"));
+    assert!(tables.latex().contains("-6.00 $\\pm$ 2.10"));
+}
+
+#[test]
 fn subtasks_stay_out_of_the_wide_view_but_not_of_the_csv() {
     let mut events = small();
     events.push(measured(figure("t", "dense", "acc/mmlu", 0.4)));

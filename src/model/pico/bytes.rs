@@ -1,12 +1,6 @@
-//! A small byte-level tokenizer made here, for tiny random models: what tests and benches write text with.
+//! The tiny byte-level tokenizer: every text survives it, and some pairs are joined, so that tokens are not characters.
 
-use std::path::Path;
-
-use serde_json::{Map, Value, json};
-
-use crate::base::{Result, files};
-use crate::model::Source;
-use crate::model::pico::Pico;
+use serde_json::{Map, json};
 
 /// Pairs that the tokenizer joins, besides single bytes; `Ġ` stands for the space.
 const MERGES: [(&str, &str); 12] = [
@@ -36,8 +30,8 @@ fn stand_in(byte: u8) -> char {
     }
 }
 
-/// The text of its tokenizer.json.
-pub fn tokenizer_json() -> String {
+/// Its tokenizer.json.
+pub fn tokenizer() -> serde_json::Value {
     let mut vocabulary = Map::new();
     let bytes = (0..=255u8).map(|b| stand_in(b).to_string());
     let tokens = ["<s>", "</s>"].map(String::from).into_iter().chain(bytes).chain(MERGES.iter().map(|(a, b)| format!("{a}{b}")));
@@ -50,20 +44,4 @@ pub fn tokenizer_json() -> String {
         "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null, "end_of_word_suffix": null,
                   "fuse_unk": false, "byte_fallback": false, "vocab": vocabulary, "merges": MERGES.map(|(a, b)| format!("{a} {b}"))},
     })
-    .to_string()
-}
-
-/// Writes a tiny random model with this tokenizer and a context of so many tokens.
-pub fn write(folder: &Path, seed: u64, context: usize) -> Result<Source> {
-    write_model(&Pico { vocabulary: VOCABULARY, ..Pico::default() }, folder, seed, context)
-}
-
-fn write_model(pico: &Pico, folder: &Path, seed: u64, context: usize) -> Result<Source> {
-    let source = pico.write(folder, seed)?;
-    files::write(&folder.join("tokenizer.json"), tokenizer_json().as_bytes())?;
-    files::write_json(&folder.join("tokenizer_config.json"), &json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}}))?;
-    let mut config: Map<String, Value> = files::read_json(&folder.join("config.json"))?;
-    config.insert("max_position_embeddings".into(), json!(context));
-    files::write_json(&folder.join("config.json"), &config)?;
-    Ok(source)
 }
