@@ -221,8 +221,9 @@ struct Gathered {
 impl Gathered {
     fn add(&mut self, label: &str, spec: &Spec, layers: &Layers, known: &Known) {
         for issue in rules::check(spec, known) {
-            let at = issue.keys.iter().find_map(|key| layers.locate(key));
-            self.add_one(label, Finding { at, ..issue.finding });
+            let placed = issue.keys.iter().find_map(|key| layers.locate(key).map(|at| (key.clone(), at)));
+            let finding = placed.into_iter().fold(issue.finding, |finding, (key, at)| Finding { key, ..finding }.at(at));
+            self.add_one(label, finding);
         }
         if let Some(finding) = self.scripts.finding(spec, known.script) {
             let at = finding.at.clone().or_else(|| layers.locate(&finding.key));
