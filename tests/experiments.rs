@@ -38,7 +38,7 @@ fn every_experiment_passes_the_check_once_its_files_are_named() {
             set.push(format!("model.source={:?}", tiny.path("model").to_str().unwrap()));
         }
         let source = Source { path: path.clone(), set, ..Source::default() };
-        let checked = inspect(&source, &Known { corpora: tyr::data::corpus::KNOWN, tasks: &names }).unwrap();
+        let checked = inspect(&source, &Known { corpora: tyr::data::corpus::KNOWN, tasks: &names, script: tyr::fitness::check }).unwrap();
         // An experiment may choose not to search, of which the check warns.
         let unexpected = checked.findings.iter().any(|f| f.severity == Severity::Error || f.key.to_string() != "search.generations");
         assert!(!unexpected, "{}", checked.render(tyr::spec::Style::Plain));

@@ -1,8 +1,8 @@
-//! `tyr check`: all findings on an experiment, without reading weights.
+//! `tyr check`: all findings on an experiment and its script, without reading weights.
 
 use clap::Args;
 
-use super::{Experiment, with_known};
+use super::{Experiment, show, with_known};
 use crate::base::Result;
 use crate::spec::{self, Style};
 
@@ -15,18 +15,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let loaded = with_known(|known| spec::load(&arguments.experiment.source(), known))?;
     eprint!("{}", loaded.render_warnings(Style::Plain));
-    loaded
-        .trials
-        .iter()
-        .filter_map(|t| t.spec.fitness.script.as_ref().map(|s| (s, &t.spec.fitness.corpora)))
-        .try_for_each(|(script, corpora)| crate::fitness::check(script, corpora))?;
     let trials: Vec<&str> = loaded.trials.iter().map(|t| t.label.as_str()).collect();
-    println!(
-        "{} is fine: {} trial{} ({})",
-        arguments.experiment.spec.display(),
-        trials.len(),
-        if trials.len() == 1 { "" } else { "s" },
-        trials.join(", ")
-    );
-    Ok(())
+    let (file, plural) = (arguments.experiment.spec.display(), if trials.len() == 1 { "" } else { "s" });
+    show(&format!("{file} is fine: {} trial{plural} ({})\n", trials.len(), trials.join(", ")))
 }

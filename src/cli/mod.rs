@@ -1,18 +1,22 @@
 //! The command line: one file per verb.
 
+mod cache;
 mod check;
 mod eval;
 mod generate;
+mod report;
 mod run;
 mod schema;
 mod serve;
+mod status;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::base::Result;
+use crate::base::{Kind, Result, ResultExt};
 use crate::data::corpus;
 use crate::report::{Bars, install_interrupt_handler};
 use crate::spec::{self, Known};
@@ -31,6 +35,12 @@ enum Verb {
     Run(run::Arguments),
     /// Check an experiment: all errors and warnings, no weights read
     Check(check::Arguments),
+    /// Tell where each trial of a run stands
+    Status(status::Arguments),
+    /// Make the tables of runs anew from their event logs
+    Report(report::Arguments),
+    /// List what a run has stored, and remove what no trial uses
+    Cache(cache::Arguments),
     /// Measure perplexity and tasks of any model, dense or pruned
     Eval(eval::Arguments),
     /// Serve a model over HTTP: OpenAI-compatible completions with prompt log-probabilities
@@ -42,7 +52,7 @@ enum Verb {
 }
 
 /// Environment variables of the tool that are no keys of a spec: of its tests, and of the harness.
-const OWN: [&str; 2] = ["TYR_SHARED", "TYR_LM_EVAL"];
+const OWN: [&str; 3] = ["TYR_SHARED", "TYR_LM_EVAL", "TYR_TAPLO"];
 
 /// Which experiment, and what overrides its file.
 #[derive(Args, Clone)]
@@ -68,7 +78,7 @@ impl Experiment {
 fn with_known<T>(use_: impl FnOnce(&Known) -> T) -> T {
     let tasks = crate::eval::known();
     let names: Vec<&str> = tasks.iter().map(String::as_str).collect();
-    use_(&Known { corpora: corpus::KNOWN, tasks: &names })
+    use_(&Known { corpora: corpus::KNOWN, tasks: &names, script: crate::fitness::check })
 }
 
 /// Parses the command line and runs the verb; errors go to stderr and decide the exit code.
@@ -76,12 +86,29 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
+        Verb::Status(arguments) => status::run(&arguments),
+        Verb::Report(arguments) => report::run(&arguments),
+        Verb::Cache(arguments) => cache::run(&arguments),
         Verb::Eval(arguments) => eval::run(&arguments),
         Verb::Serve(arguments) => serve::run(&arguments, &watched()),
         Verb::Generate(arguments) => generate::run(&arguments, &watched()),
         Verb::Schema => schema::run(),
     };
-    report(result)
+    conclude(result)
+}
+
+/// The command line as clap knows it: for tests of what the documents say.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Prints to stdout; a reader that has gone away is no error.
+fn show(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.or_error(Kind::Disk, "cannot print"),
+    }
 }
 
 /// Progress on stderr, stopped by Ctrl-C.
@@ -90,11 +117,12 @@ fn watched() -> Bars {
     Bars::new()
 }
 
-fn report(result: Result<()>) -> ExitCode {
+fn conclude(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("error: {e}");
+            let heading = if e.kind == Kind::Interrupted { "" } else { "error: " };
+            eprintln!("{heading}{e}");
             ExitCode::from(e.kind.exit_code())
         }
     }

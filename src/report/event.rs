@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,8 +13,8 @@ use crate::base::{Error, Kind, Result, ResultExt};
 use crate::search::GenerationRecord;
 use crate::space::{Distribution, Shape};
 
-/// Version of the format that this build writes, and the newest that it reads.
-pub const VERSION: u32 = 1;
+/// Version of the format that this build writes, and the newest that it reads. Version 1 had no times and no `progress`.
+pub const VERSION: u32 = 2;
 
 /// Something that happened in a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +34,8 @@ pub enum Event {
     StepStarted { trial: String, step: String, key: String },
     /// A step is over. `model` is the model that it belongs to, where there is one.
     StepFinished { trial: String, model: Option<String>, step: String, key: String, cache: Cache, seconds: f64, peak_bytes: Option<u64> },
+    /// How far the work inside a step is, told every few seconds.
+    Progress { trial: String, what: String, done: u64, units: u64 },
     /// A generation of the search is done.
     Generation { trial: String, iteration: usize, summary: GenerationSummary },
     /// A figure was measured; a later one of the same name replaces it.
@@ -43,6 +46,25 @@ pub enum Event {
     Note { trial: Option<String>, message: String },
     /// Something to look at, though nothing failed.
     Warning { trial: Option<String>, message: String },
+}
+
+impl Event {
+    /// The trial that it is about.
+    pub fn trial(&self) -> Option<&str> {
+        match self {
+            Event::RunStarted { .. } | Event::RunFinished { .. } => None,
+            Event::Note { trial, .. } | Event::Warning { trial, .. } => trial.as_deref(),
+            Event::FigureMeasured { figure } => Some(&figure.trial),
+            Event::TrialStarted { trial }
+            | Event::TrialFinished { trial }
+            | Event::TrialFailed { trial, .. }
+            | Event::StepStarted { trial, .. }
+            | Event::StepFinished { trial, .. }
+            | Event::Progress { trial, .. }
+            | Event::Generation { trial, .. }
+            | Event::DistributionFound { trial, .. } => Some(trial),
+        }
+    }
 }
 
 /// Whether a step's result was there already.
@@ -83,11 +105,22 @@ impl From<&GenerationRecord> for GenerationSummary {
     }
 }
 
+/// An event and when it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stamped {
+    /// Milliseconds since 1970, UTC; absent in logs of version 1.
+    pub at: Option<u64>,
+    /// What happened.
+    pub event: Event,
+}
+
 /// A line of a log.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line<E> {
     version: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<u64>,
     event: E,
 }
 
@@ -126,23 +159,38 @@ impl Log {
     /// # Errors
     /// The disk is full or gone.
     pub fn append(&mut self, event: &Event) -> Result<()> {
-        let line = line(event)?;
+        let line = line(event, now())?;
         let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
         written.map_err(|e| io_error(&self.path, "append to the event log", &e))
     }
 }
 
+/// Milliseconds since 1970; absent where the clock stands before that.
+pub fn now() -> Option<u64> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_millis()).ok()
+}
+
 /// An event as a line of a log, with its newline.
-pub fn line(event: &Event) -> Result<String> {
-    let text = serde_json::to_string(&Line { version: VERSION, event }).or_error(Kind::Internal, "an event cannot be written as JSON")?;
+pub fn line(event: &Event, at: Option<u64>) -> Result<String> {
+    let line = Line { version: VERSION, at, event };
+    let text = serde_json::to_string(&line).or_error(Kind::Internal, "an event cannot be written as JSON")?;
     Ok(text + "\n")
 }
 
-/// All events of a log. A last line without its newline is the trace of a killed writer and left out.
+/// All events of a log, as [`read_stamped`] without the times.
+///
+/// # Errors
+/// As [`read_stamped`].
+pub fn read(path: &Path) -> Result<Vec<Event>> {
+    Ok(read_stamped(path)?.into_iter().map(|stamped| stamped.event).collect())
+}
+
+/// All events of a log with their times. A last line without its newline is the trace of a killed writer and left out.
 ///
 /// # Errors
 /// The file cannot be read, a line is no event, or it is of a newer version.
-pub fn read(path: &Path) -> Result<Vec<Event>> {
+pub fn read_stamped(path: &Path) -> Result<Vec<Stamped>> {
     let bytes = std::fs::read(path).map_err(|e| io_error(path, "read the event log", &e))?;
     let lines = complete(&bytes).split(|&b| b == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
     lines.map(|(i, line)| parse(line).map_err(|e| e.at(format!("{}:{}", path.display(), i + 1)))).collect()
@@ -154,14 +202,14 @@ fn complete(bytes: &[u8]) -> &[u8] {
     &bytes[..end]
 }
 
-fn parse(line: &[u8]) -> Result<Event> {
+fn parse(line: &[u8]) -> Result<Stamped> {
     let header: Header = serde_json::from_slice(line).or_error(Kind::Disk, "not an event")?;
     if header.version > VERSION {
         let what = format!("the event log has version {}, this build reads up to version {VERSION}", header.version);
         return Err(Error::new(Kind::Disk, what).hint("use the newer tyr that wrote it"));
     }
     let line: Line<Event> = serde_json::from_slice(line).or_error(Kind::Disk, "not an event of this version")?;
-    Ok(line.event)
+    Ok(Stamped { at: line.at, event: line.event })
 }
 
 #[cfg(test)]
@@ -197,8 +245,24 @@ mod tests {
     #[test]
     fn the_line_of_an_event_is_stable() {
         let event = Event::FigureMeasured { figure: figure("a", "dense", "parameters", 12.0) };
-        let expected = r#"{"version":1,"event":{"kind":"figure_measured","figure":{"trial":"a","model":"dense","metric":"parameters","value":12.0,"stderr":null,"n":null}}}"#;
-        assert_eq!(line(&event).unwrap().trim_end(), expected);
+        let expected = r#"{"version":2,"at":1700000000000,"event":{"kind":"figure_measured","figure":{"trial":"a","model":"dense","metric":"parameters","value":12.0,"stderr":null,"n":null}}}"#;
+        assert_eq!(line(&event, Some(1_700_000_000_000)).unwrap().trim_end(), expected);
+    }
+
+    #[test]
+    fn a_log_of_the_first_version_is_read_without_times() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        std::fs::write(&path, "{\"version\":1,\"event\":{\"kind\":\"trial_finished\",\"trial\":\"a\"}}\n").unwrap();
+        assert_eq!(read_stamped(&path).unwrap(), [Stamped { at: None, event: Event::TrialFinished { trial: "a".into() } }]);
+    }
+
+    #[test]
+    fn events_are_stamped_with_the_time_of_writing() {
+        let before = now();
+        let (_dir, path) = written(&events());
+        let times: Vec<_> = read_stamped(&path).unwrap().into_iter().map(|s| s.at).collect();
+        assert!(times.is_sorted() && times[0] >= before && times[3] <= now() && before.is_some(), "{times:?}");
     }
 
     #[test]
@@ -211,7 +275,7 @@ mod tests {
             assert_eq!(read(&path).unwrap(), events()[..whole]);
             let mut log = Log::open(&path).unwrap();
             events()[whole..].iter().for_each(|e| log.append(e).unwrap());
-            assert_eq!(std::fs::read(&path).unwrap(), bytes);
+            assert_eq!(read(&path).unwrap(), events());
         }
     }
 
@@ -219,10 +283,10 @@ mod tests {
     fn a_newer_version_is_refused_by_name_even_when_its_events_are_unknown() {
         let (_dir, path) = written(&events()[..1]);
         let mut text = std::fs::read_to_string(&path).unwrap();
-        text.push_str("{\"version\":2,\"event\":{\"kind\":\"teleported\"},\"more\":1}\n");
+        text.push_str("{\"version\":3,\"event\":{\"kind\":\"teleported\"},\"more\":1}\n");
         std::fs::write(&path, text).unwrap();
         let e = read(&path).unwrap_err().to_string();
-        assert!(e.contains("version 2") && e.contains("up to version 1") && e.contains("events.jsonl:2"), "{e}");
+        assert!(e.contains("version 3") && e.contains("up to version 2") && e.contains("events.jsonl:2"), "{e}");
         assert!(Log::open(&path).is_err());
     }
 
@@ -230,7 +294,7 @@ mod tests {
     fn damage_in_the_middle_names_its_line() {
         let (_dir, path) = written(&events());
         for damage in ["{\n", "{\"version\":1,\"event\":{\"kind\":\"teleported\"}}\n", "\u{fffd}\n"] {
-            std::fs::write(&path, format!("{}{damage}{}", line(&events()[0]).unwrap(), line(&events()[1]).unwrap())).unwrap();
+            std::fs::write(&path, format!("{}{damage}{}", line(&events()[0], None).unwrap(), line(&events()[1], None).unwrap())).unwrap();
             let e = read(&path).unwrap_err();
             assert!(e.kind == Kind::Disk && e.to_string().contains("events.jsonl:2"), "{e}");
         }

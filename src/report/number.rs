@@ -83,6 +83,22 @@ pub fn percent(share: f64, decimals: usize) -> String {
     format!("{:.decimals$}", share * 100.0)
 }
 
+/// Bytes as `120 B`, `4.1 KB`, `45.6 MB` or `1.25 GB`, in powers of 1000.
+pub fn bytes(bytes: u64) -> String {
+    match bytes as f64 {
+        b if b < 999.5 => format!("{b:.0} B"),
+        b if b < 999.95e3 => format!("{:.1} KB", b / 1e3),
+        b if b < 999.95e6 => format!("{:.1} MB", b / 1e6),
+        b => format!("{:.2} GB", b / 1e9),
+    }
+}
+
+/// A long time as days, a shorter one as [`duration`].
+pub fn age(seconds: f64) -> String {
+    const DAY: f64 = 86_400.0;
+    if seconds < 2.0 * DAY { duration(seconds) } else { format!("{:.0} days", (seconds / DAY).floor()) }
+}
+
 /// Seconds as `45 s`, `3 min 20 s` or `2 h 05 min`.
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.max(0.0).round() as u64;
@@ -104,6 +120,8 @@ mod tests {
         assert_eq!([999.7, 999_960.0, 999_999_999.0].map(count), ["1.0K", "1.0M", "1.00B"]);
         assert_eq!([6.137, 999.0, 12_345.6, 2.5e8].map(perplexity), ["6.14", "999.00", "12346", "2.50e8"]);
         assert_eq!([0.0, 1.23456, 0.000_012_3].map(divergence), ["0.0000", "1.2346", "1.2e-5"]);
+        assert_eq!([0, 999, 4_096, 45_600_000, 1_250_000_000].map(bytes), ["0 B", "999 B", "4.1 KB", "45.6 MB", "1.25 GB"]);
+        assert_eq!([60.0, 172_799.0, 200_000.0].map(age), ["1 min 00 s", "47 h 59 min", "2 days"]);
         assert_eq!([0.4, 200.0, 7_500.0].map(duration), ["0 s", "3 min 20 s", "2 h 05 min"]);
     }
 

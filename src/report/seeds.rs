@@ -16,30 +16,33 @@ pub struct Seeds {
     pub wide: Wide,
 }
 
-/// The label without a trailing `seed=N`; `None` when it has none.
-pub fn base(label: &str) -> Option<&str> {
-    let (before, seed) = label.rsplit_once("seed=")?;
-    let digits = !seed.is_empty() && seed.bytes().all(|b| b.is_ascii_digit());
-    match before.strip_suffix('/') {
-        _ if !digits => None,
-        Some(shared) => Some(shared),
-        None if before.is_empty() => Some(before),
-        None => None,
-    }
+/// The label without its `seed=N`; `None` when it has none.
+pub fn base(label: &str) -> Option<String> {
+    label.match_indices("seed=").find_map(|(start, name)| {
+        let (before, rest) = (&label[..start], &label[start + name.len()..]);
+        let after = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+        let whole = before.is_empty() || before.ends_with([',', '/']);
+        let ended = after.len() < rest.len() && (after.is_empty() || after.starts_with(','));
+        let shared = match after.strip_prefix(',') {
+            Some(after) => format!("{before}{after}"),
+            None => before.trim_end_matches([',', '/']).to_string(),
+        };
+        (whole && ended).then_some(shared)
+    })
 }
 
 /// Groups of at least two trials that differ only in their seed, in the order of their first trials.
 pub fn groups(trials: &[(&str, Wide)]) -> Vec<Seeds> {
-    let mut labels: Vec<&str> = Vec::new();
-    let mut members: BTreeMap<&str, Vec<&Wide>> = BTreeMap::new();
+    let mut labels: Vec<String> = Vec::new();
+    let mut members: BTreeMap<String, Vec<&Wide>> = BTreeMap::new();
     for (label, wide) in trials.iter().filter_map(|(label, wide)| base(label).map(|l| (l, wide))) {
         if !labels.contains(&label) {
-            labels.push(label);
+            labels.push(label.clone());
         }
         members.entry(label).or_default().push(wide);
     }
-    let several = labels.into_iter().map(|l| (l, &members[l])).filter(|(_, m)| m.len() > 1);
-    several.map(|(label, m)| Seeds { label: label.into(), count: m.len(), wide: aggregate(m) }).collect()
+    let several = labels.into_iter().filter_map(|label| members.get(&label).map(|m| (label, m))).filter(|(_, m)| m.len() > 1);
+    several.map(|(label, m)| Seeds { label, count: m.len(), wide: aggregate(m) }).collect()
 }
 
 fn aggregate(members: &[&Wide]) -> Wide {
@@ -67,10 +70,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_trailing_seed_is_taken_off() {
-        assert_eq!(base("target=0.5/seed=3"), Some("target=0.5"));
-        assert_eq!(base("seed=12"), Some(""));
-        for other in ["target=0.5", "seed=3/target=0.5", "a/seed=", "a/seed=x", "myseed=3", ""] {
+    fn the_seed_is_taken_off_wherever_it_stands() {
+        let of = |label| base(label).unwrap();
+        assert_eq!(of("target=0.5,ablation=default,seed=3"), "target=0.5,ablation=default");
+        assert_eq!(of("seed=3,target=0.5"), "target=0.5");
+        assert_eq!(of("a=1,seed=3,target=0.5"), "a=1,target=0.5");
+        assert_eq!((of("seed=12"), of("run/seed=1"), of("run/seed=1,a=1")), ("".into(), "run".into(), "run/a=1".into()));
+        for other in ["target=0.5", "seed=3/target=0.5", "a,seed=", "a,seed=x", "a,seed=1x", "myseed=3", ""] {
             assert_eq!(base(other), None, "{other}");
         }
     }

@@ -80,8 +80,8 @@ impl Tables {
     pub fn add(&mut self, event: &Event) {
         match event {
             Event::RunStarted { run, trials } => self.start(run, trials),
-            Event::RunFinished { .. } | Event::Note { .. } => {}
-            Event::TrialStarted { trial } => self.trial(trial).status = Status::Unfinished,
+            Event::RunFinished { .. } | Event::Note { .. } | Event::Progress { .. } => {}
+            Event::TrialStarted { trial } => self.trial(trial).close(Status::Unfinished),
             Event::TrialFinished { trial } => self.trial(trial).close(Status::Finished),
             Event::TrialFailed { trial, error } => self.trial(trial).close(Status::Failed(error.clone())),
             Event::StepStarted { trial, step, .. } => self.trial(trial).step = Some(step.clone()),
@@ -99,12 +99,17 @@ impl Tables {
         &self.trials
     }
 
-    /// Several runs as one: labels get their run's name in front.
-    pub fn joined(runs: Vec<Self>) -> Self {
-        let mut all = Self { run: runs.iter().map(|r| r.run.as_str()).collect::<Vec<_>>().join(", "), ..Self::default() };
-        for run in runs {
+    /// The run's name; empty before it began.
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
+    /// Several runs as one: labels get the name given to their run in front.
+    pub fn joined(runs: Vec<(String, Self)>) -> Self {
+        let mut all = Self { run: runs.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", "), ..Self::default() };
+        for (name, run) in runs {
             all.warnings.extend(run.warnings);
-            all.trials.extend(run.trials.into_iter().map(|t| t.renamed(&run.run)));
+            all.trials.extend(run.trials.into_iter().map(|t| t.renamed(&name)));
         }
         all
     }
@@ -198,6 +203,11 @@ impl Trial {
             timings: BTreeMap::new(),
             distributions: BTreeMap::new(),
         }
+    }
+
+    /// What was measured, costs left out, in the order of models and metrics.
+    pub fn figures(&self) -> impl Iterator<Item = &Figure> {
+        self.figures.values()
     }
 
     fn close(&mut self, status: Status) {

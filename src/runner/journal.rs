@@ -1,40 +1,37 @@
 //! The event logs of a run and the tables that grow from them; tables are files that anyone can rebuild from the logs.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::{Result, files};
-use crate::report::Tables;
-use crate::report::event::{Event, Log, read};
+use crate::report::event::{Event, Log};
+use crate::report::{Tables, folder};
+
+/// A log that several write to.
+pub type SharedLog = Arc<Mutex<Log>>;
 
 /// The logs and tables of one run.
 pub struct Journal {
     folder: PathBuf,
     run_log: Log,
-    trial_log: Option<Log>,
+    trial_log: Option<SharedLog>,
     tables: Tables,
 }
 
 impl Journal {
-    /// Opens a run's logs and takes up what they say.
-    pub fn open(folder: &Path, run: &str, trials: &[String]) -> Result<Self> {
-        let path = folder.join("events.jsonl");
-        let mut tables = Tables::default();
-        let mut take_up = |path: &Path| -> Result<()> {
-            if path.exists() {
-                read(path)?.iter().for_each(|e| tables.add(e));
-            }
-            Ok(())
-        };
-        take_up(&path)?;
-        trials.iter().try_for_each(|t| take_up(&trial_log(folder, t)))?;
-        let mut journal = Self { folder: folder.to_path_buf(), run_log: Log::open(&path)?, trial_log: None, tables };
-        journal.emit(Event::RunStarted { run: run.into(), trials: trials.to_vec() })?;
-        Ok(journal)
+    /// Opens a run's logs and takes up what they say, also of trials that the sweep no longer has.
+    pub fn open(run_folder: &Path, run: &str, trials: &[String]) -> Result<Self> {
+        let mut run_log = Log::open(&folder::run_log(run_folder))?;
+        run_log.append(&Event::RunStarted { run: run.into(), trials: trials.to_vec() })?;
+        let tables = folder::tables(run_folder)?;
+        Ok(Self { folder: run_folder.to_path_buf(), run_log, trial_log: None, tables })
     }
 
-    /// Opens a trial's log; events go there until another trial begins.
+    /// Opens a trial's log, making its folder; events go there until another trial begins.
     pub fn begin_trial(&mut self, label: &str) -> Result<()> {
-        self.trial_log = Some(Log::open(&trial_log(&self.folder, label))?);
+        let path = folder::trial_log(&self.folder, label);
+        path.parent().map_or(Ok(()), files::create_dir)?;
+        self.trial_log = Some(Arc::new(Mutex::new(Log::open(&path)?)));
         self.emit(Event::TrialStarted { trial: label.into() })
     }
 
@@ -42,19 +39,20 @@ impl Journal {
     pub fn emit(&mut self, event: Event) -> Result<()> {
         self.tables.add(&event);
         let of_run = matches!(event, Event::RunStarted { .. } | Event::RunFinished { .. });
-        match &mut self.trial_log {
-            Some(log) if !of_run => log.append(&event),
+        match &self.trial_log {
+            Some(log) if !of_run => log.lock().unwrap_or_else(PoisonError::into_inner).append(&event),
             _ => self.run_log.append(&event),
         }
     }
 
+    /// The open trial's log, for those who tell of progress.
+    pub fn trial_log(&self) -> Option<SharedLog> {
+        self.trial_log.clone()
+    }
+
     /// Writes the tables.
     pub fn publish(&self) -> Result<()> {
-        let write = |name: &str, text: String| files::write(&self.folder.join(name), text.as_bytes());
-        write("results.csv", self.tables.csv()?)?;
-        write("timings.csv", self.tables.timings_csv()?)?;
-        write("results.json", self.tables.json()?)?;
-        write("results.md", self.tables.markdown())
+        folder::publish(&self.folder, &self.tables)
     }
 
     /// The tables so far.
@@ -63,6 +61,41 @@ impl Journal {
     }
 }
 
-fn trial_log(folder: &Path, label: &str) -> PathBuf {
-    folder.join("trials").join(label).join("events.jsonl")
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Figure;
+
+    fn measured(trial: &str, metric: &str, value: f64) -> Event {
+        let figure = Figure { trial: trial.into(), model: "dense".into(), metric: metric.into(), value, stderr: None, n: None };
+        Event::FigureMeasured { figure }
+    }
+
+    fn files(run: &Path) -> Vec<Vec<u8>> {
+        let names = folder::contents(&Tables::default()).unwrap().map(|(name, _)| name);
+        names.iter().map(|name| std::fs::read(run.join(name)).unwrap()).collect()
+    }
+
+    #[test]
+    fn tables_made_from_the_logs_have_the_bytes_of_the_live_ones_over_changing_sweeps() {
+        let dir = tempfile::tempdir().unwrap();
+        let sweeps: [&[&str]; 3] = [&["a"], &["b", "a"], &["c"]];
+        for (i, sweep) in sweeps.iter().enumerate() {
+            let labels: Vec<String> = sweep.iter().map(|l| l.to_string()).collect();
+            let mut journal = Journal::open(dir.path(), "r", &labels).unwrap();
+            for label in &labels {
+                journal.begin_trial(label).unwrap();
+                journal.emit(measured(label, "kl", i as f64)).unwrap();
+                journal.emit(Event::Warning { trial: Some(label.clone()), message: format!("sweep {i}") }).unwrap();
+                journal.emit(Event::TrialFailed { trial: label.clone(), error: "no luck".into() }).unwrap();
+            }
+            journal.emit(Event::RunFinished { run: "r".into(), failed: labels.len() }).unwrap();
+            journal.publish().unwrap();
+            let live = files(dir.path());
+            folder::publish(dir.path(), &folder::tables(dir.path()).unwrap()).unwrap();
+            assert_eq!(files(dir.path()), live);
+        }
+        let csv = String::from_utf8(files(dir.path()).swap_remove(0)).unwrap();
+        assert_eq!(csv, "trial,model,metric,value,stderr,n\nc,dense,kl,2,,\nb,dense,kl,1,,\na,dense,kl,1,,\n");
+    }
 }

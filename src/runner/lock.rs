@@ -3,13 +3,28 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::base::files::io_error;
 use crate::base::{Error, Kind, Result};
 
+/// How often a lock that is taken is tried again: who only looks whether it is taken has it for a moment.
+const TRIES: usize = 5;
+/// Time between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// Held while a process runs; the system lets go of it when the process dies, however it dies.
 pub struct Lock {
     _file: File,
+}
+
+/// Who has a run's lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    /// Nobody.
+    None,
+    /// The process with this id; empty in the moment before it has written its id.
+    Process(String),
 }
 
 impl Lock {
@@ -21,7 +36,7 @@ impl Lock {
         let path = folder.join("lock");
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(|e| io_error(&path, "open", &e))?;
-        match file.try_lock() {
+        match patiently(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(busy(folder, &path)),
             Err(TryLockError::Error(e)) => return Err(io_error(&path, "lock", &e)),
@@ -32,8 +47,40 @@ impl Lock {
     }
 }
 
+fn patiently(file: &File) -> Result<(), TryLockError> {
+    for _ in 1..TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+            other => return other,
+        }
+    }
+    file.try_lock()
+}
+
+/// Who runs the experiment in a folder, without taking its place.
+///
+/// # Errors
+/// The lock is there but cannot be looked at.
+pub fn holder(folder: &Path) -> Result<Holder> {
+    let path = folder.join("lock");
+    if !path.exists() {
+        return Ok(Holder::None);
+    }
+    let file = File::open(&path).map_err(|e| io_error(&path, "open", &e))?;
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Holder::None),
+        Err(TryLockError::WouldBlock) => Ok(Holder::Process(written_id(&path))),
+        Err(TryLockError::Error(e)) => Err(io_error(&path, "look at", &e)),
+    }
+}
+
+/// The id in a lock file; empty where none can be read.
+fn written_id(lock: &Path) -> String {
+    std::fs::read_to_string(lock).unwrap_or_default()
+}
+
 fn busy(folder: &Path, lock: &Path) -> Error {
-    let holder = std::fs::read_to_string(lock).unwrap_or_default();
+    let holder = written_id(lock);
     let who = if holder.is_empty() { "another process".to_string() } else { format!("process {holder}") };
     Error::new(Kind::Busy, format!("{who} runs this experiment"))
         .at(folder.display())
@@ -52,6 +99,18 @@ mod tests {
         assert_eq!(refused.kind, Kind::Busy);
         assert!(refused.to_string().contains(&format!("process {}", std::process::id())), "{refused}");
         drop(first);
+        assert!(Lock::take(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn who_holds_a_lock_can_be_seen_without_taking_it() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(holder(dir.path()).unwrap(), Holder::None);
+        assert!(!dir.path().join("lock").exists());
+        let held = Lock::take(dir.path()).unwrap();
+        assert_eq!(holder(dir.path()).unwrap(), Holder::Process(std::process::id().to_string()));
+        drop(held);
+        assert_eq!(holder(dir.path()).unwrap(), Holder::None);
         assert!(Lock::take(dir.path()).is_ok());
     }
 }

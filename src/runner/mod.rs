@@ -2,9 +2,10 @@
 //!
 //! `trial` reads like the figure in the design: calibrate, build a supernet, search it, compact, evaluate, from coarse to fine.
 
+pub mod cache;
 pub mod evaluate;
 mod journal;
-mod lock;
+pub mod lock;
 mod pipeline;
 pub mod prepare;
 mod store;
@@ -70,6 +71,7 @@ fn run_trials(
 ) -> Result<Vec<(String, Error)>> {
     let mut failures = Vec::new();
     for trial in trials {
+        journal.begin_trial(&trial.label)?;
         match run_trial(trial, folder, store, journal, watch) {
             Ok(()) => {}
             Err(e) if e.kind == Kind::Interrupted => return Err(e),
@@ -87,9 +89,7 @@ fn run_trials(
 
 fn run_trial(trial: &Trial, folder: &Path, store: &Store, journal: &mut Journal, watch: &dyn Watch) -> Result<()> {
     let home = folder.join("trials").join(&trial.label);
-    files::create_dir(&home)?;
     files::write(&home.join("resolved.toml"), trial.spec.to_toml()?.as_bytes())?;
-    journal.begin_trial(&trial.label)?;
     pipeline::Pipeline::new(trial, &home, store, journal, watch).run()?;
     journal.emit(Event::TrialFinished { trial: trial.label.clone() })?;
     journal.publish()

@@ -62,7 +62,8 @@ type TeacherStates = BTreeMap<usize, Tensor>;
 impl<'a> Pipeline<'a> {
     /// Of `trial`, whose own files go to `home`.
     pub fn new(trial: &'a Trial, home: &'a Path, store: &'a Store, journal: &'a mut Journal, watch: &'a dyn Watch) -> Self {
-        Self { label: &trial.label, spec: &trial.spec, home, store, journal, watch: Watched::new(watch), dense: None }
+        let watch = Watched::new(watch, &trial.label, journal.trial_log());
+        Self { label: &trial.label, spec: &trial.spec, home, store, journal, watch, dense: None }
     }
 
     /// Dense, uniform, then iteration by iteration, and the refit of what was found.

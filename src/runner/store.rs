@@ -63,6 +63,19 @@ impl Store {
         }
         Ok(Entry { folder, address })
     }
+
+    /// All entries that are there, by address.
+    pub fn entries(&self) -> Result<Vec<Entry>> {
+        if !self.root.exists() {
+            return Ok(vec![]);
+        }
+        let found = std::fs::read_dir(&self.root).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let folders = found.map_err(|e| files::io_error(&self.root, "list", &e))?.into_iter().map(|e| e.path()).filter(|p| p.is_dir());
+        let entry = |folder: PathBuf| Entry { address: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(), folder };
+        let mut all: Vec<Entry> = folders.map(entry).collect();
+        all.sort_by(|a, b| a.address.cmp(&b.address));
+        Ok(all)
+    }
 }
 
 impl Entry {
@@ -95,6 +108,14 @@ impl Entry {
     /// Forgets that the result is finished; what the step can reuse of it stays.
     pub fn reopen(&self) -> Result<()> {
         std::fs::remove_file(self.manifest()).map_err(|e| files::io_error(&self.manifest(), "remove", &e))
+    }
+
+    /// Removes the entry; killed half-way, it leaves one that is not finished.
+    pub fn remove(&self) -> Result<()> {
+        if self.manifest().exists() {
+            self.reopen()?;
+        }
+        std::fs::remove_dir_all(&self.folder).map_err(|e| files::io_error(&self.folder, "remove", &e))
     }
 
     /// Marks the result as finished with these files, and notes what it cost in a file of its own.

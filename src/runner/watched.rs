@@ -1,19 +1,27 @@
-//! A watch that shows notes and also keeps them, so that they reach the event log.
+//! A watch that shows notes and also keeps them, so that they reach the event log, and writes there how far a long step is.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use super::journal::SharedLog;
 use crate::base::Watch;
+use crate::report::event::Event;
+
+/// Time between two lines of progress in the log.
+const EVERY: Duration = Duration::from_secs(2);
 
 /// Passes everything on and collects the notes.
 pub struct Watched<'a> {
     inner: &'a dyn Watch,
     notes: Mutex<Vec<String>>,
+    teller: Option<Mutex<Teller>>,
 }
 
 impl<'a> Watched<'a> {
-    /// Around another watch.
-    pub fn new(inner: &'a dyn Watch) -> Self {
-        Self { inner, notes: Mutex::default() }
+    /// Around another watch; progress goes to the log of a trial.
+    pub fn new(inner: &'a dyn Watch, trial: &str, log: Option<SharedLog>) -> Self {
+        let teller = |log| Mutex::new(Teller { log, trial: trial.into(), what: String::new(), done: 0, units: 0, said: Instant::now() });
+        Self { inner, notes: Mutex::default(), teller: log.map(teller) }
     }
 
     /// Shows a message that is no warning.
@@ -25,15 +33,23 @@ impl<'a> Watched<'a> {
     pub fn take_notes(&self) -> Vec<String> {
         std::mem::take(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
+
+    fn tell(&self, act: impl FnOnce(&mut Teller)) {
+        if let Some(teller) = &self.teller {
+            act(&mut teller.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
 }
 
 impl Watch for Watched<'_> {
     fn begin(&self, what: &str, units: u64) {
         self.inner.begin(what, units);
+        self.tell(|teller| teller.begin(what, units));
     }
 
     fn advance(&self, units: u64) {
         self.inner.advance(units);
+        self.tell(|teller| teller.advance(units));
     }
 
     fn end(&self) {
@@ -47,5 +63,69 @@ impl Watch for Watched<'_> {
 
     fn stopped(&self) -> bool {
         self.inner.stopped()
+    }
+}
+
+/// Writes progress to a log: when a step begins, when it advances first (one that goes on jumps to where it was), then at most every
+/// [`EVERY`].
+struct Teller {
+    log: SharedLog,
+    trial: String,
+    what: String,
+    done: u64,
+    units: u64,
+    said: Instant,
+}
+
+impl Teller {
+    fn begin(&mut self, what: &str, units: u64) {
+        (self.what, self.done, self.units) = (what.into(), 0, units);
+        self.say();
+    }
+
+    fn advance(&mut self, units: u64) {
+        let first = self.done == 0;
+        self.done += units;
+        if first || self.said.elapsed() >= EVERY {
+            self.say();
+        }
+    }
+
+    fn say(&mut self) {
+        self.said = Instant::now();
+        let event = Event::Progress { trial: self.trial.clone(), what: self.what.clone(), done: self.done, units: self.units };
+        // Progress that cannot be written stops nothing: the next event that matters meets the same disk and fails.
+        let _ = self.log.lock().unwrap_or_else(PoisonError::into_inner).append(&event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Silent;
+    use crate::report::event::{Log, read};
+    use std::sync::Arc;
+
+    #[test]
+    fn a_step_that_begins_is_told_at_once_and_the_rest_now_and_then() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        let watched = Watched::new(&Silent, "t", Some(Arc::new(Mutex::new(Log::open(&path).unwrap()))));
+        watched.begin("search 1", 1000);
+        watched.advance(7);
+        (0..1000).for_each(|_| watched.advance(1));
+        let told = |done| Event::Progress { trial: "t".into(), what: "search 1".into(), done, units: 1000 };
+        assert_eq!(read(&path).unwrap(), [told(0), told(7)]);
+        watched.tell(|teller| teller.said -= EVERY);
+        watched.advance(1);
+        assert!(matches!(&read(&path).unwrap()[2], Event::Progress { done: 1008, .. }));
+    }
+
+    #[test]
+    fn notes_are_kept_until_they_are_taken() {
+        let watched = Watched::new(&Silent, "t", None);
+        watched.note("damping raised");
+        watched.begin("x", 1);
+        assert_eq!((watched.take_notes(), watched.take_notes()), (vec!["damping raised".to_string()], vec![]));
     }
 }

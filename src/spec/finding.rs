@@ -22,7 +22,7 @@ pub enum Severity {
 pub enum Provenance {
     /// No layer sets it but the embedded defaults.
     Defaults,
-    /// The experiment file; `profile` where the value is in a `[profile.NAME]` table.
+    /// The experiment file or a script that it names; `profile` where the value is in a `[profile.NAME]` table.
     File { path: PathBuf, line: usize, column: usize, profile: Option<String> },
     /// The command line's `--profile`.
     Profile { name: String },
@@ -98,7 +98,7 @@ impl At {
         let profile = profile.or_else(|| self.origin.profile.clone());
         match layer {
             Layer::Defaults => Provenance::Defaults,
-            Layer::File => Provenance::File { path: name.into(), line, column, profile },
+            Layer::File | Layer::Script => Provenance::File { path: name.into(), line, column, profile },
             Layer::Profile => Provenance::Profile { name: text.trim_start_matches("--profile ").to_owned() },
             Layer::Environment => Provenance::Environment { variable: name.clone() },
             Layer::Set => Provenance::Set { argument: text.trim_start_matches("--set ").to_owned() },

@@ -14,6 +14,7 @@ use super::layers::{self, Layers};
 use super::node::Layer;
 use super::paths::{Bases, absolute};
 use super::rules::{self, Known};
+use super::script::Scripts;
 use super::shape::{Form, Shape};
 use super::sweep::{self, Combination};
 use super::types::Spec;
@@ -210,25 +211,36 @@ fn report_exclusions(layers: &Layers, used: &[bool], trials: &[Trial], found: &m
     }
 }
 
-/// Findings of the rules with the labels of the trials that have them.
+/// Findings of the rules and of scripts with the labels of the trials that have them.
 #[derive(Default)]
-struct Gathered(Vec<(Finding, Vec<String>)>);
+struct Gathered {
+    found: Vec<(Finding, Vec<String>)>,
+    scripts: Scripts,
+}
 
 impl Gathered {
     fn add(&mut self, label: &str, spec: &Spec, layers: &Layers, known: &Known) {
         for issue in rules::check(spec, known) {
-            let at = issue.keys.iter().find_map(|key| layers.locate(key));
-            let finding = Finding { at, ..issue.finding };
-            match self.0.iter_mut().find(|(other, _)| *other == finding) {
-                Some((_, labels)) => labels.push(label.to_owned()),
-                None => self.0.push((finding, vec![label.to_owned()])),
-            }
+            let placed = issue.keys.iter().find_map(|key| layers.locate(key).map(|at| (key.clone(), at)));
+            let finding = placed.into_iter().fold(issue.finding, |finding, (key, at)| Finding { key, ..finding }.at(at));
+            self.add_one(label, finding);
+        }
+        if let Some(finding) = self.scripts.finding(spec, known.script) {
+            let at = finding.at.clone().or_else(|| layers.locate(&finding.key));
+            self.add_one(label, Finding { at, ..finding });
+        }
+    }
+
+    fn add_one(&mut self, label: &str, finding: Finding) {
+        match self.found.iter_mut().find(|(other, _)| *other == finding) {
+            Some((_, labels)) => labels.push(label.to_owned()),
+            None => self.found.push((finding, vec![label.to_owned()])),
         }
     }
 
     /// The findings; those that not all trials have name theirs.
     fn findings(self, trials: usize) -> impl Iterator<Item = Finding> {
-        self.0.into_iter().map(move |(finding, labels)| match &labels[..] {
+        self.found.into_iter().map(move |(finding, labels)| match &labels[..] {
             all if all.len() == trials => finding,
             [one] => Finding { message: format!("{} (trial {one})", finding.message), ..finding },
             [first, ..] => {

@@ -18,6 +18,7 @@ mod paths;
 mod reference;
 mod rules;
 mod schema;
+mod script;
 mod shape;
 mod sweep;
 pub mod types;
@@ -33,6 +34,7 @@ pub use paths::model_folder;
 pub use reference::reference;
 pub use rules::Known;
 pub use schema::{defaults_toml, schema, schema_json};
+pub use script::CheckScript;
 pub use sweep::{Axis, Case};
 pub use types::*;
 

@@ -37,6 +37,8 @@ pub enum Layer {
     Environment,
     /// An argument `--set`.
     Set,
+    /// A script that the experiment names: no layer of values, but a text that findings are in.
+    Script,
 }
 
 /// A place in an origin's text.

@@ -36,7 +36,7 @@ fn step(trial: &str, step: &str, cache: Cache, seconds: f64) -> Event {
 
 /// A run of two seeds with everything in it.
 fn run() -> Vec<Event> {
-    let trials = ["target=0.5/seed=0", "target=0.5/seed=1"];
+    let trials = ["target=0.5,seed=0", "target=0.5,seed=1"];
     let mut events = vec![Event::RunStarted { run: "smollm2".into(), trials: trials.map(String::from).to_vec() }];
     for (i, trial) in trials.into_iter().enumerate() {
         events.push(Event::TrialStarted { trial: trial.into() });
@@ -112,13 +112,13 @@ fn tables_rebuilt_from_the_log_have_the_bytes_of_the_live_ones() {
     let path = dir.path().join("events.jsonl");
     let (mut log, mut live) = (Log::open(&path).unwrap(), Tables::default());
     let mut events = run();
-    events.push(measured(figure("target=0.5/seed=0", "iteration-1", "kl", f64::NAN)));
-    events.push(measured(figure("target=0.5/seed=0", "dense", "kl", 0.1 + 0.2)));
+    events.push(measured(figure("target=0.5,seed=0", "iteration-1", "kl", f64::NAN)));
+    events.push(measured(figure("target=0.5,seed=0", "dense", "kl", 0.1 + 0.2)));
     for event in &events {
         log.append(event).unwrap();
         live.add(event);
     }
-    let rebuilt = crate::report::rebuild_from(&[path]).unwrap();
+    let rebuilt = Tables::from_events(&event::read(&path).unwrap());
     assert_eq!(rebuilt.csv().unwrap(), live.csv().unwrap());
     assert_eq!(rebuilt.timings_csv().unwrap(), live.timings_csv().unwrap());
     assert_eq!(rebuilt.json().unwrap(), live.json().unwrap());
@@ -140,10 +140,10 @@ fn costs_are_kept_apart_from_results() {
     assert!(!tables.csv().unwrap().contains("seconds/"));
     let expected = "\
 trial,model,metric,value,stderr,n
-target=0.5/seed=0,iteration-1,seconds/supernet,12.5,,
-target=0.5/seed=0,iteration-1,peak_bytes/supernet,1073741824,,
-target=0.5/seed=1,iteration-1,seconds/supernet,13.5,,
-target=0.5/seed=1,iteration-1,peak_bytes/supernet,1073741824,,
+\"target=0.5,seed=0\",iteration-1,seconds/supernet,12.5,,
+\"target=0.5,seed=0\",iteration-1,peak_bytes/supernet,1073741824,,
+\"target=0.5,seed=1\",iteration-1,seconds/supernet,13.5,,
+\"target=0.5,seed=1\",iteration-1,peak_bytes/supernet,1073741824,,
 ";
     assert_eq!(tables.timings_csv().unwrap(), expected);
 }
@@ -266,8 +266,9 @@ fn a_distribution_that_does_not_fit_its_shape_is_a_warning() {
 
 #[test]
 fn runs_are_joined_under_their_names() {
-    let joined = Tables::joined(vec![Tables::from_events(&run()), Tables::from_events(&small())]);
-    assert!(joined.csv().unwrap().contains("\nsmollm2/target=0.5/seed=0,dense,parameters,"));
+    let joined = Tables::joined(vec![("smollm2".into(), Tables::from_events(&run())), ("b".into(), Tables::from_events(&small()))]);
+    assert!(joined.csv().unwrap().contains("\n\"smollm2/target=0.5,seed=0\",dense,parameters,"));
+    assert!(joined.csv().unwrap().contains("\nb/t,dense,parameters,") && joined.markdown().starts_with("# smollm2, b\n"));
     assert_eq!(joined.trials().len(), 3);
 }
 
@@ -280,7 +281,7 @@ fn no_events_make_empty_tables() {
 
 #[test]
 fn every_event_of_a_run_survives_its_line() {
-    let text: String = run().iter().map(|e| event::line(e).unwrap()).collect();
+    let text: String = run().iter().map(|e| event::line(e, None).unwrap()).collect();
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("e"), text).unwrap();
     assert_eq!(event::read(&dir.path().join("e")).unwrap(), run());

@@ -69,9 +69,17 @@ pub(super) fn check_name(name: &str, known: &[&str], kind: &str, key: &KeyPath, 
         return;
     }
     let table = if kind == "corpus" { "[corpora.NAME]" } else { "[tasks.NAME]" };
-    let near = nearest(name, known.iter().copied()).map(|near| format!("did you mean \"{near}\"? ")).unwrap_or_default();
-    let hint = format!("{near}known are {}; a table {table} adds one", quoted_list(known));
+    let hint = match nearest(name, known.iter().copied()) {
+        Some(near) => format!("did you mean \"{near}\"? a table {table} adds other names"),
+        None => format!("known are {}; a table {table} adds one", quoted_list(heads(known))),
+    };
     issues.error(std::slice::from_ref(key), format!("unknown {kind} \"{name}\""), hint);
+}
+
+/// The names without those that belong to another one: `mmlu` stands for `mmlu_anatomy` too.
+fn heads<'a>(names: &[&'a str]) -> Vec<&'a str> {
+    let inside = |name: &str| names.iter().any(|head| name.strip_prefix(*head).is_some_and(|rest| rest.starts_with(['_', '/'])));
+    names.iter().copied().filter(|name| !inside(name)).collect()
 }
 
 fn check_split(key: &KeyPath, name: &str, corpus: &Corpus, split: Split, issues: &mut Issues) {

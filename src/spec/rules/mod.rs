@@ -6,15 +6,18 @@ mod search;
 
 use super::finding::{Finding, Severity};
 use super::key::KeyPath;
+use super::script::CheckScript;
 use super::types::{FitnessKind, Spec, Target};
 
-/// Names that other modules provide; the spec itself does not depend on them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What other modules provide; the spec itself does not depend on them.
+#[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
     /// Corpora built into the binary; each has a training and a test text.
     pub corpora: &'a [&'a str],
     /// Tasks that `evaluate.tasks` may name.
     pub tasks: &'a [&'a str],
+    /// What checks a fitness script.
+    pub script: CheckScript,
 }
 
 /// A broken rule, with the keys that it is about; the first one that somebody wrote is shown.

@@ -41,6 +41,19 @@ cases = [{ label = 'a' }, { label = 'b', set = { 'prune.damping' = 0.1 } }]
 seed = 3
 [profile.mini.search]
 generations = 1
+[profile.mini.fitness]
+layers = [{ layer = 0, weight = 1.0 }]
+[[profile.mini.sweep]]
+key = 'supernet.levels'
+values = [3, 5]
+[[profile.mini.sweep]]
+name = 'case'
+cases = [{ label = 'c', set = { 'prune.blend' = 0.5 } }]
+[profile.other]
+exclude = [{ seed = 3 }]
+sweep = []
+[profile.other.corpora.more]
+train = ['c.txt']
 ";
 
 /// The defaults with everything of `RICH`.

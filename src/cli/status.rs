@@ -1,0 +1,25 @@
+//! `tyr status RUN`: where each trial of a run stands.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::show;
+use crate::base::Result;
+use crate::report::{event, folder, status::status};
+use crate::runner::lock::{Holder, holder};
+
+#[derive(Args)]
+pub struct Arguments {
+    /// The run's folder, as in runs/NAME
+    run: PathBuf,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let events = folder::events(&arguments.run)?;
+    let holder = match holder(&arguments.run)? {
+        Holder::Process(id) => Some(id),
+        Holder::None => None,
+    };
+    show(&status(&events, holder.as_deref(), event::now()))
+}

@@ -1,0 +1,218 @@
+//! What a run's store holds: sizes, states and which trials use what, as their logs tell; and removing what nobody uses.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::lock::Lock;
+use super::store::{Entry, State, Store};
+use crate::base::{Result, files};
+use crate::report::event::Event;
+use crate::report::folder;
+
+/// How an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// Complete, every file as it was written.
+    Finished,
+    /// Not complete.
+    Begun,
+    /// Complete, but a file is not what was written.
+    Damaged,
+}
+
+/// One entry of a store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    /// `<kind>-<hash>`
+    pub address: String,
+    /// What the first trial that used it calls the step.
+    pub step: Option<String>,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Bytes that are free again when it is gone: files with no other name.
+    pub own_bytes: u64,
+    /// Since it was last written.
+    pub age: Duration,
+    /// How it is.
+    pub condition: Condition,
+    /// Trials whose newest sessions used it, or would go on in it.
+    pub used_by: Vec<String>,
+}
+
+/// A store, and files that killed writers left in the run's folder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listing {
+    /// Entries by address.
+    pub items: Vec<Item>,
+    /// Partial files with their bytes, by path.
+    pub partial: Vec<(PathBuf, u64)>,
+}
+
+/// What to remove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// What no trial uses.
+    Unused,
+    /// What no trial uses, and what is not finished or damaged though a trial would go on in it.
+    Unfinished,
+    /// Entries of a kind, or of an age, or both, used or not.
+    Matching { kind: Option<String>, older_than: Option<Duration> },
+}
+
+impl Item {
+    /// `supernet`, `search`, `model` or `evaluate`.
+    pub fn kind(&self) -> &str {
+        self.address.rsplit_once('-').map_or(&self.address, |(kind, _)| kind)
+    }
+
+    /// Whether it is to go.
+    pub fn selected(&self, selection: &Selection) -> bool {
+        match selection {
+            Selection::Unused => self.used_by.is_empty(),
+            Selection::Unfinished => self.used_by.is_empty() || self.condition != Condition::Finished,
+            Selection::Matching { kind, older_than } => {
+                kind.as_ref().is_none_or(|kind| kind == self.kind()) && older_than.is_none_or(|age| self.age >= age)
+            }
+        }
+    }
+}
+
+/// Lists the store of a run; every file of a finished entry is read and checked.
+///
+/// # Errors
+/// There is no run in the folder, or something in it cannot be read.
+pub fn list(run: &Path) -> Result<Listing> {
+    let uses = uses(run)?;
+    let items = Store::at(&run.join("store")).entries()?.iter().map(|entry| item(entry, &uses)).collect::<Result<_>>()?;
+    let mut all = Vec::new();
+    walk(run, &mut all)?;
+    let is_partial = |path: &Path| path.extension().is_some_and(|e| e == "partial");
+    let mut partial: Vec<_> = all.into_iter().filter(|(path, _)| is_partial(path)).map(|(path, data)| (path, data.len())).collect();
+    partial.sort();
+    Ok(Listing { items, partial })
+}
+
+/// Removes what is selected, and partial files, and gives what was removed.
+///
+/// # Errors
+/// A process runs the experiment, or as [`list`].
+pub fn prune(run: &Path, selection: &Selection) -> Result<Listing> {
+    folder::logs(run)?;
+    let _lock = Lock::take(run)?;
+    let Listing { items, partial } = list(run)?;
+    let items: Vec<Item> = items.into_iter().filter(|item| item.selected(selection)).collect();
+    for entry in Store::at(&run.join("store")).entries()?.iter().filter(|e| items.iter().any(|i| i.address == e.address)) {
+        entry.remove()?;
+    }
+    for (path, _) in partial.iter().filter(|(path, _)| path.exists()) {
+        std::fs::remove_file(path).map_err(|e| files::io_error(path, "remove", &e))?;
+    }
+    Ok(Listing { items, partial })
+}
+
+/// An address, as trials know it.
+#[derive(Default)]
+struct Use {
+    step: Option<String>,
+    trials: Vec<String>,
+}
+
+/// Which trials use which addresses.
+fn uses(run: &Path) -> Result<BTreeMap<String, Use>> {
+    let mut trials: Vec<(String, Trial)> = Vec::new();
+    for event in folder::events(run)?.into_iter().map(|stamped| stamped.event) {
+        let Some(label) = event.trial().map(str::to_string) else { continue };
+        let at = trials.iter().position(|(l, _)| *l == label).unwrap_or_else(|| {
+            trials.push((label, Trial::default()));
+            trials.len() - 1
+        });
+        trials[at].1.add(event);
+    }
+    let mut uses: BTreeMap<String, Use> = BTreeMap::new();
+    for (label, trial) in &trials {
+        for key in trial.used.union(&trial.open) {
+            uses.entry(key.clone()).or_default().trials.push(label.clone());
+        }
+        for (key, step) in &trial.steps {
+            uses.entry(key.clone()).or_default().step.get_or_insert_with(|| step.clone());
+        }
+    }
+    Ok(uses)
+}
+
+/// What one trial's log says of the store.
+#[derive(Default)]
+struct Trial {
+    /// Results of the session that finished the trial last and of those after it; of all sessions when none did.
+    used: BTreeSet<String>,
+    /// Results of the newest session.
+    session: BTreeSet<String>,
+    /// Steps that were begun and not ended.
+    open: BTreeSet<String>,
+    /// The step of every address.
+    steps: BTreeMap<String, String>,
+}
+
+impl Trial {
+    fn add(&mut self, event: Event) {
+        match event {
+            Event::TrialStarted { .. } => self.session.clear(),
+            Event::StepStarted { key, step, .. } => {
+                self.open.insert(key.clone());
+                self.steps.insert(key, step);
+            }
+            Event::StepFinished { key, step, .. } => {
+                self.open.remove(&key);
+                self.session.insert(key.clone());
+                self.used.insert(key.clone());
+                self.steps.insert(key, step);
+            }
+            Event::TrialFinished { .. } => {
+                self.used.clone_from(&self.session);
+                self.open.clear();
+            }
+            _ => {}
+        }
+    }
+}
+
+fn item(entry: &Entry, uses: &BTreeMap<String, Use>) -> Result<Item> {
+    let mut files = Vec::new();
+    walk(&entry.folder, &mut files)?;
+    let condition = match entry.state() {
+        State::Finished => Condition::Finished,
+        State::Unfinished => Condition::Begun,
+        State::Damaged(_) => Condition::Damaged,
+    };
+    let written = files.iter().filter_map(|(_, data)| data.modified().ok()).max();
+    let known = uses.get(&entry.address);
+    Ok(Item {
+        address: entry.address.clone(),
+        step: known.and_then(|u| u.step.clone()),
+        bytes: files.iter().map(|(_, data)| data.len()).sum(),
+        own_bytes: files.iter().filter(|(_, data)| data.nlink() < 2).map(|(_, data)| data.len()).sum(),
+        age: written.and_then(|at| SystemTime::now().duration_since(at).ok()).unwrap_or_default(),
+        condition,
+        used_by: known.map(|u| u.trials.clone()).unwrap_or_default(),
+    })
+}
+
+/// All files below a folder; what vanishes meanwhile is left out.
+fn walk(folder: &Path, found: &mut Vec<(PathBuf, Metadata)>) -> Result<()> {
+    let entries = std::fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    for path in entries.map_err(|e| files::io_error(folder, "list", &e))?.into_iter().map(|e| e.path()) {
+        match path.symlink_metadata() {
+            Ok(data) if data.is_dir() => walk(&path, found)?,
+            Ok(data) => found.push((path, data)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(files::io_error(&path, "look at", &e)),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+use super::*;
+use crate::base::Kind;
+use crate::base::meter::Cost;
+use crate::report::event::{Cache, Log};
+
+/// A run of one trial `t` whose log says what `events` say of the keys of [`address`].
+fn run(events: &[Event]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let log = |path: PathBuf, events: &[Event]| {
+        files::create_dir(path.parent().unwrap()).unwrap();
+        let mut log = Log::open(&path).unwrap();
+        events.iter().for_each(|e| log.append(e).unwrap());
+    };
+    log(folder::run_log(dir.path()), &[Event::RunStarted { run: "r".into(), trials: vec!["t".into()] }]);
+    log(folder::trial_log(dir.path(), "t"), events);
+    dir
+}
+
+/// Makes the entry of a key, finished or begun, and gives its address.
+fn entry(run: &Path, key: &str, finished: bool) -> String {
+    let entry = Store::at(&run.join("store")).entry("supernet", &key).unwrap();
+    files::write(&entry.folder.join("x"), &[0; 1000]).unwrap();
+    if finished {
+        entry.finish("supernet", &["x".into()], Cost { seconds: 1.0, peak_bytes: None }).unwrap();
+    }
+    entry.address
+}
+
+/// The address of a key, in a store that is thrown away.
+fn address(key: &str) -> String {
+    entry(tempfile::tempdir().unwrap().path(), key, false)
+}
+
+fn begins() -> Event {
+    Event::TrialStarted { trial: "t".into() }
+}
+
+fn ends() -> Event {
+    Event::TrialFinished { trial: "t".into() }
+}
+
+fn step(key: &str) -> Event {
+    Event::StepStarted { trial: "t".into(), step: format!("step-{key}"), key: address(key) }
+}
+
+fn done(key: &str) -> Event {
+    let (step, key) = (format!("step-{key}"), address(key));
+    Event::StepFinished { trial: "t".into(), model: None, step, key, cache: Cache::Miss, seconds: 1.0, peak_bytes: None }
+}
+
+/// Keys whose entries remain when what is `selected` is pruned.
+fn left(run: &Path, keys: &[&str], selection: &Selection) -> Vec<String> {
+    prune(run, selection).unwrap();
+    let there = |key: &&&str| run.join("store").join(address(key)).exists();
+    keys.iter().filter(there).map(|k| k.to_string()).collect()
+}
+
+#[test]
+fn entries_are_listed_with_their_state_size_and_users() {
+    let dir = run(&[begins(), step("a"), done("a"), step("b")]);
+    let (a, b, c) = (entry(dir.path(), "a", true), entry(dir.path(), "b", false), entry(dir.path(), "c", true));
+    files::write(&dir.path().join("store").join(&c).join("x"), b"other").unwrap();
+    let listing = list(dir.path()).unwrap();
+    let of = |address: &str| listing.items.iter().find(|i| i.address == address).unwrap();
+    assert_eq!((&of(&a).condition, &of(&b).condition, &of(&c).condition), (&Condition::Finished, &Condition::Begun, &Condition::Damaged));
+    assert_eq!(
+        (of(&a).used_by.as_slice(), of(&b).used_by.as_slice(), of(&c).used_by.len()),
+        (&["t".to_string()][..], &["t".to_string()][..], 0)
+    );
+    assert_eq!((of(&a).step.as_deref(), of(&c).step.as_deref(), of(&a).kind()), (Some("step-a"), None, "supernet"));
+    assert!(of(&a).bytes > 1000 && of(&a).bytes == of(&a).own_bytes && of(&a).age < Duration::from_secs(600));
+    assert!(listing.items.is_sorted_by_key(|i| i.address.clone()));
+}
+
+#[test]
+fn pruning_keeps_what_the_trial_uses_or_would_go_on_in() {
+    let dir = run(&[begins(), step("a"), done("a"), step("b")]);
+    ["a", "c"].iter().for_each(|k| drop(entry(dir.path(), k, true)));
+    ["b", "d"].iter().for_each(|k| drop(entry(dir.path(), k, false)));
+    assert_eq!(left(dir.path(), &["a", "b", "c", "d"], &Selection::Unused), ["a", "b"]);
+    assert_eq!(left(dir.path(), &["a", "b"], &Selection::Unfinished), ["a"]);
+}
+
+#[test]
+fn what_an_earlier_spec_of_a_finished_trial_left_is_unused() {
+    let dir = run(&[begins(), done("old"), ends(), begins(), done("a"), done("b"), ends(), begins(), done("a")]);
+    ["old", "a", "b"].iter().for_each(|k| drop(entry(dir.path(), k, true)));
+    assert_eq!(left(dir.path(), &["old", "a", "b"], &Selection::Unused), ["a", "b"]);
+}
+
+#[test]
+fn a_kind_or_an_age_selects_used_entries_too() {
+    let dir = run(&[begins(), done("a"), ends()]);
+    entry(dir.path(), "a", true);
+    let matching = |kind: &str, seconds| Selection::Matching { kind: Some(kind.into()), older_than: Some(Duration::from_secs(seconds)) };
+    assert_eq!(left(dir.path(), &["a"], &matching("supernet", 3600)), ["a"]);
+    assert_eq!(left(dir.path(), &["a"], &matching("search", 0)), ["a"]);
+    assert!(left(dir.path(), &["a"], &matching("supernet", 0)).is_empty());
+}
+
+#[test]
+fn files_with_another_name_free_nothing_and_partial_ones_are_removed() {
+    let dir = run(&[]);
+    let a = entry(dir.path(), "a", true);
+    std::fs::hard_link(dir.path().join("store").join(&a).join("x"), dir.path().join("kept")).unwrap();
+    let stray = dir.path().join("trials/t/model.safetensors.17.partial");
+    files::write_with(&stray, |_| Ok(())).unwrap();
+    let removed = prune(dir.path(), &Selection::Unused).unwrap();
+    assert_eq!(removed.items[0].bytes - removed.items[0].own_bytes, 1000);
+    assert!(dir.path().join("kept").exists() && !stray.exists());
+    assert_eq!(removed.partial, [(stray, 0)]);
+}
+
+#[test]
+fn a_run_that_goes_on_is_not_pruned() {
+    let dir = run(&[]);
+    entry(dir.path(), "a", true);
+    let _held = Lock::take(dir.path()).unwrap();
+    assert_eq!(prune(dir.path(), &Selection::Unused).unwrap_err().kind, Kind::Busy);
+    assert_eq!(list(dir.path()).unwrap().items.len(), 1);
+}
+
+#[test]
+fn a_run_without_a_store_has_no_entries_and_no_run_is_an_error() {
+    let dir = run(&[]);
+    assert_eq!(list(dir.path()).unwrap(), Listing { items: vec![], partial: vec![] });
+    let none = tempfile::tempdir().unwrap();
+    assert_eq!(prune(none.path(), &Selection::Unused).unwrap_err().kind, Kind::Usage);
+    assert!(!none.path().join("lock").exists());
+}
