@@ -3,6 +3,7 @@
 mod check;
 mod eval;
 mod generate;
+mod plan;
 mod run;
 mod schema;
 mod serve;
@@ -31,6 +32,8 @@ enum Verb {
     Run(run::Arguments),
     /// Check an experiment: all errors and warnings, no weights read
     Check(check::Arguments),
+    /// Say what an experiment would do and cost: trials, steps, what is cached, memory, disk, time
+    Plan(plan::Arguments),
     /// Measure perplexity and tasks of any model, dense or pruned
     Eval(eval::Arguments),
     /// Serve a model over HTTP: OpenAI-compatible completions with prompt log-probabilities
@@ -60,7 +63,7 @@ struct Experiment {
 impl Experiment {
     fn source(&self) -> spec::Source {
         let env = std::env::vars().filter(|(k, _)| k.starts_with("TYR_") && !OWN.iter().any(|own| k.starts_with(own))).collect();
-        spec::Source { path: self.spec.clone(), profile: self.profile.clone(), env, set: self.set.clone() }
+        spec::Source { path: self.spec.clone(), profile: self.profile.clone(), env, set: self.set.clone(), files: spec::Files::MustExist }
     }
 }
 
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
+        Verb::Plan(arguments) => plan::run(&arguments),
         Verb::Eval(arguments) => eval::run(&arguments),
         Verb::Serve(arguments) => serve::run(&arguments, &watched()),
         Verb::Generate(arguments) => generate::run(&arguments, &watched()),

@@ -16,7 +16,7 @@ use crate::tensor::attention::{Heads, Rotary, Segments};
 use crate::tensor::{add_bias, linear, rms_norm, swiglu};
 
 /// Models whose weights take at most this many bytes in f32 keep their layers after first use; larger ones read a layer anew each time.
-const RESIDENT_BYTES: usize = 3 << 29;
+pub const RESIDENT_BYTES: usize = 3 << 29;
 
 /// A weight [out, in] with an optional bias [out].
 #[derive(Debug, Clone)]

@@ -10,8 +10,8 @@ pub mod layers;
 pub mod progress;
 pub mod tables;
 
-mod grid;
-mod number;
+pub mod grid;
+pub mod number;
 mod seeds;
 mod wide;
 

@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::evaluate::{self, Measure};
 use super::journal::Journal;
@@ -17,6 +15,7 @@ use crate::base::meter::Meter;
 use crate::base::{Error, Kind, Result, ResultExt, Watch, files};
 use crate::fitness::{Corpus, Evaluator, Objective, Population, Sampler};
 use crate::model::{Model, Source};
+use crate::plan::{Found, keys};
 use crate::report::Figure;
 use crate::report::event::{Cache, Event, GenerationSummary};
 use crate::schedule::{Iteration, schedule};
@@ -40,13 +39,6 @@ struct Built {
     folder: PathBuf,
     address: String,
     space: Space,
-}
-
-/// What a search step leaves.
-#[derive(Serialize, Deserialize)]
-struct Found {
-    distribution: Distribution,
-    generations: usize,
 }
 
 /// Dense hidden states of search windows, handed from one iteration to the next.
@@ -96,16 +88,11 @@ impl<'a> Pipeline<'a> {
             seed: self.spec.seed,
             name: iteration.number.to_string(),
         };
-        let s = &self.spec.supernet;
-        let seed = (s.accumulation == crate::spec::Accumulation::Random).then_some((self.spec.seed, iteration.number));
-        let key = json!({
-            "model": prepared.hash, "calibration": prepared.calibration.0.hash(), "space": space, "prune": self.spec.prune,
-            "accumulation": s.accumulation, "sequential": s.sequential, "dtype": format!("{dtype:?}"), "seed": seed,
-        });
+        let key = keys::supernet(&prepared.roots, &space, dtype, self.spec, iteration.number)?;
         let name = format!("supernet-{}", iteration.number);
         let entry = self.step(&name, "supernet", None, &key, |entry, watch| {
             let net = Supernet::at(&prepared.model, &entry.folder, space.clone());
-            supernet::build(&prepared.model, &net, &prepared.calibration, &options, watch)?;
+            supernet::build(&prepared.model, &net, &prepared.sets.calibration, &options, watch)?;
             Ok(net.files())
         })?;
         Ok(Built { folder: entry.folder, address: entry.address, space })
@@ -113,10 +100,7 @@ impl<'a> Pipeline<'a> {
 
     /// Searches a supernet; every generation is stored as it ends.
     fn search(&mut self, prepared: &Prepared, iteration: &Iteration, built: &Built, teacher: &mut TeacherStates) -> Result<Distribution> {
-        let key = json!({
-            "supernet": built.address, "search": self.spec.search, "fitness": self.spec.fitness, "seed": self.spec.seed,
-            "iteration": iteration.number, "text": prepared.search.0.hash(), "corpora": prepared.corpora_hashes(), "script": script_hash(self.spec)?,
-        });
+        let key = keys::search(&prepared.roots, &built.address, self.spec, iteration.number);
         let name = format!("search-{}", iteration.number);
         let (spec, label, number) = (self.spec, self.label.to_string(), iteration.number);
         let mut summaries = Vec::new();
@@ -125,11 +109,12 @@ impl<'a> Pipeline<'a> {
             let population = Population::new(&prepared.model, &net).with_teacher(std::mem::take(teacher));
             let sampler = |set| Sampler::new(set, spec.seed, number);
             let corpora = prepared
+                .sets
                 .corpora
                 .iter()
                 .map(|(name, set)| Corpus { name: name.clone(), sampler: sampler(prepared.search_set(spec, name, set)) });
             let objective = Objective::new(&spec.fitness, prepared.model.config(), spec.calibration.sequence_length)?;
-            let mut evaluator = Evaluator::new(population, sampler(&prepared.search), corpora.collect(), objective, watch)?;
+            let mut evaluator = Evaluator::new(population, sampler(&prepared.sets.search), corpora.collect(), objective, watch)?;
             let search = Search::new(built.space.clone(), spec.search.clone(), spec.seed, number)?;
             let log = GenerationLog::at(&entry.folder);
             let mut records = log.read()?;
@@ -165,7 +150,7 @@ impl<'a> Pipeline<'a> {
 
     /// Makes the model of a distribution, recounts it and measures it; gives its folder.
     fn measure(&mut self, name: &str, prepared: &Prepared, built: &Built, distribution: &Distribution) -> Result<PathBuf> {
-        let key = json!({ "supernet": built.address, "distribution": distribution });
+        let key = keys::compact(&built.address, distribution)?;
         let dtype = storage_dtype(self.spec.model.dtype, &prepared.model)?;
         let entry = self.step(&format!("compact-{name}"), "model", Some(name), &key, |entry, _| {
             let net = Supernet::at(&prepared.model, &built.folder, built.space.clone());
@@ -222,7 +207,7 @@ impl<'a> Pipeline<'a> {
     fn measure_dense(&mut self, prepared: &Prepared) -> Result<()> {
         self.figure("dense", &Measure::exact("parameters", prepared.model.checkpoint().parameters() as f64))?;
         self.figure("dense", &Measure::exact("sparsity", 0.0))?;
-        self.evaluations("dense", &prepared.hash, &prepared.model, prepared)?;
+        self.evaluations("dense", &prepared.roots.model, &prepared.model, prepared)?;
         self.harness("dense", &prepared.source, prepared)
     }
 
@@ -230,8 +215,7 @@ impl<'a> Pipeline<'a> {
     fn harness(&mut self, name: &str, source: &Source, prepared: &Prepared) -> Result<()> {
         let spec = self.spec;
         let Some(settings) = &spec.evaluate.lm_eval else { return Ok(()) };
-        let e = &spec.evaluate;
-        let key = json!({ "model": source.hash()?, "tasks": settings.tasks, "shots": settings.num_fewshot, "limit": e.limit, "bos": e.bos, "data": e.data });
+        let Some(key) = keys::harness(&source.hash()?, spec) else { return Ok(()) };
         self.evaluation("lm_eval", name, &key, |_, watch| {
             let model = Arc::new(Model::open(source, prepared.model.device())?);
             evaluate::on_harness(source, model, settings, spec, watch)
@@ -242,21 +226,19 @@ impl<'a> Pipeline<'a> {
     /// Perplexities, divergence and tasks of a model.
     fn evaluations(&mut self, name: &str, hash: &str, model: &Model, prepared: &Prepared) -> Result<()> {
         let spec = self.spec;
-        for (corpus, set) in &prepared.evaluation {
-            let key = json!({ "model": hash, "text": set.0.hash(), "corpus": corpus });
+        for (corpus, set) in &prepared.sets.evaluation {
+            let key = keys::perplexity(hash, corpus, &set.0.hash());
             self.evaluation(&format!("perplexity/{corpus}"), name, &key, |_, watch| evaluate::on_corpus(model, corpus, set, watch))?;
         }
-        let first = spec.evaluate.perplexity.first().and_then(|c| prepared.evaluation.get(c));
+        let first = spec.evaluate.perplexity.first().and_then(|c| prepared.sets.evaluation.get(c));
         if let Some(set) = first.filter(|_| spec.evaluate.kl_tokens > 0 && name != "dense") {
-            let key = json!({ "model": hash, "dense": prepared.hash, "text": set.0.hash(), "tokens": spec.evaluate.kl_tokens });
+            let key = keys::kl(hash, &prepared.roots.model, &set.0.hash(), spec);
             self.evaluation("kl", name, &key, |_, watch| {
                 evaluate::from_dense(model, &prepared.model, set, spec.evaluate.kl_tokens, watch)
             })?;
         }
         if !spec.evaluate.tasks.is_empty() {
-            let e = &spec.evaluate;
-            let key = json!({ "model": hash, "tasks": e.tasks, "limit": e.limit, "bos": e.bos, "data": e.data, "own": spec.tasks });
-            self.evaluation("tasks", name, &key, |entry, watch| {
+            self.evaluation("tasks", name, &keys::tasks(hash, spec), |entry, watch| {
                 let (measures, report) = evaluate::on_tasks(model, &prepared.tokenizer, spec, watch)?;
                 files::write_json(&entry.folder.join("samples.json"), &report)?;
                 Ok(measures)
@@ -274,7 +256,7 @@ impl<'a> Pipeline<'a> {
         measure: impl FnOnce(&Entry, &dyn Watch) -> Result<Vec<Measure>>,
     ) -> Result<()> {
         let step = format!("{}-{model}", what.replace('/', "-"));
-        let entry = self.step(&step, "evaluate", Some(model), &json!({ "what": what, "of": key }), |entry, watch| {
+        let entry = self.step(&step, "evaluate", Some(model), key, |entry, watch| {
             let measures = measure(entry, watch)?;
             files::write_json(&entry.folder.join("figures.json"), &measures)?;
             Ok(vec!["figures.json".into()])
@@ -342,11 +324,6 @@ impl<'a> Pipeline<'a> {
             None => Ok(()),
         }
     }
-}
-
-/// Hash of the fitness script's text, which decides the search as much as the spec does.
-fn script_hash(spec: &Spec) -> Result<Option<String>> {
-    spec.fitness.script.as_deref().map(crate::base::hash::of_file).transpose()
 }
 
 /// The same files under another name: linked where the file system can, else copied. The configuration comes last.

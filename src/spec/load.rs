@@ -29,6 +29,18 @@ pub struct Source {
     pub env: Vec<(String, String)>,
     /// `--set KEY=VALUE`, without the flag; later ones win.
     pub set: Vec<String>,
+    /// Whether text and task files must be there.
+    pub files: Files,
+}
+
+/// Whether the text and task files that an experiment names must be there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Files {
+    /// For running.
+    #[default]
+    MustExist,
+    /// For planning, which can do without.
+    MayCome,
 }
 
 /// An experiment that can run.
@@ -101,7 +113,7 @@ pub(super) fn inspect_text(source: &Source, text: &str, known: &Known) -> Result
     let (layers, mut found) = layers::read(source, text);
     let layers = layers.without(&found);
     let base = if found.iter().any(stops) { None } else { base(&layers, &bases, &mut found) };
-    let trials = base.as_ref().map(|spec| trials(&layers, spec, &bases, known, &mut found)).unwrap_or_default();
+    let trials = base.as_ref().map(|spec| trials(&layers, spec, &bases, &Rules { known, files: source.files }, &mut found)).unwrap_or_default();
     found.sort_by_key(position);
     found.dedup();
     let (errors, warnings): (Vec<_>, Vec<_>) = found.iter().cloned().partition(|f| f.severity == Severity::Error);
@@ -162,7 +174,13 @@ fn check_needed(values: &Json, shape: &Shape, path: &KeyPath, layers: &Layers, f
     }
 }
 
-fn trials(layers: &Layers, base: &Spec, bases: &Bases, known: &Known, found: &mut Vec<Finding>) -> Vec<Trial> {
+/// What the rules between keys take as given.
+struct Rules<'a> {
+    known: &'a Known<'a>,
+    files: Files,
+}
+
+fn trials(layers: &Layers, base: &Spec, bases: &Bases, given: &Rules, found: &mut Vec<Finding>) -> Vec<Trial> {
     let combinations = sweep::expand(layers, base.seed, found);
     let axes = combinations.first().map(|c| c.axes.clone()).unwrap_or_default();
     let exclusions = sweep::exclusions(layers, &axes, found);
@@ -175,7 +193,7 @@ fn trials(layers: &Layers, base: &Spec, bases: &Bases, known: &Known, found: &mu
             let spec = merge(&layers, found)?;
             (!is_excluded(&exclusions, &combination, &spec, &mut used)).then(|| {
                 let spec = absolute(spec, &layers, bases);
-                issues.add(&combination.label, &spec, &layers, known);
+                issues.add(&combination.label, &spec, &layers, given);
                 Trial { label: combination.label, axes: combination.axes, spec }
             })
         })
@@ -215,8 +233,8 @@ fn report_exclusions(layers: &Layers, used: &[bool], trials: &[Trial], found: &m
 struct Gathered(Vec<(Finding, Vec<String>)>);
 
 impl Gathered {
-    fn add(&mut self, label: &str, spec: &Spec, layers: &Layers, known: &Known) {
-        for issue in rules::check(spec, known) {
+    fn add(&mut self, label: &str, spec: &Spec, layers: &Layers, given: &Rules) {
+        for issue in rules::check(spec, given.known, given.files) {
             let at = issue.keys.iter().find_map(|key| layers.locate(key));
             let finding = Finding { at, ..issue.finding };
             match self.0.iter_mut().find(|(other, _)| *other == finding) {

@@ -21,10 +21,10 @@ use crate::tensor::attention::Segments;
 use crate::tensor::with_slice;
 
 /// Tokens of one batch of windows, about.
-const BATCH_TOKENS: usize = 4096;
+pub const BATCH_TOKENS: usize = 4096;
 
 /// Inputs of a module are kept from the statistics to the pass onward when they take at most this many bytes; else they are computed twice.
-const KEPT_BYTES: usize = 512 << 20;
+pub const KEPT_BYTES: usize = 512 << 20;
 
 /// How to build.
 #[derive(Debug, Clone)]
