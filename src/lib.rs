@@ -30,6 +30,8 @@ pub mod serve;
 
 pub mod report;
 
+pub mod plan;
+
 pub mod runner;
 
 pub mod cli;

@@ -4,6 +4,7 @@ mod cache;
 mod check;
 mod eval;
 mod generate;
+mod plan;
 mod report;
 mod run;
 mod schema;
@@ -35,6 +36,8 @@ enum Verb {
     Run(run::Arguments),
     /// Check an experiment: all errors and warnings, no weights read
     Check(check::Arguments),
+    /// Say what an experiment would do and cost: trials, steps, what is cached, memory, disk, time
+    Plan(plan::Arguments),
     /// Tell where each trial of a run stands
     Status(status::Arguments),
     /// Make the tables of runs anew from their event logs
@@ -70,7 +73,7 @@ struct Experiment {
 impl Experiment {
     fn source(&self) -> spec::Source {
         let env = std::env::vars().filter(|(k, _)| k.starts_with("TYR_") && !OWN.iter().any(|own| k.starts_with(own))).collect();
-        spec::Source { path: self.spec.clone(), profile: self.profile.clone(), env, set: self.set.clone() }
+        spec::Source { path: self.spec.clone(), profile: self.profile.clone(), env, set: self.set.clone(), files: spec::Files::MustExist }
     }
 }
 
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
+        Verb::Plan(arguments) => plan::run(&arguments),
         Verb::Status(arguments) => status::run(&arguments),
         Verb::Report(arguments) => report::run(&arguments),
         Verb::Cache(arguments) => cache::run(&arguments),

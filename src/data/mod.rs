@@ -1,10 +1,12 @@
 //! Text: corpora, tokenisation, and the three sets that must not touch: calibration, search and evaluation.
 
 pub mod corpus;
+pub mod inputs;
 pub mod quickstart;
 pub mod rows;
 pub mod sets;
 pub mod tokenizer;
 
+pub use inputs::Sets;
 pub use sets::{CalibrationSet, EvaluationSet, SearchSet, Windows};
 pub use tokenizer::Tokenizer;

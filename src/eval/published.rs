@@ -190,7 +190,7 @@ mod tests {
     }
 
     fn how(change: impl FnOnce(&mut spec::Evaluate)) -> spec::Evaluate {
-        let known = spec::Known { corpora: &["quickstart"], tasks: &[] };
+        let known = spec::Known { corpora: &["quickstart"], tasks: &[], script: |_, _| Ok(()) };
         let mut evaluate = spec::parse("", "test", &known).unwrap().spec.evaluate;
         evaluate.sequence_length = 4096;
         change(&mut evaluate);

@@ -15,7 +15,7 @@ pub use draw::Sampler;
 pub use evaluator::{Corpus, Evaluator};
 pub use metric::Metric;
 pub use objective::Objective;
-pub use population::{Measured, Population, Wanted};
+pub use population::{Measured, Population, STATE_BYTES, Wanted};
 pub use script::{Metrics, Script};
 pub use scripted::check;
 

@@ -20,7 +20,7 @@ use crate::tensor::attention::Segments;
 use crate::tensor::{add_bias, linear, loss};
 
 /// Bytes that the hidden states of a population may take at once.
-const STATE_BYTES: usize = 192 << 20;
+pub const STATE_BYTES: usize = 192 << 20;
 
 /// What to measure of each candidate.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

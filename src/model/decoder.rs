@@ -16,7 +16,7 @@ use crate::tensor::attention::{Heads, Rotary, Segments};
 use crate::tensor::{add_bias, linear, rms_norm, swiglu};
 
 /// Models whose weights take at most this many bytes in f32 keep their layers after first use; larger ones read a layer anew each time.
-const RESIDENT_BYTES: usize = 3 << 29;
+pub const RESIDENT_BYTES: usize = 3 << 29;
 
 /// A weight [out, in] with an optional bias [out].
 #[derive(Debug, Clone)]
@@ -232,9 +232,9 @@ impl Model {
         (0..self.config.layers.len()).try_fold(self.embed(tokens)?, |x, l| self.forward_layer(&*self.layer(l)?, &x, segments))
     }
 
-    /// Rows whose logits are worth having at once: about [`LOGITS`] elements, and one row at least.
+    /// As [`Config::logit_rows`].
     pub fn logit_rows(&self) -> usize {
-        (LOGITS / self.config.vocabulary).max(1)
+        self.config.logit_rows()
     }
 
     /// Logits [n, V] of the last layer's output [n, d].
@@ -256,6 +256,11 @@ const LOGITS: usize = 1 << 24;
 const EMBEDDING: &str = "model.embed_tokens.weight";
 
 impl Config {
+    /// Rows whose logits are worth having at once: about [`LOGITS`] elements, and one row at least.
+    pub fn logit_rows(&self) -> usize {
+        (LOGITS / self.vocabulary).max(1)
+    }
+
     /// Every tensor of the checkpoint with its shape, in a fixed order.
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
         let (v, d) = (self.vocabulary, self.hidden);

@@ -18,6 +18,13 @@ pub fn fetch(name: &str) -> Result<PathBuf> {
     fetch_files(&api.repo(repo), name, in_one_file)
 }
 
+/// The folder in the hub's cache that holds the configuration of `OWNER/NAME[@REVISION]`; nothing is fetched.
+pub fn cached(name: &str) -> Option<PathBuf> {
+    let (model, revision) = name.split_once('@').unwrap_or((name, "main"));
+    let repo = Repo::with_revision(model.to_string(), RepoType::Model, revision.to_string());
+    Cache::from_env().repo(repo).get("config.json")?.parent().map(PathBuf::from)
+}
+
 /// Fetches what is missing; a model known to be in one file needs no look for an index.
 fn fetch_files(repo: &ApiRepo, name: &str, in_one_file: bool) -> Result<PathBuf> {
     let get = |file: &str| repo.get(file).map_err(|e| failed(name, file, &e));

@@ -80,6 +80,18 @@ impl Source {
         }
     }
 
+    /// Whether the weights are all there: one file, or every shard that the index names.
+    ///
+    /// # Errors
+    /// An index that cannot be read.
+    pub fn has_weights(&self) -> Result<bool> {
+        let names = match self.optional(INDEX)? {
+            Some(index) => shard_names(&String::from_utf8_lossy(&index))?,
+            None => vec![SINGLE.to_string()],
+        };
+        names.iter().try_fold(true, |all, name| Ok(all && self.optional(name)?.is_some()))
+    }
+
     /// A text file that must be there.
     pub fn text(&self, name: &str) -> Result<String> {
         let bytes = self.file(name)?;

@@ -15,7 +15,7 @@ pub mod status;
 pub mod tables;
 
 mod beside;
-mod grid;
+pub mod grid;
 mod seeds;
 mod wide;
 

@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::evaluate::{self, Measure, Measured};
 use super::journal::Journal;
@@ -18,6 +16,7 @@ use crate::base::{Error, Kind, Result, ResultExt, Watch, files};
 use crate::eval;
 use crate::fitness::{Corpus, Evaluator, Objective, Population, Sampler};
 use crate::model::{Model, Source};
+use crate::plan::{Found, keys};
 use crate::report::Figure;
 use crate::report::event::{Cache, Event, GenerationSummary};
 use crate::schedule::{Iteration, schedule};
@@ -47,13 +46,6 @@ struct Built {
     folder: PathBuf,
     address: String,
     space: Space,
-}
-
-/// What a search step leaves.
-#[derive(Serialize, Deserialize)]
-struct Found {
-    distribution: Distribution,
-    generations: usize,
 }
 
 /// Dense hidden states of search windows, handed from one iteration to the next.
@@ -120,14 +112,10 @@ impl<'a> Pipeline<'a> {
             seed: self.spec.seed,
             name: name.to_string(),
         };
-        let seed = (accumulation == Accumulation::Random).then_some((self.spec.seed, name));
-        let key = json!({
-            "model": prepared.hash, "calibration": prepared.calibration.0.hash(), "space": space, "prune": self.spec.prune,
-            "accumulation": accumulation, "sequential": self.spec.supernet.sequential, "dtype": format!("{dtype:?}"), "seed": seed,
-        });
+        let key = keys::supernet(&prepared.roots, &space, dtype, self.spec, accumulation, name)?;
         let entry = self.step(&format!("supernet-{name}"), "supernet", None, &key, |entry, watch| {
             let net = Supernet::at(&prepared.model, &entry.folder, space.clone());
-            supernet::build(&prepared.model, &net, &prepared.calibration, &options, watch)?;
+            supernet::build(&prepared.model, &net, &prepared.sets.calibration, &options, watch)?;
             Ok(net.files())
         })?;
         Ok(Built { folder: entry.folder, address: entry.address, space })
@@ -135,10 +123,7 @@ impl<'a> Pipeline<'a> {
 
     /// Searches a supernet; every generation is stored as it ends.
     fn search(&mut self, prepared: &Prepared, iteration: &Iteration, built: &Built, teacher: &mut TeacherStates) -> Result<Distribution> {
-        let key = json!({
-            "supernet": built.address, "search": self.spec.search, "fitness": self.spec.fitness, "seed": self.spec.seed,
-            "iteration": iteration.number, "text": prepared.search.0.hash(), "corpora": prepared.corpora_hashes(), "script": script_hash(self.spec)?,
-        });
+        let key = keys::search(&prepared.roots, &built.address, self.spec, iteration.number);
         let name = format!("search-{}", iteration.number);
         let (spec, label, number) = (self.spec, self.label.to_string(), iteration.number);
         let mut summaries = Vec::new();
@@ -147,11 +132,12 @@ impl<'a> Pipeline<'a> {
             let population = Population::new(&prepared.model, &net).with_teacher(std::mem::take(teacher));
             let sampler = |set| Sampler::new(set, spec.seed, number);
             let corpora = prepared
+                .sets
                 .corpora
                 .iter()
                 .map(|(name, set)| Corpus { name: name.clone(), sampler: sampler(prepared.search_set(spec, name, set)) });
             let objective = Objective::new(&spec.fitness, prepared.model.config(), spec.calibration.sequence_length)?;
-            let mut evaluator = Evaluator::new(population, sampler(&prepared.search), corpora.collect(), objective, watch)?;
+            let mut evaluator = Evaluator::new(population, sampler(&prepared.sets.search), corpora.collect(), objective, watch)?;
             let search = Search::new(built.space.clone(), spec.search.clone(), spec.seed, number)?;
             let log = GenerationLog::at(&entry.folder);
             let mut records = log.read()?;
@@ -187,7 +173,7 @@ impl<'a> Pipeline<'a> {
 
     /// Makes the model of a distribution, recounts it and measures it; gives its folder.
     fn measure(&mut self, name: &str, prepared: &Prepared, built: &Built, distribution: &Distribution) -> Result<PathBuf> {
-        let key = json!({ "supernet": built.address, "distribution": distribution });
+        let key = keys::compact(&built.address, distribution)?;
         let dtype = storage_dtype(self.spec.model.dtype, &prepared.model)?;
         let entry = self.step(&format!("compact-{name}"), "model", Some(name), &key, |entry, _| {
             let net = Supernet::at(&prepared.model, &built.folder, built.space.clone());
@@ -244,7 +230,7 @@ impl<'a> Pipeline<'a> {
     fn measure_dense(&mut self, prepared: &Prepared) -> Result<()> {
         self.figure("dense", &Measure::exact("parameters", prepared.model.checkpoint().parameters() as f64))?;
         self.figure("dense", &Measure::exact("sparsity", 0.0))?;
-        let measures = self.evaluations("dense", &prepared.hash, &prepared.model, prepared)?;
+        let measures = self.evaluations("dense", &prepared.roots.model, &prepared.model, prepared)?;
         for warning in evaluate::against_published(&prepared.model, self.spec, &measures)? {
             self.watch.say(&warning);
             self.warn(warning)?;
@@ -256,8 +242,7 @@ impl<'a> Pipeline<'a> {
     fn harness(&mut self, name: &str, source: &Source, prepared: &Prepared) -> Result<()> {
         let spec = self.spec;
         let Some(settings) = &spec.evaluate.lm_eval else { return Ok(()) };
-        let e = &spec.evaluate;
-        let key = json!({ "model": source.hash()?, "tasks": settings.tasks, "shots": settings.num_fewshot, "limit": e.limit, "bos": e.bos, "data": e.data });
+        let Some(key) = keys::harness(&source.hash()?, spec) else { return Ok(()) };
         self.evaluation("lm_eval", name, &key, |watch| {
             let model = Arc::new(Model::open(source, prepared.model.device())?);
             evaluate::on_harness(source, model, settings, spec, watch)
@@ -268,15 +253,13 @@ impl<'a> Pipeline<'a> {
     /// Perplexities, divergence and tasks of a model; gives their figures.
     fn evaluations(&mut self, name: &str, hash: &str, model: &Model, prepared: &Prepared) -> Result<Vec<Measure>> {
         let (spec, mut all) = (self.spec, Vec::new());
-        for (corpus, set) in &prepared.evaluation {
-            let key = json!({ "model": hash, "text": set.0.hash(), "corpus": corpus });
-            let what = format!("perplexity/{corpus}");
+        for (corpus, set) in &prepared.sets.evaluation {
+            let (what, key) = (format!("perplexity/{corpus}"), keys::perplexity(hash, corpus, &set.0.hash()));
             all.extend(self.evaluation(&what, name, &key, |watch| Ok(evaluate::on_corpus(model, corpus, set, watch)?.into()))?.0);
         }
-        let first = spec.evaluate.perplexity.first().and_then(|c| prepared.evaluation.get(c));
+        let first = spec.evaluate.perplexity.first().and_then(|c| prepared.sets.evaluation.get(c));
         if let Some(set) = first.filter(|_| spec.evaluate.kl_tokens > 0 && name != "dense") {
-            let tokens = spec.evaluate.kl_tokens;
-            let key = json!({ "model": hash, "dense": prepared.hash, "text": set.0.hash(), "tokens": tokens });
+            let (tokens, key) = (spec.evaluate.kl_tokens, keys::kl(hash, &prepared.roots.model, &set.0.hash(), spec));
             self.evaluation("kl", name, &key, |watch| Ok(evaluate::from_dense(model, &prepared.model, set, tokens, watch)?.into()))?;
         }
         if !spec.evaluate.tasks.is_empty() {
@@ -289,10 +272,7 @@ impl<'a> Pipeline<'a> {
     /// Tasks of a model, and for a pruned one the paired differences to the dense one, which was evaluated first.
     fn tasks(&mut self, name: &str, hash: &str, model: &Model, prepared: &Prepared) -> Result<Vec<Measure>> {
         let (spec, e) = (self.spec, &self.spec.evaluate);
-        let key = json!({
-            "model": hash, "tasks": e.tasks, "limit": e.limit, "bos": e.bos, "data": e.data, "own": spec.tasks,
-            "files": eval::Selection::of(spec)?.hash(e.data.as_deref())?,
-        });
+        let key = keys::tasks(hash, spec, &eval::Selection::of(spec)?.hash(e.data.as_deref())?);
         let (measures, entry) =
             self.evaluation("tasks", name, &key, |watch| evaluate::on_tasks(model, &prepared.tokenizer, spec, watch))?;
         let report: eval::Report = files::read_json(&entry.folder.join(SAMPLES))?;
@@ -315,7 +295,7 @@ impl<'a> Pipeline<'a> {
     ) -> Result<(Vec<Measure>, Entry)> {
         let step = format!("{}-{model}", what.replace('/', "-"));
         let mut effort = None;
-        let entry = self.step(&step, "evaluate", Some(model), &json!({ "what": what, "of": key }), |entry, watch| {
+        let entry = self.step(&step, "evaluate", Some(model), key, |entry, watch| {
             let measured = measure(watch)?;
             effort = measured.effort;
             files::write_json(&entry.folder.join(FIGURES), &measured.measures)?;
@@ -396,11 +376,6 @@ impl<'a> Pipeline<'a> {
             None => Ok(()),
         }
     }
-}
-
-/// Hash of the fitness script's text, which decides the search as much as the spec does.
-fn script_hash(spec: &Spec) -> Result<Option<String>> {
-    spec.fitness.script.as_deref().map(crate::base::hash::of_file).transpose()
 }
 
 /// The same files under another name: linked where the file system can, else copied. The configuration comes last.

@@ -6,10 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::base::meter::Cost;
-use crate::base::{Error, Kind, Result, ResultExt, files, hash};
-
-/// Version of the stored formats; part of every key, so that another version's results are never taken for ours.
-const VERSION: u32 = 1;
+use crate::base::{Error, Kind, Result, files, hash};
+use crate::plan::keys::{self, VERSION};
 
 /// A folder of step results.
 pub struct Store {
@@ -52,14 +50,12 @@ impl Store {
 
     /// The place of the result of `step` that depends on `key`.
     pub fn entry(&self, step: &str, key: &impl Serialize) -> Result<Entry> {
-        let key = serde_json::to_value(key).or_error(Kind::Internal, "a cache key cannot be written as JSON")?;
-        let digest = hash::of_json(&(VERSION, step, &key))?;
-        let address = format!("{step}-{}", &digest[..hash::SHORT]);
+        let address = keys::address(step, key)?;
         let folder = self.root.join(&address);
         files::create_dir(&folder)?;
         let path = folder.join("key.json");
         if !path.exists() {
-            files::write_json(&path, &key)?;
+            files::write_json(&path, &keys::value(key)?)?;
         }
         Ok(Entry { folder, address })
     }

@@ -30,6 +30,18 @@ pub struct Source {
     pub env: Vec<(String, String)>,
     /// `--set KEY=VALUE`, without the flag; later ones win.
     pub set: Vec<String>,
+    /// Whether text and task files must be there.
+    pub files: Files,
+}
+
+/// Whether the text and task files that an experiment names must be there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Files {
+    /// For running.
+    #[default]
+    MustExist,
+    /// For planning, which can do without.
+    MayCome,
 }
 
 /// An experiment that can run.
@@ -102,7 +114,8 @@ pub(super) fn inspect_text(source: &Source, text: &str, known: &Known) -> Result
     let (layers, mut found) = layers::read(source, text);
     let layers = layers.without(&found);
     let base = if found.iter().any(stops) { None } else { base(&layers, &bases, &mut found) };
-    let trials = base.as_ref().map(|spec| trials(&layers, spec, &bases, known, &mut found)).unwrap_or_default();
+    let trials =
+        base.as_ref().map(|spec| trials(&layers, spec, &bases, &Rules { known, files: source.files }, &mut found)).unwrap_or_default();
     found.sort_by_key(position);
     found.dedup();
     let (errors, warnings): (Vec<_>, Vec<_>) = found.iter().cloned().partition(|f| f.severity == Severity::Error);
@@ -163,7 +176,13 @@ fn check_needed(values: &Json, shape: &Shape, path: &KeyPath, layers: &Layers, f
     }
 }
 
-fn trials(layers: &Layers, base: &Spec, bases: &Bases, known: &Known, found: &mut Vec<Finding>) -> Vec<Trial> {
+/// What the rules between keys take as given.
+struct Rules<'a> {
+    known: &'a Known<'a>,
+    files: Files,
+}
+
+fn trials(layers: &Layers, base: &Spec, bases: &Bases, given: &Rules, found: &mut Vec<Finding>) -> Vec<Trial> {
     let combinations = sweep::expand(layers, base.seed, found);
     let axes = combinations.first().map(|c| c.axes.clone()).unwrap_or_default();
     let exclusions = sweep::exclusions(layers, &axes, found);
@@ -176,7 +195,7 @@ fn trials(layers: &Layers, base: &Spec, bases: &Bases, known: &Known, found: &mu
             let spec = merge(&layers, found)?;
             (!is_excluded(&exclusions, &combination, &spec, &mut used)).then(|| {
                 let spec = absolute(spec, &layers, bases);
-                issues.add(&combination.label, &spec, &layers, known);
+                issues.add(&combination.label, &spec, &layers, given);
                 Trial { label: combination.label, axes: combination.axes, spec }
             })
         })
@@ -219,13 +238,13 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn add(&mut self, label: &str, spec: &Spec, layers: &Layers, known: &Known) {
-        for issue in rules::check(spec, known) {
+    fn add(&mut self, label: &str, spec: &Spec, layers: &Layers, given: &Rules) {
+        for issue in rules::check(spec, given.known, given.files) {
             let placed = issue.keys.iter().find_map(|key| layers.locate(key).map(|at| (key.clone(), at)));
             let finding = placed.into_iter().fold(issue.finding, |finding, (key, at)| Finding { key, ..finding }.at(at));
             self.add_one(label, finding);
         }
-        if let Some(finding) = self.scripts.finding(spec, known.script) {
+        if let Some(finding) = self.scripts.finding(spec, given.known.script) {
             let at = finding.at.clone().or_else(|| layers.locate(&finding.key));
             self.add_one(label, Finding { at, ..finding });
         }

@@ -29,7 +29,7 @@ mod tests;
 pub use check::nearest;
 pub use finding::{Finding, Provenance, Severity, Style, count, render};
 pub use key::KeyPath;
-pub use load::{Checked, Loaded, Source, Trial, inspect, load, parse};
+pub use load::{Checked, Files, Loaded, Source, Trial, inspect, load, parse};
 pub use paths::model_folder;
 pub use reference::reference;
 pub use rules::Known;

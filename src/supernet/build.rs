@@ -22,10 +22,10 @@ use crate::tensor::attention::Segments;
 use crate::tensor::{add_bias, with_slice};
 
 /// Tokens of one batch of windows, about.
-const BATCH_TOKENS: usize = 4096;
+pub const BATCH_TOKENS: usize = 4096;
 
 /// What enters a module is kept from the statistics to the pass onward when they take at most this many bytes; else they are computed twice.
-const KEPT_BYTES: usize = 1 << 30;
+pub const KEPT_BYTES: usize = 1 << 30;
 
 /// How to build.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ pub mod compact;
 mod cut;
 mod store;
 
-pub use build::{Options, build};
+pub use build::{BATCH_TOKENS, KEPT_BYTES, Options, build};
 pub use cut::{cut_attention, cut_mlp};
 pub use store::{Supernet, storage_dtype};
 

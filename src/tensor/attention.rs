@@ -16,7 +16,7 @@ use super::{Backend, backend, with_slice};
 use crate::base::Result;
 
 /// Query rows of one block of scores.
-pub(super) const BLOCK: usize = 64;
+pub const BLOCK: usize = 64;
 
 /// A run of consecutive tokens of one text; its rows lie together in the batch.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,16 +5,24 @@ use std::path::Path;
 use super::corpora::uses;
 use super::{Issues, Known};
 use crate::spec::key::KeyPath;
+use crate::spec::load::Files;
 use crate::spec::paths::model_folder;
 use crate::spec::types::{FitnessKind, Spec};
 
-pub(super) fn check(spec: &Spec, known: &Known, issues: &mut Issues) {
+pub(super) fn check(spec: &Spec, known: &Known, files: Files, issues: &mut Issues) {
     model(spec, issues);
-    corpora(spec, issues);
-    tasks(spec, known, issues);
+    if files == Files::MustExist {
+        texts(spec, known, issues);
+    }
     if let Some(script) = spec.fitness.script.as_ref().filter(|_| spec.fitness.kind == FitnessKind::Script) {
         file(script, "script", KeyPath::of("fitness.script"), issues);
     }
+}
+
+/// Texts to calibrate, search and evaluate on.
+fn texts(spec: &Spec, known: &Known, issues: &mut Issues) {
+    corpora(spec, issues);
+    tasks(spec, known, issues);
     if let Some(data) = spec.evaluate.data.as_ref().filter(|data| !data.is_dir()) {
         let message = format!("there is no folder {}", data.display());
         issues.error(&[KeyPath::of("evaluate.data")], message, "name the folder that holds the task files");

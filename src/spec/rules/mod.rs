@@ -6,6 +6,7 @@ mod search;
 
 use super::finding::{Finding, Severity};
 use super::key::KeyPath;
+use super::load::Files;
 use super::script::CheckScript;
 use super::types::{FitnessKind, Spec, Target};
 
@@ -55,7 +56,7 @@ fn keys<const N: usize>(dotted: [&str; N]) -> [KeyPath; N] {
 }
 
 /// All rules on one experiment whose paths are absolute.
-pub fn check(spec: &Spec, known: &Known) -> Vec<Issue> {
+pub fn check(spec: &Spec, known: &Known, files: Files) -> Vec<Issue> {
     let mut issues = Issues::default();
     name(spec, &mut issues);
     model(spec, &mut issues);
@@ -64,7 +65,7 @@ pub fn check(spec: &Spec, known: &Known) -> Vec<Issue> {
     fitness(spec, &mut issues);
     corpora::check(spec, known, &mut issues);
     evaluate(spec, known, &mut issues);
-    files::check(spec, known, &mut issues);
+    files::check(spec, known, files, &mut issues);
     issues.0
 }
 

@@ -1,0 +1,91 @@
+//! The token sets of one trial: what its spec's corpora, token counts and seed make of them with a tokenizer.
+
+use std::collections::BTreeMap;
+
+use super::corpus::Corpus;
+use super::sets::{self, Draw};
+use super::{CalibrationSet, EvaluationSet, SearchSet, Tokenizer};
+use crate::base::{Result, Watch};
+use crate::spec::{SearchText, Spec};
+
+/// Bytes of generated text per token asked for: more than any tokenizer needs.
+pub const BYTES_PER_TOKEN: usize = 8;
+
+/// Tokens of generated held-out text when all of it is asked for.
+pub const GENERATED_TOKENS: usize = 131_072;
+
+/// All sets of a trial.
+pub struct Sets {
+    /// For Gram matrices.
+    pub calibration: CalibrationSet,
+    /// For fitness.
+    pub search: SearchSet,
+    /// For a fitness that names corpora, by corpus.
+    pub corpora: BTreeMap<String, SearchSet>,
+    /// For results, by corpus.
+    pub evaluation: BTreeMap<String, EvaluationSet>,
+}
+
+impl Sets {
+    /// Reads and tokenises every text that a spec names.
+    ///
+    /// # Errors
+    /// A corpus that is missing or shorter than what is asked of it.
+    pub fn of(spec: &Spec, tokenizer: &Tokenizer, watch: &dyn Watch) -> Result<Self> {
+        watch.begin("tokenise", 1 + spec.evaluate.perplexity.len() as u64);
+        let sets = Self::read(spec, tokenizer, watch);
+        watch.end();
+        sets
+    }
+
+    fn read(spec: &Spec, tokenizer: &Tokenizer, watch: &dyn Watch) -> Result<Self> {
+        let (calibration, search) = fitted(spec, tokenizer)?;
+        watch.advance(1);
+        let evaluation = spec.evaluate.perplexity.iter().map(|name| {
+            let set = evaluation_set(spec, name, tokenizer)?;
+            watch.advance(1);
+            Ok((name.clone(), set))
+        });
+        let evaluation = evaluation.collect::<Result<_>>()?;
+        let corpora = spec.fitness.corpora.iter().map(|name| Ok((name.clone(), fitness_set(spec, name, tokenizer)?)));
+        Ok(Self { calibration, search, corpora: corpora.collect::<Result<_>>()?, evaluation })
+    }
+
+    /// Hashes of the fitness corpora's search sets.
+    pub fn corpora_hashes(&self) -> BTreeMap<String, String> {
+        self.corpora.iter().map(|(name, set)| (name.clone(), set.0.hash())).collect()
+    }
+}
+
+/// The calibration and the search set.
+fn fitted(spec: &Spec, tokenizer: &Tokenizer) -> Result<(CalibrationSet, SearchSet)> {
+    let draw = Draw {
+        calibration: spec.calibration.tokens,
+        search: spec.search.tokens,
+        length: spec.calibration.sequence_length,
+        text: spec.search.text,
+    };
+    let name = &spec.calibration.corpus;
+    let text = Corpus::find(spec, name)?
+        .training(draw.calibration.max(draw.search) * BYTES_PER_TOKEN)
+        .map_err(|e| e.at(format!("corpus {name}")))?;
+    sets::draw(name, &text, tokenizer, &draw, spec.seed)
+}
+
+/// The search set of one corpus that the fitness names.
+fn fitness_set(spec: &Spec, name: &str, tokenizer: &Tokenizer) -> Result<SearchSet> {
+    let draw = Draw { calibration: 0, search: spec.search.tokens, length: spec.calibration.sequence_length, text: SearchText::Disjoint };
+    let text = Corpus::find(spec, name)?.training(draw.search * BYTES_PER_TOKEN).map_err(|e| e.at(format!("corpus {name}")))?;
+    Ok(sets::draw(name, &text, tokenizer, &draw, spec.seed)?.1)
+}
+
+/// The evaluation set of a corpus.
+pub fn evaluation_set(spec: &Spec, name: &str, tokenizer: &Tokenizer) -> Result<EvaluationSet> {
+    let wanted = if spec.evaluate.tokens == 0 { GENERATED_TOKENS } else { spec.evaluate.tokens };
+    let text = Corpus::find(spec, name)?.held_out(wanted * BYTES_PER_TOKEN).map_err(|e| e.at(format!("corpus {name}")))?;
+    let limit = match Corpus::find(spec, name)? {
+        Corpus::Quickstart => wanted,
+        Corpus::Files(_) => spec.evaluate.tokens,
+    };
+    sets::evaluation(name, &text, tokenizer, limit, spec.evaluate.sequence_length)
+}

@@ -1,0 +1,497 @@
+//! The steps of a trial in the order in which a run takes them, each with its key, its place in the store, and what it takes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+
+use super::building::Building;
+use super::keys::{self, Roots};
+use super::searching::Searching;
+use super::subject::{Subject, bytes_of};
+use super::texts::{self, Texts};
+use super::trial::{self, Spread, Tasks, TrialPlan, pruned, uniform};
+use super::work::{self, Tokens, Work};
+use super::{Estimate, FOUND, Found, Key, KeysWanted, Options, Rates, Speed, Standing, Step, evaluating};
+use crate::base::{Result, files};
+use crate::data::Tokenizer;
+use crate::eval::Selection;
+use crate::model::{Config, Source};
+use crate::schedule::{Iteration, schedule};
+use crate::space::{Distribution, Shape, Space};
+use crate::spec::{Accumulation, AttentionUnit, Loaded, Spec, Trial};
+
+/// Memory of the process itself: the program, its tokenizer, the token sets.
+const PROCESS: f64 = 30e6;
+/// Bytes that tokenising takes per byte of text; they stay resident until something else is large enough to take them over.
+const TOKENISING: f64 = 88.0;
+/// Bytes of these that stay in pieces for good.
+const TOKENISED: f64 = 22.0;
+/// Weights that are hashed and texts that are tokenised without being asked to, at most: a second's worth.
+const SMALL_WEIGHTS: f64 = 4e9;
+const SMALL_TEXT: f64 = 32e6;
+
+/// Plans trials one after the other; what they share is looked at once.
+pub struct Planner<'a> {
+    options: &'a Options,
+    store: PathBuf,
+    subjects: BTreeMap<String, Rc<Subject>>,
+    hashes: BTreeMap<String, String>,
+    texts: BTreeMap<String, Texts>,
+    rates: BTreeMap<String, Rates>,
+    planned: BTreeSet<String>,
+}
+
+impl<'a> Planner<'a> {
+    /// For an experiment.
+    pub fn new(loaded: &Loaded, options: &'a Options) -> Self {
+        let store = options.runs.join(&loaded.spec.name).join("store");
+        let (subjects, hashes, texts, rates, planned) = Default::default();
+        Self { options, store, subjects, hashes, texts, rates, planned }
+    }
+
+    /// The rates of the first model.
+    pub fn rates(&self) -> Option<Rates> {
+        self.rates.values().next().copied()
+    }
+
+    /// One trial's plan.
+    pub fn trial(&mut self, trial: &Trial) -> Result<TrialPlan> {
+        let spec = &trial.spec;
+        let subject = self.subject(&spec.model.source)?;
+        let wanted = self.wants_keys(spec, &subject);
+        let texts = self.texts(spec, &subject, wanted)?;
+        let roots = self.roots(spec, &subject, &texts)?;
+        let rates = self.rates_for(spec, &subject)?;
+        let missing = missing(&subject, &texts, wanted);
+        let shape = subject.config.shape(spec.prune.unit.attention);
+        let tasks = Tasks::of(&spec.evaluate.tasks, spec)?;
+        Chain {
+            planner: self,
+            spec,
+            subject,
+            texts,
+            roots,
+            rates,
+            missing,
+            shape,
+            tasks,
+            carried: 0.0,
+            rest: 0.0,
+            steps: vec![],
+            notes: vec![],
+        }
+        .walk(trial)
+    }
+
+    fn subject(&mut self, source: &str) -> Result<Rc<Subject>> {
+        if let Some(subject) = self.subjects.get(source) {
+            return Ok(subject.clone());
+        }
+        let subject = Rc::new(Subject::find(source)?);
+        self.subjects.insert(source.into(), subject.clone());
+        Ok(subject)
+    }
+
+    fn wants_keys(&self, spec: &Spec, subject: &Subject) -> bool {
+        match self.options.keys {
+            KeysWanted::Never => false,
+            KeysWanted::Always => true,
+            KeysWanted::Auto => subject.weight_bytes() <= SMALL_WEIGHTS && texts::bytes(spec) <= SMALL_TEXT,
+        }
+    }
+
+    /// A trial's texts; those of trials that ask for the same are read once.
+    fn texts(&mut self, spec: &Spec, subject: &Subject, wanted: bool) -> Result<Texts> {
+        let there = texts::files_of(spec).iter().all(|file| file.is_file());
+        let Some(source) = subject.source.as_ref().filter(|_| wanted && there) else { return Texts::assume(spec) };
+        let e = &spec.evaluate;
+        let asked = json!([
+            spec.model.source,
+            spec.calibration,
+            spec.search.tokens,
+            spec.search.text,
+            spec.seed,
+            spec.corpora,
+            spec.fitness.corpora,
+            e.perplexity,
+            e.tokens,
+            e.sequence_length,
+        ]);
+        let name = asked.to_string();
+        if !self.texts.contains_key(&name) {
+            self.texts.insert(name.clone(), Texts::read(spec, &Tokenizer::open(source)?)?);
+        }
+        Ok(self.texts[&name].clone())
+    }
+
+    /// Hashes of a trial's inputs; stand-ins, which only tell inputs apart, where they are not there.
+    fn roots(&mut self, spec: &Spec, subject: &Subject, texts: &Texts) -> Result<Roots> {
+        let model = match subject.source.as_ref().filter(|_| texts.real) {
+            Some(source) => self.hash(&spec.model.source, source)?,
+            None => format!("not read: {}", spec.model.source),
+        };
+        let (calibration, search, corpora) = (texts.calibration.clone(), texts.search.clone(), texts.corpora.clone());
+        Ok(Roots { model, calibration, search, corpora, script: keys::script(spec)? })
+    }
+
+    fn hash(&mut self, name: &str, source: &Source) -> Result<String> {
+        if !self.hashes.contains_key(name) {
+            self.hashes.insert(name.into(), source.hash()?);
+        }
+        Ok(self.hashes[name].clone())
+    }
+
+    fn rates_for(&mut self, spec: &Spec, subject: &Subject) -> Result<Option<Rates>> {
+        let name = &spec.model.source;
+        let rates = match (self.options.speed, self.rates.get(name)) {
+            (_, Some(rates)) => *rates,
+            (Speed::Unknown, _) => return Ok(None),
+            (Speed::Given(products), _) => Rates::of_products(products),
+            (Speed::Measured, _) => Rates::measure(&subject.config, spec.calibration.sequence_length, &std::env::temp_dir())?,
+        };
+        self.rates.insert(name.clone(), rates);
+        Ok(Some(rates))
+    }
+}
+
+/// Why no key can be told, if so.
+fn missing(subject: &Subject, texts: &Texts, wanted: bool) -> Option<&'static str> {
+    match () {
+        () if subject.source.is_none() => Some("needs the model"),
+        () if !texts.missing.is_empty() => Some("needs the texts"),
+        () if !wanted => Some("not looked up"),
+        () => None,
+    }
+}
+
+/// A distribution that a step starts from: known, or what stands for it until another step has found it.
+#[derive(Clone)]
+struct Centre {
+    /// For estimates: the uniform one while it is not known.
+    distribution: Distribution,
+    /// What stands for it in keys, and the step that finds it.
+    pending: Option<(Value, String)>,
+}
+
+/// A planned step's place.
+struct Placed {
+    address: String,
+    /// Its folder, if its result is there.
+    folder: Option<PathBuf>,
+}
+
+/// A supernet to be planned: the iteration or `refit`, its levels and what it passes on.
+struct Build {
+    name: String,
+    levels: usize,
+    accumulation: Accumulation,
+}
+
+/// A planned supernet.
+struct Net<'s> {
+    placed: Placed,
+    space: &'s Space,
+    bytes: f64,
+}
+
+/// What a step takes, before rates make it an estimate.
+#[derive(Default)]
+struct Cost {
+    work: Work,
+    memory: f64,
+    mapped: f64,
+    disk: f64,
+}
+
+/// One trial being walked through.
+struct Chain<'p, 'a> {
+    planner: &'p mut Planner<'a>,
+    spec: &'p Spec,
+    subject: Rc<Subject>,
+    texts: Texts,
+    roots: Roots,
+    rates: Option<Rates>,
+    missing: Option<&'static str>,
+    shape: Shape,
+    tasks: Tasks,
+    /// Dense hidden states that the searches so far keep, bytes.
+    carried: f64,
+    /// Memory of the last evaluation, on top of which the next large step comes: the allocator gives back late what it freed.
+    rest: f64,
+    steps: Vec<Step>,
+    notes: Vec<String>,
+}
+
+impl Chain<'_, '_> {
+    fn walk(mut self, trial: &Trial) -> Result<TrialPlan> {
+        let (spec, subject) = (self.spec, self.subject.clone());
+        let start = uniform(spec, &subject.config)?;
+        let iterations = schedule(&self.shape, &spec.supernet.intervals)?;
+        let spaces = iterations.iter().map(|i| i.space(self.shape, start.clone(), spec.supernet.levels)).collect::<Result<Vec<_>>>()?;
+        self.tokenise();
+        let dense = (self.roots.model.clone(), self.missing.map(String::from));
+        self.evaluations("dense", &dense, &subject.config, 0.0)?;
+        let mut centre = Centre { distribution: start.clone(), pending: None };
+        for iteration in &iterations {
+            let Some(next) = self.iteration(iteration, &centre)? else { break };
+            centre = next;
+        }
+        if spec.supernet.refit {
+            self.refit(&centre)?;
+        }
+        self.tell(&iterations);
+        self.finish(trial, &start, &iterations, &spaces)
+    }
+
+    /// Supernet, search and models of one iteration; gives what the next one starts from, unless nothing is searched.
+    fn iteration(&mut self, iteration: &Iteration, centre: &Centre) -> Result<Option<Centre>> {
+        let space = iteration.space(self.shape, centre.distribution.clone(), self.spec.supernet.levels)?;
+        let build =
+            Build { name: iteration.number.to_string(), levels: self.spec.supernet.levels, accumulation: self.spec.supernet.accumulation };
+        let net = self.supernet(&build, &space, centre)?;
+        if iteration.number == 1 {
+            self.model("uniform", &net, centre)?;
+        }
+        if self.spec.search.generations == 0 {
+            return Ok(None);
+        }
+        let found = self.search(iteration, &net, centre)?;
+        self.model(&format!("iteration-{}", iteration.number), &net, &found)?;
+        Ok(Some(found))
+    }
+
+    /// The supernet of one level around what was found, and its model.
+    fn refit(&mut self, centre: &Centre) -> Result<()> {
+        let space = Space::around(self.shape, centre.distribution.clone(), [1, 1], 1)?;
+        let build = Build { name: "refit".into(), levels: 1, accumulation: Accumulation::Single };
+        let net = self.supernet(&build, &space, centre)?;
+        self.model("refit", &net, centre)
+    }
+
+    /// Reading the texts and the model, which is done whatever is cached.
+    fn tokenise(&mut self) {
+        let work = Work { text: self.texts.bytes, read: self.subject.weight_bytes(), ..Work::default() };
+        let estimate = self.estimate(Cost { work, ..Cost::default() });
+        self.steps.push(Step { name: "tokenise".into(), model: None, key: Key::None, standing: Standing::Miss, estimate });
+    }
+
+    fn supernet<'s>(&mut self, build: &Build, space: &'s Space, centre: &Centre) -> Result<Net<'s>> {
+        let (subject, spec) = (self.subject.clone(), self.spec);
+        let dtype = subject.storage(spec.model.dtype);
+        let building = Building { config: &subject.config, space, spec, stored: bytes_of(dtype) };
+        let bytes = building.disk();
+        let cost = Cost {
+            work: building.work(),
+            memory: self.rest.max(self.resident()) + building.memory(),
+            mapped: self.checkpoint() + bytes,
+            disk: bytes,
+        };
+        let around = match &centre.pending {
+            None => keys::value(space)?,
+            Some((pending, _)) => json!({ "around": pending, "steps": space.steps, "levels": build.levels }),
+        };
+        let key = keys::supernet(&self.roots, &around, dtype, spec, build.accumulation, &build.name)?;
+        let placed = self.place(&format!("supernet-{}", build.name), "supernet", None, &key, self.waits(centre), cost)?;
+        Ok(Net { placed, space, bytes })
+    }
+
+    fn search(&mut self, iteration: &Iteration, net: &Net, centre: &Centre) -> Result<Centre> {
+        let (subject, spec) = (self.subject.clone(), self.spec);
+        let searching = Searching::new(&subject.config, net.space, spec)?;
+        let (before, after) = (self.carried, searching.teacher_bytes(iteration.number));
+        let cost = Cost {
+            work: searching.work(iteration.number),
+            memory: self.rest.max(self.resident()) + searching.memory() + (after - before).max(0.0),
+            mapped: self.checkpoint() + net.bytes,
+            disk: searching.disk(),
+        };
+        self.carried = after;
+        let key = keys::search(&self.roots, &net.placed.address, spec, iteration.number);
+        let name = format!("search-{}", iteration.number);
+        let placed = self.place(&name, "search", None, &key, self.waits(centre), cost)?;
+        let found = placed.folder.and_then(|folder| files::read_json::<Found>(&folder.join(FOUND)).ok());
+        Ok(match found {
+            Some(found) => Centre { distribution: found.distribution, pending: None },
+            None => Centre { distribution: centre.distribution.clone(), pending: Some((json!(placed.address), name)) },
+        })
+    }
+
+    /// Compaction and evaluation of a distribution.
+    fn model(&mut self, name: &str, net: &Net, of: &Centre) -> Result<()> {
+        let (subject, spec) = (self.subject.clone(), self.spec);
+        let small = pruned(&subject.config, spec.prune.unit.attention, &of.distribution, Spread::Wide);
+        let stored = bytes_of(subject.storage(spec.model.dtype));
+        let bytes = small.parameters().total() as f64 * stored;
+        let cost = Cost {
+            work: evaluating::compaction(&small, &subject.config, stored),
+            memory: self.resident() + evaluating::compaction_memory(&subject.config, stored),
+            mapped: self.checkpoint() + net.bytes,
+            disk: bytes + self.copied(),
+        };
+        let distribution = of.pending.as_ref().map_or_else(|| keys::value(&of.distribution), |(pending, _)| Ok(pending.clone()))?;
+        let key = keys::compact(&net.placed.address, &distribution)?;
+        let step = format!("compact-{name}");
+        let placed = self.place(&step, "model", Some(name), &key, self.waits(of), cost)?;
+        let identity = match &placed.folder {
+            Some(folder) if self.missing.is_none() => (Source::folder(folder)?.hash()?, None),
+            _ => (format!("model of {}", placed.address), Some(self.missing.map_or(format!("after {step}"), String::from))),
+        };
+        self.evaluations(name, &identity, &small, bytes)
+    }
+
+    /// What a step that needs a distribution waits for.
+    fn waits(&self, centre: &Centre) -> Option<String> {
+        self.missing.map(String::from).or_else(|| Some(format!("after {}", centre.pending.as_ref()?.1)))
+    }
+
+    /// Perplexities, divergence, tasks and harness of a model with a hash, or what stands for it and what that waits for.
+    fn evaluations(&mut self, name: &str, (hash, waits): &(String, Option<String>), config: &Config, file: f64) -> Result<()> {
+        let (subject, spec) = (self.subject.clone(), self.spec);
+        let length = spec.evaluate.sequence_length;
+        let beside = if name == "dense" { 0.0 } else { self.resident() };
+        let cost = |work, rows| Cost {
+            work,
+            memory: beside + evaluating::memory(config, length, rows),
+            mapped: self.checkpoint() + file,
+            disk: 200.0,
+        };
+        let parts = config.logit_rows();
+        let mut planned = Vec::new();
+        for (corpus, (text, tokens)) in &self.texts.evaluation {
+            let work = evaluating::perplexity(config, Tokens::new(*tokens, length));
+            planned.push((
+                format!("perplexity-{}", corpus.replace('/', "-")),
+                keys::perplexity(hash, corpus, text),
+                cost(work, parts.min(length)),
+                waits.clone(),
+            ));
+        }
+        let first = spec.evaluate.perplexity.first().and_then(|corpus| self.texts.evaluation.get(corpus));
+        if let Some((text, tokens)) = first.filter(|_| spec.evaluate.kl_tokens > 0 && name != "dense") {
+            let tokens = Tokens::new((spec.evaluate.kl_tokens / length).clamp(1, (tokens / length).max(1)) * length, length);
+            let cost = cost(evaluating::divergence(config, &subject.config, tokens), 3 * parts.min(length));
+            planned.push(("kl".into(), keys::kl(hash, &self.roots.model, text, spec), cost, waits.clone()));
+        }
+        if !spec.evaluate.tasks.is_empty() {
+            let cost = cost(evaluating::tasks(config, self.tasks.tokens), parts);
+            let files = Selection::of(spec)?.hash(spec.evaluate.data.as_deref());
+            let key = keys::tasks(hash, spec, files.as_deref().unwrap_or("not there"));
+            let waits = waits.clone().or_else(|| files.is_err().then(|| "needs the task files".into()));
+            planned.push(("tasks".into(), key, cost, waits));
+        }
+        planned.extend(keys::harness(hash, spec).map(|key| ("lm_eval".into(), key, cost(self.harness(config), parts), waits.clone())));
+        for (what, key, cost, waits) in planned {
+            self.rest = cost.memory;
+            self.place(&format!("{what}-{name}"), "evaluate", Some(name), &key, waits, cost)?;
+        }
+        Ok(())
+    }
+
+    /// The harness's tasks as far as they are those that are built in.
+    fn harness(&self, config: &Config) -> Work {
+        let names = self.spec.evaluate.lm_eval.iter().flat_map(|settings| &settings.tasks);
+        let sized = names.filter_map(|name| evaluating::task_tokens(name, self.spec.evaluate.limit));
+        sized.map(|tokens| evaluating::tasks(config, tokens)).sum()
+    }
+
+    /// Adds a step and looks it up.
+    fn place(&mut self, name: &str, kind: &str, model: Option<&str>, key: &Value, waits: Option<String>, cost: Cost) -> Result<Placed> {
+        let address = keys::address(kind, key)?;
+        let folder = self.planner.store.join(&address);
+        let hit = waits.is_none() && is_finished(&folder);
+        let first = self.planner.planned.insert(address.clone());
+        let standing = match (hit, first) {
+            (true, _) => Standing::Hit,
+            (false, true) => Standing::Miss,
+            (false, false) => Standing::Shared,
+        };
+        let key = waits.map_or_else(|| Key::Known(address.clone()), Key::Waits);
+        let estimate = self.estimate(cost);
+        self.steps.push(Step { name: name.into(), model: model.map(Into::into), key, standing, estimate });
+        Ok(Placed { address, folder: hit.then_some(folder) })
+    }
+
+    fn estimate(&self, cost: Cost) -> Estimate {
+        let own = self.texts.bytes * TOKENISED + cost.memory + cost.mapped;
+        let fresh = !self.steps.iter().any(|step| step.name.starts_with("supernet"));
+        let tokenising = if fresh { self.texts.bytes * TOKENISING } else { 0.0 };
+        Estimate {
+            memory: PROCESS + own.max(tokenising),
+            mapped: cost.mapped,
+            disk: cost.disk,
+            flops: cost.work.flops(),
+            seconds: self.rates.map(|rates| rates.seconds(&cost.work)),
+        }
+    }
+
+    /// Mapped bytes of the checkpoint.
+    fn checkpoint(&self) -> f64 {
+        self.subject.weight_bytes()
+    }
+
+    /// Memory that the dense model and its hidden states hold beside another step's own.
+    fn resident(&self) -> f64 {
+        self.carried + if work::is_resident(&self.subject.config) { evaluating::weights(&self.subject.config) } else { 0.0 }
+    }
+
+    /// Bytes of the files that a smaller model takes over.
+    fn copied(&self) -> f64 {
+        let tokenizer = self.subject.source.as_ref().and_then(|source| source.optional("tokenizer.json").ok().flatten());
+        tokenizer.map_or(2e6, |bytes| bytes.len() as f64)
+    }
+
+    /// What the reader should know beside the numbers.
+    fn tell(&mut self, iterations: &[Iteration]) {
+        let mut notes: Vec<String> = iterations.iter().flat_map(|i| i.notes.clone()).collect();
+        if let [first, more @ ..] = &self.texts.missing[..] {
+            let others = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+            notes.push(format!("not there yet: {}{others}; sizes are taken from the spec", first.display()));
+        }
+        if !self.tasks.unsized_names.is_empty() {
+            notes.push(format!("of unknown size and not counted: {}", self.tasks.unsized_names.join(", ")));
+        }
+        if self.spec.prune.unit.attention == AttentionUnit::Head && self.subject.config.group() > 1 {
+            notes.push(
+                "key/value heads leave only with the last of their query heads: k_proj and v_proj are given as most and least".into(),
+            );
+        }
+        if self.missing == Some("not looked up") {
+            notes.push("keys take reading the model and the texts: --keys always".into());
+        }
+        self.notes = notes;
+    }
+
+    fn finish(self, trial: &Trial, start: &Distribution, iterations: &[Iteration], spaces: &[Space]) -> Result<TrialPlan> {
+        let (spec, config) = (self.spec, &self.subject.config);
+        let of = |spread| pruned(config, spec.prune.unit.attention, start, spread);
+        let parameters = trial::parameters(config, &of(Spread::Wide), &of(Spread::Narrow));
+        let first = spaces.first().map(|space| Searching::new(config, space, spec)).transpose()?;
+        Ok(TrialPlan {
+            label: trial.label.clone(),
+            model: spec.model.source.clone(),
+            origin: self.subject.origin.clone(),
+            asked: spec.sparsity.target,
+            reached: trial::reached(spec, &self.shape, start, &parameters),
+            basis: spec.sparsity.basis,
+            iterations: iterations.iter().zip(spaces).map(|(i, s)| trial::iteration(i, s)).collect(),
+            tokens: trial::tokens(spec, &self.texts, first.as_ref(), &self.tasks),
+            parameters,
+            steps: self.steps,
+            notes: self.notes,
+        })
+    }
+}
+
+/// The part of a manifest that a look-up reads.
+#[derive(serde::Deserialize)]
+struct Manifest {
+    files: BTreeMap<String, String>,
+}
+
+/// Whether a folder holds a finished result. A run also checks the files' hashes when it uses them.
+fn is_finished(folder: &Path) -> bool {
+    let manifest = files::read_json::<Manifest>(&folder.join("manifest.json"));
+    manifest.is_ok_and(|m| m.files.keys().all(|name| folder.join(name).is_file()))
+}

@@ -1,0 +1,263 @@
+//! A plan as a person reads it, in a hundred columns.
+
+use super::trial::{Count, IterationPlan, TokenCounts, TrialPlan};
+use super::{Estimate, Key, Plan, Standing, Step, total};
+use crate::report::grid::{Column, Grid, Role};
+use crate::report::number::{count, duration, percent};
+use crate::spec::Basis;
+
+/// Characters of a step's name.
+const NAME: usize = 22;
+
+/// The whole plan.
+pub fn text(plan: &Plan) -> String {
+    let mut parts = Vec::new();
+    for (i, trial) in plan.trials.iter().enumerate() {
+        let before = i.checked_sub(1).map(|b| &plan.trials[b]);
+        parts.push(trial_text(&plan.name, trial, before));
+    }
+    if plan.trials.len() > 1 {
+        parts.push(format!("all {} trials: {}\n", plan.trials.len(), sum(&plan.total(), to_do(plan.trials.iter().flat_map(|t| &t.steps)))));
+    }
+    parts.push(speed(plan));
+    parts.join("\n")
+}
+
+/// What the times rest on.
+fn speed(plan: &Plan) -> String {
+    match plan.rates {
+        Some(r) => format!(
+            "times at {:.0} GFLOP/s of f32 products, {:.0} of local pruning in f64, {}/s written\n",
+            r.products / 1e9,
+            r.solves / 1e9,
+            bytes(r.written)
+        ),
+        None => "no times: nothing was measured, and no rate was given\n".into(),
+    }
+}
+
+/// One trial; tables that are those of the trial before are left out.
+fn trial_text(name: &str, trial: &TrialPlan, before: Option<&TrialPlan>) -> String {
+    let mut parts = vec![head(name, trial)];
+    if before.is_none_or(|b| b.parameters != trial.parameters) {
+        parts.push(parameters(&trial.parameters));
+    }
+    if before.is_none_or(|b| b.iterations != trial.iterations) {
+        parts.push(iterations(&trial.iterations));
+    }
+    parts.push(steps(&trial.steps));
+    parts.push(format!("{}: {}\n", trial.label, sum(&total(trial.steps.iter()), to_do(trial.steps.iter()))));
+    parts.extend(trial.notes.iter().map(|note| wrapped("note: ", note)));
+    parts.concat()
+}
+
+fn head(name: &str, trial: &TrialPlan) -> String {
+    let of = match trial.basis {
+        Basis::Prunable => "what heads and neurons own",
+        Basis::Total => "all parameters",
+    };
+    let sparsity = format!("{}% of {of} asked, {}% reached", percent(trial.asked, 2), percent(trial.reached, 2));
+    let model = format!("{}; sizes from {}", trial.model, trial.origin);
+    let lines =
+        [("trial", format!("{} of {name}", trial.label)), ("model", model), ("sparsity", sparsity), ("tokens", tokens(&trial.tokens))];
+    lines.iter().map(|(what, text)| wrapped(&format!("{what:<9} "), text)).collect()
+}
+
+fn tokens(t: &TokenCounts) -> String {
+    let of = |n: usize| count(n as f64);
+    let stages: Vec<String> = t.stages.iter().map(|(tokens, survivors)| format!("{} keep {survivors}", of(*tokens))).collect();
+    let sets: Vec<String> = t.evaluation.iter().map(|(name, n)| format!("{name} {}", of(*n))).collect();
+    let search = match t.generations {
+        0 => "no search".to_string(),
+        n => format!(
+            "search set {} ({}), {n} generations score {} over all candidates per iteration",
+            of(t.search),
+            stages.join(", "),
+            of(t.candidates)
+        ),
+    };
+    let others = [("kl", t.kl), ("tasks about", t.tasks)].into_iter().filter(|(_, n)| *n > 0).map(|(what, n)| format!("{what} {}", of(n)));
+    let evaluation: Vec<String> = sets.into_iter().chain(others).collect();
+    format!("calibration {} in windows of {}; {search}; evaluation: {}", of(t.calibration), t.sequence_length, evaluation.join(", "))
+}
+
+/// A text under a head, broken at spaces, the head's width indented.
+fn wrapped(head: &str, text: &str) -> String {
+    let indent = head.chars().count();
+    let (mut lines, mut line) = (String::new(), head.to_string());
+    for word in text.split(' ') {
+        if line.chars().count() > indent && line.trim_end().chars().count() + 1 + word.chars().count() > 100 {
+            lines += &format!("{}\n", line.trim_end());
+            line = " ".repeat(indent);
+        }
+        line += &format!("{word} ");
+    }
+    format!("{lines}{}\n", line.trim_end())
+}
+
+fn table(heads: &[&str], rows: Vec<Vec<String>>) -> String {
+    let role = |i: usize| if i == 0 { Role::Name } else { Role::Summary };
+    let columns = heads.iter().enumerate().map(|(i, name)| Column { name: (*name).into(), role: role(i) }).collect();
+    Grid { columns, rows }.terminal()
+}
+
+fn parameters(counts: &[Count]) -> String {
+    let row = |c: &Count| {
+        let after =
+            if c.after == c.least { count(c.after as f64) } else { format!("{} to {}", count(c.least as f64), count(c.after as f64)) };
+        let share = if c.before == 0 { String::new() } else { percent(1.0 - c.after as f64 / c.before as f64, 1) };
+        vec![c.kind.to_string(), count(c.before as f64), after, share]
+    };
+    table(&["matrix", "parameters before", "parameters after", "removed %"], counts.iter().map(row).collect())
+}
+
+fn iterations(all: &[IterationPlan]) -> String {
+    let levels = |(low, high): (usize, usize)| if low == high { high.to_string() } else { format!("{low} to {high}") };
+    let row = |i: &IterationPlan| {
+        vec![
+            i.number.to_string(),
+            percent(i.interval, 4).trim_end_matches('0').trim_end_matches('.').to_string(),
+            i.steps[0].to_string(),
+            i.steps[1].to_string(),
+            levels(i.levels[0]),
+            levels(i.levels[1]),
+            distributions(i.log10_distributions),
+        ]
+    };
+    let heads = ["iteration", "interval %", "step heads", "step neurons", "levels heads", "levels neurons", "legal distributions"];
+    table(&heads, all.iter().map(row).collect())
+}
+
+/// A number of distributions by its decimal logarithm.
+fn distributions(log10: f64) -> String {
+    if log10 < 6.0 { format!("{:.0}", 10f64.powf(log10)) } else { format!("10^{log10:.1}") }
+}
+
+fn steps(all: &[Step]) -> String {
+    let mut rows = Vec::new();
+    for (i, step) in all.iter().enumerate() {
+        let dense = step.model.as_deref() == Some("dense");
+        if dense && i.checked_sub(1).is_none_or(|b| all[b].model != step.model) {
+            rows.push([vec!["dense".to_string()], vec![String::new(); 6]].concat());
+        }
+        rows.push(row(step));
+    }
+    table(&["step", "key", "cache", "peak memory", "disk", "operations", "time"], rows)
+}
+
+fn row(step: &Step) -> Vec<String> {
+    let (key, standing) = (key(&step.key), standing(step));
+    let e = step.estimate;
+    let costs = match step.standing {
+        Standing::Miss => [bytes(e.memory), if e.disk > 0.0 { bytes(e.disk) } else { String::new() }, flops(e.flops), time(e.seconds)],
+        Standing::Hit | Standing::Shared => Default::default(),
+    };
+    [vec![short(&label(step)), key, standing], costs.to_vec()].concat()
+}
+
+/// A measurement's name stands below its model's.
+fn label(step: &Step) -> String {
+    match &step.model {
+        Some(model) if !step.name.starts_with("compact-") => format!("  {}", step.name.trim_end_matches(&format!("-{model}"))),
+        _ => step.name.clone(),
+    }
+}
+
+fn short(name: &str) -> String {
+    if name.chars().count() <= NAME { name.into() } else { name.chars().take(NAME - 1).chain(['…']).collect() }
+}
+
+/// The hash of a key, whose kind the step's name says.
+fn key(key: &Key) -> String {
+    match key {
+        Key::Known(address) => address.rsplit('-').next().unwrap_or(address).into(),
+        Key::Waits(reason) => reason.clone(),
+        Key::None => String::new(),
+    }
+}
+
+fn standing(step: &Step) -> String {
+    match (&step.standing, &step.key) {
+        (Standing::Hit, _) => "hit".into(),
+        (Standing::Shared, _) => "shared".into(),
+        (Standing::Miss, Key::Known(_)) => "miss".into(),
+        (Standing::Miss, _) => String::new(),
+    }
+}
+
+fn to_do<'a>(steps: impl Iterator<Item = &'a Step>) -> (usize, usize) {
+    let states: Vec<&Standing> = steps.map(|s| &s.standing).collect();
+    (states.iter().filter(|s| ***s == Standing::Miss).count(), states.len())
+}
+
+fn sum(e: &Estimate, (to_do, all): (usize, usize)) -> String {
+    let time = e.seconds.map(|s| format!(", {}", duration(s))).unwrap_or_default();
+    let mapped = if e.mapped > 0.0 { format!(" ({} of it mapped files)", bytes(e.mapped)) } else { String::new() };
+    format!("{to_do} of {all} steps to do, {} of memory{mapped}, {} of disk, {}FLOP{time}", bytes(e.memory), bytes(e.disk), flops(e.flops))
+}
+
+fn time(seconds: Option<f64>) -> String {
+    match seconds {
+        Some(s) if s < 9.95 => format!("{s:.1} s"),
+        Some(s) => duration(s),
+        None => String::new(),
+    }
+}
+
+/// Three digits and a prefix, powers of a thousand.
+fn prefixed(value: f64, from: usize) -> String {
+    const PREFIXES: [&str; 8] = ["", "k", "M", "G", "T", "P", "E", "Z"];
+    let mut power = from;
+    while value >= 999.5 * 1e3f64.powi(power as i32) && power + 1 < PREFIXES.len() {
+        power += 1;
+    }
+    let scaled = value / 1e3f64.powi(power as i32);
+    let decimals = if scaled >= 99.95 || power == 0 {
+        0
+    } else if scaled >= 9.995 {
+        1
+    } else {
+        2
+    };
+    format!("{scaled:.decimals$} {}", PREFIXES[power])
+}
+
+/// Bytes: `812 MB`, `1.24 GB`.
+pub fn bytes(value: f64) -> String {
+    format!("{}B", prefixed(value, 0))
+}
+
+/// Operations: `12.3 P`.
+fn flops(value: f64) -> String {
+    if value == 0.0 { String::new() } else { prefixed(value, 0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_three_digits_and_a_prefix() {
+        assert_eq!([0.0, 950.0, 1e6, 1.236e9, 62.14e9, 999.6e9].map(bytes), ["0 B", "950 B", "1.00 MB", "1.24 GB", "62.1 GB", "1.00 TB"]);
+        assert_eq!([0.0, 4.2e12, 1.5e23].map(flops), ["", "4.20 T", "150 Z"]);
+    }
+
+    #[test]
+    fn few_distributions_are_counted_and_many_given_as_a_power() {
+        assert_eq!([0.0, 2.0, 63.44].map(distributions), ["1", "100", "10^63.4"]);
+    }
+
+    #[test]
+    fn long_texts_are_broken_under_their_head() {
+        let text = wrapped("tokens    ", &"word ".repeat(40));
+        assert!(text.lines().all(|l| l.chars().count() <= 100) && text.lines().count() > 1, "{text}");
+        assert!(text.lines().skip(1).all(|l| l.starts_with("          w")), "{text}");
+        assert_eq!(wrapped("a: ", ""), "a:\n");
+    }
+
+    #[test]
+    fn a_long_name_is_cut() {
+        assert_eq!(short(&"x".repeat(30)).chars().count(), NAME);
+        assert_eq!(short("search-1"), "search-1");
+    }
+}

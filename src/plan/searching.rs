@@ -1,0 +1,252 @@
+//! What a search costs: a generation of offspring is drawn as the search draws it, and the hidden states that its candidates share are
+//! counted module by module.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::work::{self, Tokens, Work, attention_inputs, layer_parameters, mlp_inputs, output};
+use crate::base::{Result, rng};
+use crate::fitness::{Objective, STATE_BYTES, Wanted};
+use crate::model::Config;
+use crate::search::offspring;
+use crate::space::{Candidate, ModuleId, ModuleKind, Space};
+use crate::spec::{AttentionUnit, Spec};
+
+const SINGLE: f64 = 4.0;
+
+/// A search that is to be run.
+pub struct Searching<'a> {
+    config: &'a Config,
+    space: &'a Space,
+    spec: &'a Spec,
+    objective: Objective,
+    /// Each stage with the candidates that it scores.
+    stages: Vec<Stage>,
+}
+
+/// One stage of a typical generation.
+struct Stage {
+    tokens: usize,
+    candidates: Vec<Candidate>,
+}
+
+impl<'a> Searching<'a> {
+    /// Of a space, whose first generation stands for all.
+    ///
+    /// # Errors
+    /// As [`Objective::new`].
+    pub fn new(config: &'a Config, space: &'a Space, spec: &'a Spec) -> Result<Self> {
+        let objective = Objective::new(&spec.fitness, config, spec.calibration.sequence_length)?;
+        let parent = space.start();
+        let mut left = offspring(space, &parent, spec.search.offspring, spec.search.max_flips, &mut rng::stream(spec.seed, "plan"));
+        let last = spec.search.stages.len().saturating_sub(1);
+        let mut stages = Vec::new();
+        for (i, stage) in spec.search.stages.iter().enumerate() {
+            let with_parent = if i == last { vec![parent.clone()] } else { vec![] };
+            stages.push(Stage { tokens: stage.tokens, candidates: [with_parent, left.clone()].concat() });
+            left.truncate(stage.survivors);
+        }
+        Ok(Self { config, space, spec, objective, stages })
+    }
+
+    /// Tokens that the candidates of one generation are scored on, summed over candidates.
+    pub fn candidate_tokens(&self) -> usize {
+        self.stages.iter().map(|s| s.tokens * s.candidates.len()).sum()
+    }
+
+    /// Operations of all generations of an iteration, counted from 1.
+    pub fn work(&self, iteration: usize) -> Work {
+        let generation: Work = self.stages.iter().map(|s| self.stage(s)).sum();
+        generation * self.spec.search.generations as f64 + self.teacher(iteration) + work::conversions(self.config, 1.0)
+    }
+
+    /// Bytes of the log of generations.
+    pub fn disk(&self) -> f64 {
+        let record = 300.0 + 6.0 * self.space.shape.modules() as f64; // two candidates and the stages, as JSON
+        record * self.spec.search.generations as f64 + 6.0 * self.space.shape.modules() as f64
+    }
+
+    /// Memory that searching takes beside what is there already, mapped files and the dense model's states apart, bytes.
+    pub fn memory(&self) -> f64 {
+        let layers = if work::is_resident(self.config) { 0.0 } else { 2.0 * layer_parameters(self.config) * SINGLE };
+        layers + self.stages.iter().map(|s| self.stage_memory(s)).fold(0.0, f64::max)
+    }
+
+    fn wanted(&self) -> &Wanted {
+        self.objective.wanted()
+    }
+
+    /// Passes over the search set (one or none), and over corpora of the fitness that are texts of their own.
+    fn passes(&self) -> (f64, f64) {
+        let own = self.objective.corpora().iter().filter(|name| **name != self.spec.calibration.corpus).count();
+        let main = *self.wanted() != Wanted::default() || own < self.objective.corpora().len();
+        (if main { 1.0 } else { 0.0 }, own as f64)
+    }
+
+    /// Losses that each candidate's logits are read for on the search set.
+    fn losses(&self) -> f64 {
+        let shared = self.objective.corpora().contains(&self.spec.calibration.corpus);
+        self.wanted().kl.len() as f64 + if self.wanted().nll || shared { 1.0 } else { 0.0 }
+    }
+
+    fn length(&self, stage: &Stage) -> usize {
+        stage.tokens.min(self.spec.calibration.sequence_length).max(1)
+    }
+
+    /// Windows walked at once, and how often.
+    fn chunks(&self, stage: &Stage) -> (usize, usize) {
+        let length = self.length(stage);
+        let windows = (stage.tokens / length).max(1);
+        let at_once = (STATE_BYTES / (stage.candidates.len().max(1) * length * self.config.hidden * 4)).clamp(1, windows);
+        (at_once, windows.div_ceil(at_once))
+    }
+
+    fn stage(&self, stage: &Stage) -> Work {
+        if stage.candidates.is_empty() {
+            return Work::default();
+        }
+        let (walked, (main, own)) = (self.walk(stage), self.passes());
+        let (tokens, students) = (stage.tokens as f64, distinct(&stage.candidates) as f64);
+        let side = |losses: f64| {
+            let once = if losses > 0.0 { 1.0 } else { 0.0 };
+            work::logits(self.config, tokens) * once + Work { logits: losses * tokens * self.config.vocabulary as f64, ..Work::default() }
+        };
+        let (teacher, student) = (side(self.wanted().kl.len() as f64), side(self.losses()));
+        walked * (main + own) + (teacher + student * students) * main + side(1.0) * (students * own) + self.distances(tokens, students)
+    }
+
+    /// The dense model's layers again, and a pass over both sides for each compared layer.
+    fn distances(&self, tokens: f64, students: f64) -> Work {
+        let layers = self.wanted().layers.len() as f64;
+        if layers == 0.0 {
+            return Work::default();
+        }
+        let elements = 4.0 * layers * students * tokens * self.config.hidden as f64;
+        work::hidden(self.config, Tokens { count: tokens, length: self.spec.calibration.sequence_length })
+            + Work { elements, ..Work::default() }
+    }
+
+    /// All modules for the candidates of a stage: inputs once per shared state, outputs once per level picked of it.
+    fn walk(&self, stage: &Stage) -> Work {
+        let tokens = Tokens { count: stage.tokens as f64, length: self.length(stage) };
+        let chunks = self.chunks(stage).1 as f64;
+        let mut groups = vec![0; stage.candidates.len()];
+        let mut total = Work::default();
+        for i in 0..self.space.shape.modules() {
+            let module = ModuleId::from_index(i);
+            let split = split(self.space, module, &stage.candidates, &groups);
+            total += split.values().map(|levels| self.group(module, levels, tokens, chunks)).sum();
+            let levels: BTreeSet<usize> = split.values().flatten().map(|(removed, _)| *removed).collect();
+            let width = self.space.shape.units(module.kind).width;
+            let kept = |r: &usize| ((self.space.shape.units(module.kind).units - r) * width * self.config.hidden) as f64;
+            total.weights += levels.iter().map(kept).sum::<f64>() * chunks;
+            groups = renumbered(split, groups.len());
+        }
+        total
+    }
+
+    /// One shared state through one module, whose picked levels (removed units, with their candidates) lie sparser by sparser.
+    fn group(&self, module: ModuleId, levels: &[(usize, Vec<usize>)], tokens: Tokens, chunks: f64) -> Work {
+        let unit = self.space.shape.units(module.kind);
+        let kept = |removed: usize| (unit.units - removed) as f64;
+        let densest = levels.iter().map(|(removed, _)| kept(*removed)).fold(0.0, f64::max);
+        let inputs = match module.kind {
+            ModuleKind::Attention => {
+                let (heads, kv) = self.heads(densest);
+                attention_inputs(self.config, heads, kv, tokens)
+            }
+            ModuleKind::Mlp => mlp_inputs(self.config, densest, tokens),
+        };
+        let outputs: Work = levels.iter().map(|(r, _)| output(self.config, kept(*r) * unit.width as f64, tokens.count)).sum();
+        inputs + outputs + Work { weights: self.cut(module.kind, densest) * chunks, ..Work::default() }
+    }
+
+    /// Query and key/value heads of so many kept attention units.
+    fn heads(&self, units: f64) -> (f64, f64) {
+        match self.spec.prune.unit.attention {
+            AttentionUnit::Head => (units, units.min(self.config.kv_heads as f64)),
+            AttentionUnit::KvGroup => (units * self.config.group() as f64, units),
+        }
+    }
+
+    /// Weights copied to cut a module for one shared state; a model that is not kept reads the whole layer for it.
+    fn cut(&self, kind: ModuleKind, units: f64) -> f64 {
+        let (d, c) = (self.config.hidden as f64, self.config.head_width as f64);
+        let again = if work::is_resident(self.config) { 0.0 } else { layer_parameters(self.config) };
+        let rows = match kind {
+            ModuleKind::Attention => {
+                let (heads, kv) = self.heads(units);
+                c * (heads + 2.0 * kv)
+            }
+            ModuleKind::Mlp => 2.0 * units,
+        };
+        again + rows * d
+    }
+
+    /// Windows of the search set that any stage draws in so many iterations.
+    fn windows_drawn(&self, iterations: usize) -> f64 {
+        let length = self.spec.calibration.sequence_length.max(1);
+        let all = (self.spec.search.tokens / length).max(1) as f64;
+        let missed: f64 = self.stages.iter().map(|s| 1.0 - ((s.tokens / length).max(1) as f64 / all).min(1.0)).product();
+        all * (1.0 - missed.powf((self.spec.search.generations * iterations) as f64))
+    }
+
+    /// Dense states, computed once for each window drawn that no iteration before drew.
+    fn teacher(&self, iteration: usize) -> Work {
+        if self.wanted().kl.is_empty() {
+            return Work::default();
+        }
+        let length = self.spec.calibration.sequence_length;
+        let windows = self.windows_drawn(iteration) - self.windows_drawn(iteration - 1);
+        let again = if work::is_resident(self.config) { Work::default() } else { work::conversions(self.config, windows) };
+        work::hidden(self.config, Tokens { count: windows * length as f64, length }) + again
+    }
+
+    /// Dense hidden states that are kept after so many iterations, bytes.
+    pub fn teacher_bytes(&self, iterations: usize) -> f64 {
+        let one = (self.spec.calibration.sequence_length * self.config.hidden) as f64 * SINGLE;
+        if self.wanted().kl.is_empty() { 0.0 } else { self.windows_drawn(iterations) * one }
+    }
+
+    /// Shared states, one module's inputs, its levels, and the logits of a part.
+    fn stage_memory(&self, stage: &Stage) -> f64 {
+        let c = self.config;
+        let rows = (self.chunks(stage).0 * self.length(stage)) as f64;
+        let (d, v) = (c.hidden as f64, c.vocabulary as f64);
+        let states = (distinct(&stage.candidates) + 1) as f64 * rows * d;
+        let mlp = rows * (2.0 * d + 3.0 * c.neurons as f64);
+        let attention = rows * (2.0 * d + (c.head_width * (2 * c.heads + 2 * c.kv_heads)) as f64);
+        let levels = self.space.levels(ModuleId::from_index(1)).count() as f64 * d * c.neurons as f64 / 2.0;
+        let cut = 2.0 * d * c.neurons as f64;
+        let sides = 2.0 + self.wanted().kl.len() as f64;
+        let logits = (c.logit_rows() as f64).min(rows) * v * sides + rows * d;
+        let compared = self.wanted().layers.len() as f64 * rows * d;
+        SINGLE * (states + compared + (mlp.max(attention) + levels + cut).max(logits))
+    }
+}
+
+/// Distinct candidates.
+fn distinct(candidates: &[Candidate]) -> usize {
+    candidates.iter().collect::<BTreeSet<_>>().len()
+}
+
+/// Levels picked of each shared state: by state, removed units and the candidates that pick them, the densest first.
+fn split(space: &Space, module: ModuleId, candidates: &[Candidate], groups: &[usize]) -> BTreeMap<usize, Vec<(usize, Vec<usize>)>> {
+    let mut picked: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
+    for (i, candidate) in candidates.iter().enumerate() {
+        picked.entry((groups[i], space.removed(module, candidate[module.index()]))).or_default().push(i);
+    }
+    let mut split: BTreeMap<usize, Vec<(usize, Vec<usize>)>> = BTreeMap::new();
+    for ((group, removed), members) in picked {
+        split.entry(group).or_default().push((removed, members));
+    }
+    split
+}
+
+/// The shared state of every candidate after a module.
+fn renumbered(split: BTreeMap<usize, Vec<(usize, Vec<usize>)>>, candidates: usize) -> Vec<usize> {
+    let mut groups = vec![0; candidates];
+    for (number, (_, members)) in split.into_values().flatten().enumerate() {
+        members.into_iter().for_each(|i| groups[i] = number);
+    }
+    groups
+}

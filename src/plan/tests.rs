@@ -1,0 +1,166 @@
+use super::*;
+use crate::model::pico::Pico;
+use crate::spec::{self, Known};
+
+const KNOWN: Known = Known { corpora: &["quickstart"], tasks: &["quickstart", "rte"], script: |_, _| Ok(()) };
+
+fn planned(text: &str) -> Plan {
+    plan(&spec::parse(text, "spec.toml", &KNOWN).unwrap(), &options(Speed::Given(1e12))).unwrap()
+}
+
+fn options(speed: Speed) -> Options {
+    Options { runs: "no/such/runs".into(), speed, keys: KeysWanted::Never }
+}
+
+fn llama(more: &str) -> Plan {
+    planned(&format!("name = \"big\"\n[model]\nsource = \"hf:meta-llama/Llama-2-70b-hf\"\n{more}"))
+}
+
+fn step<'a>(plan: &'a Plan, name: &str) -> &'a Step {
+    plan.trials[0].steps.iter().find(|s| s.name == name).unwrap_or_else(|| panic!("no {name}"))
+}
+
+#[test]
+fn a_model_known_by_its_facts_is_planned_step_by_step() {
+    let plan = llama("[supernet]\nintervals = [0.125, 0.0625]");
+    let names: Vec<&str> = plan.trials[0].steps.iter().map(|s| s.name.as_str()).collect();
+    let expected = [
+        "tokenise",
+        "perplexity-quickstart-dense",
+        "supernet-1",
+        "compact-uniform",
+        "perplexity-quickstart-uniform",
+        "kl-uniform",
+        "search-1",
+        "compact-iteration-1",
+        "perplexity-quickstart-iteration-1",
+        "kl-iteration-1",
+        "supernet-2",
+        "search-2",
+        "compact-iteration-2",
+        "perplexity-quickstart-iteration-2",
+        "kl-iteration-2",
+        "supernet-refit",
+        "compact-refit",
+        "perplexity-quickstart-refit",
+        "kl-refit",
+    ];
+    assert_eq!(names, expected);
+    assert!(plan.trials[0].steps[1..].iter().all(|s| s.key == Key::Waits("needs the model".into()) && s.standing == Standing::Miss));
+}
+
+#[test]
+fn parameters_before_are_the_models_and_after_those_of_the_uniform_distribution() {
+    let trial = llama("").trials.remove(0);
+    let of = |kind: &str| trial.parameters.iter().find(|c| c.kind == kind).unwrap();
+    assert_eq!(of("all").before, 68_976_648_192);
+    assert_eq!((of("q_proj").before, of("q_proj").after), (80 * 8192 * 8192, 80 * 8192 * 8192 / 2));
+    assert_eq!((of("down_proj").before, of("down_proj").after), (80 * 8192 * 28672, 80 * 8192 * 28672 / 2));
+    // 32 of 64 heads may leave all 8 key/value heads in use, or only 4.
+    assert_eq!((of("k_proj").after, of("k_proj").least), (of("k_proj").before, of("k_proj").before / 2));
+    assert_eq!((of("embed_tokens").after, of("norms").after), (of("embed_tokens").before, of("norms").before));
+    let sum: usize = trial.parameters.iter().filter(|c| c.kind != "all").map(|c| c.after).sum();
+    assert_eq!(sum, of("all").after);
+    assert_eq!((trial.asked, trial.reached), (0.5, 0.5));
+}
+
+#[test]
+fn whole_groups_take_their_key_value_heads_along() {
+    let trial = llama("[prune]\nunit = { attention = \"kv_group\", mlp = \"neuron\" }").trials.remove(0);
+    let k = trial.parameters.iter().find(|c| c.kind == "k_proj").unwrap();
+    assert_eq!((k.after, k.least), (k.before / 2, k.before / 2));
+}
+
+#[test]
+fn a_share_of_all_parameters_is_reached_with_more_units() {
+    let trial = llama("[sparsity]\ntarget = 0.5\nbasis = \"total\"").trials.remove(0);
+    let all = trial.parameters.last().unwrap();
+    assert!((trial.reached - (1.0 - all.after as f64 / all.before as f64)).abs() < 1e-12);
+    assert!((trial.reached - 0.5).abs() < 0.01, "{}", trial.reached);
+}
+
+#[test]
+fn the_schedule_and_its_spaces_are_told() {
+    let trial = llama("[supernet]\nintervals = [0.125, 0.015625]").trials.remove(0);
+    let [first, second] = &trial.iterations[..] else { panic!() };
+    assert_eq!((first.steps, second.steps), ([8, 3584], [1, 448]));
+    assert_eq!(first.levels, [(9, 9), (9, 9)]);
+    // Not more than 9 levels of 160 modules, and not much fewer.
+    assert!(first.log10_distributions < 160.0 * 9f64.log10() && first.log10_distributions > 145.0, "{}", first.log10_distributions);
+}
+
+#[test]
+fn only_a_measured_or_given_rate_gives_times() {
+    let text = "[model]\nsource = \"hf:meta-llama/Llama-3.1-8B\"\n";
+    let loaded = spec::parse(text, "spec.toml", &KNOWN).unwrap();
+    let with = |speed| plan(&loaded, &options(speed)).unwrap();
+    assert_eq!(with(Speed::Unknown).total().seconds, None);
+    let (slow, fast) = (with(Speed::Given(1e11)).total().seconds.unwrap(), with(Speed::Given(1e14)).total().seconds.unwrap());
+    assert!(slow > fast && fast > 0.0);
+    assert_eq!(with(Speed::Given(1e11)), with(Speed::Given(1e11)));
+}
+
+#[test]
+fn more_tokens_offspring_and_levels_cost_more() {
+    let cost = |more: &str, name: &str| step(&llama(more), name).estimate;
+    let (few, many) = (cost("[calibration]\ntokens = 131072", "supernet-1"), cost("[calibration]\ntokens = 262144", "supernet-1"));
+    assert!(many.flops > 1.2 * few.flops && many.memory > few.memory && many.disk == few.disk);
+    let (few, many) = (cost("[search]\noffspring = 32", "search-1"), cost("[search]\noffspring = 128", "search-1"));
+    assert!(many.flops > 1.2 * few.flops);
+    let (few, many) = (cost("[supernet]\nlevels = 5", "supernet-1"), cost("[supernet]\nlevels = 9", "supernet-1"));
+    assert!(many.disk > few.disk);
+}
+
+#[test]
+fn the_layer_target_takes_less_than_the_residual_one() {
+    let flops = |target: &str| step(&llama(&format!("[prune]\ntarget = \"{target}\"")), "supernet-1").estimate.flops;
+    assert!(flops("layer") < 0.7 * flops("residual"));
+}
+
+#[test]
+fn trials_that_share_a_supernet_say_so() {
+    let plan = llama("[[sweep]]\nkey = \"search.offspring\"\nvalues = [32, 64]\n[[sweep]]\nkey = \"fitness.top_k\"\nvalues = [0, 64]");
+    let standing = |i: usize, name: &str| plan.trials[i].steps.iter().find(|s| s.name == name).unwrap().standing.clone();
+    assert_eq!(standing(0, "supernet-1"), Standing::Miss);
+    for i in 1..4 {
+        assert_eq!((standing(i, "supernet-1"), standing(i, "search-1")), (Standing::Shared, Standing::Miss));
+        assert_eq!(standing(i, "kl-uniform"), Standing::Shared);
+    }
+    assert!(plan.total().flops < plan.trials.iter().flat_map(|t| &t.steps).map(|s| s.estimate.flops).sum());
+}
+
+#[test]
+fn nothing_is_searched_without_generations() {
+    let plan = llama("[search]\ngenerations = 0");
+    assert!(plan.trials[0].steps.iter().all(|s| !s.name.starts_with("search") && !s.name.contains("iteration")));
+}
+
+#[test]
+fn one_layer_of_one_head_is_planned_without_a_move() {
+    let dir = tempfile::tempdir().unwrap();
+    Pico { layers: 1, heads: 1, kv_heads: 1, ..Pico::default() }.write(dir.path(), 1).unwrap();
+    let plan = planned(&format!("[model]\nsource = {:?}", dir.path().to_str().unwrap()));
+    let trial = &plan.trials[0];
+    assert_eq!(trial.iterations[0].log10_distributions, 0.0);
+    assert!(trial.steps.iter().all(|s| s.estimate.memory.is_finite() && s.estimate.seconds.is_some_and(f64::is_finite)));
+}
+
+#[test]
+fn everything_removed_is_planned_too() {
+    let dir = tempfile::tempdir().unwrap();
+    Pico::default().write(dir.path(), 1).unwrap();
+    let plan = planned(&format!("[model]\nsource = {:?}\n[sparsity]\ntarget = 0.99", dir.path().to_str().unwrap()));
+    let left = plan.trials[0].parameters.iter().find(|c| c.kind == "o_proj").unwrap();
+    assert_eq!(left.after, 0);
+    assert!(text(&plan).contains("o_proj"));
+}
+
+#[test]
+fn a_plan_fits_a_hundred_columns() {
+    let plan = llama("[evaluate]\ntasks = [\"rte\"]\n[supernet]\nlevels = 9");
+    let text = text(&plan);
+    assert!(text.lines().all(|l| l.chars().count() <= 100), "{text}");
+    for part in ["q_proj", "legal", "supernet-4", "needs the model", "68.98B", "TB", "mapped files"] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+}

@@ -1,0 +1,120 @@
+//! The texts of a trial: their token sets when they can be had cheaply, else how large they will be.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::base::{Result, Silent, hash};
+use crate::data::Tokenizer;
+use crate::data::corpus::Corpus;
+use crate::data::inputs::{BYTES_PER_TOKEN, GENERATED_TOKENS, Sets};
+use crate::spec::Spec;
+
+/// Bytes of text per token, about, where a text is not tokenised.
+const BYTES: f64 = 4.0;
+/// Tokens taken for a held-out text that is not there and of which all is asked for: about WikiText-2's.
+const HELD_OUT: usize = 300_000;
+
+/// Hashes and sizes of a trial's token sets.
+#[derive(Debug, Clone)]
+pub struct Texts {
+    /// Hash of the calibration set.
+    pub calibration: String,
+    /// Hash of the search set.
+    pub search: String,
+    /// Hashes of the fitness corpora's search sets.
+    pub corpora: BTreeMap<String, String>,
+    /// Hash and tokens of every evaluation set.
+    pub evaluation: BTreeMap<String, (String, usize)>,
+    /// Whether the hashes are those of real sets.
+    pub real: bool,
+    /// Text files that are not there.
+    pub missing: Vec<PathBuf>,
+    /// Bytes of text that a run reads.
+    pub bytes: f64,
+}
+
+impl Texts {
+    /// By reading and tokenising them, as a run does.
+    ///
+    /// # Errors
+    /// As [`Sets::of`].
+    pub fn read(spec: &Spec, tokenizer: &Tokenizer) -> Result<Self> {
+        let sets = Sets::of(spec, tokenizer, &Silent)?;
+        let evaluation = sets.evaluation.iter().map(|(name, set)| (name.clone(), (set.0.hash(), set.0.tokens.len())));
+        Ok(Self {
+            calibration: sets.calibration.0.hash(),
+            search: sets.search.0.hash(),
+            corpora: sets.corpora_hashes(),
+            evaluation: evaluation.collect(),
+            real: true,
+            missing: vec![],
+            bytes: bytes(spec),
+        })
+    }
+
+    /// By what the spec says of them; the hashes only tell texts apart.
+    ///
+    /// # Errors
+    /// A corpus that the spec does not have.
+    pub fn assume(spec: &Spec) -> Result<Self> {
+        let files = |name: &str| spec.corpora.get(name).map(|c| json!([c.train, c.test, c.column, c.separator]));
+        let (c, s, e) = (&spec.calibration, &spec.search, &spec.evaluate);
+        let trained = |name: &str| json!([name, files(name), c.tokens, c.sequence_length, s.tokens, s.text, spec.seed]);
+        let judged = |name: &String| -> Result<_> {
+            let tokens = held_out_tokens(spec, name)?;
+            Ok((name.clone(), (hash::of_json(&json!([name, files(name), e.tokens, e.sequence_length]))?, tokens)))
+        };
+        let corpora = spec.fitness.corpora.iter().map(|name| Ok((name.clone(), hash::of_json(&trained(name))?)));
+        Ok(Self {
+            calibration: hash::of_json(&json!(["calibration", trained(&c.corpus)]))?,
+            search: hash::of_json(&json!(["search", trained(&c.corpus)]))?,
+            corpora: corpora.collect::<Result<_>>()?,
+            evaluation: e.perplexity.iter().map(judged).collect::<Result<_>>()?,
+            real: false,
+            missing: files_of(spec).into_iter().filter(|file| !file.is_file()).collect(),
+            bytes: bytes(spec),
+        })
+    }
+}
+
+/// The text files that a spec reads, each once.
+pub fn files_of(spec: &Spec) -> Vec<PathBuf> {
+    let tuned = std::iter::once(&spec.calibration.corpus).chain(&spec.fitness.corpora);
+    let train = tuned.filter_map(|name| spec.corpora.get(name)).flat_map(|c| &c.train);
+    let test = spec.evaluate.perplexity.iter().filter_map(|name| spec.corpora.get(name)).flat_map(|c| &c.test);
+    let mut files: Vec<PathBuf> = train.chain(test).cloned().collect();
+    files.sort();
+    files.dedup();
+    files
+}
+
+/// Bytes of text that a run tokenises: whole files, and what is generated. A file that is not there counts as what is asked of it.
+pub fn bytes(spec: &Spec) -> f64 {
+    let there: f64 = files_of(spec).iter().filter_map(|f| std::fs::metadata(f).ok()).map(|m| m.len() as f64).sum();
+    let asked = (spec.calibration.tokens + spec.search.tokens) as f64;
+    let generated = |name: &str| !spec.corpora.contains_key(name);
+    let fitted = match spec.calibration.corpus.as_str() {
+        name if generated(name) => 2.0 * (spec.calibration.tokens.max(spec.search.tokens) * BYTES_PER_TOKEN) as f64,
+        name if spec.corpora[name].train.iter().all(|f| f.is_file()) => 0.0,
+        _ => asked * BYTES,
+    };
+    let wanted = if spec.evaluate.tokens == 0 { GENERATED_TOKENS } else { spec.evaluate.tokens };
+    let judged = spec.evaluate.perplexity.iter().filter(|name| generated(name)).count() * wanted * BYTES_PER_TOKEN;
+    there + fitted + judged as f64
+}
+
+/// Tokens of a corpus's evaluation set, in whole windows.
+fn held_out_tokens(spec: &Spec, name: &str) -> Result<usize> {
+    let e = &spec.evaluate;
+    let there = match Corpus::find(spec, name)? {
+        Corpus::Quickstart => GENERATED_TOKENS.max(e.tokens),
+        Corpus::Files(c) => {
+            let sizes: Option<Vec<u64>> = c.test.iter().map(|f| std::fs::metadata(f).ok().map(|m| m.len())).collect();
+            sizes.map_or(HELD_OUT.max(e.tokens), |sizes| (sizes.iter().sum::<u64>() as f64 / BYTES) as usize)
+        }
+    };
+    let wanted = if e.tokens == 0 { there } else { e.tokens.min(there) };
+    Ok((wanted / e.sequence_length.max(1)).max(1) * e.sequence_length)
+}

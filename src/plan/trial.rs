@@ -1,0 +1,229 @@
+//! What a trial is about, in numbers: parameters before and after, iterations with their spaces, tokens by use.
+
+use serde::Serialize;
+
+use super::searching::Searching;
+use super::size::log10_legal;
+use super::texts::Texts;
+use super::{Step, evaluating};
+use crate::base::Result;
+use crate::eval::Catalogue;
+use crate::model::{Config, LayerShape};
+use crate::schedule::Iteration;
+use crate::space::{self, Distribution, ModuleId, ModuleKind, Request, Shape, Space};
+use crate::spec::{AttentionUnit, Basis, Rounding, Spec};
+
+/// A trial's plan.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrialPlan {
+    /// Its label.
+    pub label: String,
+    /// Its model, as the spec names it.
+    pub model: String,
+    /// Where the model's sizes come from.
+    pub origin: String,
+    /// Parameters by kind of matrix, before and after.
+    pub parameters: Vec<Count>,
+    /// The share that is asked for.
+    pub asked: f64,
+    /// The share that whole units reach, of the same basis.
+    pub reached: f64,
+    /// What it is a share of.
+    pub basis: Basis,
+    /// One per interval.
+    pub iterations: Vec<IterationPlan>,
+    /// Tokens by use.
+    pub tokens: TokenCounts,
+    /// What is done, in order.
+    pub steps: Vec<Step>,
+    /// What the reader should know.
+    pub notes: Vec<String>,
+}
+
+/// Parameters of one kind of matrix.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Count {
+    /// The kind.
+    pub kind: &'static str,
+    /// In the dense model.
+    pub before: usize,
+    /// At the uniform distribution, at most.
+    pub after: usize,
+    /// At least: key/value heads leave with the last of their query heads, and which leave is known only later.
+    pub least: usize,
+}
+
+/// One iteration of the coarse-to-fine schedule.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct IterationPlan {
+    /// From 1.
+    pub number: usize,
+    /// Sparsity between neighbouring levels.
+    pub interval: f64,
+    /// The same in heads (or groups) and neurons.
+    pub steps: [usize; 2],
+    /// Fewest and most levels of a module, by kind.
+    pub levels: [(usize, usize); 2],
+    /// Distributions to choose from, as a decimal logarithm; around the uniform start.
+    pub log10_distributions: f64,
+}
+
+/// Tokens by use.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TokenCounts {
+    /// For Gram matrices.
+    pub calibration: usize,
+    /// Of a window of these.
+    pub sequence_length: usize,
+    /// Of the search set.
+    pub search: usize,
+    /// Tokens and survivors of every stage.
+    pub stages: Vec<(usize, usize)>,
+    /// Generations of one iteration.
+    pub generations: usize,
+    /// Tokens that candidates are scored on in one iteration, summed over candidates.
+    pub candidates: usize,
+    /// Of every evaluation set.
+    pub evaluation: Vec<(String, usize)>,
+    /// For the divergence.
+    pub kl: usize,
+    /// For all tasks, about.
+    pub tasks: usize,
+}
+
+/// The uniform distribution that a spec's sparsity means for a model.
+///
+/// # Errors
+/// A share that cannot be removed, or is less than one unit.
+pub fn uniform(spec: &Spec, config: &Config) -> Result<Distribution> {
+    let shape = config.shape(spec.prune.unit.attention);
+    let share = match spec.sparsity.basis {
+        Basis::Prunable => spec.sparsity.target,
+        Basis::Total => spec.sparsity.target * config.parameters().total() as f64 / shape.prunable() as f64,
+    };
+    let request = match spec.sparsity.rounding {
+        Rounding::Total => Request::Total(share),
+        Rounding::Layer => Request::PerLayer(share),
+    };
+    space::uniform(&shape, request).map_err(|e| e.at("sparsity.target"))
+}
+
+/// A configuration with what a distribution keeps. With single heads, `spread` says how they lie over the key/value heads.
+pub fn pruned(config: &Config, unit: AttentionUnit, distribution: &Distribution, spread: Spread) -> Config {
+    let layer = |l: usize| {
+        let kept = |kind| config.shape(unit).units(kind).units - distribution.removed[ModuleId { layer: l, kind }.index()];
+        LayerShape {
+            query_heads_per_kv: match unit {
+                AttentionUnit::KvGroup => vec![config.group(); kept(ModuleKind::Attention)],
+                AttentionUnit::Head => spread.groups(config, kept(ModuleKind::Attention)),
+            },
+            intermediate_size: kept(ModuleKind::Mlp),
+        }
+    };
+    Config { layers: (0..config.layers.len()).map(layer).collect(), ..config.clone() }
+}
+
+/// How kept query heads lie over key/value heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spread {
+    /// Over as many as there are.
+    Wide,
+    /// Over as few as will hold them.
+    Narrow,
+}
+
+impl Spread {
+    fn groups(self, config: &Config, heads: usize) -> Vec<usize> {
+        let groups = match self {
+            Spread::Wide => heads.min(config.kv_heads),
+            Spread::Narrow => heads.div_ceil(config.group()),
+        };
+        (0..groups).map(|g| heads * (g + 1) / groups - heads * g / groups).collect()
+    }
+}
+
+/// Parameters by kind of matrix.
+pub fn parameters(config: &Config, wide: &Config, narrow: &Config) -> Vec<Count> {
+    let all = [config, wide, narrow].map(Config::parameters);
+    let of = |f: &dyn Fn(&crate::model::config::Parameters) -> usize| all.each_ref().map(f);
+    let rows: [(&'static str, [usize; 3]); 11] = [
+        ("q_proj", of(&|p| p.query)),
+        ("k_proj", of(&|p| p.key_value / 2)),
+        ("v_proj", of(&|p| p.key_value / 2)),
+        ("o_proj", of(&|p| p.attention_output)),
+        ("gate_proj", of(&|p| p.gate_up / 2)),
+        ("up_proj", of(&|p| p.gate_up / 2)),
+        ("down_proj", of(&|p| p.down)),
+        ("embed_tokens", of(&|p| p.embedding)),
+        ("lm_head", of(&|p| p.output)),
+        ("norms", of(&|p| p.norms)),
+        ("all", of(&|p| p.total())),
+    ];
+    rows.into_iter().map(|(kind, [before, after, least])| Count { kind, before, after, least }).collect()
+}
+
+/// The share that is removed, of what the spec counts.
+pub fn reached(spec: &Spec, shape: &Shape, distribution: &Distribution, counts: &[Count]) -> f64 {
+    match (spec.sparsity.basis, counts.last()) {
+        (Basis::Total, Some(all)) => 1.0 - all.after as f64 / all.before as f64,
+        _ => distribution.sparsity(shape),
+    }
+}
+
+/// One iteration's numbers.
+pub fn iteration(iteration: &Iteration, space: &Space) -> IterationPlan {
+    let levels = ModuleKind::ALL.map(|kind| {
+        let counts = space.range.iter().skip(kind as usize).step_by(2).map(|(low, high)| (high - low + 1) as usize);
+        (counts.clone().min().unwrap_or(0), counts.max().unwrap_or(0))
+    });
+    IterationPlan {
+        number: iteration.number,
+        interval: iteration.interval,
+        steps: iteration.steps,
+        levels,
+        log10_distributions: log10_legal(space),
+    }
+}
+
+/// Tokens of a trial. `first` is the search of its first iteration.
+pub fn tokens(spec: &Spec, texts: &Texts, first: Option<&Searching>, tasks: &Tasks) -> TokenCounts {
+    let evaluation = spec.evaluate.perplexity.iter().filter_map(|name| Some((name.clone(), texts.evaluation.get(name)?.1)));
+    TokenCounts {
+        calibration: spec.calibration.tokens,
+        sequence_length: spec.calibration.sequence_length,
+        search: spec.search.tokens,
+        stages: spec.search.stages.iter().map(|s| (s.tokens, s.survivors)).collect(),
+        generations: spec.search.generations,
+        candidates: first.map_or(0, |s| s.candidate_tokens() * spec.search.generations),
+        evaluation: evaluation.collect(),
+        kl: if spec.evaluate.perplexity.is_empty() { 0 } else { spec.evaluate.kl_tokens },
+        tasks: tasks.tokens.run as usize,
+    }
+}
+
+/// The tasks of a trial as far as their size is known.
+pub struct Tasks {
+    /// Of all of them.
+    pub tokens: evaluating::TaskTokens,
+    /// Those whose size is not known.
+    pub unsized_names: Vec<String>,
+}
+
+impl Tasks {
+    /// Tasks and groups by name, the user's own included.
+    ///
+    /// # Errors
+    /// A name that neither is built in nor has a table.
+    pub fn of(names: &[String], spec: &Spec) -> Result<Self> {
+        let selection = Catalogue::builtin().with_custom(&spec.tasks)?.select(names)?;
+        let sized = |name: &str| evaluating::task_tokens(name, spec.evaluate.limit).filter(|_| !spec.tasks.contains_key(name));
+        let mut tasks = Self { tokens: evaluating::TaskTokens::default(), unsized_names: vec![] };
+        for task in &selection.tasks {
+            match sized(&task.name) {
+                Some(t) => tasks.tokens = evaluating::TaskTokens { run: tasks.tokens.run + t.run, scored: tasks.tokens.scored + t.scored },
+                None => tasks.unsized_names.push(task.name.clone()),
+            }
+        }
+        Ok(tasks)
+    }
+}

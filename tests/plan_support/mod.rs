@@ -1,0 +1,169 @@
+//! Estimates against measurements: an experiment is planned, run, and compared with its own cost records.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::common::Tiny;
+use tyr::model::pico::Pico;
+
+/// A step's numbers, planned and measured.
+#[derive(Debug, Clone, Copy)]
+struct Pair {
+    planned: f64,
+    measured: f64,
+}
+
+impl Pair {
+    fn ratio(self) -> f64 {
+        self.planned / self.measured
+    }
+}
+
+/// Memory, disk and time of an experiment by step.
+struct Compared {
+    memory: BTreeMap<String, Pair>,
+    disk: BTreeMap<String, Pair>,
+    seconds: BTreeMap<String, Pair>,
+}
+
+fn tyr(folder: &Path, arguments: &[&str]) -> String {
+    let mut command = assert_cmd::Command::cargo_bin("tyr").unwrap();
+    let done = command.current_dir(folder).args(arguments).assert().success();
+    String::from_utf8(done.get_output().stdout.clone()).unwrap()
+}
+
+/// Plans and runs `spec.toml` of a folder.
+fn compare(folder: &Path) -> Compared {
+    let plan: serde_json::Value = serde_json::from_str(&tyr(folder, &["plan", "spec.toml", "--json"])).unwrap();
+    tyr(folder, &["run", "spec.toml"]);
+    let home = folder.join("runs").join(plan["name"].as_str().unwrap());
+    let timings = std::fs::read_to_string(home.join("timings.csv")).unwrap();
+    let measured = |metric: &str| {
+        timings.lines().find(|l| l.split(',').nth(2) == Some(metric)).map(|l| l.split(',').nth(3).unwrap().parse::<f64>().unwrap())
+    };
+    let mut compared = Compared { memory: BTreeMap::new(), disk: BTreeMap::new(), seconds: BTreeMap::new() };
+    for step in plan["trials"][0]["steps"].as_array().unwrap().iter().filter(|s| s["key"] != "none") {
+        let (name, estimate) = (step["name"].as_str().unwrap().to_string(), &step["estimate"]);
+        let pair = |what: &str, measured: f64| Pair { planned: estimate[what].as_f64().unwrap(), measured };
+        compared.memory.insert(name.clone(), pair("memory", measured(&format!("peak_bytes/{name}")).unwrap()));
+        compared.seconds.insert(name.clone(), pair("seconds", measured(&format!("seconds/{name}")).unwrap()));
+        let entry = step["key"]["known"].as_str().map(|key| size_of(&home.join("store").join(key)));
+        compared.disk.extend(entry.map(|size| (name.clone(), pair("disk", size))));
+    }
+    let disk: f64 = plan["trials"][0]["steps"].as_array().unwrap().iter().map(|s| s["estimate"]["disk"].as_f64().unwrap()).sum();
+    compared.disk.insert("all".into(), Pair { planned: disk, measured: size_of(&home.join("store")) });
+    compared
+}
+
+fn size_of(folder: &Path) -> f64 {
+    let sizes = std::fs::read_dir(folder).unwrap().flatten().map(|e| match e.path() {
+        path if path.is_dir() => size_of(&path),
+        path => path.metadata().unwrap().len() as f64,
+    });
+    sizes.sum()
+}
+
+/// Memory and disk within 25%, time within a factor of two: of the whole run, and of each supernet and search.
+fn judge(what: &str, compared: &Compared) {
+    let show = |kind: &str, pairs: &BTreeMap<String, Pair>| {
+        pairs.iter().map(|(n, p)| format!("{what} {kind} {n}: {p:?} {:.2}\n", p.ratio())).collect::<String>()
+    };
+    eprintln!("{}{}{}", show("memory", &compared.memory), show("disk", &compared.disk), show("seconds", &compared.seconds));
+    let peak = |f: fn(&Pair) -> f64| compared.memory.values().map(f).fold(0.0, f64::max);
+    let sum = |f: fn(&Pair) -> f64| compared.seconds.values().map(f).sum::<f64>();
+    let mut wrong = Vec::new();
+    let mut check = |name: &str, pair: Pair, factor: f64| {
+        if !(1.0 / factor..=factor).contains(&pair.ratio()) {
+            wrong.push(format!("{what} {name}: {pair:?} {:.2}", pair.ratio()));
+        }
+    };
+    check("peak memory", Pair { planned: peak(|p| p.planned), measured: peak(|p| p.measured) }, 1.25);
+    check("time", Pair { planned: sum(|p| p.planned), measured: sum(|p| p.measured) }, 2.0);
+    check("disk", compared.disk["all"], 1.25);
+    for (name, pair) in compared.seconds.iter().filter(|(name, p)| is_main(name) && p.measured > 1.0) {
+        check(&format!("time of {name}"), *pair, 2.0);
+    }
+    for (name, pair) in compared.memory.iter().filter(|(name, _)| is_main(name)) {
+        check(&format!("memory of {name}"), *pair, 1.25);
+    }
+    for (name, pair) in compared.disk.iter().filter(|(name, _)| name.starts_with("supernet") || name.starts_with("compact")) {
+        check(&format!("disk of {name}"), *pair, 1.25);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn is_main(name: &str) -> bool {
+    name.starts_with("supernet") || name.starts_with("search")
+}
+
+/// A folder with this spec.
+fn folder(spec: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("spec.toml"), spec).unwrap();
+    dir
+}
+
+/// `$TYR_SHARED` or `shared` beside the repository; says that the test is skipped where `path` is not in it.
+fn shared(path: &str) -> Option<PathBuf> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(|parent| parent.join("shared"));
+    let found = std::env::var_os("TYR_SHARED").map(PathBuf::from).or_else(beside)?.join(path);
+    if !found.exists() {
+        eprintln!("skipped: {} is not there (set TYR_SHARED to the folder of known answers)", found.display());
+    }
+    found.exists().then_some(found)
+}
+
+const BUILT_IN: &str = r#"
+name = "built-in"
+[calibration]
+corpus = "quickstart"
+tokens = 24_576
+sequence_length = 256
+[supernet]
+intervals = [0.125]
+[search]
+generations = 2
+offspring = 24
+stages = [{ tokens = 1024, survivors = 6 }, { tokens = 8192, survivors = 1 }]
+tokens = 16_384
+[evaluate]
+tokens = 16_384
+kl_tokens = 4096
+tasks = ["quickstart"]
+limit = 40
+"#;
+
+#[test]
+#[ignore = "slow: part of the slow checks"]
+fn the_built_in_model_takes_what_was_planned() {
+    judge("built-in", &compare(folder(BUILT_IN).path()));
+}
+
+#[test]
+#[ignore = "slow: part of the slow checks"]
+fn a_model_of_wikitext_takes_what_was_planned() {
+    let (Some(model), Some(text)) = (shared("models/wt2-llama"), shared("data/wikitext2/test.txt")) else { return };
+    let names = format!(
+        "name = \"wikitext\"\n[model]\nsource = {model:?}\n[corpora.text]\ntrain = [{text:?}]\ntest = [{:?}]\n",
+        text.with_file_name("valid.txt")
+    );
+    let spec = BUILT_IN.replace("name = \"built-in\"", &names).replace("corpus = \"quickstart\"", "corpus = \"text\"");
+    let spec = spec.replace("[evaluate]", "[evaluate]\nperplexity = [\"text\"]").replace("tasks = [\"quickstart\"]\nlimit = 40\n", "");
+    judge("wikitext", &compare(folder(&spec).path()));
+}
+
+#[test]
+#[ignore = "slow: part of the slow checks"]
+fn a_random_model_of_other_sizes_takes_what_was_planned() {
+    let pico = Pico { layers: 3, hidden: 512, heads: 8, kv_heads: 8, neurons: 2048, vocabulary: 68, bias: false };
+    let tiny = Tiny::of(pico);
+    let text = |split| tyr::data::quickstart::text(split, 60_000);
+    std::fs::write(tiny.path("train.txt"), text(tyr::data::quickstart::Split::Calibration)).unwrap();
+    let spec = crate::common::SPEC.replace("tokens = 1024\nsequence_length = 32", "tokens = 16384\nsequence_length = 64");
+    let spec = spec
+        .replace("search]\ngenerations = 3", "search]\ngenerations = 4")
+        .replace("tokens = 64,", "tokens = 512,")
+        .replace("tokens = 256,", "tokens = 4096,");
+    std::fs::write(tiny.path("spec.toml"), spec.replace("]\ntokens = 1024\n\n[evaluate]", "]\ntokens = 8192\n\n[evaluate]")).unwrap();
+    judge("random", &compare(tiny.dir.path()));
+}
