@@ -28,8 +28,13 @@ fn options() -> supernet::Options {
         blend: 1.0,
         shrink: spec::Shrink::None,
     };
-    let supernet =
-        spec::Supernet { levels: 5, accumulation: spec::Accumulation::Single, sequential: spec::Sequential::Module, intervals: vec![] };
+    let supernet = spec::Supernet {
+        levels: 5,
+        accumulation: spec::Accumulation::Single,
+        sequential: spec::Sequential::Module,
+        intervals: vec![],
+        refit: false,
+    };
     supernet::Options { prune, supernet, dtype: safetensors::Dtype::F32, seed: 0, name: "bench".into() }
 }
 

@@ -31,11 +31,34 @@ impl<'a> Writer<'a> {
     pub fn push(&mut self, token: u32) -> Result<String> {
         self.ids.push(token);
         let text = self.waiting()?;
-        if text.ends_with(BROKEN) && self.ids.len() - self.written < PATIENCE {
+        if !text.ends_with(BROKEN) {
+            return Ok(self.hand_out(text, self.ids.len()));
+        }
+        if self.ids.len() - self.written < PATIENCE {
             return Ok(String::new());
         }
-        (self.from, self.written) = (self.written, self.ids.len());
-        Ok(text)
+        let end = self.begun()?;
+        let whole = if end < self.ids.len() { text.strip_suffix(BROKEN).unwrap_or(&text).to_string() } else { text };
+        Ok(self.hand_out(whole, end))
+    }
+
+    fn hand_out(&mut self, text: String, end: usize) -> String {
+        (self.from, self.written) = (self.written, end);
+        text
+    }
+
+    /// Where the character begins that the last tokens may have begun: at most three of them, which alone read as one broken character
+    /// and whose absence takes just that one away. The number of tokens where there is none.
+    fn begun(&self) -> Result<usize> {
+        let all = self.tokenizer.decode(&self.ids[self.from..])?;
+        for start in self.ids.len().saturating_sub(3).max(self.written + 1)..self.ids.len() {
+            let tail = self.tokenizer.decode(&self.ids[start..])?;
+            let before = self.tokenizer.decode(&self.ids[self.from..start])?;
+            if tail.chars().eq([BROKEN]) && all.strip_suffix(BROKEN) == Some(before.as_str()) {
+                return Ok(start);
+            }
+        }
+        Ok(self.ids.len())
     }
 
     /// What is left, broken characters as U+FFFD.

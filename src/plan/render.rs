@@ -17,7 +17,8 @@ pub fn text(plan: &Plan) -> String {
         parts.push(trial_text(&plan.name, trial, before));
     }
     if plan.trials.len() > 1 {
-        parts.push(format!("all {} trials: {}\n", plan.trials.len(), sum(&plan.total(), to_do(plan.trials.iter().flat_map(|t| &t.steps)))));
+        let all = sum(&plan.total(), to_do(plan.trials.iter().flat_map(|t| &t.steps)));
+        parts.push(wrapped(&format!("all {} trials: ", plan.trials.len()), &all));
     }
     parts.push(speed(plan));
     parts.join("\n")
@@ -46,7 +47,7 @@ fn trial_text(name: &str, trial: &TrialPlan, before: Option<&TrialPlan>) -> Stri
         parts.push(iterations(&trial.iterations));
     }
     parts.push(steps(&trial.steps));
-    parts.push(format!("{}: {}\n", trial.label, sum(&total(trial.steps.iter()), to_do(trial.steps.iter()))));
+    parts.push(wrapped(&format!("{}: ", trial.label), &sum(&total(trial.steps.iter()), to_do(trial.steps.iter()))));
     parts.extend(trial.notes.iter().map(|note| wrapped("note: ", note)));
     parts.concat()
 }

@@ -136,7 +136,7 @@ impl Builder<'_> {
     }
 
     /// The reconstruction problem of a module from the sums over the text, or over each half of it.
-    fn problem(&self, module: ModuleId, (first, second): (Sums, Option<Sums>), weight: Mat<f64>) -> Result<Problem> {
+    fn problem(&self, module: ModuleId, (first, second): Halves, weight: Mat<f64>) -> Result<Problem> {
         let (sums, shares) = match second {
             None => (first, vec![self.options.prune.blend; weight.ncols()]),
             Some(second) => {
@@ -169,15 +169,13 @@ impl Builder<'_> {
 
     /// X̃ᵀX̃ and, for a target other than the layer's, X̃ᵀY over all batches, or over each half of the text where the
     /// halves are to be compared.
-    fn statistics(&self, layer: &Layer, module: ModuleId) -> Result<((Sums, Option<Sums>), Option<Vec<Inputs>>)> {
+    fn statistics(&self, layer: &Layer, module: ModuleId) -> Result<(Halves, Option<Vec<Inputs>>)> {
         let unit = self.supernet.space().shape.units(module.kind);
         let d_in = unit.units * unit.width;
         let d_out = self.model.config().hidden;
         let new = || Statistics::new(d_in, self.batches[0].dense.is_some().then_some(d_out));
         let (mut first, mut second) = (new(), self.halves().then(new));
-        let rows: usize = self.batches.iter().map(|b| b.segments.rows()).sum();
-        let width = d_in + if self.batches[0].dense.is_some() { d_out } else { 0 };
-        let mut kept = (rows * width * 4 <= KEPT_BYTES).then(Vec::new);
+        let mut kept = self.keeps(d_in).then(Vec::new);
         for (i, batch) in self.batches.iter().enumerate() {
             let inputs = self.inputs(layer, module.kind, batch)?;
             let target = self.target(batch, &inputs)?;
@@ -193,6 +191,13 @@ impl Builder<'_> {
             kept.iter_mut().for_each(|k| k.push(inputs.clone()));
         }
         Ok(((first.finish()?, second.map(Statistics::finish).transpose()?), kept))
+    }
+
+    /// Whether what enters a module of `d_in` channels is kept until it is passed on.
+    fn keeps(&self, d_in: usize) -> bool {
+        let rows: usize = self.batches.iter().map(|b| b.segments.rows()).sum();
+        let width = d_in + if self.batches[0].dense.is_some() { self.model.config().hidden } else { 0 };
+        rows * width * 4 <= KEPT_BYTES
     }
 
     /// Whether two halves of the text are to be compared.
@@ -258,6 +263,9 @@ impl Builder<'_> {
         Ok(())
     }
 }
+
+/// Sums over the text, or over each half of it where the halves are to be compared.
+type Halves = (Sums, Option<Sums>);
 
 /// What one module is given and must give, for one batch.
 #[derive(Clone)]

@@ -155,7 +155,7 @@ fn a_model_of_wikitext_takes_what_was_planned() {
 #[test]
 #[ignore = "slow: part of the slow checks"]
 fn a_random_model_of_other_sizes_takes_what_was_planned() {
-    let pico = Pico { layers: 3, hidden: 512, heads: 8, kv_heads: 8, neurons: 2048, vocabulary: 68, bias: false };
+    let pico = Pico { layers: 3, hidden: 512, heads: 8, kv_heads: 8, neurons: 2048, vocabulary: 68, ..Pico::default() };
     let tiny = Tiny::of(pico);
     let text = |split| tyr::data::quickstart::text(split, 60_000);
     std::fs::write(tiny.path("train.txt"), text(tyr::data::quickstart::Split::Calibration)).unwrap();
