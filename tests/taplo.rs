@@ -51,7 +51,7 @@ fn the_schema_that_an_experiment_names_is_found_and_refuses_a_typo() {
     std::fs::copy(root().join("schemas/experiment.schema.json"), dir.path().join("experiment.schema.json")).unwrap();
     let spec = "#:schema ./experiment.schema.json\n[prune]\ndamping = 0.1\n";
     std::fs::write(&file, spec).unwrap();
-    assert!(check(&taplo, &[], &[file.clone()]).status.success());
+    assert!(check(&taplo, &[], std::slice::from_ref(&file)).status.success());
     std::fs::write(&file, spec.replace("damping", "dampng")).unwrap();
     let refused = check(&taplo, &[], &[file]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
