@@ -113,7 +113,8 @@ pub(super) fn inspect_text(source: &Source, text: &str, known: &Known) -> Result
     let (layers, mut found) = layers::read(source, text);
     let layers = layers.without(&found);
     let base = if found.iter().any(stops) { None } else { base(&layers, &bases, &mut found) };
-    let trials = base.as_ref().map(|spec| trials(&layers, spec, &bases, &Rules { known, files: source.files }, &mut found)).unwrap_or_default();
+    let trials =
+        base.as_ref().map(|spec| trials(&layers, spec, &bases, &Rules { known, files: source.files }, &mut found)).unwrap_or_default();
     found.sort_by_key(position);
     found.dedup();
     let (errors, warnings): (Vec<_>, Vec<_>) = found.iter().cloned().partition(|f| f.severity == Severity::Error);
