@@ -28,6 +28,8 @@ const PROCESS: f64 = 30e6;
 const TOKENISING: f64 = 88.0;
 /// Bytes of these that stay in pieces for good.
 const TOKENISED: f64 = 22.0;
+/// Bytes of the records that every stored result has beside it: key, manifest, cost, figures.
+const RECORD: f64 = 1500.0;
 /// Weights that are hashed and texts that are tokenised without being asked to, at most: a second's worth.
 const SMALL_WEIGHTS: f64 = 4e9;
 const SMALL_TEXT: f64 = 32e6;
@@ -158,11 +160,12 @@ impl<'a> Planner<'a> {
 
 /// Why no key can be told, if so.
 fn missing(subject: &Subject, texts: &Texts, wanted: bool) -> Option<&'static str> {
-    match () {
-        () if subject.source.is_none() => Some("needs the model"),
-        () if !texts.missing.is_empty() => Some("needs the texts"),
-        () if !wanted => Some("not looked up"),
-        () => None,
+    if subject.source.is_none() {
+        Some("needs the model")
+    } else if !texts.missing.is_empty() {
+        Some("needs the texts")
+    } else {
+        (!wanted).then_some("not looked up")
     }
 }
 
@@ -351,37 +354,38 @@ impl Chain<'_, '_> {
         let (subject, spec) = (self.subject.clone(), self.spec);
         let length = spec.evaluate.sequence_length;
         let beside = if name == "dense" { 0.0 } else { self.resident() };
-        let cost = |work, rows| Cost {
+        let cost = |work, tokens: Tokens, rows: usize, disk| Cost {
             work,
-            memory: beside + evaluating::memory(config, length, rows),
+            memory: beside + evaluating::memory(config, tokens, rows),
             mapped: self.checkpoint() + file,
-            disk: 200.0,
+            disk,
         };
         let parts = config.logit_rows();
         let mut planned = Vec::new();
         for (corpus, (text, tokens)) in &self.texts.evaluation {
-            let work = evaluating::perplexity(config, Tokens::new(*tokens, length));
-            planned.push((
-                format!("perplexity-{}", corpus.replace('/', "-")),
-                keys::perplexity(hash, corpus, text),
-                cost(work, parts.min(length)),
-                waits.clone(),
-            ));
+            let tokens = Tokens::new(*tokens, length);
+            let cost = cost(evaluating::perplexity(config, tokens), tokens, parts.min(length), 0.0);
+            let step = format!("perplexity-{}", corpus.replace('/', "-"));
+            planned.push((step, keys::perplexity(hash, corpus, text), cost, waits.clone()));
         }
         let first = spec.evaluate.perplexity.first().and_then(|corpus| self.texts.evaluation.get(corpus));
         if let Some((text, tokens)) = first.filter(|_| spec.evaluate.kl_tokens > 0 && name != "dense") {
             let tokens = Tokens::new((spec.evaluate.kl_tokens / length).clamp(1, (tokens / length).max(1)) * length, length);
-            let cost = cost(evaluating::divergence(config, &subject.config, tokens), 3 * parts.min(length));
+            let cost = cost(evaluating::divergence(config, &subject.config, tokens), tokens, 3 * parts.min(length), 0.0);
             planned.push(("kl".into(), keys::kl(hash, &self.roots.model, text, spec), cost, waits.clone()));
         }
+        let windows = self.tasks.tokens.windows();
         if !spec.evaluate.tasks.is_empty() {
-            let cost = cost(evaluating::tasks(config, self.tasks.tokens), parts);
+            let work = evaluating::tasks(config, self.tasks.tokens);
+            let cost = cost(work, windows, parts.min(evaluating::batch(windows)), self.tasks.tokens.record());
             let files = Selection::of(spec)?.hash(spec.evaluate.data.as_deref());
             let key = keys::tasks(hash, spec, files.as_deref().unwrap_or("not there"));
             let waits = waits.clone().or_else(|| files.is_err().then(|| "needs the task files".into()));
             planned.push(("tasks".into(), key, cost, waits));
         }
-        planned.extend(keys::harness(hash, spec).map(|key| ("lm_eval".into(), key, cost(self.harness(config), parts), waits.clone())));
+        let harness = keys::harness(hash, spec);
+        planned
+            .extend(harness.map(|key| ("lm_eval".into(), key, cost(self.harness(config), windows, parts.min(length), 0.0), waits.clone())));
         for (what, key, cost, waits) in planned {
             self.rest = cost.memory;
             self.place(&format!("{what}-{name}"), "evaluate", Some(name), &key, waits, cost)?;
@@ -408,7 +412,7 @@ impl Chain<'_, '_> {
             (false, false) => Standing::Shared,
         };
         let key = waits.map_or_else(|| Key::Known(address.clone()), Key::Waits);
-        let estimate = self.estimate(cost);
+        let estimate = self.estimate(Cost { disk: cost.disk + RECORD, ..cost });
         self.steps.push(Step { name: name.into(), model: model.map(Into::into), key, standing, estimate });
         Ok(Placed { address, folder: hit.then_some(folder) })
     }

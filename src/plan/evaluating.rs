@@ -33,6 +33,18 @@ pub struct TaskTokens {
     pub scored: f64,
 }
 
+impl TaskTokens {
+    /// As windows of a request's length, about.
+    pub fn windows(self) -> Tokens {
+        Tokens { count: self.run, length: 64 }
+    }
+
+    /// Bytes of the record of all documents.
+    pub fn record(self) -> f64 {
+        8.0 * self.run
+    }
+}
+
 /// Tokens of a task by its name, for at most `limit` documents (0: all); `None` where its size is not known.
 pub fn task_tokens(name: &str, limit: usize) -> Option<TaskTokens> {
     let family = name.split('/').next().unwrap_or(name);
@@ -61,7 +73,7 @@ pub fn divergence(config: &Config, dense: &Config, tokens: Tokens) -> Work {
 
 /// Tasks of so many tokens.
 pub fn tasks(config: &Config, tokens: TaskTokens) -> Work {
-    let run = Tokens { count: tokens.run, length: 64 };
+    let run = tokens.windows();
     let batches = (tokens.run / BATCH_TOKENS as f64).ceil();
     let read = Work { logits: tokens.scored * config.vocabulary as f64, ..Work::default() };
     work::hidden(config, run) + work::logits(config, tokens.scored) + work::conversions(config, batches) + read
@@ -73,11 +85,17 @@ pub fn compaction(config: &Config, dense: &Config, stored: f64) -> Work {
     Work { weights: 2.0 * all + 3.0 * small, written: small * stored, read: 2.0 * small * stored, ..Work::default() }
 }
 
-/// Memory of running a model on windows of a length, bytes: weights in f32, one batch, its logits.
-pub fn memory(config: &Config, length: usize, logit_rows: usize) -> f64 {
-    let rows = ((BATCH_TOKENS / length.max(1)).max(1) * length) as f64;
+/// Memory of running a model, bytes: weights in f32, one batch, so many rows of logits.
+pub fn memory(config: &Config, tokens: Tokens, logit_rows: usize) -> f64 {
+    let rows = batch(tokens) as f64;
     let activations = rows * (3.0 * config.hidden as f64 + 3.0 * config.neurons as f64);
     weights(config) + SINGLE * (activations + (logit_rows * config.vocabulary) as f64)
+}
+
+/// Rows of one batch.
+pub fn batch(tokens: Tokens) -> usize {
+    let length = tokens.length.max(1);
+    ((BATCH_TOKENS / length).max(1) * length).min(tokens.count as usize)
 }
 
 /// Weights in f32 that stay in memory, and the output projection's.

@@ -8,6 +8,10 @@ use crate::spec::Basis;
 
 /// Characters of a step's name.
 const NAME: usize = 22;
+/// Bytes on disk that are not worth telling.
+const LITTLE: f64 = 1e5;
+/// Hours from which on a time is given in days.
+const LONG: f64 = 48.0;
 
 /// The whole plan.
 pub fn text(plan: &Plan) -> String {
@@ -17,8 +21,8 @@ pub fn text(plan: &Plan) -> String {
         parts.push(trial_text(&plan.name, trial, before));
     }
     if plan.trials.len() > 1 {
-        let all = sum(&plan.total(), to_do(plan.trials.iter().flat_map(|t| &t.steps)));
-        parts.push(wrapped(&format!("all {} trials: ", plan.trials.len()), &all));
+        let steps = to_do(plan.trials.iter().flat_map(|t| &t.steps));
+        parts.push(wrapped(&format!("all {} trials: ", plan.trials.len()), &sum(&plan.total(), steps)));
     }
     parts.push(speed(plan));
     parts.join("\n")
@@ -150,7 +154,7 @@ fn row(step: &Step) -> Vec<String> {
     let (key, standing) = (key(&step.key), standing(step));
     let e = step.estimate;
     let costs = match step.standing {
-        Standing::Miss => [bytes(e.memory), if e.disk > 0.0 { bytes(e.disk) } else { String::new() }, flops(e.flops), time(e.seconds)],
+        Standing::Miss => [bytes(e.memory), if e.disk < LITTLE { String::new() } else { bytes(e.disk) }, flops(e.flops), time(e.seconds)],
         Standing::Hit | Standing::Shared => Default::default(),
     };
     [vec![short(&label(step)), key, standing], costs.to_vec()].concat()
@@ -192,7 +196,7 @@ fn to_do<'a>(steps: impl Iterator<Item = &'a Step>) -> (usize, usize) {
 }
 
 fn sum(e: &Estimate, (to_do, all): (usize, usize)) -> String {
-    let time = e.seconds.map(|s| format!(", {}", duration(s))).unwrap_or_default();
+    let time = e.seconds.map(|s| format!(", {}", time(Some(s)))).unwrap_or_default();
     let mapped = if e.mapped > 0.0 { format!(" ({} of it mapped files)", bytes(e.mapped)) } else { String::new() };
     format!("{to_do} of {all} steps to do, {} of memory{mapped}, {} of disk, {}FLOP{time}", bytes(e.memory), bytes(e.disk), flops(e.flops))
 }
@@ -200,6 +204,7 @@ fn sum(e: &Estimate, (to_do, all): (usize, usize)) -> String {
 fn time(seconds: Option<f64>) -> String {
     match seconds {
         Some(s) if s < 9.95 => format!("{s:.1} s"),
+        Some(s) if s >= LONG * 3600.0 => format!("{:.*} days", if s < 8.64e6 { 1 } else { 0 }, s / 86400.0),
         Some(s) => duration(s),
         None => String::new(),
     }
@@ -241,6 +246,15 @@ mod tests {
     fn sizes_have_three_digits_and_a_prefix() {
         assert_eq!([0.0, 950.0, 1e6, 1.236e9, 62.14e9, 999.6e9].map(bytes), ["0 B", "950 B", "1.00 MB", "1.24 GB", "62.1 GB", "1.00 TB"]);
         assert_eq!([0.0, 4.2e12, 1.5e23].map(flops), ["", "4.20 T", "150 Z"]);
+    }
+
+    #[test]
+    fn times_go_from_tenths_of_a_second_to_days() {
+        assert_eq!(
+            [1.25, 90.0, 7500.0, 86400.0 * 2.5, 86400.0 * 711.4].map(|s| time(Some(s))),
+            ["1.2 s", "1 min 30 s", "2 h 05 min", "2.5 days", "711 days"]
+        );
+        assert_eq!(time(None), "");
     }
 
     #[test]

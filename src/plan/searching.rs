@@ -207,13 +207,23 @@ impl<'a> Searching<'a> {
         if self.wanted().kl.is_empty() { 0.0 } else { self.windows_drawn(iterations) * one }
     }
 
+    /// Neurons of the densest level that any candidate of a stage picks.
+    fn most_neurons(&self, stage: &Stage) -> f64 {
+        let kept = |c: &Candidate| (1..c.len()).step_by(2).map(|i| self.kept(ModuleId::from_index(i), c[i])).max();
+        stage.candidates.iter().filter_map(kept).max().unwrap_or(0) as f64
+    }
+
+    fn kept(&self, module: ModuleId, level: i32) -> usize {
+        self.space.shape.units(module.kind).units - self.space.removed(module, level)
+    }
+
     /// Shared states, one module's inputs, its levels, and the logits of a part.
     fn stage_memory(&self, stage: &Stage) -> f64 {
         let c = self.config;
         let rows = (self.chunks(stage).0 * self.length(stage)) as f64;
         let (d, v) = (c.hidden as f64, c.vocabulary as f64);
         let states = (distinct(&stage.candidates) + 1) as f64 * rows * d;
-        let mlp = rows * (2.0 * d + 3.0 * c.neurons as f64);
+        let mlp = rows * (2.0 * d + 3.0 * self.most_neurons(stage));
         let attention = rows * (2.0 * d + (c.head_width * (2 * c.heads + 2 * c.kv_heads)) as f64);
         let levels = self.space.levels(ModuleId::from_index(1)).count() as f64 * d * c.neurons as f64 / 2.0;
         let cut = 2.0 * d * c.neurons as f64;

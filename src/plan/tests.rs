@@ -164,3 +164,9 @@ fn a_plan_fits_a_hundred_columns() {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
 }
+
+#[test]
+fn the_plan_of_a_large_model_reads_like_this() {
+    let set = "[supernet]\nintervals = [0.125, 0.0625]\n[evaluate]\ntasks = [\"rte\"]\n[prune]\ntarget = \"layer\"\n";
+    insta::assert_snapshot!(text(&llama(set)));
+}

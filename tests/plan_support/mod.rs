@@ -117,20 +117,20 @@ const BUILT_IN: &str = r#"
 name = "built-in"
 [calibration]
 corpus = "quickstart"
-tokens = 24_576
+tokens = 12_288
 sequence_length = 256
 [supernet]
 intervals = [0.125]
 [search]
 generations = 2
-offspring = 24
-stages = [{ tokens = 1024, survivors = 6 }, { tokens = 8192, survivors = 1 }]
-tokens = 16_384
+offspring = 16
+stages = [{ tokens = 512, survivors = 4 }, { tokens = 4096, survivors = 1 }]
+tokens = 8192
 [evaluate]
-tokens = 16_384
-kl_tokens = 4096
+tokens = 8192
+kl_tokens = 2048
 tasks = ["quickstart"]
-limit = 40
+limit = 20
 "#;
 
 #[test]
@@ -148,20 +148,22 @@ fn a_model_of_wikitext_takes_what_was_planned() {
         text.with_file_name("valid.txt")
     );
     let spec = BUILT_IN.replace("name = \"built-in\"", &names).replace("corpus = \"quickstart\"", "corpus = \"text\"");
-    let spec = spec.replace("[evaluate]", "[evaluate]\nperplexity = [\"text\"]").replace("tasks = [\"quickstart\"]\nlimit = 40\n", "");
+    let spec = spec.replace("[evaluate]", "[evaluate]\nperplexity = [\"text\"]").replace("tasks = [\"quickstart\"]\nlimit = 20\n", "");
     judge("wikitext", &compare(folder(&spec).path()));
 }
 
 #[test]
 #[ignore = "slow: part of the slow checks"]
 fn a_random_model_of_other_sizes_takes_what_was_planned() {
-    let pico = Pico { layers: 3, hidden: 512, heads: 8, kv_heads: 8, neurons: 2048, vocabulary: 68, ..Pico::default() };
+    let pico = Pico { layers: 2, hidden: 512, heads: 8, kv_heads: 8, neurons: 1280, vocabulary: 68, ..Pico::default() };
     let tiny = Tiny::of(pico);
     let text = |split| tyr::data::quickstart::text(split, 60_000);
     std::fs::write(tiny.path("train.txt"), text(tyr::data::quickstart::Split::Calibration)).unwrap();
-    let spec = crate::common::SPEC.replace("tokens = 1024\nsequence_length = 32", "tokens = 16384\nsequence_length = 64");
+    let spec = crate::common::SPEC
+        .replace("tokens = 1024\nsequence_length = 32", "tokens = 8192\nsequence_length = 64")
+        .replace("intervals = [0.25, 0.125]", "intervals = [0.25]");
     let spec = spec
-        .replace("search]\ngenerations = 3", "search]\ngenerations = 4")
+        .replace("[search]\ngenerations = 3", "[search]\ngenerations = 2")
         .replace("tokens = 64,", "tokens = 512,")
         .replace("tokens = 256,", "tokens = 4096,");
     std::fs::write(tiny.path("spec.toml"), spec.replace("]\ntokens = 1024\n\n[evaluate]", "]\ntokens = 8192\n\n[evaluate]")).unwrap();
