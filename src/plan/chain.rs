@@ -1,6 +1,6 @@
 //! The steps of a trial in the order in which a run takes them, each with its key, its place in the store, and what it takes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -8,19 +8,19 @@ use serde_json::{Value, json};
 
 use super::building::Building;
 use super::keys::{self, Roots};
+use super::planner::Planner;
 use super::searching::Searching;
 use super::subject::{Subject, bytes_of};
-use super::texts::{self, Texts};
+use super::texts::Texts;
 use super::trial::{self, Spread, Tasks, TrialPlan, pruned, uniform};
 use super::work::{self, Tokens, Work};
-use super::{Estimate, FOUND, Found, Key, KeysWanted, Options, Rates, Speed, Standing, Step, evaluating};
+use super::{Estimate, FOUND, Found, Key, Rates, Standing, Step, evaluating};
 use crate::base::{Result, files};
-use crate::data::Tokenizer;
 use crate::eval::Selection;
 use crate::model::{Config, Source};
 use crate::schedule::{Iteration, schedule};
 use crate::space::{Distribution, Shape, Space};
-use crate::spec::{Accumulation, AttentionUnit, Loaded, Spec, Trial};
+use crate::spec::{Accumulation, AttentionUnit, Spec, Trial};
 
 /// Memory of the process itself: the program, its tokenizer, the token sets.
 const PROCESS: f64 = 30e6;
@@ -30,145 +30,6 @@ const TOKENISING: f64 = 88.0;
 const TOKENISED: f64 = 22.0;
 /// Bytes of the records that every stored result has beside it: key, manifest, cost, figures.
 const RECORD: f64 = 1500.0;
-/// Weights that are hashed and texts that are tokenised without being asked to, at most: a second's worth.
-const SMALL_WEIGHTS: f64 = 4e9;
-const SMALL_TEXT: f64 = 32e6;
-
-/// Plans trials one after the other; what they share is looked at once.
-pub struct Planner<'a> {
-    options: &'a Options,
-    store: PathBuf,
-    subjects: BTreeMap<String, Rc<Subject>>,
-    hashes: BTreeMap<String, String>,
-    texts: BTreeMap<String, Texts>,
-    rates: BTreeMap<String, Rates>,
-    planned: BTreeSet<String>,
-}
-
-impl<'a> Planner<'a> {
-    /// For an experiment.
-    pub fn new(loaded: &Loaded, options: &'a Options) -> Self {
-        let store = options.runs.join(&loaded.spec.name).join("store");
-        let (subjects, hashes, texts, rates, planned) = Default::default();
-        Self { options, store, subjects, hashes, texts, rates, planned }
-    }
-
-    /// The rates of the first model.
-    pub fn rates(&self) -> Option<Rates> {
-        self.rates.values().next().copied()
-    }
-
-    /// One trial's plan.
-    pub fn trial(&mut self, trial: &Trial) -> Result<TrialPlan> {
-        let spec = &trial.spec;
-        let subject = self.subject(&spec.model.source)?;
-        let wanted = self.wants_keys(spec, &subject);
-        let texts = self.texts(spec, &subject, wanted)?;
-        let roots = self.roots(spec, &subject, &texts)?;
-        let rates = self.rates_for(spec, &subject)?;
-        let missing = missing(&subject, &texts, wanted);
-        let shape = subject.config.shape(spec.prune.unit.attention);
-        let tasks = Tasks::of(&spec.evaluate.tasks, spec)?;
-        Chain {
-            planner: self,
-            spec,
-            subject,
-            texts,
-            roots,
-            rates,
-            missing,
-            shape,
-            tasks,
-            carried: 0.0,
-            rest: 0.0,
-            steps: vec![],
-            notes: vec![],
-        }
-        .walk(trial)
-    }
-
-    fn subject(&mut self, source: &str) -> Result<Rc<Subject>> {
-        if let Some(subject) = self.subjects.get(source) {
-            return Ok(subject.clone());
-        }
-        let subject = Rc::new(Subject::find(source)?);
-        self.subjects.insert(source.into(), subject.clone());
-        Ok(subject)
-    }
-
-    fn wants_keys(&self, spec: &Spec, subject: &Subject) -> bool {
-        match self.options.keys {
-            KeysWanted::Never => false,
-            KeysWanted::Always => true,
-            KeysWanted::Auto => subject.weight_bytes() <= SMALL_WEIGHTS && texts::bytes(spec) <= SMALL_TEXT,
-        }
-    }
-
-    /// A trial's texts; those of trials that ask for the same are read once.
-    fn texts(&mut self, spec: &Spec, subject: &Subject, wanted: bool) -> Result<Texts> {
-        let there = texts::files_of(spec).iter().all(|file| file.is_file());
-        let Some(source) = subject.source.as_ref().filter(|_| wanted && there) else { return Texts::assume(spec) };
-        let e = &spec.evaluate;
-        let asked = json!([
-            spec.model.source,
-            spec.calibration,
-            spec.search.tokens,
-            spec.search.text,
-            spec.seed,
-            spec.corpora,
-            spec.fitness.corpora,
-            e.perplexity,
-            e.tokens,
-            e.sequence_length,
-        ]);
-        let name = asked.to_string();
-        if !self.texts.contains_key(&name) {
-            self.texts.insert(name.clone(), Texts::read(spec, &Tokenizer::open(source)?)?);
-        }
-        Ok(self.texts[&name].clone())
-    }
-
-    /// Hashes of a trial's inputs; stand-ins, which only tell inputs apart, where they are not there.
-    fn roots(&mut self, spec: &Spec, subject: &Subject, texts: &Texts) -> Result<Roots> {
-        let model = match subject.source.as_ref().filter(|_| texts.real) {
-            Some(source) => self.hash(&spec.model.source, source)?,
-            None => format!("not read: {}", spec.model.source),
-        };
-        let (calibration, search, corpora) = (texts.calibration.clone(), texts.search.clone(), texts.corpora.clone());
-        Ok(Roots { model, calibration, search, corpora, script: keys::script(spec)? })
-    }
-
-    fn hash(&mut self, name: &str, source: &Source) -> Result<String> {
-        if !self.hashes.contains_key(name) {
-            self.hashes.insert(name.into(), source.hash()?);
-        }
-        Ok(self.hashes[name].clone())
-    }
-
-    fn rates_for(&mut self, spec: &Spec, subject: &Subject) -> Result<Option<Rates>> {
-        let name = &spec.model.source;
-        let rates = match (self.options.speed, self.rates.get(name)) {
-            (_, Some(rates)) => *rates,
-            (Speed::Unknown, _) => return Ok(None),
-            (Speed::Given(products), _) => Rates::of_products(products),
-            (Speed::Measured, _) => Rates::measure(&subject.config, spec.calibration.sequence_length, &std::env::temp_dir())?,
-        };
-        self.rates.insert(name.clone(), rates);
-        Ok(Some(rates))
-    }
-}
-
-/// Why no key can be told, if so.
-fn missing(subject: &Subject, texts: &Texts, wanted: bool) -> Option<&'static str> {
-    if subject.source.is_none() {
-        Some("needs the model")
-    } else if !texts.missing.is_empty() {
-        Some("needs the texts")
-    } else {
-        (!wanted).then_some("not looked up")
-    }
-}
-
 /// A distribution that a step starts from: known, or what stands for it until another step has found it.
 #[derive(Clone)]
 struct Centre {
@@ -209,26 +70,26 @@ struct Cost {
 }
 
 /// One trial being walked through.
-struct Chain<'p, 'a> {
-    planner: &'p mut Planner<'a>,
-    spec: &'p Spec,
-    subject: Rc<Subject>,
-    texts: Texts,
-    roots: Roots,
-    rates: Option<Rates>,
-    missing: Option<&'static str>,
-    shape: Shape,
-    tasks: Tasks,
+pub(super) struct Chain<'p, 'a> {
+    pub(super) planner: &'p mut Planner<'a>,
+    pub(super) spec: &'p Spec,
+    pub(super) subject: Rc<Subject>,
+    pub(super) texts: Texts,
+    pub(super) roots: Roots,
+    pub(super) rates: Option<Rates>,
+    pub(super) missing: Option<&'static str>,
+    pub(super) shape: Shape,
+    pub(super) tasks: Tasks,
     /// Dense hidden states that the searches so far keep, bytes.
-    carried: f64,
+    pub(super) carried: f64,
     /// Memory of the last evaluation, on top of which the next large step comes: the allocator gives back late what it freed.
-    rest: f64,
-    steps: Vec<Step>,
-    notes: Vec<String>,
+    pub(super) rest: f64,
+    pub(super) steps: Vec<Step>,
+    pub(super) notes: Vec<String>,
 }
 
 impl Chain<'_, '_> {
-    fn walk(mut self, trial: &Trial) -> Result<TrialPlan> {
+    pub(super) fn walk(mut self, trial: &Trial) -> Result<TrialPlan> {
         let (spec, subject) = (self.spec, self.subject.clone());
         let start = uniform(spec, &subject.config)?;
         let iterations = schedule(&self.shape, &spec.supernet.intervals)?;

@@ -9,6 +9,7 @@ mod chain;
 mod evaluating;
 pub mod facts;
 pub mod keys;
+mod planner;
 mod rates;
 mod render;
 mod searching;
@@ -176,7 +177,7 @@ impl Estimate {
 /// # Errors
 /// A model whose sizes are not known here, a sparsity out of reach, a schedule without a space, or texts that are there but do not do.
 pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan> {
-    let mut planner = chain::Planner::new(loaded, options);
+    let mut planner = planner::Planner::new(loaded, options);
     let trials = loaded.trials.iter().map(|trial| planner.trial(trial)).collect::<Result<_>>()?;
     Ok(Plan { name: loaded.spec.name.clone(), trials, rates: planner.rates() })
 }
