@@ -70,6 +70,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         let figure = Figure { trial: arguments.model.clone(), model: model.into(), metric, value, stderr, n };
         tables.add(&Event::FigureMeasured { figure });
     }
+    tables.add(&Event::TrialFinished { trial: arguments.model.clone() });
     print!("{}", if arguments.csv { tables.csv()? } else { tables.terminal() });
     Ok(())
 }

@@ -61,38 +61,68 @@ const WORDS: [&str; 24] = [
     "…",
 ];
 
-/// What stands for the words that the built-in model has never seen.
-const PLAIN: [(&str, &str); 7] = [
-    ("Äpfel", "lamp"),
-    ("naïve", "small"),
-    ("“quoted”", "quiet"),
-    ("日本", "bridge"),
-    ("…", "barn"),
-    ("it's", "dog"),
-    ("answer", "letter"),
-];
+/// What texts are made of.
+struct Words {
+    list: Vec<String>,
+    order: Order,
+}
+
+/// How the words of a text follow each other.
+enum Order {
+    /// In any order.
+    Any,
+    /// As they stand in the list.
+    Kept,
+}
+
+impl Words {
+    /// Some words, decided by two numbers.
+    fn words(&self, a: usize, b: usize, count: usize) -> String {
+        let mut state = (a as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (b as u64 + 7).wrapping_mul(0xD1B5_4A32_D192_ED03);
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize
+        };
+        match self.order {
+            Order::Any => (0..count).map(|_| self.list[next() % self.list.len()].as_str()).collect::<Vec<_>>().join(" "),
+            Order::Kept => {
+                let start = next() % (self.list.len() - count);
+                self.list[start..start + count].join(" ")
+            }
+        }
+    }
+
+    fn choices(&self, a: usize, b: usize, count: usize) -> Vec<String> {
+        (0..count).map(|i| self.words(a * 10 + i, b, 1 + (a + b + i) % 5)).collect()
+    }
+}
 
 /// A folder of data sets.
 pub struct Mirror {
     root: PathBuf,
-    replaced: &'static [(&'static str, &'static str)],
+    words: Words,
 }
 
 impl Mirror {
     /// Of words that are hard to tokenise.
     pub fn at(root: &Path) -> Self {
-        Self { root: root.to_path_buf(), replaced: &[] }
+        let words = Words { list: WORDS.map(String::from).to_vec(), order: Order::Any };
+        Self { root: root.to_path_buf(), words }
     }
 
-    /// Of words that the built-in model knows: numbers without meaning are large, and f32 rounds large numbers coarsely.
-    pub fn of_plain_words(root: &Path) -> Self {
-        Self { root: root.to_path_buf(), replaced: &PLAIN }
+    /// Of sentences that the built-in model knows: of others its scores are large, and f32 rounds large numbers coarsely.
+    pub fn of_the_built_in_world(root: &Path) -> Self {
+        let text = tyr::data::quickstart::text(tyr::data::quickstart::Split::Evaluation, 60_000);
+        let words = Words { list: text.split_whitespace().map(String::from).collect(), order: Order::Kept };
+        Self { root: root.to_path_buf(), words }
     }
 
     /// The data sets of the tasks without examples.
     pub fn plain(&self) {
         for (config, seed) in [("ARC-Easy", 1), ("ARC-Challenge", 2)] {
-            SPLITS.iter().for_each(|split| self.split("allenai/ai2_arc", Some(config), split, (0..ROWS).map(|i| arc(seed, i)).collect()));
+            SPLITS.iter().for_each(|split| {
+                self.split("allenai/ai2_arc", Some(config), split, (0..ROWS).map(|i| arc(&self.words, seed, i)).collect())
+            });
         }
         let splits = |config| SPLITS.map(|split| (Some(config), split));
         self.readme("allenai/ai2_arc", &[splits("ARC-Easy"), splits("ARC-Challenge")].concat());
@@ -107,7 +137,7 @@ impl Mirror {
     /// WikiText-2 by pages.
     pub fn wikitext(&self) {
         let (dataset, config) = ("EleutherAI/wikitext_document_level", Some("wikitext-2-raw-v1"));
-        SPLITS.iter().for_each(|split| self.split(dataset, config, split, (0..PAGES).map(page).collect()));
+        SPLITS.iter().for_each(|split| self.split(dataset, config, split, (0..PAGES).map(|i| page(&self.words, i)).collect()));
         self.readme(dataset, &SPLITS.map(|split| (config, split)));
     }
 
@@ -120,15 +150,15 @@ impl Mirror {
     pub fn mmlu(&self, rows: [usize; 2]) {
         let subjects: Vec<&str> = SUBGROUPS.iter().flat_map(|(_, subjects)| subjects.iter().copied()).collect();
         for (s, subject) in subjects.iter().enumerate() {
-            self.split("cais/mmlu", Some(subject), "test", (0..rows[s % 2]).map(|i| question(s, i)).collect());
-            self.split("cais/mmlu", Some(subject), "dev", (0..6).map(|i| question(s, 100 + i)).collect());
+            self.split("cais/mmlu", Some(subject), "test", (0..rows[s % 2]).map(|i| question(&self.words, s, i)).collect());
+            self.split("cais/mmlu", Some(subject), "dev", (0..6).map(|i| question(&self.words, s, 100 + i)).collect());
         }
         let splits: Vec<_> = subjects.iter().flat_map(|s| [(Some(*s), "test"), (Some(*s), "dev")]).collect();
         self.readme("cais/mmlu", &splits);
     }
 
-    fn whole(&self, dataset: &str, config: Option<&str>, row: fn(usize) -> Value) {
-        SPLITS.iter().for_each(|split| self.split(dataset, config, split, (0..ROWS).map(row).collect()));
+    fn whole(&self, dataset: &str, config: Option<&str>, row: fn(&Words, usize) -> Value) {
+        SPLITS.iter().for_each(|split| self.split(dataset, config, split, (0..ROWS).map(|i| row(&self.words, i)).collect()));
         self.readme(dataset, &SPLITS.map(|split| (config, split)));
     }
 
@@ -136,7 +166,6 @@ impl Mirror {
         let folder = self.root.join(dataset).join(config.unwrap_or("data"));
         fs::create_dir_all(&folder).unwrap();
         let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
-        let lines = self.replaced.iter().fold(lines, |text, (from, to)| text.replace(from, to));
         fs::write(folder.join(format!("{split}.jsonl")), lines).unwrap();
     }
 
@@ -155,68 +184,52 @@ impl Mirror {
     }
 }
 
-/// Some words, decided by two numbers.
-fn words(a: usize, b: usize, count: usize) -> String {
-    let mut state = (a as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (b as u64 + 7).wrapping_mul(0xD1B5_4A32_D192_ED03);
-    let words: Vec<&str> = (0..count)
-        .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            WORDS[(state >> 33) as usize % WORDS.len()]
-        })
-        .collect();
-    words.join(" ")
-}
-
-fn choices(a: usize, b: usize, count: usize) -> Vec<String> {
-    (0..count).map(|i| words(a * 10 + i, b, 1 + (a + b + i) % 5)).collect()
-}
-
-fn arc(seed: usize, i: usize) -> Value {
+fn arc(w: &Words, seed: usize, i: usize) -> Value {
     let n = 3 + i % 3;
     let labels: Vec<String> =
         (0..n).map(|j| if i.is_multiple_of(4) { format!("{}", j + 1) } else { char::from(b'A' + j as u8).to_string() }).collect();
     let key = labels[(i * 7 + seed) % n].clone();
-    json!({"id": format!("{i}"), "question": words(seed, i, 9), "choices": {"text": choices(seed, i, n), "label": labels}, "answerKey": key})
+    json!({"id": format!("{i}"), "question": w.words(seed, i, 9), "choices": {"text": w.choices(seed, i, n), "label": labels}, "answerKey": key})
 }
 
-fn openbookqa(i: usize) -> Value {
+fn openbookqa(w: &Words, i: usize) -> Value {
     let key = ["A", "B", "C", "D"][i % 4];
     let space = if i.is_multiple_of(3) { " " } else { "" };
-    json!({"id": format!("{i}"), "question_stem": format!("{}{space}", words(3, i, 6)),
-           "choices": {"text": choices(3, i, 4), "label": ["A", "B", "C", "D"]}, "answerKey": key})
+    json!({"id": format!("{i}"), "question_stem": format!("{}{space}", w.words(3, i, 6)),
+           "choices": {"text": w.choices(3, i, 4), "label": ["A", "B", "C", "D"]}, "answerKey": key})
 }
 
-fn boolq(i: usize) -> Value {
-    json!({"passage": words(4, i, 25), "question": words(5, i, 5), "idx": i, "label": i % 2})
+fn boolq(w: &Words, i: usize) -> Value {
+    json!({"passage": w.words(4, i, 25), "question": w.words(5, i, 5), "idx": i, "label": i % 2})
 }
 
-fn rte(i: usize) -> Value {
-    json!({"sentence1": words(6, i, 12), "sentence2": words(7, i, 6), "label": (i / 2) % 2, "idx": i})
+fn rte(w: &Words, i: usize) -> Value {
+    json!({"sentence1": w.words(6, i, 12), "sentence2": w.words(7, i, 6), "label": (i / 2) % 2, "idx": i})
 }
 
-fn piqa(i: usize) -> Value {
-    json!({"goal": words(8, i, 5), "sol1": words(9, i, 7), "sol2": words(10, i, 4 + i % 5), "label": (i / 3) % 2})
+fn piqa(w: &Words, i: usize) -> Value {
+    json!({"goal": w.words(8, i, 5), "sol1": w.words(9, i, 7), "sol2": w.words(10, i, 4 + i % 5), "label": (i / 3) % 2})
 }
 
-fn winogrande(i: usize) -> Value {
-    json!({"sentence": format!("{} _ {} ", words(11, i, 4), words(12, i, 5)), "option1": words(13, i, 1), "option2": words(14, i, 2),
+fn winogrande(w: &Words, i: usize) -> Value {
+    json!({"sentence": format!("{} _ {} ", w.words(11, i, 4), w.words(12, i, 5)), "option1": w.words(13, i, 1), "option2": w.words(14, i, 2),
            "answer": format!("{}", 1 + i % 2)})
 }
 
-fn hellaswag(i: usize) -> Value {
+fn hellaswag(w: &Words, i: usize) -> Value {
     let mark = ["", " [title] Next", " [step] two  spaces [substeps]", " IN CAPITALS"][i % 4];
     let endings: Vec<String> =
-        choices(15, i, 4).iter().enumerate().map(|(j, e)| format!("{}{e}", ["", "[x] ", "  ", ""][(i + j) % 4])).collect();
-    json!({"ind": i, "activity_label": words(16, i, 2), "ctx_a": format!("{}{mark}", words(17, i, 7)), "ctx_b": words(18, i, 2),
+        w.choices(15, i, 4).iter().enumerate().map(|(j, e)| format!("{}{e}", ["", "[x] ", "  ", ""][(i + j) % 4])).collect();
+    json!({"ind": i, "activity_label": w.words(16, i, 2), "ctx_a": format!("{}{mark}", w.words(17, i, 7)), "ctx_b": w.words(18, i, 2),
            "ctx": "", "endings": endings, "source_id": "", "split": "val", "split_type": "indomain", "label": format!("{}", (i * 5) % 4)})
 }
 
 /// With the data set's spaces around signs, headings of two levels, and signs that the detokeniser looks for.
-fn page(i: usize) -> Value {
-    let (title, a, b) = (words(60, i, 2), words(61, i, 9), words(62, i, 12 + 5 * i));
+fn page(w: &Words, i: usize) -> Value {
+    let (title, a, b) = (w.words(60, i, 2), w.words(61, i, 9), w.words(62, i, 12 + 5 * i));
     json!({"page": format!(" = {title} = \n \n {a} , the \" {b} \" of 1 @,@ 2{i}0 @-@ ton ( {a} ) . \n = = {title} = = \n \n {b} 's ; {a} ! \n ")})
 }
 
-fn question(subject: usize, i: usize) -> Value {
-    json!({"question": format!(" {} ", words(20 + subject, i, 6)), "subject": "", "choices": choices(20 + subject, i, 4), "answer": (subject + i) % 4})
+fn question(w: &Words, subject: usize, i: usize) -> Value {
+    json!({"question": format!(" {} ", w.words(20 + subject, i, 6)), "subject": "", "choices": w.choices(20 + subject, i, 4), "answer": (subject + i) % 4})
 }
