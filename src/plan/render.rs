@@ -41,7 +41,7 @@ fn speed(plan: &Plan) -> String {
     }
 }
 
-/// One trial; tables that are those of the trial before are left out.
+/// One trial; tables and notes that are those of the trial before are left out.
 fn trial_text(name: &str, trial: &TrialPlan, before: Option<&TrialPlan>) -> String {
     let mut parts = vec![head(name, trial)];
     if before.is_none_or(|b| b.parameters != trial.parameters) {
@@ -52,7 +52,9 @@ fn trial_text(name: &str, trial: &TrialPlan, before: Option<&TrialPlan>) -> Stri
     }
     parts.push(steps(&trial.steps));
     parts.push(wrapped(&format!("{}: ", trial.label), &sum(&total(trial.steps.iter()), to_do(trial.steps.iter()))));
-    parts.extend(trial.notes.iter().map(|note| wrapped("note: ", note)));
+    if before.is_none_or(|b| b.notes != trial.notes) {
+        parts.extend(trial.notes.iter().map(|note| wrapped("note: ", note)));
+    }
     parts.concat()
 }
 
@@ -176,6 +178,8 @@ fn short(name: &str) -> String {
 fn key(key: &Key) -> String {
     match key {
         Key::Known(address) => address.rsplit('-').next().unwrap_or(address).into(),
+        // Measurements stand below the compaction that they wait for.
+        Key::Waits(reason) if reason.starts_with("after compact-") => "after compaction".into(),
         Key::Waits(reason) => reason.clone(),
         Key::None => String::new(),
     }
