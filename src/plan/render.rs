@@ -7,7 +7,7 @@ use crate::report::number::{count, duration, percent};
 use crate::spec::Basis;
 
 /// Characters of a step's name.
-const NAME: usize = 22;
+const NAME: usize = 24;
 /// Bytes on disk that are not worth telling.
 const LITTLE: f64 = 1e5;
 /// Hours from which on a time is given in days.
@@ -149,7 +149,7 @@ fn steps(all: &[Step]) -> String {
         }
         rows.push(row(step));
     }
-    table(&["step", "key", "cache", "peak memory", "disk", "operations", "time"], rows)
+    table(&["step", "key", "cache", "peak memory", "disk", "FLOP", "time"], rows)
 }
 
 fn row(step: &Step) -> Vec<String> {
@@ -202,7 +202,7 @@ fn to_do<'a>(steps: impl Iterator<Item = &'a Step>) -> (usize, usize) {
 fn sum(e: &Estimate, (to_do, all): (usize, usize)) -> String {
     let time = e.seconds.map(|s| format!(", {}", time(Some(s)))).unwrap_or_default();
     let mapped = if e.mapped > 0.0 { format!(" ({} of it mapped files)", bytes(e.mapped)) } else { String::new() };
-    format!("{to_do} of {all} steps to do, {} of memory{mapped}, {} of disk, {}FLOP{time}", bytes(e.memory), bytes(e.disk), flops(e.flops))
+    format!("{to_do} of {all} steps to do, {} of memory{mapped}, {} of disk, {}FLOP{time}", bytes(e.memory), bytes(e.disk), prefixed(e.flops, 0))
 }
 
 fn time(seconds: Option<f64>) -> String {
