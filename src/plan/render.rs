@@ -202,7 +202,12 @@ fn to_do<'a>(steps: impl Iterator<Item = &'a Step>) -> (usize, usize) {
 fn sum(e: &Estimate, (to_do, all): (usize, usize)) -> String {
     let time = e.seconds.map(|s| format!(", {}", time(Some(s)))).unwrap_or_default();
     let mapped = if e.mapped > 0.0 { format!(" ({} of it mapped files)", bytes(e.mapped)) } else { String::new() };
-    format!("{to_do} of {all} steps to do, {} of memory{mapped}, {} of disk, {}FLOP{time}", bytes(e.memory), bytes(e.disk), prefixed(e.flops, 0))
+    format!(
+        "{to_do} of {all} steps to do, {} of memory{mapped}, {} of disk, {}FLOP{time}",
+        bytes(e.memory),
+        bytes(e.disk),
+        prefixed(e.flops, 0)
+    )
 }
 
 fn time(seconds: Option<f64>) -> String {
