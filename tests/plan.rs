@@ -88,6 +88,7 @@ fn a_plan_writes_nothing_and_says_the_same_again() {
     assert_eq!(first, plan(&tiny, &[]));
     assert_eq!(names_in(tiny.dir.path()), before);
     assert!(first.lines().all(|l| l.chars().count() <= 100), "{first}");
+    assert!(first.contains("after compaction") && first.matches("compact-iteration-2").count() == 1, "{first}");
 }
 
 #[test]
@@ -137,5 +138,5 @@ fn the_largest_experiment_is_planned_without_its_weights() {
     for part in ["68.98B", "supernet-4", "needs the model", "facts that ship", "10^"] {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
-    assert!(text.lines().all(|l| l.chars().count() <= 100), "{text}");
+    assert!(text.lines().all(|l| l.chars().count() <= 100) && text.matches("┌─").count() == 3, "{text}");
 }

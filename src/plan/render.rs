@@ -7,7 +7,7 @@ use crate::report::number::{count, duration, percent};
 use crate::spec::Basis;
 
 /// Characters of a step's name.
-const NAME: usize = 22;
+const NAME: usize = 24;
 /// Bytes on disk that are not worth telling.
 const LITTLE: f64 = 1e5;
 /// Hours from which on a time is given in days.
@@ -41,7 +41,7 @@ fn speed(plan: &Plan) -> String {
     }
 }
 
-/// One trial; tables that are those of the trial before are left out.
+/// One trial; tables and notes that are those of the trial before are left out.
 fn trial_text(name: &str, trial: &TrialPlan, before: Option<&TrialPlan>) -> String {
     let mut parts = vec![head(name, trial)];
     if before.is_none_or(|b| b.parameters != trial.parameters) {
@@ -52,7 +52,9 @@ fn trial_text(name: &str, trial: &TrialPlan, before: Option<&TrialPlan>) -> Stri
     }
     parts.push(steps(&trial.steps));
     parts.push(wrapped(&format!("{}: ", trial.label), &sum(&total(trial.steps.iter()), to_do(trial.steps.iter()))));
-    parts.extend(trial.notes.iter().map(|note| wrapped("note: ", note)));
+    if before.is_none_or(|b| b.notes != trial.notes) {
+        parts.extend(trial.notes.iter().map(|note| wrapped("note: ", note)));
+    }
     parts.concat()
 }
 
@@ -147,7 +149,7 @@ fn steps(all: &[Step]) -> String {
         }
         rows.push(row(step));
     }
-    table(&["step", "key", "cache", "peak memory", "disk", "operations", "time"], rows)
+    table(&["step", "key", "cache", "peak memory", "disk", "FLOP", "time"], rows)
 }
 
 fn row(step: &Step) -> Vec<String> {
@@ -176,6 +178,8 @@ fn short(name: &str) -> String {
 fn key(key: &Key) -> String {
     match key {
         Key::Known(address) => address.rsplit('-').next().unwrap_or(address).into(),
+        // Measurements stand below the compaction that they wait for.
+        Key::Waits(reason) if reason.starts_with("after compact-") => "after compaction".into(),
         Key::Waits(reason) => reason.clone(),
         Key::None => String::new(),
     }
@@ -198,7 +202,12 @@ fn to_do<'a>(steps: impl Iterator<Item = &'a Step>) -> (usize, usize) {
 fn sum(e: &Estimate, (to_do, all): (usize, usize)) -> String {
     let time = e.seconds.map(|s| format!(", {}", time(Some(s)))).unwrap_or_default();
     let mapped = if e.mapped > 0.0 { format!(" ({} of it mapped files)", bytes(e.mapped)) } else { String::new() };
-    format!("{to_do} of {all} steps to do, {} of memory{mapped}, {} of disk, {}FLOP{time}", bytes(e.memory), bytes(e.disk), flops(e.flops))
+    format!(
+        "{to_do} of {all} steps to do, {} of memory{mapped}, {} of disk, {}FLOP{time}",
+        bytes(e.memory),
+        bytes(e.disk),
+        prefixed(e.flops, 0)
+    )
 }
 
 fn time(seconds: Option<f64>) -> String {

@@ -227,7 +227,7 @@ impl<'a> Searching<'a> {
         let attention = rows * (2.0 * d + (c.head_width * (2 * c.heads + 2 * c.kv_heads)) as f64);
         let levels = self.space.levels(ModuleId::from_index(1)).count() as f64 * d * c.neurons as f64 / 2.0;
         let cut = 2.0 * d * c.neurons as f64;
-        let sides = 2.0 + self.wanted().kl.len() as f64;
+        let sides = 1.0 + self.wanted().kl.len() as f64; // the teacher's probabilities, and one model's logits
         let logits = (c.logit_rows() as f64).min(rows) * v * sides + rows * d;
         let compared = self.wanted().layers.len() as f64 * rows * d;
         SINGLE * (states + compared + (mlp.max(attention) + levels + cut).max(logits))
