@@ -204,7 +204,7 @@ fn pruned_models_are_compared_with_the_dense_one_on_the_same_documents() {
         line.unwrap_or_else(|| panic!("{model} {metric} is missing in\n{csv}")).split(',').skip(3).map(String::from).collect()
     };
     let value = |model: &str, metric: &str| -> f64 { fields(model, metric)[0].parse().unwrap() };
-    for model in ["uniform", "iteration-2"] {
+    for model in ["uniform", "iteration-2", "refit"] {
         for task in ["quickstart/yesno", "quickstart/counting"] {
             let difference = value(model, &format!("acc/{task}")) - value("dense", &format!("acc/{task}"));
             assert!((value(model, &format!("acc_diff/{task}")) - difference).abs() < 1e-12, "{model} {task}");
@@ -223,7 +223,7 @@ fn pruned_models_are_compared_with_the_dense_one_on_the_same_documents() {
     let measured = tiny.tyr().args(arguments).args(["--limit", "40", "--csv", "--samples", "samples.json"]).assert().success();
     let printed = String::from_utf8_lossy(&measured.get_output().stdout).into_owned();
     for metric in ["acc_diff/quickstart/yesno", "acc_norm_diff/quickstart/counting", "acc_diff_mean", "acc_retained"] {
-        assert!(printed.contains(&format!("model,{metric},{}\n", fields("iteration-2", metric).join(","))), "{metric}: {printed}");
+        assert!(printed.contains(&format!("model,{metric},{}\n", fields("refit", metric).join(","))), "{metric}: {printed}");
     }
     assert!(String::from_utf8(tiny.read("samples.json")).unwrap().contains("loglikelihoods"));
     failure(tiny.tyr().args(["eval", "model", "--text", "test.txt", "--samples", "samples.json"]).assert());
@@ -236,7 +236,7 @@ fn a_damaged_log_of_samples_is_made_anew() {
     let before = tiny.read("runs/tiny/results.csv");
     let entries = std::fs::read_dir(tiny.path("runs/tiny/store")).unwrap().flatten().map(|e| e.path().join("samples.json"));
     let logs: Vec<_> = entries.filter(|path| path.exists()).collect();
-    assert_eq!(logs.len(), 2, "of the dense model and of the uniform one");
+    assert_eq!(logs.len(), 3, "of the dense model, of the uniform one and of its refit");
     logs.iter().for_each(|log| std::fs::write(log, b"{}").unwrap());
     tiny.run(&["--set", "search.generations=0"]).success();
     assert_eq!(tiny.read("runs/tiny/results.csv"), before);

@@ -13,7 +13,7 @@ use candle_core::Tensor;
 
 use crate::base::{Result, Watch};
 use crate::data::{SearchSet, Windows};
-use crate::model::Model;
+use crate::model::{Layer, Model};
 use crate::space::{Candidate, ModuleId, ModuleKind};
 use crate::supernet::{Supernet, cut_attention, cut_mlp};
 use crate::tensor::attention::Segments;
@@ -131,8 +131,9 @@ impl<'a> Population<'a> {
         let dense = if wanted.layers.is_empty() { vec![] } else { self.dense_layers(chunk, &wanted.layers)? };
         let mut groups = vec![Group { candidates: (0..candidates.len()).collect(), hidden: self.model.embed(&chunk.tokens)? }];
         for layer in 0..self.model.config().layers.len() {
+            let weights = self.model.layer(layer)?;
             for kind in ModuleKind::ALL {
-                groups = self.module(ModuleId { layer, kind }, groups, candidates, &chunk.segments)?;
+                groups = self.module(ModuleId { layer, kind }, &weights, groups, candidates, &chunk.segments)?;
             }
             for (i, _) in wanted.layers.iter().enumerate().filter(|(_, l)| **l == layer) {
                 for group in &groups {
@@ -145,7 +146,14 @@ impl<'a> Population<'a> {
     }
 
     /// Passes every group through a module, splitting it by the levels that its candidates pick.
-    fn module(&self, module: ModuleId, groups: Vec<Group>, candidates: &[Candidate], segments: &Segments) -> Result<Vec<Group>> {
+    fn module(
+        &self,
+        module: ModuleId,
+        layer: &Layer,
+        groups: Vec<Group>,
+        candidates: &[Candidate],
+        segments: &Segments,
+    ) -> Result<Vec<Group>> {
         let removed = |c: usize| self.supernet.space().removed(module, candidates[c][module.index()]);
         let mut weights: BTreeMap<usize, Tensor> = BTreeMap::new();
         let mut next = Vec::new();
@@ -153,7 +161,7 @@ impl<'a> Population<'a> {
             let mut by_level: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
             group.candidates.iter().for_each(|&c| by_level.entry(removed(c)).or_default().push(c));
             let fewest = *by_level.keys().next().expect("a group has candidates");
-            let (inputs, bias) = self.inputs(module, fewest, &group.hidden, segments)?;
+            let (inputs, bias) = self.inputs(module, layer, fewest, &group.hidden, segments)?;
             for (level, members) in by_level {
                 let weight = match weights.get(&level) {
                     Some(w) => w.clone(),
@@ -168,8 +176,15 @@ impl<'a> Population<'a> {
     }
 
     /// Inputs of a module's kept units in order of survival, with `removed` gone, and the bias of its output.
-    fn inputs(&self, module: ModuleId, removed: usize, hidden: &Tensor, segments: &Segments) -> Result<(Tensor, Option<Tensor>)> {
-        let (layer, units) = (self.model.layer(module.layer)?, self.supernet.kept(module, removed)?);
+    fn inputs(
+        &self,
+        module: ModuleId,
+        layer: &Layer,
+        removed: usize,
+        hidden: &Tensor,
+        segments: &Segments,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let units = self.supernet.kept(module, removed)?;
         match module.kind {
             ModuleKind::Attention => {
                 let cut = cut_attention(&layer.attention, units, self.supernet.space().shape.attention, self.model.config())?;

@@ -130,7 +130,7 @@ impl<'a> Searching<'a> {
         let tokens = Tokens { count: stage.tokens as f64, length: self.length(stage) };
         let chunks = self.chunks(stage).1 as f64;
         let mut groups = vec![0; stage.candidates.len()];
-        let mut total = Work::default();
+        let mut total = Work { weights: self.read_again(chunks), ..Work::default() };
         for i in 0..self.space.shape.modules() {
             let module = ModuleId::from_index(i);
             let split = split(self.space, module, &stage.candidates, &groups);
@@ -168,10 +168,9 @@ impl<'a> Searching<'a> {
         }
     }
 
-    /// Weights copied to cut a module for one shared state; a model that is not kept reads the whole layer for it.
+    /// Weights copied to cut a module for one shared state.
     fn cut(&self, kind: ModuleKind, units: f64) -> f64 {
         let (d, c) = (self.config.hidden as f64, self.config.head_width as f64);
-        let again = if work::is_resident(self.config) { 0.0 } else { layer_parameters(self.config) };
         let rows = match kind {
             ModuleKind::Attention => {
                 let (heads, kv) = self.heads(units);
@@ -179,7 +178,12 @@ impl<'a> Searching<'a> {
             }
             ModuleKind::Mlp => 2.0 * units,
         };
-        again + rows * d
+        rows * d
+    }
+
+    /// Weights that a model whose layers are not kept reads anew: all layers, once for each chunk.
+    fn read_again(&self, chunks: f64) -> f64 {
+        if work::is_resident(self.config) { 0.0 } else { layer_parameters(self.config) * self.config.layers.len() as f64 * chunks }
     }
 
     /// Windows of the search set that any stage draws in so many iterations.
