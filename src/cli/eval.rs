@@ -71,8 +71,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         tables.add(&Event::FigureMeasured { figure });
     }
     tables.add(&Event::TrialFinished { trial: arguments.model.clone() });
-    print!("{}", if arguments.csv { tables.csv()? } else { tables.terminal() });
-    Ok(())
+    super::show(&if arguments.csv { tables.csv()? } else { tables.terminal() })
 }
 
 /// Figures of the baseline, if there is one, then of the model, then of the two compared.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{Experiment, with_known};
+use super::{Experiment, show, with_known};
 use crate::base::{Error, Kind, Result, ResultExt};
 use crate::plan::{self, KeysWanted, Options, Speed};
 use crate::spec::{self, Files, Style};
@@ -56,12 +56,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     eprint!("{}", loaded.render_warnings(Style::Plain));
     let options = Options { runs: arguments.runs.clone(), speed: speed(arguments)?, keys: arguments.keys.into() };
     let plan = plan::plan(&loaded, &options)?;
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&plan).or_error(Kind::Internal, "a plan makes no JSON")?);
-    } else {
-        print!("{}", plan::text(&plan));
-    }
-    Ok(())
+    let text = match arguments.json {
+        true => serde_json::to_string_pretty(&plan).or_error(Kind::Internal, "a plan makes no JSON")? + "\n",
+        false => plan::text(&plan),
+    };
+    show(&text)
 }
 
 fn speed(arguments: &Arguments) -> Result<Speed> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Experiment, with_known};
+use super::{Experiment, show, with_known};
 use crate::base::Result;
 use crate::runner::{self, OnFailure};
 use crate::spec::{self, Style};
@@ -26,7 +26,5 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     eprint!("{}", loaded.render_warnings(Style::Plain));
     let on_failure = if arguments.fail_fast { OnFailure::Stop } else { OnFailure::KeepGoing };
     let finished = runner::run(&loaded, &arguments.runs, on_failure, &super::watched())?;
-    println!("{}\n{}", finished.distributions, finished.tables);
-    println!("written to {}", finished.folder.display());
-    Ok(())
+    show(&format!("{}\n{}\nwritten to {}\n", finished.distributions, finished.tables, finished.folder.display()))
 }

@@ -3,6 +3,5 @@
 use crate::base::Result;
 
 pub fn run() -> Result<()> {
-    print!("{}", crate::spec::schema_json());
-    Ok(())
+    super::show(&crate::spec::schema_json())
 }

@@ -67,7 +67,8 @@ pub fn divergence(model: &Model, dense: &Model, set: &EvaluationSet, watch: &dyn
 
 /// Sums what `part(first row, rows)` gives over `rows` rows of logits, as many at once as the model holds.
 fn by_rows(model: &Model, rows: usize, part: impl Fn(usize, usize) -> Result<f64>) -> Result<f64> {
-    (0..rows).step_by(model.logit_rows()).map(|start| part(start, model.logit_rows().min(rows - start))).sum()
+    let at_once = model.config().logit_rows();
+    (0..rows).step_by(at_once).map(|start| part(start, at_once.min(rows - start))).sum()
 }
 
 /// Runs the model batch by batch and hands each window's tokens and last hidden states on.

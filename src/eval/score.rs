@@ -162,7 +162,7 @@ fn run(model: &Model, requests: &[Request], batch: &[usize], scores: &mut [Score
     wanted.sort_unstable();
     let mut rows: Vec<usize> = wanted.iter().map(|w| w.0).collect();
     rows.dedup();
-    for part in rows.chunks(model.logit_rows()) {
+    for part in rows.chunks(model.config().logit_rows()) {
         add_scores(model, &hidden, part, &wanted, scores)?;
     }
     Ok(tree.tokens.len())

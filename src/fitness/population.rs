@@ -203,7 +203,7 @@ impl<'a> Population<'a> {
         }
         let teacher = if wanted.kl.is_empty() { None } else { Some(self.teacher_hidden(chunk)?) };
         let rows = chunk.tokens.len();
-        let at_once = self.model.logit_rows();
+        let at_once = self.model.config().logit_rows();
         for start in (0..rows).step_by(at_once) {
             let count = at_once.min(rows - start);
             let logits = |hidden: &Tensor| self.model.logits(&hidden.narrow(0, start, count)?);

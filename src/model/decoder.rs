@@ -232,11 +232,6 @@ impl Model {
         (0..self.config.layers.len()).try_fold(self.embed(tokens)?, |x, l| self.forward_layer(&*self.layer(l)?, &x, segments))
     }
 
-    /// As [`Config::logit_rows`].
-    pub fn logit_rows(&self) -> usize {
-        self.config.logit_rows()
-    }
-
     /// Logits [n, V] of the last layer's output [n, d].
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         if self.output.get().is_none() {

@@ -16,7 +16,6 @@ use super::trial::{self, Spread, Tasks, TrialPlan, pruned, uniform};
 use super::work::{self, Tokens, Work};
 use super::{Estimate, FOUND, Found, Key, Rates, Standing, Step, evaluating};
 use crate::base::{Result, files};
-use crate::eval::Selection;
 use crate::model::{Config, Source};
 use crate::schedule::{Iteration, schedule};
 use crate::space::{Distribution, Shape, Space};
@@ -239,9 +238,8 @@ impl Chain<'_, '_> {
         if !spec.evaluate.tasks.is_empty() {
             let work = evaluating::tasks(config, self.tasks.tokens);
             let cost = cost(work, windows, parts.min(evaluating::batch(windows)), self.tasks.tokens.record());
-            let files = Selection::of(spec)?.hash(spec.evaluate.data.as_deref());
-            let key = keys::tasks(hash, spec, files.as_deref().unwrap_or("not there"));
-            let waits = waits.clone().or_else(|| files.is_err().then(|| "needs the task files".into()));
+            let key = keys::tasks(&self.roots, hash, spec);
+            let waits = waits.clone().or_else(|| self.roots.tasks.is_none().then(|| "needs the task files".into()));
             planned.push(("tasks".into(), key, cost, waits));
         }
         let harness = keys::harness(hash, spec);

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::base::{Kind, Result, ResultExt, hash};
+use crate::eval::Selection;
 use crate::spec::{Accumulation, Spec};
 
 /// Version of the stored formats; part of every address, so that another version's results are never taken for ours.
@@ -45,6 +46,8 @@ pub struct Roots {
     pub corpora: BTreeMap<String, String>,
     /// Of the fitness script.
     pub script: Option<String>,
+    /// Of the task files.
+    pub tasks: Option<String>,
 }
 
 /// A supernet's: everything that decides its levels. `space` is the space, or a stand-in while it is not known.
@@ -80,13 +83,13 @@ pub fn kl(model: &str, dense: &str, text: &str, spec: &Spec) -> Value {
     evaluation("kl", json!({ "model": model, "dense": dense, "text": text, "tokens": spec.evaluate.kl_tokens }))
 }
 
-/// The tasks', whose files have a hash.
-pub fn tasks(model: &str, spec: &Spec, files: &str) -> Value {
+/// The tasks'.
+pub fn tasks(roots: &Roots, model: &str, spec: &Spec) -> Value {
     let e = &spec.evaluate;
     let (named, own) = (&e.tasks, &spec.tasks);
     evaluation(
         "tasks",
-        json!({ "model": model, "tasks": named, "limit": e.limit, "bos": e.bos, "data": e.data, "own": own, "files": files }),
+        json!({ "model": model, "tasks": named, "limit": e.limit, "bos": e.bos, "data": e.data, "own": own, "files": roots.tasks }),
     )
 }
 
@@ -100,6 +103,15 @@ pub fn harness(model: &str, spec: &Spec) -> Option<Value> {
 
 fn evaluation(what: &str, of: Value) -> Value {
     json!({ "what": what, "of": of })
+}
+
+/// Hash of the files of the native tasks; none without tasks.
+///
+/// # Errors
+/// A task file is not there.
+pub fn task_files(spec: &Spec) -> Result<Option<String>> {
+    let hash = || Selection::of(spec)?.hash(spec.evaluate.data.as_deref());
+    (!spec.evaluate.tasks.is_empty()).then(hash).transpose()
 }
 
 /// Hash of the fitness script's text, which decides the search as much as the spec does.

@@ -124,7 +124,9 @@ impl<'a> Planner<'a> {
             None => format!("not read: {}", spec.model.source),
         };
         let (calibration, search, corpora) = (texts.calibration.clone(), texts.search.clone(), texts.corpora.clone());
-        Ok(Roots { model, calibration, search, corpora, script: keys::script(spec)? })
+        // Task files that are not there leave none, which the steps that need them say.
+        let tasks = keys::task_files(spec).ok().flatten();
+        Ok(Roots { model, calibration, search, corpora, script: keys::script(spec)?, tasks })
     }
 
     fn hash(&mut self, name: &str, source: &Source) -> Result<String> {

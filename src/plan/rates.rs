@@ -23,26 +23,8 @@ use crate::tensor::{linear, swiglu};
 
 /// Work of each kind per second.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Rates {
-    /// Flops of f32 products.
-    pub products: f64,
-    /// Flops of f64 local pruning.
-    pub solves: f64,
-    /// Flops of attention.
-    pub attention: f64,
-    /// Logits read by a loss.
-    pub logits: f64,
-    /// Elements of elementwise work.
-    pub elements: f64,
-    /// Weights converted.
-    pub weights: f64,
-    /// Bytes read from disk and checked.
-    pub read: f64,
-    /// Bytes written to disk and synced.
-    pub written: f64,
-    /// Bytes of text tokenised.
-    pub text: f64,
-}
+#[serde(transparent)]
+pub struct Rates(Work);
 
 /// Longest side of a matrix that is multiplied to measure.
 const SIDE: usize = 2048;
@@ -64,7 +46,7 @@ impl Rates {
     /// The folder cannot be written to.
     pub fn measure(config: &Config, length: usize, folder: &Path) -> Result<Self> {
         let (read, written) = disk(folder)?;
-        Ok(Self {
+        Ok(Self(Work {
             products: products(config)?,
             solves: solves(config)?,
             attention: attention_rate(config, length)?,
@@ -74,12 +56,12 @@ impl Rates {
             read,
             written,
             text: TEXT,
-        })
+        }))
     }
 
     /// From the rate of f32 products alone, in flops per second: the others in the proportions of a processor core's.
     pub fn of_products(products: f64) -> Self {
-        Self {
+        Self(Work {
             products,
             solves: products / 3.0,
             attention: products / 3.0,
@@ -89,23 +71,17 @@ impl Rates {
             read: 1e9,
             written: 5e8,
             text: TEXT,
-        }
+        })
+    }
+
+    /// Work in a second.
+    pub fn per_second(&self) -> Work {
+        self.0
     }
 
     /// Seconds for some work.
     pub fn seconds(&self, work: &Work) -> f64 {
-        let parts = [
-            (work.products, self.products),
-            (work.solves, self.solves),
-            (work.attention, self.attention),
-            (work.logits, self.logits),
-            (work.elements, self.elements),
-            (work.weights, self.weights),
-            (work.read, self.read),
-            (work.written, self.written),
-            (work.text, self.text),
-        ];
-        parts.iter().map(|(amount, rate)| amount / rate).sum()
+        work.over(self.0)
     }
 }
 

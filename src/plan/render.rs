@@ -2,6 +2,7 @@
 
 use super::trial::{Count, IterationPlan, TokenCounts, TrialPlan};
 use super::{Estimate, Key, Plan, Standing, Step, total};
+use crate::report::columns;
 use crate::report::grid::{Column, Grid, Role};
 use crate::report::number::{count, duration, percent};
 use crate::spec::Basis;
@@ -30,7 +31,7 @@ pub fn text(plan: &Plan) -> String {
 
 /// What the times rest on.
 fn speed(plan: &Plan) -> String {
-    match plan.rates {
+    match plan.rates.map(|rates| rates.per_second()) {
         Some(r) => format!(
             "times at {:.0} GFLOP/s of f32 products, {:.0} of local pruning in f64, {}/s written\n",
             r.products / 1e9,
@@ -90,16 +91,9 @@ fn tokens(t: &TokenCounts) -> String {
 
 /// A text under a head, broken at spaces, the head's width indented.
 fn wrapped(head: &str, text: &str) -> String {
-    let indent = head.chars().count();
-    let (mut lines, mut line) = (String::new(), head.to_string());
-    for word in text.split(' ') {
-        if line.chars().count() > indent && line.trim_end().chars().count() + 1 + word.chars().count() > 100 {
-            lines += &format!("{}\n", line.trim_end());
-            line = " ".repeat(indent);
-        }
-        line += &format!("{word} ");
-    }
-    format!("{lines}{}\n", line.trim_end())
+    let indent = " ".repeat(head.chars().count());
+    let lines = columns::wrapped(text, 100, &indent);
+    format!("{}\n", format!("{head}{}", lines.strip_prefix(&indent).unwrap_or_default()).trim_end())
 }
 
 fn table(heads: &[&str], rows: Vec<Vec<String>>) -> String {

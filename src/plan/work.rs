@@ -40,6 +40,12 @@ impl Work {
         self.products + self.solves + self.attention
     }
 
+    /// The sum over kinds of this work divided by other work of the same kind.
+    pub fn over(self, other: Self) -> f64 {
+        let Self { products, solves, attention, logits, elements, weights, read, written, text } = self.each(other, |a, b| a / b);
+        [products, solves, attention, logits, elements, weights, read, written, text].iter().sum()
+    }
+
     fn each(self, other: Self, f: impl Fn(f64, f64) -> f64) -> Self {
         Self {
             products: f(self.products, other.products),

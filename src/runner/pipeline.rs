@@ -271,8 +271,8 @@ impl<'a> Pipeline<'a> {
 
     /// Tasks of a model, and for a pruned one the paired differences to the dense one, which was evaluated first.
     fn tasks(&mut self, name: &str, hash: &str, model: &Model, prepared: &Prepared) -> Result<Vec<Measure>> {
-        let (spec, e) = (self.spec, &self.spec.evaluate);
-        let key = keys::tasks(hash, spec, &eval::Selection::of(spec)?.hash(e.data.as_deref())?);
+        let spec = self.spec;
+        let key = keys::tasks(&prepared.roots, hash, spec);
         let (measures, entry) =
             self.evaluation("tasks", name, &key, |watch| evaluate::on_tasks(model, &prepared.tokenizer, spec, watch))?;
         let report: eval::Report = files::read_json(&entry.folder.join(SAMPLES))?;

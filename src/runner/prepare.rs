@@ -38,6 +38,7 @@ impl Prepared {
             search: sets.search.0.hash(),
             corpora: sets.corpora_hashes(),
             script: keys::script(spec)?,
+            tasks: keys::task_files(spec)?,
         };
         let shape = model.config().shape(spec.prune.unit.attention);
         Ok(Self { source, roots, model, tokenizer, sets, shape })

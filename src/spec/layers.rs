@@ -26,14 +26,16 @@ pub struct Layers(Vec<Node>);
 
 /// The embedded defaults, with what is wrong in them (nothing, as a test holds).
 pub fn defaults() -> (Node, Vec<Finding>) {
-    let origin = origin(Layer::Defaults, "defaults.toml", DEFAULTS.to_owned());
-    let mut found = Vec::new();
-    (node::document(&origin, &mut found), found)
+    embedded("defaults.toml", DEFAULTS)
 }
 
 /// The paper's choice, a layer above the defaults, with what is wrong in it (nothing, as a test holds).
 pub fn paper() -> (Node, Vec<Finding>) {
-    let origin = origin(Layer::Defaults, "paper.toml", PAPER.to_owned());
+    embedded("paper.toml", PAPER)
+}
+
+fn embedded(name: &str, text: &str) -> (Node, Vec<Finding>) {
+    let origin = origin(Layer::Defaults, name, text.to_owned());
     let mut found = Vec::new();
     (node::document(&origin, &mut found), found)
 }

@@ -1,9 +1,13 @@
 //! Estimates against measurements: an experiment is planned, run, and compared with its own cost records.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+#[path = "../../src/base/testing.rs"]
+mod testing;
 
 use crate::common::Tiny;
+use testing::shared;
 use tyr::model::pico::Pico;
 
 /// A step's numbers, planned and measured.
@@ -101,16 +105,6 @@ fn folder(spec: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("spec.toml"), spec).unwrap();
     dir
-}
-
-/// `$TYR_SHARED` or `shared` beside the repository; says that the test is skipped where `path` is not in it.
-fn shared(path: &str) -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(|parent| parent.join("shared"));
-    let found = std::env::var_os("TYR_SHARED").map(PathBuf::from).or_else(beside)?.join(path);
-    if !found.exists() {
-        eprintln!("skipped: {} is not there (set TYR_SHARED to the folder of known answers)", found.display());
-    }
-    found.exists().then_some(found)
 }
 
 const BUILT_IN: &str = r#"
