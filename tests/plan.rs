@@ -1,7 +1,6 @@
 //! `tyr plan` from the outside: it agrees with what a run stores, needs no weights, and writes nothing.
 
 mod common;
-mod plan_support;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-#[path = "../../src/base/testing.rs"]
+mod common;
+#[path = "../src/base/testing.rs"]
 mod testing;
 
-use crate::common::Tiny;
+use common::Tiny;
 use testing::shared;
 use tyr::model::pico::Pico;
 
@@ -36,8 +38,13 @@ fn tyr(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(done.get_output().stdout.clone()).unwrap()
 }
 
+/// Held while rates are measured and an experiment is run, which must see the same machine: no two at a time.
+/// For the same reason these checks are a program of their own, beside which no other test runs.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Plans and runs `spec.toml` of a folder.
 fn compare(folder: &Path) -> Compared {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let plan: serde_json::Value = serde_json::from_str(&tyr(folder, &["plan", "spec.toml", "--json"])).unwrap();
     tyr(folder, &["run", "spec.toml"]);
     let home = folder.join("runs").join(plan["name"].as_str().unwrap());
