@@ -10,7 +10,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
 use tyr::prune::gram::{BLOCK, Statistics};
 use tyr::prune::{Problem, Rule, prune};
-use tyr::spec::{Ranking, Saliency};
+use tyr::spec::{DampingMean, Ranking, Saliency};
 
 /// Numbers without structure, the same on each run.
 fn noise(rows: usize, columns: usize, salt: u64) -> Mat<f64> {
@@ -27,7 +27,7 @@ fn problem(d_in: usize, d_out: usize) -> Problem {
 
 fn rule(units: usize, width: usize, step: usize) -> Rule {
     let saliency = Saliency { first_order: true, second_order: true };
-    Rule { units, width, step, saliency, ranking: Ranking::Progressive, damping: 0.01 }
+    Rule { units, width, step, saliency, ranking: Ranking::Progressive, damping: 0.01, damping_mean: DampingMean::Geometric }
 }
 
 /// The flops of `prune` at one level, as listed in its module, with the product X̃ᵀX̃·B.

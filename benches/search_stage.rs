@@ -24,6 +24,7 @@ fn options() -> supernet::Options {
         step: spec::Step { heads: 1, neurons: 16 },
         ranking: spec::Ranking::Progressive,
         damping: 0.01,
+        damping_mean: spec::DampingMean::Geometric,
         target: spec::Target::Layer,
         blend: 1.0,
         shrink: spec::Shrink::None,
@@ -84,7 +85,7 @@ fn search_stage(criterion: &mut Criterion) {
     let shape = model.config().shape(spec::AttentionUnit::Head);
     let space = Space::around(shape, uniform(&shape, Request::Total(0.5)).expect("a start"), [1, 88], 5).expect("a space");
     let net = Supernet::at(&model, dir.path(), space.clone());
-    supernet::build(&model, &net, &CalibrationSet(windows(8192)), &options(), &Silent).expect("a supernet");
+    supernet::build(&model, &net, &CalibrationSet::new(windows(8192), 0), &options(), &Silent).expect("a supernet");
     let (set, candidates) = (SearchSet(windows(8192)), candidates(&space));
     let mut population = Population::new(&model, &net);
     let wanted = Wanted { kl: vec![0], ..Wanted::default() };

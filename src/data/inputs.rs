@@ -61,6 +61,7 @@ impl Sets {
 fn fitted(spec: &Spec, tokenizer: &Tokenizer) -> Result<(CalibrationSet, SearchSet)> {
     let draw = Draw {
         calibration: spec.calibration.tokens,
+        starts: spec.calibration.starts,
         search: spec.search.tokens,
         length: spec.calibration.sequence_length,
         text: spec.search.text,
@@ -74,7 +75,13 @@ fn fitted(spec: &Spec, tokenizer: &Tokenizer) -> Result<(CalibrationSet, SearchS
 
 /// The search set of one corpus that the fitness names.
 fn fitness_set(spec: &Spec, name: &str, tokenizer: &Tokenizer) -> Result<SearchSet> {
-    let draw = Draw { calibration: 0, search: spec.search.tokens, length: spec.calibration.sequence_length, text: SearchText::Disjoint };
+    let draw = Draw {
+        calibration: 0,
+        starts: 0,
+        search: spec.search.tokens,
+        length: spec.calibration.sequence_length,
+        text: SearchText::Disjoint,
+    };
     let text = Corpus::find(spec, name)?.training(draw.search * BYTES_PER_TOKEN).map_err(|e| e.at(format!("corpus {name}")))?;
     Ok(sets::draw(name, &text, tokenizer, &draw, spec.seed)?.1)
 }

@@ -1,5 +1,8 @@
 //! Token windows of the three uses. Each use has a type of its own, so that a fitness cannot be handed the evaluation set.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use rand::seq::SliceRandom;
 
 use super::Tokenizer;
@@ -27,6 +30,11 @@ impl Windows {
         &self.tokens[i * self.length..(i + 1) * self.length]
     }
 
+    /// Batches of whole windows, of about so many tokens each.
+    pub fn batches(&self, tokens: usize) -> impl Iterator<Item = &[u32]> {
+        self.tokens.chunks((tokens / self.length).max(1) * self.length)
+    }
+
     /// Some windows, in the given order.
     pub fn pick(&self, indices: &[usize]) -> Self {
         Self { tokens: indices.iter().flat_map(|&i| self.get(i)).copied().collect(), length: self.length }
@@ -41,7 +49,30 @@ impl Windows {
 
 /// What Gram matrices are collected on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CalibrationSet(pub Windows);
+pub struct CalibrationSet {
+    /// Windows of the text.
+    pub windows: Windows,
+    /// Texts of one token each. The first token of a text sees only itself, and many models mark it with a huge activation that attention
+    /// leans on ever after; a text has few first tokens, so that windows alone say little about them.
+    pub starts: Windows,
+}
+
+impl CalibrationSet {
+    /// Windows, and their `starts` commonest tokens as starts (fewer when there are fewer; ties to the lower token).
+    pub fn new(windows: Windows, starts: usize) -> Self {
+        let mut counts = BTreeMap::new();
+        windows.tokens.iter().for_each(|&token| *counts.entry(token).or_insert(0_usize) += 1);
+        let mut commonest: Vec<(u32, usize)> = counts.into_iter().collect();
+        commonest.sort_by_key(|&(_, count)| Reverse(count));
+        let tokens = commonest.into_iter().take(starts).map(|(token, _)| token).collect();
+        Self { windows, starts: Windows { tokens, length: 1 } }
+    }
+
+    /// Hash of the tokens.
+    pub fn hash(&self) -> String {
+        hash::of_bytes(format!("{} {}", self.windows.hash(), self.starts.hash()).as_bytes())
+    }
+}
 
 /// What fitness is measured on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +87,8 @@ pub struct EvaluationSet(pub Windows);
 pub struct Draw {
     /// Tokens of the calibration set.
     pub calibration: usize,
+    /// Tokens that are calibrated on as starts too.
+    pub starts: usize,
     /// Tokens of the search set.
     pub search: usize,
     /// Tokens of a window.
@@ -86,7 +119,7 @@ pub fn draw(name: &str, text: &Text, tokenizer: &Tokenizer, draw: &Draw, seed: u
             (split(&c, draw.calibration).0, split(&c, draw.search).0)
         }
     };
-    Ok((CalibrationSet(calibration), SearchSet(search)))
+    Ok((CalibrationSet::new(calibration, draw.starts), SearchSet(search)))
 }
 
 fn split(windows: &Windows, at: usize) -> (Windows, Windows) {
@@ -159,6 +192,22 @@ mod tests {
         let e = windows("c", &stream(639), 640, 64, 1, "search").unwrap_err();
         assert_eq!(e.kind, Kind::Data);
         assert!(e.to_string().contains("639 tokens"), "{e}");
+    }
+
+    #[test]
+    fn starts_are_the_commonest_tokens_once_each() {
+        let set = |starts| CalibrationSet::new(Windows { tokens: vec![5, 3, 5, 9, 3, 5, 1, 1], length: 4 }, starts);
+        assert_eq!(set(2).starts, Windows { tokens: vec![5, 1], length: 1 });
+        assert_eq!(set(100).starts.tokens, [5, 1, 3, 9]);
+        assert_eq!((set(0).starts.count(), set(0).starts.batches(4).count()), (0, 0));
+        assert_ne!(set(1).hash(), set(2).hash());
+    }
+
+    #[test]
+    fn batches_hold_whole_windows() {
+        let w = Windows { tokens: stream(70).to_vec(), length: 10 };
+        assert_eq!(w.batches(35).map(<[u32]>::len).collect::<Vec<_>>(), [30, 30, 10]);
+        assert_eq!(w.batches(1).count(), 7);
     }
 
     #[test]

@@ -79,9 +79,8 @@ fn per_window(
     mut each: impl FnMut(&[u32], Tensor) -> Result<f64>,
 ) -> Result<Vec<f64>> {
     let length = set.0.length;
-    let per_batch = (BATCH_TOKENS / length).max(1);
     let mut sums = Vec::with_capacity(set.0.count());
-    for tokens in set.0.tokens.chunks(per_batch * length) {
+    for tokens in set.0.batches(BATCH_TOKENS) {
         watch.checkpoint()?;
         let hidden = model.hidden(tokens, &Segments::windows(tokens.len() / length, length))?;
         for (i, window) in tokens.chunks_exact(length).enumerate() {

@@ -81,8 +81,15 @@ impl Building<'_> {
         if two { 2.0 } else { 1.0 }
     }
 
+    /// Tokens of the windows and of the starts, as if those were windows too: they ask for a little less attention.
     fn tokens(&self) -> Tokens {
-        Tokens::new(self.spec.calibration.tokens, self.spec.calibration.sequence_length)
+        Tokens::new(self.spec.calibration.tokens + self.starts(), self.spec.calibration.sequence_length)
+    }
+
+    /// Starts at most; a text with fewer different tokens has fewer.
+    fn starts(&self) -> usize {
+        let calibration = &self.spec.calibration;
+        calibration.starts.min(calibration.tokens).min(self.config.vocabulary)
     }
 
     fn stream_bytes(&self) -> f64 {

@@ -44,7 +44,7 @@ impl Texts {
         let sets = Sets::of(spec, tokenizer, &Silent)?;
         let evaluation = sets.evaluation.iter().map(|(name, set)| (name.clone(), (set.0.hash(), set.0.tokens.len())));
         Ok(Self {
-            calibration: sets.calibration.0.hash(),
+            calibration: sets.calibration.hash(),
             search: sets.search.0.hash(),
             corpora: sets.corpora_hashes(),
             evaluation: evaluation.collect(),

@@ -9,6 +9,7 @@ use faer::{Accum, Mat, MatMut, MatRef, Par};
 
 use super::Problem;
 use crate::base::{Error, Kind, Result};
+use crate::spec::DampingMean;
 
 /// Why one damping did not do.
 pub(super) enum Failure {
@@ -33,7 +34,7 @@ pub(super) fn shares(damping: f64) -> impl Iterator<Item = f64> {
 pub(super) struct Moments {
     /// Whether a channel was zero for every token.
     pub dead: Vec<bool>,
-    /// The mean of diag X̃ᵀX̃.
+    /// The rule's mean of diag X̃ᵀX̃.
     pub mean: f64,
     /// Bᵀ with zeros for dead channels.
     pub weight: Mat<f64>,
@@ -44,10 +45,10 @@ pub(super) struct Moments {
 }
 
 impl Moments {
-    pub fn new(problem: &Problem) -> Result<Self> {
+    pub fn new(problem: &Problem, mean: DampingMean) -> Result<Self> {
         let (d_in, d_out) = (problem.weight.nrows(), problem.weight.ncols());
         let dead: Vec<bool> = (0..d_in).map(|p| problem.gram[(p, p)] == 0.0).collect();
-        let mean = (0..d_in).map(|p| problem.gram[(p, p)]).sum::<f64>() / d_in as f64;
+        let mean = diagonal_mean(&problem.gram, mean);
         let live = |matrix: &Mat<f64>| Mat::from_fn(d_out, d_in, |i, j| if dead[j] { 0.0 } else { matrix[(j, i)] });
         let weight = live(&problem.weight);
         let mut output = Mat::zeros(d_out, d_in);
@@ -58,6 +59,18 @@ impl Moments {
         }
         let target = problem.correlation.as_ref().map(live).unwrap_or(output);
         Ok(Self { dead, mean, weight, target, energy })
+    }
+}
+
+/// A mean of the diagonal of a Gram matrix; zero when the diagonal is.
+pub(super) fn diagonal_mean(gram: &Mat<f64>, mean: DampingMean) -> f64 {
+    let diagonal = || (0..gram.nrows()).map(|p| gram[(p, p)]);
+    match mean {
+        DampingMean::Arithmetic => diagonal().sum::<f64>() / gram.nrows() as f64,
+        DampingMean::Geometric => {
+            let live: Vec<f64> = diagonal().filter(|&value| value > 0.0).map(f64::ln).collect();
+            if live.is_empty() { 0.0 } else { (live.iter().sum::<f64>() / live.len() as f64).exp() }
+        }
     }
 }
 

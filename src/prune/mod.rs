@@ -26,7 +26,7 @@ mod tests;
 use faer::Mat;
 
 use crate::base::{Error, Kind, Result};
-use crate::spec::{Ranking, Saliency};
+use crate::spec::{DampingMean, Ranking, Saliency};
 use factor::{Failure, Moments, System};
 
 /// What a module must do, from the rows X̃ \[tokens, d_in\] that enter it.
@@ -55,6 +55,8 @@ pub struct Rule {
     pub ranking: Ranking,
     /// λ as a share of the mean diagonal of X̃ᵀX̃.
     pub damping: f64,
+    /// Which mean that is.
+    pub damping_mean: DampingMean,
 }
 
 /// One module at every requested level.
@@ -113,7 +115,7 @@ pub fn transposed(weight: &[f32], d_out: usize, d_in: usize) -> Result<Mat<f64>>
 /// saves the factorisation, [`Kind::Internal`] when shapes or counts do not fit.
 pub fn prune(problem: &Problem, rule: &Rule, removed: &[usize]) -> Result<Pruned> {
     check::inputs(problem, rule, removed)?;
-    let moments = Moments::new(problem)?;
+    let moments = Moments::new(problem, rule.damping_mean)?;
     let mut notes = Vec::new();
     for share in factor::shares(rule.damping) {
         match attempt(&System::new(problem, &moments, share), rule, removed) {

@@ -34,7 +34,7 @@ impl Prepared {
         let sets = Sets::of(spec, &tokenizer, watch)?;
         let roots = Roots {
             model: source.hash()?,
-            calibration: sets.calibration.0.hash(),
+            calibration: sets.calibration.hash(),
             search: sets.search.0.hash(),
             corpora: sets.corpora_hashes(),
             script: keys::script(spec)?,

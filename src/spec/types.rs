@@ -101,6 +101,10 @@ pub struct Calibration {
     /// Tokens of one window, drawn at a random place of the text.
     #[schemars(range(min = 2), extend("x-unit" = "tokens", "x-paper" = "sequence length, 4096"))]
     pub sequence_length: usize,
+    /// Texts of one token added to the windows: their commonest tokens, each once. Many models mark the first token of a text with a huge
+    /// activation; these keep that right for tokens that no window starts with.
+    #[schemars(extend("x-unit" = "tokens"))]
+    pub starts: usize,
 }
 
 /// `[corpora.NAME]`: text files (`.txt`), JSON lines (`.jsonl`) or parquet with a text column.
@@ -178,6 +182,8 @@ pub struct Prune {
     /// λ as a share of the mean diagonal of XᵀX.
     #[schemars(range(min = 0.0), extend("x-unit" = "share of mean diag(XᵀX)", "x-paper" = "λ"))]
     pub damping: f64,
+    /// Which mean of the diagonal that is.
+    pub damping_mean: DampingMean,
     /// What the kept weights are fitted to.
     pub target: Target,
     /// How far to go from `layer` (0) to `target` (1): G = (1−blend)·G_layer + blend·G_target.
@@ -185,6 +191,16 @@ pub struct Prune {
     pub blend: f64,
     /// Whether the blend is lowered, module by module, to the share that two halves of the calibration text agree on.
     pub shrink: Shrink,
+}
+
+/// What λ is a share of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DampingMean {
+    /// The arithmetic mean (the paper's): a few channels with huge activations make it huge for all others too.
+    Arithmetic,
+    /// The geometric mean over the channels that are not always zero: that of a usual channel.
+    Geometric,
 }
 
 /// How the blend is lowered.

@@ -62,18 +62,14 @@ pub fn build(model: &Model, supernet: &Supernet, calibration: &CalibrationSet, o
 }
 
 fn batches(model: &Model, calibration: &CalibrationSet, options: &Options) -> Result<Vec<Batch>> {
-    let windows = &calibration.0;
-    let per_batch = (BATCH_TOKENS / windows.length).max(1);
     let two_streams = options.prune.target != Target::Layer && options.prune.blend > 0.0;
-    windows
-        .tokens
-        .chunks(per_batch * windows.length)
-        .map(|tokens| {
-            let accumulated = model.embed(tokens)?;
-            let dense = two_streams.then(|| accumulated.clone());
-            Ok(Batch { segments: Segments::windows(tokens.len() / windows.length, windows.length), accumulated, dense })
-        })
-        .collect()
+    let batch = |tokens: &[u32], length: usize| {
+        let accumulated = model.embed(tokens)?;
+        let dense = two_streams.then(|| accumulated.clone());
+        Ok(Batch { segments: Segments::windows(tokens.len() / length, length), accumulated, dense })
+    };
+    let parts = [&calibration.windows, &calibration.starts];
+    parts.iter().flat_map(|part| part.batches(BATCH_TOKENS).map(|tokens| batch(tokens, part.length))).collect()
 }
 
 struct Builder<'a> {
@@ -151,7 +147,7 @@ impl Builder<'_> {
     /// How far the module's target goes beyond the layer's own output, for each output channel.
     fn shares(&self, module: ModuleId, halves: [&Sums; 2], weight: &Mat<f64>) -> Result<Vec<f64>> {
         let prune = &self.options.prune;
-        let agreed = blend::agreed(halves, weight, prune.damping).map_err(|e| e.at(module))?;
+        let agreed = blend::agreed(halves, weight, prune.damping, prune.damping_mean).map_err(|e| e.at(module))?;
         if agreed.is_none() {
             self.watch.note(&format!("{module}: one window of text has no two halves to compare; the blend stays"));
         }
@@ -164,7 +160,8 @@ impl Builder<'_> {
             ModuleKind::Attention => prune.step.heads,
             ModuleKind::Mlp => prune.step.neurons,
         };
-        Rule { units: unit.units, width: unit.width, step, saliency: prune.saliency, ranking: prune.ranking, damping: prune.damping }
+        let (ranking, damping_mean) = (prune.ranking, prune.damping_mean);
+        Rule { units: unit.units, width: unit.width, step, saliency: prune.saliency, ranking, damping: prune.damping, damping_mean }
     }
 
     /// X̃ᵀX̃ and, for a target other than the layer's, X̃ᵀY over all batches, or over each half of the text where the

@@ -37,6 +37,7 @@ pub(crate) fn options(change: impl FnOnce(&mut spec::Prune, &mut spec::Supernet)
         step: spec::Step { heads: 1, neurons: 4 },
         ranking: spec::Ranking::Progressive,
         damping: 0.01,
+        damping_mean: spec::DampingMean::Arithmetic,
         target: Target::Layer,
         blend: 1.0,
         shrink: spec::Shrink::None,
@@ -60,11 +61,15 @@ impl Fixture {
     }
 
     pub fn build(&self, name: &str, space: Space, options: &Options) -> Supernet<'_> {
+        let calibration = CalibrationSet::new(Windows { tokens: tokens(16 * 32, "calibration"), length: 32 }, 0);
+        self.build_on(&calibration, name, space, options)
+    }
+
+    pub fn build_on(&self, calibration: &CalibrationSet, name: &str, space: Space, options: &Options) -> Supernet<'_> {
         let folder = self.dir.path().join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let supernet = Supernet::at(&self.model, &folder, space);
-        let calibration = CalibrationSet(Windows { tokens: tokens(16 * 32, "calibration"), length: 32 });
-        build(&self.model, &supernet, &calibration, options, &Silent).unwrap();
+        build(&self.model, &supernet, calibration, options, &Silent).unwrap();
         supernet
     }
 
@@ -195,6 +200,22 @@ fn accumulation_changes_what_later_modules_become_and_the_first_not() {
     assert_eq!(weight(&a, 0), weight(&b, 0));
     assert_ne!(weight(&a, 1), weight(&b, 1));
     assert_ne!(weight(&a, 5), weight(&b, 5));
+}
+
+#[test]
+fn starts_count_as_windows_of_one_token() {
+    let f = fixture(Pico::default());
+    let text = tokens(64, "calibration");
+    let with_starts = CalibrationSet::new(Windows { tokens: text.clone(), length: 1 }, 1000);
+    let repeated = [&text[..], &with_starts.starts.tokens].concat();
+    let without = CalibrationSet::new(Windows { tokens: repeated, length: 1 }, 0);
+    let windows_only = CalibrationSet::new(Windows { tokens: text, length: 1 }, 0);
+    let residual = options(|p, _| p.target = Target::Residual);
+    let net = |set: &CalibrationSet, name: &str| f.build_on(set, name, f.space(AttentionUnit::Head, 0.5), &residual);
+    let (a, b, c) = (net(&with_starts, "a"), net(&without, "b"), net(&windows_only, "c"));
+    let filled = |n: &Supernet, i| n.mean_weight(ModuleId::from_index(i), &[(n.space().centre.removed[i], 1.0)]).unwrap();
+    assert!((0..6).all(|i| worst(&filled(&a, i), &filled(&b, i)) < 1e-5));
+    assert!((0..6).any(|i| worst(&filled(&a, i), &filled(&c, i)) > 1e-3));
 }
 
 #[test]

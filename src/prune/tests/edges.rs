@@ -85,6 +85,35 @@ fn dead_channels_of_kept_units_get_weight_zero_unless_nothing_was_removed() {
 }
 
 #[test]
+fn one_huge_channel_does_not_damp_the_others_with_the_geometric_mean() {
+    let plain = inputs("x", 200, 32);
+    let huge = Mat::from_fn(200, 32, |i, j| plain[(i, j)] * if j == 0 { 1e4 } else { 1.0 });
+    let weight = Mat::from_fn(32, 3, |i, j| if i == 0 { 0.0 } else { noise("b", 32, 3)[(i, j)] });
+    // How far the fit falls short of the best one.
+    let undone = |x: &Mat<f64>, damping_mean, damping| {
+        let case = problem(x, weight.clone(), None);
+        let loss = |damping| prune(&case, &Rule { damping_mean, damping, ..rule(32, 1, 1) }, &[16]).unwrap().levels[0].loss;
+        loss(damping) / loss(0.0)
+    };
+    let (arithmetic, geometric) = (DampingMean::Arithmetic, DampingMean::Geometric);
+    assert!(undone(&plain, arithmetic, 0.01) < 1.01);
+    assert!(undone(&huge, geometric, 0.01) < 1.05, "{}", undone(&huge, geometric, 0.01));
+    assert!(undone(&huge, arithmetic, 0.01) > 1.2, "{}", undone(&huge, arithmetic, 0.01));
+}
+
+#[test]
+fn the_geometric_mean_leaves_dead_channels_out() {
+    let (x, weight) = (inputs("x", 50, 8), noise("b", 8, 3));
+    let even = Mat::from_fn(50, 8, |i, j| x[(i, j)] / x.col(j).norm_l2() * f64::from(u8::from(j != 3)));
+    let of = |damping_mean, damping| {
+        let rule = Rule { damping_mean, damping, ..rule(8, 1, 1) };
+        prune(&problem(&even, weight.clone(), None), &rule, &[4]).unwrap().levels[0].weight.clone()
+    };
+    // Seven channels of norm one and one dead: the arithmetic mean is 7/8, the geometric one 1.
+    assert!((of(DampingMean::Geometric, 0.07) - of(DampingMean::Arithmetic, 0.08)).norm_max() < 1e-6);
+}
+
+#[test]
 fn duplicate_channels_without_damping_raise_it_and_say_so() {
     let mut x = inputs("x", 50, 8);
     let twin = x.col(1).to_owned();

@@ -56,7 +56,8 @@ fn agrees(case: &Case, problem: &Problem) {
     let ranking = if case.one_shot { Ranking::OneShot } else { Ranking::Progressive };
     let saliency = Saliency { first_order: case.first_order, second_order: case.second_order };
     let units = case.saliency.len();
-    let rule = Rule { units, width: case.width, step: case.step, saliency, ranking, damping: case.damping };
+    let rule =
+        Rule { units, width: case.width, step: case.step, saliency, ranking, damping: case.damping, damping_mean: DampingMean::Arithmetic };
     let pruned = prune(problem, &rule, &case.levels.iter().map(|level| level.removed).collect::<Vec<_>>()).unwrap();
     assert!(pruned.saliency.iter().zip(&case.saliency).all(|(a, b)| (a - b).abs() < 1e-9 * b));
     assert!(pruned.order.iter().rev().zip(&case.gone).all(|(a, b)| a == b));

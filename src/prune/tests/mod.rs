@@ -11,7 +11,7 @@ use faer::{Mat, MatRef};
 
 use super::{Level, Problem, Rule, prune};
 use crate::base::rng;
-use crate::spec::{Ranking, Saliency};
+use crate::spec::{DampingMean, Ranking, Saliency};
 
 const BOTH: Saliency = Saliency { first_order: true, second_order: true };
 
@@ -32,7 +32,7 @@ fn problem(x: &Mat<f64>, weight: Mat<f64>, targets: Option<&Mat<f64>>) -> Proble
 }
 
 fn rule(units: usize, width: usize, step: usize) -> Rule {
-    Rule { units, width, step, saliency: BOTH, ranking: Ranking::Progressive, damping: 0.01 }
+    Rule { units, width, step, saliency: BOTH, ranking: Ranking::Progressive, damping: 0.01, damping_mean: DampingMean::Arithmetic }
 }
 
 /// The level's B̂ on all channels, \[d_in, d_out\], zero where removed.
