@@ -85,14 +85,14 @@ fn listed(listing: &Listing) -> String {
     let row = |item: &Item| {
         let step = item.step.clone().unwrap_or_default();
         let old = age(item.age.as_secs_f64());
-        [item.address.clone(), step, bytes(item.bytes), old, word(&item.condition).into(), users(&item.used_by)]
+        [item.address.clone(), step, bytes(item.bytes as f64), old, word(&item.condition).into(), users(&item.used_by)]
     };
     let rows: Vec<_> = listing.items.iter().map(row).collect();
     let table = if rows.is_empty() { String::new() } else { columns(heads, &rows) };
     let count = |condition| listing.items.iter().filter(|i| i.condition == condition).count();
     let states = [Condition::Finished, Condition::Begun, Condition::Damaged].map(|c| (count(c.clone()), c)).into_iter();
     let states: Vec<String> = states.filter(|(n, _)| *n > 0).map(|(n, c)| format!("{n} {}", word(&c))).collect();
-    let total = bytes(listing.items.iter().map(|i| i.bytes).sum());
+    let total = bytes(listing.items.iter().map(|i| i.bytes).sum::<u64>() as f64);
     format!("{table}{}, {total}{}\n", entries(listing.items.len()), states.iter().map(|s| format!(", {s}")).collect::<String>())
 }
 
@@ -121,7 +121,7 @@ fn advice(listing: &Listing) -> String {
     if listing.items.is_empty() && listing.partial.is_empty() {
         return String::new();
     }
-    format!("the same command with --prune frees {}: {}\n", bytes(freed(listing)), what(listing))
+    format!("the same command with --prune frees {}: {}\n", bytes(freed(listing) as f64), what(listing))
 }
 
 fn freed(listing: &Listing) -> u64 {
@@ -141,12 +141,12 @@ fn removed(listing: &Listing, verb: &str) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
     for item in &listing.items {
-        let _ = writeln!(out, "{verb} {} ({}, {})", item.address, bytes(item.bytes), word(&item.condition));
+        let _ = writeln!(out, "{verb} {} ({}, {})", item.address, bytes(item.bytes as f64), word(&item.condition));
     }
     for (path, size) in &listing.partial {
-        let _ = writeln!(out, "{verb} {} ({})", path.display(), bytes(*size));
+        let _ = writeln!(out, "{verb} {} ({})", path.display(), bytes(*size as f64));
     }
-    let _ = writeln!(out, "{verb} {}; that frees {}", what(listing), bytes(freed(listing)));
+    let _ = writeln!(out, "{verb} {}; that frees {}", what(listing), bytes(freed(listing) as f64));
     out
 }
 

@@ -4,7 +4,7 @@ use super::trial::{Count, IterationPlan, TokenCounts, TrialPlan};
 use super::{Estimate, Key, Plan, Standing, Step, total};
 use crate::report::columns;
 use crate::report::grid::{Column, Grid, Role};
-use crate::report::number::{count, duration, percent};
+use crate::report::number::{bytes, count, duration, percent, prefixed};
 use crate::spec::Basis;
 
 /// Characters of a step's name.
@@ -200,7 +200,7 @@ fn sum(e: &Estimate, (to_do, all): (usize, usize)) -> String {
         "{to_do} of {all} steps to do, {} of memory{mapped}, {} of disk, {}FLOP{time}",
         bytes(e.memory),
         bytes(e.disk),
-        prefixed(e.flops, 0)
+        prefixed(e.flops)
     )
 }
 
@@ -213,32 +213,9 @@ fn time(seconds: Option<f64>) -> String {
     }
 }
 
-/// Three digits and a prefix, powers of a thousand.
-fn prefixed(value: f64, from: usize) -> String {
-    const PREFIXES: [&str; 8] = ["", "k", "M", "G", "T", "P", "E", "Z"];
-    let mut power = from;
-    while value >= 999.5 * 1e3f64.powi(power as i32) && power + 1 < PREFIXES.len() {
-        power += 1;
-    }
-    let scaled = value / 1e3f64.powi(power as i32);
-    let decimals = if scaled >= 99.95 || power == 0 {
-        0
-    } else if scaled >= 9.995 {
-        1
-    } else {
-        2
-    };
-    format!("{scaled:.decimals$} {}", PREFIXES[power])
-}
-
-/// Bytes: `812 MB`, `1.24 GB`.
-pub fn bytes(value: f64) -> String {
-    format!("{}B", prefixed(value, 0))
-}
-
 /// Operations: `12.3 P`.
 fn flops(value: f64) -> String {
-    if value == 0.0 { String::new() } else { prefixed(value, 0) }
+    if value == 0.0 { String::new() } else { prefixed(value) }
 }
 
 #[cfg(test)]
@@ -247,7 +224,6 @@ mod tests {
 
     #[test]
     fn sizes_have_three_digits_and_a_prefix() {
-        assert_eq!([0.0, 950.0, 1e6, 1.236e9, 62.14e9, 999.6e9].map(bytes), ["0 B", "950 B", "1.00 MB", "1.24 GB", "62.1 GB", "1.00 TB"]);
         assert_eq!([0.0, 4.2e12, 1.5e23].map(flops), ["", "4.20 T", "150 Z"]);
     }
 

@@ -83,14 +83,27 @@ pub fn percent(share: f64, decimals: usize) -> String {
     format!("{:.decimals$}", share * 100.0)
 }
 
-/// Bytes as `120 B`, `4.1 KB`, `45.6 MB` or `1.25 GB`, in powers of 1000.
-pub fn bytes(bytes: u64) -> String {
-    match bytes as f64 {
-        b if b < 999.5 => format!("{b:.0} B"),
-        b if b < 999.95e3 => format!("{:.1} KB", b / 1e3),
-        b if b < 999.95e6 => format!("{:.1} MB", b / 1e6),
-        b => format!("{:.2} GB", b / 1e9),
+/// Three digits and a prefix, powers of a thousand.
+pub fn prefixed(value: f64) -> String {
+    const PREFIXES: [&str; 8] = ["", "k", "M", "G", "T", "P", "E", "Z"];
+    let mut power = 0;
+    while value >= 999.5 * 1e3f64.powi(power as i32) && power + 1 < PREFIXES.len() {
+        power += 1;
     }
+    let scaled = value / 1e3f64.powi(power as i32);
+    let decimals = if scaled >= 99.95 || power == 0 {
+        0
+    } else if scaled >= 9.995 {
+        1
+    } else {
+        2
+    };
+    format!("{scaled:.decimals$} {}", PREFIXES[power])
+}
+
+/// Bytes: `812 MB`, `1.24 GB`.
+pub fn bytes(value: f64) -> String {
+    format!("{}B", prefixed(value))
 }
 
 /// A long time as days, a shorter one as [`duration`].
@@ -120,7 +133,7 @@ mod tests {
         assert_eq!([999.7, 999_960.0, 999_999_999.0].map(count), ["1.0K", "1.0M", "1.00B"]);
         assert_eq!([6.137, 999.0, 12_345.6, 2.5e8].map(perplexity), ["6.14", "999.00", "12346", "2.50e8"]);
         assert_eq!([0.0, 1.23456, 0.000_012_3].map(divergence), ["0.0000", "1.2346", "1.2e-5"]);
-        assert_eq!([0, 999, 4_096, 45_600_000, 1_250_000_000].map(bytes), ["0 B", "999 B", "4.1 KB", "45.6 MB", "1.25 GB"]);
+        assert_eq!([0.0, 950.0, 1e6, 1.236e9, 62.14e9, 999.6e9].map(bytes), ["0 B", "950 B", "1.00 MB", "1.24 GB", "62.1 GB", "1.00 TB"]);
         assert_eq!([60.0, 172_799.0, 200_000.0].map(age), ["1 min 00 s", "47 h 59 min", "2 days"]);
         assert_eq!([0.4, 200.0, 7_500.0].map(duration), ["0 s", "3 min 20 s", "2 h 05 min"]);
     }
