@@ -1,12 +1,12 @@
 //! Estimates against measurements: an experiment is planned, run, and compared with its own cost records.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
-
 mod common;
 #[path = "../src/base/testing.rs"]
 mod testing;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use common::Tiny;
 use testing::shared;

@@ -32,7 +32,7 @@ impl Windows {
 
     /// Batches of whole windows, of about so many tokens each.
     pub fn batches(&self, tokens: usize) -> impl Iterator<Item = &[u32]> {
-        self.tokens.chunks((tokens / self.length).max(1) * self.length)
+        self.tokens.chunks(batch(tokens, self.length))
     }
 
     /// Some windows, in the given order.
@@ -45,6 +45,11 @@ impl Windows {
         let bytes: Vec<u8> = std::iter::once(self.length as u32).chain(self.tokens.iter().copied()).flat_map(u32::to_le_bytes).collect();
         hash::of_bytes(&bytes)
     }
+}
+
+/// Tokens of a batch of whole windows of a length, about so many: at least one window.
+pub fn batch(tokens: usize, length: usize) -> usize {
+    (tokens / length).max(1) * length
 }
 
 /// What Gram matrices are collected on.

@@ -1,11 +1,12 @@
 //! What building a supernet costs: statistics, local pruning at every level, and the pass onward, module by module.
 
+use super::evaluating;
 use super::work::{self, Tokens, Work, attention_inputs, layer_parameters, mlp_inputs, output};
 use crate::model::Config;
 use crate::prune::gram::BLOCK;
 use crate::space::{ModuleId, ModuleKind, Space};
 use crate::spec::{Accumulation, Sequential, Shrink, Spec, Target};
-use crate::supernet::{BATCH_TOKENS, KEPT_BYTES};
+use crate::supernet::KEPT_BYTES;
 
 /// Bytes of an f64 and of an f32.
 const DOUBLE: f64 = 8.0;
@@ -160,8 +161,7 @@ impl Building<'_> {
 
     /// Rows of one batch of windows.
     fn batch(&self) -> usize {
-        let length = self.spec.calibration.sequence_length.max(1);
-        ((BATCH_TOKENS / length).max(1) * length).min(self.spec.calibration.tokens)
+        evaluating::batch(Tokens::new(self.spec.calibration.tokens, self.spec.calibration.sequence_length))
     }
 
     /// Local pruning of one module to all levels; the parts are those of the table in `prune`.

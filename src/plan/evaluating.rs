@@ -1,6 +1,7 @@
 //! What compaction and evaluation cost.
 
 use super::work::{self, Tokens, Work, layer_parameters};
+use crate::data;
 use crate::model::Config;
 use crate::supernet::BATCH_TOKENS;
 
@@ -94,8 +95,7 @@ pub fn memory(config: &Config, tokens: Tokens, logit_rows: usize) -> f64 {
 
 /// Rows of one batch.
 pub fn batch(tokens: Tokens) -> usize {
-    let length = tokens.length.max(1);
-    ((BATCH_TOKENS / length).max(1) * length).min(tokens.count as usize)
+    data::batch(BATCH_TOKENS, tokens.length.max(1)).min(tokens.count as usize)
 }
 
 /// Weights in f32 that stay in memory, and the output projection's.
