@@ -32,7 +32,7 @@ impl<'a> Scorer<'a> {
         Self::with_batch(model, BATCH_TOKENS)
     }
 
-    /// With batches of about so many distinct tokens. The results do not depend on it beyond rounding.
+    /// With batches of about so many distinct tokens. On an x86-64 host the results are the same, bit for bit, with any.
     pub fn with_batch(model: &'a Model, batch_tokens: usize) -> Self {
         Self { model, batch_tokens, requests: 0, asked: 0, computed: 0 }
     }
@@ -200,7 +200,8 @@ mod tests {
 
     fn alone(model: &Model, request: &Request) -> Score {
         let tokens: Vec<u32> = request.context.iter().chain(&request.continuation).copied().collect();
-        let logits = model.logits(&model.hidden(&tokens, &Segments::windows(1, tokens.len())).unwrap()).unwrap();
+        let input = &tokens[..tokens.len() - 1];
+        let logits = model.logits(&model.hidden(input, &Segments::windows(1, input.len())).unwrap()).unwrap();
         let each = token_logprobs(&logits, &tokens[1..]).unwrap();
         let part = &each[request.context.len() - 1..];
         Score { loglikelihood: part.iter().map(|p| p.0).sum(), greedy: part.iter().all(|p| p.1) }
@@ -220,7 +221,7 @@ mod tests {
             let scores = scorer.score(&requests, &Silent).unwrap();
             for (request, score) in requests.iter().zip(scores) {
                 let want = alone(&model, request);
-                prop_assert!((score.loglikelihood - want.loglikelihood).abs() < 1e-4);
+                prop_assert_eq!(score, want);
             }
             let (asked, computed) = scorer.tokens();
             prop_assert!(computed <= asked);

@@ -166,7 +166,7 @@ pub fn advance(model: &Model, sequences: &mut [&mut Sequence]) -> Result<Vec<Opt
         end as u32 - 1
     });
     let last = Tensor::from_iter(ends.collect::<Vec<_>>(), hidden.device())?;
-    let logits = model.logits(&hidden.index_select(&last, 0)?)?;
+    let logits = model.next_logits(&hidden.index_select(&last, 0)?)?;
     let take = |(i, s): (usize, &mut &mut Sequence)| match s.waiting.is_empty() {
         true => Ok(Some(s.take(model, &logits.get(i)?))),
         false => Ok(None),

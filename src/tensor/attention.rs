@@ -4,6 +4,7 @@
 //! Work per segment of T tokens with keys K: 4·T·K·c operations per query head (half of it masked away by blocks), and the only large
 //! temporary is one block of scores, [`BLOCK`] × K per thread.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use candle_core::{D, Device, Tensor};
@@ -17,6 +18,10 @@ use crate::base::Result;
 
 /// Query rows of one block of scores.
 pub const BLOCK: usize = 64;
+
+/// Fewest queries and keys of a block: faer sums products of up to 4096 terms in another order, and a row's bits would depend on what
+/// shares its block.
+const LEAST: (usize, usize) = (4, 16);
 
 /// A run of consecutive tokens of one text; its rows lie together in the batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -211,21 +216,33 @@ impl Job<'_> {
 /// Context of a block of queries over the keys they see; the query `i` sees keys up to `first + i`.
 pub(super) fn block(queries: &[f32], keys: &[f32], values: &[f32], first: usize, heads: Heads, scores: &mut Vec<f32>) -> Vec<f32> {
     let c = heads.width;
-    let (t, n) = (queries.len() / c, keys.len() / c);
+    let (q, k, v) = (at_least(queries, LEAST.0 * c), at_least(keys, LEAST.1 * c), at_least(values, LEAST.1 * c));
+    let (t, n) = (q.len() / c, k.len() / c);
     scores.clear();
     scores.resize(t * n, 0.0);
-    let (q, k, v) = (matrix(queries, t, c, c), matrix(keys, n, c, c), matrix(values, n, c, c));
+    let (q, k, v) = (matrix(&q, t, c, c), matrix(&k, n, c, c), matrix(&v, n, c, c));
     faer::linalg::matmul::matmul(matrix_mut(scores, t, n, n), Accum::Replace, q, k.transpose(), 1.0, faer::Par::Seq);
     vectorised(|| {
         for (i, row) in scores.chunks_exact_mut(n).enumerate() {
-            let end = first + i + 1;
+            let end = (first + i + 1).min(n);
             let start = heads.window.map_or(0, |w| end.saturating_sub(w));
             softmax(row, start..end);
         }
     });
     let mut context = vec![0f32; t * c];
     faer::linalg::matmul::matmul(matrix_mut(&mut context, t, c, c), Accum::Replace, matrix(scores, t, n, n), v, 1.0, faer::Par::Seq);
+    context.truncate(queries.len());
     context
+}
+
+/// `data` itself, or followed by zeros where it is shorter than `length`.
+fn at_least(data: &[f32], length: usize) -> Cow<'_, [f32]> {
+    if data.len() >= length {
+        return data.into();
+    }
+    let mut padded = data.to_vec();
+    padded.resize(length, 0.0);
+    padded.into()
 }
 
 /// Softmax over a range of a row; the rest becomes 0.

@@ -93,6 +93,40 @@ fn a_segment_that_continues_another_equals_the_whole_text() {
     }
 }
 
+fn bits(x: &Tensor) -> Vec<u32> {
+    rows(x).concat().into_iter().map(f32::to_bits).collect()
+}
+
+#[cfg(target_arch = "x86_64")] // faer has other products elsewhere
+#[test]
+fn rows_of_attention_do_not_depend_on_how_a_text_is_split() {
+    for (width, window) in [(4, None), (16, Some(40)), (64, None), (80, None), (128, None), (128, Some(7))] {
+        let (q, k, v) = (random(140, 2 * width, "q"), random(140, width, "k"), random(140, width, "v"));
+        let heads = Heads { kv_of: &[0, 0], width, window };
+        let rotary = Rotary::new(&vec![0.1; width / 2], 140);
+        let whole = attention_on(Backend::Cpu, &q, &k, &v, &Segments::windows(1, 140), heads, &rotary).unwrap();
+        for lengths in [&[1, 139][..], &[2, 1, 60, 77], &[17, 3, 1, 1, 118], &[139, 1]] {
+            let mut split = Segments::default();
+            lengths.iter().fold(None, |parent, &length| Some(split.push(length, parent)));
+            let parts = attention_on(Backend::Cpu, &q, &k, &v, &split, heads, &rotary).unwrap();
+            assert_eq!(bits(&whole), bits(&parts), "width {width}, window {window:?}, parts {lengths:?}");
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")] // faer has other products elsewhere
+#[test]
+fn rows_of_a_product_do_not_depend_on_how_many_there_are_from_two_on() {
+    for (inner, outer) in [(64, 48), (256, 704), (576, 1536), (1536, 576)] {
+        let (x, w) = (random(130, inner, "x"), random(outer, inner, "w"));
+        let whole = bits(&linear(&x, &w).unwrap());
+        for count in [2, 3, 7, 16, 33, 64, 129] {
+            let part = bits(&linear(&x.narrow(0, 1, count).unwrap(), &w).unwrap());
+            assert_eq!(part, whole[outer..(1 + count) * outer], "{count} rows, {inner} by {outer}");
+        }
+    }
+}
+
 #[test]
 fn attention_without_heads_is_empty() {
     let none = Tensor::zeros((10, 0), candle_core::DType::F32, &Device::Cpu).unwrap();
