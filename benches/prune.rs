@@ -9,7 +9,7 @@ use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, meas
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
 use tyr::prune::gram::{BLOCK, Statistics};
-use tyr::prune::{Problem, Rule, prune};
+use tyr::prune::{Damping, Problem, Rule, prune};
 use tyr::spec::{DampingMean, Ranking, Saliency};
 
 /// Numbers without structure, the same on each run.
@@ -27,7 +27,8 @@ fn problem(d_in: usize, d_out: usize) -> Problem {
 
 fn rule(units: usize, width: usize, step: usize) -> Rule {
     let saliency = Saliency { first_order: true, second_order: true };
-    Rule { units, width, step, saliency, ranking: Ranking::Progressive, damping: 0.01, damping_mean: DampingMean::Geometric }
+    let damping = Damping { share: 0.01, mean: DampingMean::Geometric };
+    Rule { units, width, step, saliency, ranking: Ranking::Progressive, damping }
 }
 
 /// The flops of `prune` at one level, as listed in its module, with the product X̃ᵀX̃·B.

@@ -77,6 +77,14 @@ impl Experiment {
     }
 }
 
+/// Where experiments leave their results.
+#[derive(Args, Clone)]
+struct Runs {
+    /// Folder of all runs; an experiment's own is `<DIR>/<name>/`
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    runs: PathBuf,
+}
+
 /// What a spec may name beside its own tables.
 fn with_known<T>(use_: impl FnOnce(&Known) -> T) -> T {
     let tasks = crate::eval::known();

@@ -1,10 +1,8 @@
 //! `tyr plan`: what an experiment would do and cost.
 
-use std::path::PathBuf;
-
 use clap::{Args, ValueEnum};
 
-use super::{Experiment, show, with_known};
+use super::{Experiment, Runs, show, with_known};
 use crate::base::{Error, Kind, Result, ResultExt};
 use crate::plan::{self, KeysWanted, Options, Speed};
 use crate::spec::{self, Files, Style};
@@ -13,9 +11,8 @@ use crate::spec::{self, Files, Style};
 pub struct Arguments {
     #[command(flatten)]
     experiment: Experiment,
-    /// Where runs lie: steps are looked up in `<DIR>/<name>/store`
-    #[arg(long, value_name = "DIR", default_value = "runs")]
-    runs: PathBuf,
+    #[command(flatten)]
+    runs: Runs,
     /// Measure nothing, tell no times
     #[arg(long, conflicts_with = "gflops")]
     no_calibration: bool,
@@ -54,7 +51,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let source = spec::Source { files: Files::MayCome, ..arguments.experiment.source() };
     let loaded = with_known(|known| spec::load(&source, known))?;
     eprint!("{}", loaded.render_warnings(Style::Plain));
-    let options = Options { runs: arguments.runs.clone(), speed: speed(arguments)?, keys: arguments.keys.into() };
+    let options = Options { runs: arguments.runs.runs.clone(), speed: speed(arguments)?, keys: arguments.keys.into() };
     let plan = plan::plan(&loaded, &options)?;
     let text = match arguments.json {
         true => serde_json::to_string_pretty(&plan).or_error(Kind::Internal, "a plan makes no JSON")? + "\n",

@@ -1,10 +1,8 @@
 //! `tyr run`: executes an experiment.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
-use super::{Experiment, show, with_known};
+use super::{Experiment, Runs, show, with_known};
 use crate::base::Result;
 use crate::runner::{self, OnFailure};
 use crate::spec::{self, Style};
@@ -13,9 +11,8 @@ use crate::spec::{self, Style};
 pub struct Arguments {
     #[command(flatten)]
     experiment: Experiment,
-    /// Where results go: `<DIR>/<name>/`
-    #[arg(long, value_name = "DIR", default_value = "runs")]
-    runs: PathBuf,
+    #[command(flatten)]
+    runs: Runs,
     /// Stop at the first trial that fails
     #[arg(long)]
     fail_fast: bool,
@@ -25,6 +22,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let loaded = with_known(|known| spec::load(&arguments.experiment.source(), known))?;
     eprint!("{}", loaded.render_warnings(Style::Plain));
     let on_failure = if arguments.fail_fast { OnFailure::Stop } else { OnFailure::KeepGoing };
-    let finished = runner::run(&loaded, &arguments.runs, on_failure, &super::watched())?;
+    let finished = runner::run(&loaded, &arguments.runs.runs, on_failure, &super::watched())?;
     show(&format!("{}\n{}\nwritten to {}\n", finished.distributions, finished.tables, finished.folder.display()))
 }

@@ -1,13 +1,12 @@
 //! The steps of a trial in the order in which a run takes them, each with its key, its place in the store, and what it takes.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use serde_json::{Value, json};
 
 use super::building::Building;
-use super::keys::{self, Roots};
+use super::keys::{self, MANIFEST, Manifest, Roots};
 use super::planner::Planner;
 use super::searching::Searching;
 use super::subject::{Subject, bytes_of};
@@ -347,14 +346,8 @@ impl Chain<'_, '_> {
     }
 }
 
-/// The part of a manifest that a look-up reads.
-#[derive(serde::Deserialize)]
-struct Manifest {
-    files: BTreeMap<String, String>,
-}
-
 /// Whether a folder holds a finished result. A run also checks the files' hashes when it uses them.
 fn is_finished(folder: &Path) -> bool {
-    let manifest = files::read_json::<Manifest>(&folder.join("manifest.json"));
+    let manifest = files::read_json::<Manifest>(&folder.join(MANIFEST));
     manifest.is_ok_and(|m| m.files.keys().all(|name| folder.join(name).is_file()))
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use safetensors::Dtype;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::base::{Kind, Result, ResultExt, hash};
@@ -15,6 +15,22 @@ use crate::spec::{Accumulation, Spec};
 
 /// Version of the stored formats; part of every address, so that another version's results are never taken for ours.
 pub const VERSION: u32 = 1;
+
+/// Name of the file that makes a step's folder a finished result.
+pub const MANIFEST: &str = "manifest.json";
+
+/// What a finished result consists of.
+#[derive(Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`VERSION`] when it was written.
+    pub version: u32,
+    /// Name of the step.
+    pub step: String,
+    /// What the result depends on.
+    pub key: Value,
+    /// Hash of every file.
+    pub files: BTreeMap<String, String>,
+}
 
 /// The printable address of the result of a `kind` of step that depends on `key`: `<kind>-<hash>`.
 ///

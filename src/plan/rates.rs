@@ -15,7 +15,7 @@ use crate::base::files::io_error;
 use crate::base::{Error, Kind, Result};
 use crate::model::Config;
 use crate::model::checkpoint::{from_f32, to_f32};
-use crate::prune::{self, Problem, Rule};
+use crate::prune::{self, Damping, Problem, Rule};
 use crate::spec::{DampingMean, Ranking, Saliency};
 use crate::tensor::attention::{Heads, Rotary, Segments, attention};
 use crate::tensor::loss::{Teacher, token_logprobs};
@@ -120,8 +120,8 @@ fn solves(config: &Config) -> Result<f64> {
     let weight = Mat::from_fn(d, o, |i, j| f64::from(noise[(i * 7 + j * 13) % noise.len()]));
     let problem = Problem { gram, correlation: None, weight };
     let saliency = Saliency { first_order: true, second_order: true };
-    let rule =
-        Rule { units: d, width: 1, step: 16, saliency, ranking: Ranking::Progressive, damping: 0.01, damping_mean: DampingMean::Geometric };
+    let damping = Damping { share: 0.01, mean: DampingMean::Geometric };
+    let rule = Rule { units: d, width: 1, step: 16, saliency, ranking: Ranking::Progressive, damping };
     let removed: Vec<usize> = (1..8).map(|i| d * i / 8).collect();
     let (d, o) = (d as f64, o as f64);
     let (gone, densest) = (d * 7.0 / 8.0, d * 7.0 / 8.0);

@@ -12,19 +12,19 @@ use faer::linalg::matmul::matmul;
 use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place};
 use faer::{Accum, Mat, MatRef, Par};
 
+use super::Damping;
 use super::factor::{self, Failure, cholesky};
 use super::gram::Sums;
 use crate::base::{Error, Kind, Result};
-use crate::spec::DampingMean;
 
 /// The share of E that is worth fitting on both halves, 0 to 1, for each output channel; `None` when a half has no row or no correlation.
-/// `weight` is B \[d_in, d_out\], `damping` and `mean` the rule's.
+/// `weight` is B \[d_in, d_out\].
 ///
 /// # Errors
 /// [`Kind::Numeric`] when a half's Gram matrix stays singular whatever the damping.
-pub fn agreed(halves: [&Sums; 2], weight: &Mat<f64>, damping: f64, mean: DampingMean) -> Result<Option<Vec<f64>>> {
+pub fn agreed(halves: [&Sums; 2], weight: &Mat<f64>, damping: Damping) -> Result<Option<Vec<f64>>> {
     let [Some(first), Some(second)] = halves.map(|half| Half::new(half, weight)) else { return Ok(None) };
-    let (a, b) = (first.added(damping, mean)?, second.added(damping, mean)?);
+    let (a, b) = (first.added(damping)?, second.added(damping)?);
     let (on_second, on_first) = (second.judge(a.as_ref()), first.judge(b.as_ref()));
     Ok(Some(on_second.into_iter().zip(on_first).map(|(p, q)| share(p.0 + q.0, p.1 + q.1)).collect()))
 }
@@ -64,10 +64,10 @@ impl<'a> Half<'a> {
     }
 
     /// Δ = (X̃ᵀX̃ + λI)⁻¹X̃ᵀE, \[d_in, d_out\].
-    fn added(&self, damping: f64, mean: DampingMean) -> Result<Mat<f64>> {
+    fn added(&self, damping: Damping) -> Result<Mat<f64>> {
         let d_in = self.gram.nrows();
-        let mean = factor::diagonal_mean(self.gram, mean);
-        for share in factor::shares(damping) {
+        let mean = factor::diagonal_mean(self.gram, damping.mean);
+        for share in factor::shares(damping.share) {
             let mut lower = self.gram.clone();
             (0..d_in).for_each(|p| lower[(p, p)] += share * mean);
             match cholesky(lower.as_mut(), Par::rayon(0)) {

@@ -21,8 +21,8 @@ fn rule_holds(rule: &Rule) -> Result<()> {
             .at("prune.saliency")
             .hint("set first_order or second_order to true"));
     }
-    if !(rule.damping.is_finite() && rule.damping >= 0.0) {
-        return Err(Error::new(Kind::Spec, format!("a damping of {} is no share", rule.damping)).at("prune.damping"));
+    if !(rule.damping.share.is_finite() && rule.damping.share >= 0.0) {
+        return Err(Error::new(Kind::Spec, format!("a damping of {} is no share", rule.damping.share)).at("prune.damping"));
     }
     if rule.step == 0 {
         return Err(Error::new(Kind::Spec, "a step removes no unit").at("prune.step").hint("set it to 1 or more"));

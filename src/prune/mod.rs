@@ -26,7 +26,7 @@ mod tests;
 use faer::Mat;
 
 use crate::base::{Error, Kind, Result};
-use crate::spec::{DampingMean, Ranking, Saliency};
+use crate::spec::{self, DampingMean, Ranking, Saliency};
 use factor::{Failure, Moments, System};
 
 /// What a module must do, from the rows X̃ \[tokens, d_in\] that enter it.
@@ -53,10 +53,23 @@ pub struct Rule {
     pub saliency: Saliency,
     /// Whether units are ranked again after each step.
     pub ranking: Ranking,
-    /// λ as a share of the mean diagonal of X̃ᵀX̃.
-    pub damping: f64,
-    /// Which mean that is.
-    pub damping_mean: DampingMean,
+    /// What is added to the diagonal of X̃ᵀX̃.
+    pub damping: Damping,
+}
+
+/// The λ that keeps H = X̃ᵀX̃ + λI well-conditioned: a share of the mean of diag X̃ᵀX̃.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Damping {
+    /// The share.
+    pub share: f64,
+    /// Which mean.
+    pub mean: DampingMean,
+}
+
+impl From<&spec::Prune> for Damping {
+    fn from(prune: &spec::Prune) -> Self {
+        Self { share: prune.damping, mean: prune.damping_mean }
+    }
 }
 
 /// One module at every requested level.
@@ -115,9 +128,9 @@ pub fn transposed(weight: &[f32], d_out: usize, d_in: usize) -> Result<Mat<f64>>
 /// saves the factorisation, [`Kind::Internal`] when shapes or counts do not fit.
 pub fn prune(problem: &Problem, rule: &Rule, removed: &[usize]) -> Result<Pruned> {
     check::inputs(problem, rule, removed)?;
-    let moments = Moments::new(problem, rule.damping_mean)?;
+    let moments = Moments::new(problem, rule.damping.mean)?;
     let mut notes = Vec::new();
-    for share in factor::shares(rule.damping) {
+    for share in factor::shares(rule.damping.share) {
         match attempt(&System::new(problem, &moments, share), rule, removed) {
             Ok(pruned) => return Ok(Pruned { damping: share, notes, ..pruned }),
             Err(Failure::Fatal(error)) => return Err(error),
@@ -131,7 +144,7 @@ fn attempt(system: &System, rule: &Rule, removed: &[usize]) -> Result<Pruned, Fa
     let (gone, saliency) = obs::removal(system, rule, removed)?;
     let order = survival(rule.units, &gone);
     let levels = refit::levels(system, rule, &order, removed)?;
-    Ok(Pruned { order, levels, saliency, damping: rule.damping, notes: Vec::new() })
+    Ok(Pruned { order, levels, saliency, damping: rule.damping.share, notes: Vec::new() })
 }
 
 /// Units never removed, then `gone` from the last to the first.

@@ -16,7 +16,8 @@ use crate::base::{Error, Kind, Result, ResultExt, Watch, files};
 use crate::eval;
 use crate::fitness::{Corpus, Evaluator, Objective, Population, Sampler};
 use crate::model::{Model, Source};
-use crate::plan::{Found, keys};
+use crate::plan::Found;
+use crate::plan::keys::{self, MANIFEST};
 use crate::report::Figure;
 use crate::report::event::{Cache, Event, GenerationSummary};
 use crate::schedule::{Iteration, schedule};
@@ -383,7 +384,7 @@ fn link_model(from: &Path, to: &Path) -> Result<()> {
     files::create_dir(to)?;
     let mut names: Vec<_> =
         std::fs::read_dir(from).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(|e| files::io_error(from, "list", &e))?;
-    names.retain(|n| !["manifest.json", "key.json", "cost.json"].contains(&n.file_name().to_string_lossy().as_ref()));
+    names.retain(|n| ![MANIFEST, "key.json", "cost.json"].contains(&n.file_name().to_string_lossy().as_ref()));
     names.sort_by_key(|n| (n.file_name() == "config.json", n.file_name()));
     for name in names {
         let target = to.join(name.file_name());

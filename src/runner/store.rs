@@ -1,13 +1,12 @@
 //! Results of steps, addressed by a hash of what they depend on. A finished one has a manifest with the hash of each of its files.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::base::meter::Cost;
 use crate::base::{Error, Kind, Result, files, hash};
-use crate::plan::keys::{self, VERSION};
+use crate::plan::keys::{self, MANIFEST, Manifest, VERSION};
 
 /// A folder of step results.
 pub struct Store {
@@ -20,16 +19,6 @@ pub struct Entry {
     pub folder: PathBuf,
     /// Its printable address: `<step>-<hash>`.
     pub address: String,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Manifest {
-    version: u32,
-    step: String,
-    /// What the result depends on.
-    key: serde_json::Value,
-    /// Hash of every file.
-    files: BTreeMap<String, String>,
 }
 
 /// Whether an entry can be used.
@@ -76,7 +65,7 @@ impl Store {
 
 impl Entry {
     fn manifest(&self) -> PathBuf {
-        self.folder.join("manifest.json")
+        self.folder.join(MANIFEST)
     }
 
     /// Whether the result is there and whole.

@@ -15,7 +15,7 @@ use crate::base::{Result, Watch};
 use crate::data::CalibrationSet;
 use crate::model::{Layer, Model};
 use crate::prune::gram::{Statistics, Sums};
-use crate::prune::{self, Problem, Rule, blend, transposed};
+use crate::prune::{self, Damping, Problem, Rule, blend, transposed};
 use crate::space::{ModuleId, ModuleKind};
 use crate::spec::{self, Sequential, Shrink, Target};
 use crate::tensor::attention::Segments;
@@ -147,7 +147,7 @@ impl Builder<'_> {
     /// How far the module's target goes beyond the layer's own output, for each output channel.
     fn shares(&self, module: ModuleId, halves: [&Sums; 2], weight: &Mat<f64>) -> Result<Vec<f64>> {
         let prune = &self.options.prune;
-        let agreed = blend::agreed(halves, weight, prune.damping, prune.damping_mean).map_err(|e| e.at(module))?;
+        let agreed = blend::agreed(halves, weight, Damping::from(prune)).map_err(|e| e.at(module))?;
         if agreed.is_none() {
             self.watch.note(&format!("{module}: one window of text has no two halves to compare; the blend stays"));
         }
@@ -160,8 +160,8 @@ impl Builder<'_> {
             ModuleKind::Attention => prune.step.heads,
             ModuleKind::Mlp => prune.step.neurons,
         };
-        let (ranking, damping_mean) = (prune.ranking, prune.damping_mean);
-        Rule { units: unit.units, width: unit.width, step, saliency: prune.saliency, ranking, damping: prune.damping, damping_mean }
+        let (saliency, ranking, damping) = (prune.saliency, prune.ranking, Damping::from(prune));
+        Rule { units: unit.units, width: unit.width, step, saliency, ranking, damping }
     }
 
     /// X̃ᵀX̃ and, for a target other than the layer's, X̃ᵀY over all batches, or over each half of the text where the

@@ -18,7 +18,7 @@ fn share(signal: f64, noise_size: f64, rows: usize) -> f64 {
         let extra = &x * &added * Scale(signal) + noise(&format!("noise {name}"), rows, 8) * Scale(noise_size);
         sums(&x, &weight, &extra)
     };
-    let shares = agreed([&half("first"), &half("second")], &weight, 1e-6, DampingMean::Arithmetic).unwrap().unwrap();
+    let shares = agreed([&half("first"), &half("second")], &weight, arithmetic(1e-6)).unwrap().unwrap();
     shares.iter().sum::<f64>() / shares.len() as f64
 }
 
@@ -49,7 +49,7 @@ fn the_share_is_the_one_that_predicts_best() {
     };
     let grid: Vec<f64> = (0..=100).map(|i| f64::from(i) / 100.0).collect();
     let best = grid.iter().copied().min_by(|p, q| error(*p).total_cmp(&error(*q))).unwrap();
-    let found = agreed([&a, &b], &weight, 1e-9, DampingMean::Arithmetic).unwrap().unwrap().iter().sum::<f64>() / 8.0;
+    let found = agreed([&a, &b], &weight, arithmetic(1e-9)).unwrap().unwrap().iter().sum::<f64>() / 8.0;
     assert!(best > 0.3 && best < 0.95, "the case is no test: {best}");
     assert!((found - best).abs() < 0.15, "found {found}, best {best}");
 }
@@ -62,7 +62,7 @@ fn every_channel_has_its_own_share() {
         let extra = &x * &added;
         sums(&x, &weight, &Mat::from_fn(100, 2, |i, j| if j == 0 { extra[(i, 0)] } else { 1000.0 * noise[(i, 1)] }))
     };
-    let shares = agreed([&half("first"), &half("second")], &weight, 1e-6, DampingMean::Arithmetic).unwrap().unwrap();
+    let shares = agreed([&half("first"), &half("second")], &weight, arithmetic(1e-6)).unwrap().unwrap();
     assert!(shares[0] > 0.999 && shares[1] < 0.5, "{shares:?}");
 }
 
@@ -82,9 +82,9 @@ fn nothing_to_compare_is_told_and_nothing_to_add_is_taken_whole() {
     let (x, weight) = (inputs("first", 30, 6), noise("weight", 6, 4));
     let whole = sums(&x, &weight, &Mat::zeros(30, 4));
     let empty = Sums { rows: 0, gram: Mat::zeros(6, 6), correlation: Some(Mat::zeros(6, 4)) };
-    assert_eq!(agreed([&whole, &empty], &weight, 0.01, DampingMean::Arithmetic).unwrap(), None);
+    assert_eq!(agreed([&whole, &empty], &weight, arithmetic(0.01)).unwrap(), None);
     let exact = Sums { correlation: Some(&whole.gram * &weight), ..whole.clone() };
-    assert_eq!(agreed([&exact, &exact], &weight, 0.01, DampingMean::Arithmetic).unwrap(), Some(vec![1.0; 4]));
+    assert_eq!(agreed([&exact, &exact], &weight, arithmetic(0.01)).unwrap(), Some(vec![1.0; 4]));
 }
 
 #[test]
@@ -93,13 +93,9 @@ fn dead_channels_do_not_stop_it() {
     (0..30).for_each(|i| x[(i, 2)] = 0.0);
     let weight = noise("weight", 6, 4);
     let sums = sums(&x, &weight, &noise("extra", 30, 4));
-    for damping in [0.01, 0.0] {
-        assert!(
-            agreed([&sums, &sums], &weight, damping, DampingMean::Geometric)
-                .unwrap()
-                .unwrap()
-                .iter()
-                .all(|share| (0.0..=1.0).contains(share))
-        );
+    for share in [0.01, 0.0] {
+        let damping = Damping { share, mean: DampingMean::Geometric };
+        let shares = agreed([&sums, &sums], &weight, damping).unwrap().unwrap();
+        assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)));
     }
 }

@@ -49,7 +49,7 @@ fn one_head_and_one_channel_are_enough() {
 fn a_correlation_with_no_unit_removed_refits_every_channel() {
     let (x, y) = (inputs("x", 50, 8), noise("y", 50, 3));
     let case = problem(&x, noise("b", 8, 3), Some(&y));
-    let plain = Rule { damping: 0.0, ..rule(8, 1, 1) };
+    let plain = Rule { damping: arithmetic(0.0), ..rule(8, 1, 1) };
     let pruned = prune(&case, &plain, &[0]).unwrap();
     let residual = &y - &x * spread(&pruned.levels[0], &pruned.order, &plain);
     assert!((x.transpose() * residual).norm_max() < 1e-5);
@@ -75,7 +75,7 @@ fn dead_units_go_first_and_cost_nothing() {
 #[test]
 fn dead_channels_of_kept_units_get_weight_zero_unless_nothing_was_removed() {
     let case = with_dead(&[2, 4, 5]);
-    let pairs = Rule { damping: 0.0, ..rule(4, 2, 1) };
+    let pairs = Rule { damping: arithmetic(0.0), ..rule(4, 2, 1) };
     let pruned = prune(&case, &pairs, &[0, 1]).unwrap();
     assert_eq!(pruned.order[3], 2);
     assert_ne!(spread(&pruned.levels[0], &pruned.order, &pairs)[(2, 0)], 0.0);
@@ -90,27 +90,27 @@ fn one_huge_channel_does_not_damp_the_others_with_the_geometric_mean() {
     let huge = Mat::from_fn(200, 32, |i, j| plain[(i, j)] * if j == 0 { 1e4 } else { 1.0 });
     let weight = Mat::from_fn(32, 3, |i, j| if i == 0 { 0.0 } else { noise("b", 32, 3)[(i, j)] });
     // How far the fit falls short of the best one.
-    let undone = |x: &Mat<f64>, damping_mean, damping| {
+    let undone = |x: &Mat<f64>, damping: Damping| {
         let case = problem(x, weight.clone(), None);
-        let loss = |damping| prune(&case, &Rule { damping_mean, damping, ..rule(32, 1, 1) }, &[16]).unwrap().levels[0].loss;
-        loss(damping) / loss(0.0)
+        let loss = |damping| prune(&case, &Rule { damping, ..rule(32, 1, 1) }, &[16]).unwrap().levels[0].loss;
+        loss(damping) / loss(arithmetic(0.0))
     };
-    let (arithmetic, geometric) = (DampingMean::Arithmetic, DampingMean::Geometric);
-    assert!(undone(&plain, arithmetic, 0.01) < 1.01);
-    assert!(undone(&huge, geometric, 0.01) < 1.05, "{}", undone(&huge, geometric, 0.01));
-    assert!(undone(&huge, arithmetic, 0.01) > 1.2, "{}", undone(&huge, arithmetic, 0.01));
+    let geometric = Damping { share: 0.01, mean: DampingMean::Geometric };
+    assert!(undone(&plain, arithmetic(0.01)) < 1.01);
+    assert!(undone(&huge, geometric) < 1.05, "{}", undone(&huge, geometric));
+    assert!(undone(&huge, arithmetic(0.01)) > 1.2, "{}", undone(&huge, arithmetic(0.01)));
 }
 
 #[test]
 fn the_geometric_mean_leaves_dead_channels_out() {
     let (x, weight) = (inputs("x", 50, 8), noise("b", 8, 3));
     let even = Mat::from_fn(50, 8, |i, j| x[(i, j)] / x.col(j).norm_l2() * f64::from(u8::from(j != 3)));
-    let of = |damping_mean, damping| {
-        let rule = Rule { damping_mean, damping, ..rule(8, 1, 1) };
+    let of = |damping| {
+        let rule = Rule { damping, ..rule(8, 1, 1) };
         prune(&problem(&even, weight.clone(), None), &rule, &[4]).unwrap().levels[0].weight.clone()
     };
     // Seven channels of norm one and one dead: the arithmetic mean is 7/8, the geometric one 1.
-    assert!((of(DampingMean::Geometric, 0.07) - of(DampingMean::Arithmetic, 0.08)).norm_max() < 1e-6);
+    assert!((of(Damping { share: 0.07, mean: DampingMean::Geometric }) - of(arithmetic(0.08))).norm_max() < 1e-6);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn duplicate_channels_without_damping_raise_it_and_say_so() {
     let twin = x.col(1).to_owned();
     x.col_mut(6).copy_from(&twin);
     let saliency = Saliency { first_order: false, second_order: true };
-    let rule = Rule { damping: 0.0, saliency, ..rule(8, 1, 1) };
+    let rule = Rule { damping: arithmetic(0.0), saliency, ..rule(8, 1, 1) };
     let pruned = prune(&problem(&x, noise("b", 8, 3), None), &rule, &[1, 4]).unwrap();
     assert!(pruned.damping > 0.0);
     assert_eq!(pruned.notes.len(), 1);
@@ -157,7 +157,7 @@ fn a_matrix_that_is_no_gram_matrix_is_given_up() {
     let mut case = small();
     case.gram[(0, 7)] = 1e6;
     case.gram[(7, 0)] = 1e6;
-    let error = failure(&case, &Rule { damping: 1e-12, ..rule(8, 1, 1) }, &[1]);
+    let error = failure(&case, &Rule { damping: arithmetic(1e-12), ..rule(8, 1, 1) }, &[1]);
     assert_eq!(error.kind, Kind::Numeric);
     assert!(error.what.contains("singular"));
 }
@@ -174,7 +174,7 @@ fn no_token_is_an_error() {
 fn rules_and_requests_that_mean_nothing_are_refused() {
     let off = Saliency { first_order: false, second_order: false };
     assert_eq!(failure(&small(), &Rule { saliency: off, ..rule(8, 1, 1) }, &[1]).kind, Kind::Spec);
-    assert_eq!(failure(&small(), &Rule { damping: f64::NAN, ..rule(8, 1, 1) }, &[1]).kind, Kind::Spec);
+    assert_eq!(failure(&small(), &Rule { damping: arithmetic(f64::NAN), ..rule(8, 1, 1) }, &[1]).kind, Kind::Spec);
     assert_eq!(failure(&small(), &rule(8, 1, 0), &[1]).kind, Kind::Spec);
     for (rule, removed) in [(rule(4, 1, 1), vec![1]), (rule(8, 1, 1), vec![9]), (rule(8, 1, 1), vec![2, 1])] {
         assert_eq!(failure(&small(), &rule, &removed).kind, Kind::Internal);

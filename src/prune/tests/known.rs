@@ -56,8 +56,7 @@ fn agrees(case: &Case, problem: &Problem) {
     let ranking = if case.one_shot { Ranking::OneShot } else { Ranking::Progressive };
     let saliency = Saliency { first_order: case.first_order, second_order: case.second_order };
     let units = case.saliency.len();
-    let rule =
-        Rule { units, width: case.width, step: case.step, saliency, ranking, damping: case.damping, damping_mean: DampingMean::Arithmetic };
+    let rule = Rule { units, width: case.width, step: case.step, saliency, ranking, damping: arithmetic(case.damping) };
     let pruned = prune(problem, &rule, &case.levels.iter().map(|level| level.removed).collect::<Vec<_>>()).unwrap();
     assert!(pruned.saliency.iter().zip(&case.saliency).all(|(a, b)| (a - b).abs() < 1e-9 * b));
     assert!(pruned.order.iter().rev().zip(&case.gone).all(|(a, b)| a == b));
@@ -102,7 +101,7 @@ fn golden(path: &Path) {
     let (x, dense) = (read(&tensors, "inputs"), read(&tensors, "weight").transpose().to_owned());
     let saliency = Saliency { first_order: case.first_order, second_order: case.second_order };
     let units = dense.nrows() / case.unit_width;
-    let rule = Rule { damping: case.damping, saliency, ..rule(units, case.unit_width, case.step) };
+    let rule = Rule { damping: arithmetic(case.damping), saliency, ..rule(units, case.unit_width, case.step) };
     let pruned = prune(&problem(&x, dense.clone(), None), &rule, &case.levels).unwrap();
     let energy = 0.5 * (&x * &dense).squared_norm_l2();
     for level in &pruned.levels {

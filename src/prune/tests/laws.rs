@@ -52,7 +52,7 @@ fn undelayed(case: &Problem, rule: &Rule, removed: usize) -> Vec<u32> {
 fn exact(case: &Problem, rule: &Rule, kept: &[usize]) -> Vec<f64> {
     let (d, width) = (case.gram.nrows(), rule.width);
     let channels: Vec<usize> = kept.iter().flat_map(|unit| unit * width..(unit + 1) * width).collect();
-    let lambda = rule.damping * (0..d).map(|p| case.gram[(p, p)]).sum::<f64>() / d as f64;
+    let lambda = rule.damping.share * (0..d).map(|p| case.gram[(p, p)]).sum::<f64>() / d as f64;
     let gradient = &case.gram * &case.weight + Scale(lambda) * &case.weight;
     let at = |i: usize, j: usize| case.gram[(channels[i], channels[j])] + if i == j { lambda } else { 0.0 };
     let n = channels.len();
@@ -104,7 +104,7 @@ proptest! {
         let d = units * width;
         let (x, weight) = (inputs(&format!("x{seed}"), d + 7, d), noise(&format!("b{seed}"), d, outputs));
         let ranking = if one_shot { Ranking::OneShot } else { Ranking::Progressive };
-        let rule = Rule { ranking, damping: 1e-3, ..rule(units, width, step) };
+        let rule = Rule { ranking, damping: arithmetic(1e-3), ..rule(units, width, step) };
         let pruned = prune(&problem(&x, weight.clone(), None), &rule, &(0..=units).collect::<Vec<_>>()).unwrap();
         let mut sorted = pruned.order.clone();
         sorted.sort();
@@ -113,11 +113,11 @@ proptest! {
         for level in &pruned.levels {
             let kept: Vec<usize> = pruned.order[..units - level.removed].iter().flat_map(|&u| u as usize * width..(u as usize + 1) * width).collect();
             let found = spread(level, &pruned.order, &rule);
-            let brute = if kept.is_empty() { Mat::zeros(d, outputs) } else { least_squares(&x, &weight, &kept, rule.damping) };
+            let brute = if kept.is_empty() { Mat::zeros(d, outputs) } else { least_squares(&x, &weight, &kept, rule.damping.share) };
             prop_assert!((&found - &brute).norm_max() < 1e-5 * weight.norm_max().max(brute.norm_max()));
             let loss = 0.5 * (&x * (&weight - &brute)).squared_norm_l2();
             prop_assert!((level.loss - loss).abs() < 1e-9 * loss.max(1.0));
-            let now = objective(&x, &weight, &brute, rule.damping);
+            let now = objective(&x, &weight, &brute, rule.damping.share);
             prop_assert!(now >= before * (1.0 - 1e-9));
             before = now;
         }
@@ -126,7 +126,7 @@ proptest! {
     #[test]
     fn the_loss_never_falls_as_more_units_go(units in 2usize..12, step in 1usize..4, seed in 0u32..1000) {
         let (x, weight) = (inputs(&format!("x{seed}"), units + 9, units), noise(&format!("b{seed}"), units, 3));
-        let rule = Rule { damping: 1e-8, ..rule(units, 1, step) };
+        let rule = Rule { damping: arithmetic(1e-8), ..rule(units, 1, step) };
         let pruned = prune(&problem(&x, weight, None), &rule, &(0..=units).collect::<Vec<_>>()).unwrap();
         let scale = pruned.levels[units].loss;
         prop_assert!(pruned.levels.windows(2).all(|pair| pair[1].loss >= pair[0].loss - 1e-9 * scale));

@@ -9,7 +9,7 @@ mod sums;
 use faer::prelude::*;
 use faer::{Mat, MatRef};
 
-use super::{Level, Problem, Rule, prune};
+use super::{Damping, Level, Problem, Rule, prune};
 use crate::base::rng;
 use crate::spec::{DampingMean, Ranking, Saliency};
 
@@ -31,8 +31,13 @@ fn problem(x: &Mat<f64>, weight: Mat<f64>, targets: Option<&Mat<f64>>) -> Proble
     Problem { gram: x.transpose() * x, correlation: targets.map(|y| x.transpose() * y), weight }
 }
 
+/// The paper's damping, a share of the arithmetic mean.
+fn arithmetic(share: f64) -> Damping {
+    Damping { share, mean: DampingMean::Arithmetic }
+}
+
 fn rule(units: usize, width: usize, step: usize) -> Rule {
-    Rule { units, width, step, saliency: BOTH, ranking: Ranking::Progressive, damping: 0.01, damping_mean: DampingMean::Arithmetic }
+    Rule { units, width, step, saliency: BOTH, ranking: Ranking::Progressive, damping: arithmetic(0.01) }
 }
 
 /// The level's B̂ on all channels, \[d_in, d_out\], zero where removed.
