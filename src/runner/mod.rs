@@ -1,6 +1,6 @@
 //! Running an experiment: trials one after the other, their steps addressed by content in a store, results written as they appear.
 //!
-//! `trial` reads like the figure in the design: calibrate, build a supernet, search it, compact, evaluate, from coarse to fine.
+//! `pipeline` reads like the figure in the design: calibrate, build a supernet, search it, compact, evaluate, from coarse to fine.
 
 pub mod cache;
 pub mod evaluate;
@@ -8,6 +8,7 @@ mod journal;
 pub mod lock;
 mod pipeline;
 pub mod prepare;
+mod searching;
 mod store;
 mod watched;
 

@@ -1,27 +1,23 @@
 //! One trial from the dense model to the table: coarse to fine over the intervals, a supernet and a search each.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use candle_core::Tensor;
 
 use super::evaluate::{self, Measure, Measured};
 use super::journal::Journal;
 use super::prepare::Prepared;
+use super::searching::{FOUND, GenerationLog, Job, TeacherStates};
 use super::store::{Entry, State, Store};
 use super::watched::Watched;
 use crate::base::meter::Meter;
-use crate::base::{Error, Kind, Result, ResultExt, Watch, files};
+use crate::base::{Error, Kind, Result, Watch, files};
 use crate::eval;
-use crate::fitness::{Corpus, Evaluator, Objective, Population, Sampler};
 use crate::model::{Model, Source};
 use crate::plan::Found;
 use crate::plan::keys::{self, MANIFEST};
 use crate::report::Figure;
 use crate::report::event::{Cache, Event, GenerationSummary};
 use crate::schedule::{Iteration, schedule};
-use crate::search::{GenerationRecord, Search};
 use crate::space::{Distribution, Space};
 use crate::spec::{self, Accumulation, Spec, Trial};
 use crate::supernet::{self, Supernet, compact::compact, storage_dtype};
@@ -48,9 +44,6 @@ struct Built {
     address: String,
     space: Space,
 }
-
-/// Dense hidden states of search windows, handed from one iteration to the next.
-type TeacherStates = BTreeMap<usize, Tensor>;
 
 impl<'a> Pipeline<'a> {
     /// Of `trial`, whose own files go to `home`.
@@ -125,50 +118,17 @@ impl<'a> Pipeline<'a> {
     /// Searches a supernet; every generation is stored as it ends.
     fn search(&mut self, prepared: &Prepared, iteration: &Iteration, built: &Built, teacher: &mut TeacherStates) -> Result<Distribution> {
         let key = keys::search(&prepared.roots, &built.address, self.spec, iteration.number);
-        let name = format!("search-{}", iteration.number);
-        let (spec, label, number) = (self.spec, self.label.to_string(), iteration.number);
-        let mut summaries = Vec::new();
-        let entry = self.step(&name, "search", None, &key, |entry, watch| {
-            let net = Supernet::at(&prepared.model, &built.folder, built.space.clone());
-            let population = Population::new(&prepared.model, &net).with_teacher(std::mem::take(teacher));
-            let sampler = |set| Sampler::new(set, spec.seed, number);
-            let corpora = prepared
-                .sets
-                .corpora
-                .iter()
-                .map(|(name, set)| Corpus { name: name.clone(), sampler: sampler(prepared.search_set(spec, name, set)) });
-            let objective = Objective::new(&spec.fitness, prepared.model.config(), spec.calibration.sequence_length)?;
-            let mut evaluator = Evaluator::new(population, sampler(&prepared.sets.search), corpora.collect(), objective, watch)?;
-            let search = Search::new(built.space.clone(), spec.search.clone(), spec.seed, number)?;
-            let log = GenerationLog::at(&entry.folder);
-            let mut records = log.read()?;
-            let start = records.last().map_or_else(|| search.start(), GenerationRecord::state);
-            watch.begin(&format!("search {number}"), spec.search.generations as u64);
-            watch.advance(records.len() as u64);
-            let searched = search.run(start, &mut evaluator, |record| {
-                records.push(record.clone());
-                log.write(&records)?;
-                watch.advance(1);
-                watch.checkpoint()
-            });
-            watch.end();
-            *teacher = evaluator.into_population().into_teacher();
-            let (state, ending) = searched?;
-            if records.is_empty() && ending == crate::search::Ending::NoMove {
-                let what = "the search space has no legal move: no module can give a unit to another of its kind";
-                return Err(
-                    Error::new(Kind::Search, what).hint("raise supernet.levels, change sparsity.target, or set search.generations = 0")
-                );
-            }
-            summaries = records.iter().map(GenerationSummary::from).collect();
-            let found = Found { distribution: built.space.distribution(&state.parent), generations: state.generation };
-            files::write_json(&entry.folder.join("distribution.json"), &found)?;
-            Ok(vec![GenerationLog::NAME.to_string(), "distribution.json".to_string()])
+        let net = Supernet::at(&prepared.model, &built.folder, built.space.clone());
+        let job = Job { spec: self.spec, prepared, net: &net, number: iteration.number };
+        let mut records = Vec::new();
+        let entry = self.step(&format!("search-{}", iteration.number), "search", None, &key, |entry, watch| {
+            records = job.run(teacher, &entry.folder, watch)?;
+            Ok(vec![GenerationLog::NAME.into(), FOUND.into()])
         })?;
-        for summary in summaries {
-            self.journal.emit(Event::Generation { trial: label.clone(), iteration: number, summary })?;
+        for summary in records.iter().map(GenerationSummary::from) {
+            self.journal.emit(Event::Generation { trial: self.label.into(), iteration: iteration.number, summary })?;
         }
-        let found: Found = files::read_json(&entry.folder.join("distribution.json"))?;
+        let found: Found = files::read_json(&entry.folder.join(FOUND))?;
         Ok(found.distribution)
     }
 
@@ -405,37 +365,4 @@ fn place(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::hard_link(from, &partial).or_else(|_| std::fs::copy(from, &partial).map(drop))?;
     std::fs::rename(&partial, to)?;
     remove()
-}
-
-/// The generations of one search, one JSON line each.
-struct GenerationLog {
-    path: PathBuf,
-}
-
-impl GenerationLog {
-    const NAME: &'static str = "generations.jsonl";
-
-    fn at(folder: &Path) -> Self {
-        Self { path: folder.join(Self::NAME) }
-    }
-
-    fn read(&self) -> Result<Vec<GenerationRecord>> {
-        if !self.path.exists() {
-            return Ok(vec![]);
-        }
-        let text = files::read_text(&self.path)?;
-        text.lines()
-            .map(|l| serde_json::from_str(l).or_error(Kind::Disk, "not a generation").map_err(|e| e.at(self.path.display())))
-            .collect()
-    }
-
-    /// Written whole each time: a few hundred bytes per generation.
-    fn write(&self, records: &[GenerationRecord]) -> Result<()> {
-        let lines = records
-            .iter()
-            .map(serde_json::to_string)
-            .collect::<Result<Vec<_>, _>>()
-            .or_error(Kind::Internal, "a generation makes no JSON")?;
-        files::write(&self.path, (lines.join("\n") + "\n").as_bytes())
-    }
 }
