@@ -164,6 +164,15 @@ enum Tokens {
     Many(Vec<u32>),
 }
 
+impl Tokens {
+    fn all(self) -> Vec<u32> {
+        match self {
+            Self::One(token) => vec![token],
+            Self::Many(tokens) => tokens,
+        }
+    }
+}
+
 /// One entry of `per_layer_config`; the head counts repeat what other readers look for.
 #[derive(Serialize, Deserialize)]
 pub(super) struct WireLayer {
@@ -207,11 +216,7 @@ impl Config {
             window: wire.sliding_window.filter(|_| family.sliding_window),
             context: wire.max_position_embeddings,
             bos: wire.bos_token_id,
-            eos: match wire.eos_token_id {
-                None => vec![],
-                Some(Tokens::One(t)) => vec![t],
-                Some(Tokens::Many(ts)) => ts,
-            },
+            eos: wire.eos_token_id.map(Tokens::all).unwrap_or_default(),
             layers,
             raw,
         };

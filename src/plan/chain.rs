@@ -67,6 +67,26 @@ struct Cost {
     disk: f64,
 }
 
+/// A model that is evaluated.
+struct Judged<'c> {
+    name: &'c str,
+    /// Its hash, or what stands for it.
+    hash: &'c str,
+    /// What must be there before the hash is known.
+    waits: Option<String>,
+    config: &'c Config,
+    /// Bytes of its own file, when it is a pruned one.
+    file: f64,
+}
+
+/// A step that evaluates.
+struct Evaluation {
+    what: String,
+    key: Value,
+    cost: Cost,
+    waits: Option<String>,
+}
+
 /// One trial being walked through.
 pub(super) struct Chain<'p, 'a> {
     pub(super) planner: &'p mut Planner<'a>,
@@ -93,8 +113,8 @@ impl Chain<'_, '_> {
         let iterations = schedule(&self.shape, &spec.supernet.intervals)?;
         let spaces = iterations.iter().map(|i| i.space(self.shape, start.clone(), spec.supernet.levels)).collect::<Result<Vec<_>>>()?;
         self.tokenise();
-        let dense = (self.roots.model.clone(), self.missing.map(String::from));
-        self.evaluations("dense", &dense, &subject.config, 0.0)?;
+        let (hash, waits) = (self.roots.model.clone(), self.missing.map(String::from));
+        self.evaluations(&Judged { name: "dense", hash: &hash, waits, config: &subject.config, file: 0.0 })?;
         let mut centre = Centre { distribution: start.clone(), pending: None };
         for iteration in &iterations {
             let Some(next) = self.iteration(iteration, &centre)? else { break };
@@ -196,11 +216,11 @@ impl Chain<'_, '_> {
         let key = keys::compact(&net.placed.address, &distribution)?;
         let step = format!("compact-{name}");
         let placed = self.place(&step, "model", Some(name), &key, self.waits(of), cost)?;
-        let identity = match &placed.folder {
+        let (hash, waits) = match &placed.folder {
             Some(folder) if self.missing.is_none() => (Source::folder(folder)?.hash()?, None),
             _ => (format!("model of {}", placed.address), Some(self.missing.map_or(format!("after {step}"), String::from))),
         };
-        self.evaluations(name, &identity, &small, bytes)
+        self.evaluations(&Judged { name, hash: &hash, waits, config: &small, file: bytes })
     }
 
     /// What a step that needs a distribution waits for.
@@ -208,47 +228,63 @@ impl Chain<'_, '_> {
         self.missing.map(String::from).or_else(|| Some(format!("after {}", centre.pending.as_ref()?.1)))
     }
 
-    /// Perplexities, divergence, tasks and harness of a model with a hash, or what stands for it and what that waits for.
-    fn evaluations(&mut self, name: &str, (hash, waits): &(String, Option<String>), config: &Config, file: f64) -> Result<()> {
-        let (subject, spec) = (self.subject.clone(), self.spec);
-        let length = spec.evaluate.sequence_length;
-        let beside = if name == "dense" { 0.0 } else { self.resident() };
-        let cost = |work, tokens: Tokens, rows: usize, disk| Cost {
-            work,
-            memory: beside + evaluating::memory(config, tokens, rows),
-            mapped: self.checkpoint() + file,
-            disk,
-        };
-        let parts = config.logit_rows();
-        let mut planned = Vec::new();
-        for (corpus, (text, tokens)) in &self.texts.evaluation {
-            let tokens = Tokens::new(*tokens, length);
-            let cost = cost(evaluating::perplexity(config, tokens), tokens, parts.min(length), 0.0);
-            let step = format!("perplexity-{}", corpus.replace('/', "-"));
-            planned.push((step, keys::perplexity(hash, corpus, text), cost, waits.clone()));
-        }
-        let first = spec.evaluate.perplexity.first().and_then(|corpus| self.texts.evaluation.get(corpus));
-        if let Some((text, tokens)) = first.filter(|_| spec.evaluate.kl_tokens > 0 && name != "dense") {
-            let tokens = Tokens::new((spec.evaluate.kl_tokens / length).clamp(1, (tokens / length).max(1)) * length, length);
-            let cost = cost(evaluating::divergence(config, &subject.config, tokens), tokens, 3 * parts.min(length), 0.0);
-            planned.push(("kl".into(), keys::kl(hash, &self.roots.model, text, spec), cost, waits.clone()));
-        }
-        let windows = self.tasks.tokens.windows();
-        if !spec.evaluate.tasks.is_empty() {
-            let work = evaluating::tasks(config, self.tasks.tokens);
-            let cost = cost(work, windows, parts.min(evaluating::batch(windows)), self.tasks.tokens.record());
-            let key = keys::tasks(&self.roots, hash, spec);
-            let waits = waits.clone().or_else(|| self.roots.tasks.is_none().then(|| "needs the task files".into()));
-            planned.push(("tasks".into(), key, cost, waits));
-        }
-        let harness = keys::harness(hash, spec);
-        planned
-            .extend(harness.map(|key| ("lm_eval".into(), key, cost(self.harness(config), windows, parts.min(length), 0.0), waits.clone())));
-        for (what, key, cost, waits) in planned {
+    /// Perplexities, divergence, tasks and harness of a model.
+    fn evaluations(&mut self, of: &Judged) -> Result<()> {
+        let mut planned = self.perplexities(of);
+        planned.extend(self.divergence(of));
+        planned.extend(self.on_tasks(of));
+        planned.extend(self.on_harness(of));
+        for Evaluation { what, key, cost, waits } in planned {
             self.rest = cost.memory;
-            self.place(&format!("{what}-{name}"), "evaluate", Some(name), &key, waits, cost)?;
+            self.place(&format!("{what}-{}", of.name), "evaluate", Some(of.name), &key, waits, cost)?;
         }
         Ok(())
+    }
+
+    /// What running so many tokens costs, the logits of `rows` at once.
+    fn judging(&self, of: &Judged, work: Work, tokens: Tokens, rows: usize) -> Cost {
+        let beside = if of.name == "dense" { 0.0 } else { self.resident() };
+        let memory = beside + evaluating::memory(of.config, tokens, rows);
+        Cost { work, memory, mapped: self.checkpoint() + of.file, disk: 0.0 }
+    }
+
+    fn perplexities(&self, of: &Judged) -> Vec<Evaluation> {
+        let length = self.spec.evaluate.sequence_length;
+        let on = |(corpus, (text, tokens)): (&String, &(String, usize))| {
+            let tokens = Tokens::new(*tokens, length);
+            let cost = self.judging(of, evaluating::perplexity(of.config, tokens), tokens, of.config.logit_rows().min(length));
+            let what = format!("perplexity-{}", corpus.replace('/', "-"));
+            Evaluation { what, key: keys::perplexity(of.hash, corpus, text), cost, waits: of.waits.clone() }
+        };
+        self.texts.evaluation.iter().map(on).collect()
+    }
+
+    fn divergence(&self, of: &Judged) -> Option<Evaluation> {
+        let (spec, length) = (self.spec, self.spec.evaluate.sequence_length);
+        let first = spec.evaluate.perplexity.first().and_then(|corpus| self.texts.evaluation.get(corpus));
+        let (text, tokens) = first.filter(|_| spec.evaluate.kl_tokens > 0 && of.name != "dense")?;
+        let tokens = Tokens::new((spec.evaluate.kl_tokens / length).clamp(1, (tokens / length).max(1)) * length, length);
+        let work = evaluating::divergence(of.config, &self.subject.config, tokens);
+        let cost = self.judging(of, work, tokens, 3 * of.config.logit_rows().min(length));
+        Some(Evaluation { what: "kl".into(), key: keys::kl(of.hash, &self.roots.model, text, spec), cost, waits: of.waits.clone() })
+    }
+
+    fn on_tasks(&self, of: &Judged) -> Option<Evaluation> {
+        if self.spec.evaluate.tasks.is_empty() {
+            return None;
+        }
+        let (tokens, windows) = (self.tasks.tokens, self.tasks.tokens.windows());
+        let rows = of.config.logit_rows().min(evaluating::batch(windows));
+        let cost = Cost { disk: tokens.record(), ..self.judging(of, evaluating::tasks(of.config, tokens), windows, rows) };
+        let waits = of.waits.clone().or_else(|| self.roots.tasks.is_none().then(|| "needs the task files".into()));
+        Some(Evaluation { what: "tasks".into(), key: keys::tasks(&self.roots, of.hash, self.spec), cost, waits })
+    }
+
+    fn on_harness(&self, of: &Judged) -> Option<Evaluation> {
+        let key = keys::harness(of.hash, self.spec)?;
+        let rows = of.config.logit_rows().min(self.spec.evaluate.sequence_length);
+        let cost = self.judging(of, self.harness(of.config), self.tasks.tokens.windows(), rows);
+        Some(Evaluation { what: "lm_eval".into(), key, cost, waits: of.waits.clone() })
     }
 
     /// The harness's tasks as far as they are those that are built in.

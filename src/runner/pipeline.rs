@@ -289,34 +289,35 @@ impl<'a> Pipeline<'a> {
     ) -> Result<Entry> {
         self.watch.checkpoint()?;
         let entry = self.store.entry(kind, key)?;
-        let (trial, address) = (self.label.to_string(), entry.address.clone());
-        let state = entry.state();
-        if let State::Damaged(e) = &state {
-            self.warn(format!("{e}; it is made anew"))?;
-            entry.reopen()?;
-        }
         let meter = Meter::start();
-        let mut cache = Cache::Hit;
-        if !matches!(state, State::Finished) {
-            cache = Cache::Miss;
-            self.journal.emit(Event::StepStarted { trial: trial.clone(), step: step.into(), key: address.clone() })?;
+        let cache = if self.is_finished(&entry)? { Cache::Hit } else { Cache::Miss };
+        if cache == Cache::Miss {
+            self.journal.emit(Event::StepStarted { trial: self.label.into(), step: step.into(), key: entry.address.clone() })?;
             let made = work(&entry, &self.watch);
-            for note in self.watch.take_notes() {
-                self.warn(note)?;
-            }
+            self.watch.take_notes().into_iter().try_for_each(|note| self.warn(note))?;
             entry.finish(kind, &made?, meter.so_far())?;
         }
         let cost = meter.stop();
         self.journal.emit(Event::StepFinished {
-            trial,
+            trial: self.label.into(),
             model: model.map(Into::into),
             step: step.into(),
-            key: address,
+            key: entry.address.clone(),
             cache,
             seconds: cost.seconds,
             peak_bytes: cost.peak_bytes,
         })?;
         Ok(entry)
+    }
+
+    /// Whether an entry can be used; a damaged one is opened again, with a warning.
+    fn is_finished(&mut self, entry: &Entry) -> Result<bool> {
+        let state = entry.state();
+        if let State::Damaged(e) = &state {
+            self.warn(format!("{e}; it is made anew"))?;
+            entry.reopen()?;
+        }
+        Ok(matches!(state, State::Finished))
     }
 
     /// Shows and logs something that changes nothing: it stays out of the tables.

@@ -8,7 +8,7 @@ use super::finding::{Finding, Severity};
 use super::key::KeyPath;
 use super::load::Files;
 use super::script::CheckScript;
-use super::types::{FitnessKind, Spec, Target};
+use super::types::{Fitness, FitnessKind, Spec, Target};
 
 /// What other modules provide; the spec itself does not depend on them.
 #[derive(Debug, Clone, Copy)]
@@ -120,24 +120,8 @@ fn prune(spec: &Spec, issues: &mut Issues) {
 
 fn fitness(spec: &Spec, issues: &mut Issues) {
     let fitness = &spec.fitness;
+    incomplete_fitness(fitness, issues);
     let similarity = fitness.kind == FitnessKind::Similarity;
-    match fitness.kind {
-        FitnessKind::Script if fitness.script.is_none() => {
-            issues.error(
-                &keys(["fitness.kind"]),
-                "a script fitness has no script",
-                "set `fitness.script` to a Rhai file with `fn fitness(m)`",
-            );
-        }
-        FitnessKind::Similarity if fitness.layers.is_empty() => {
-            let hint = "set `fitness.layers`, as in [{ layer = 0, weight = 1.0 }, { layer = -1, weight = 1.0 }], or take kind \"kl\"";
-            issues.error(&keys(["fitness.kind"]), "a similarity fitness compares no layer", hint);
-        }
-        FitnessKind::Perplexity if fitness.corpora.is_empty() => {
-            issues.error(&keys(["fitness.kind"]), "a perplexity fitness has no corpus", "name one or more in `fitness.corpora`");
-        }
-        _ => {}
-    }
     if similarity && fitness.logits_weight == 0.0 && fitness.layers.iter().all(|l| l.weight == 0.0) {
         let at = keys(["fitness.logits_weight", "fitness.layers"]);
         issues.error(&at, "all weights of the fitness are 0, so every candidate is as good as any", "give one of them a weight");
@@ -148,6 +132,24 @@ fn fitness(spec: &Spec, issues: &mut Issues) {
     }
     repeated_layers(spec, issues);
     unused_fitness(spec, issues);
+}
+
+/// A kind of fitness without what it needs.
+fn incomplete_fitness(fitness: &Fitness, issues: &mut Issues) {
+    let (what, hint) = match fitness.kind {
+        FitnessKind::Script if fitness.script.is_none() => {
+            ("a script fitness has no script", "set `fitness.script` to a Rhai file with `fn fitness(m)`")
+        }
+        FitnessKind::Similarity if fitness.layers.is_empty() => {
+            let hint = "set `fitness.layers`, as in [{ layer = 0, weight = 1.0 }, { layer = -1, weight = 1.0 }], or take kind \"kl\"";
+            ("a similarity fitness compares no layer", hint)
+        }
+        FitnessKind::Perplexity if fitness.corpora.is_empty() => {
+            ("a perplexity fitness has no corpus", "name one or more in `fitness.corpora`")
+        }
+        _ => return,
+    };
+    issues.error(&keys(["fitness.kind"]), what, hint);
 }
 
 fn repeated_layers(spec: &Spec, issues: &mut Issues) {
