@@ -4,7 +4,7 @@ use super::{Error, Kind, Result};
 
 /// Listens to one long step at a time.
 pub trait Watch: Sync {
-    /// A step of `units` units of work begins.
+    /// A step of `units` units of work begins; of 0, one whose end nobody knows.
     fn begin(&self, what: &str, units: u64);
     /// So many more units are done.
     fn advance(&self, units: u64);

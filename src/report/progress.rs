@@ -86,7 +86,10 @@ impl Watch for Bars {
 fn new_bar(old: &ProgressBar, what: &str, units: u64) -> ProgressBar {
     old.finish_and_clear();
     let bar = ProgressBar::new(units);
-    let template = "{msg:36!} {bar:24} {percent:>3}% {pos}/{len} {elapsed} ETA {eta}";
+    let template = match units {
+        0 => "{msg:36!} {pos} so far {elapsed}",
+        _ => "{msg:36!} {bar:24} {percent:>3}% {pos}/{len} {elapsed} ETA {eta}",
+    };
     bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.set_message(what.to_string());
     bar.enable_steady_tick(Duration::from_millis(500));
@@ -119,7 +122,7 @@ impl Lines {
     fn begin(&mut self, what: &str, units: u64) {
         let now = Instant::now();
         self.step = Some(Step { what: what.into(), units, done: 0, started: now, said: now });
-        self.say(&format!("{what}: started, {units} to do"));
+        self.say(&if units == 0 { format!("{what}: started") } else { format!("{what}: started, {units} to do") });
     }
 
     fn advance(&mut self, units: u64) {
@@ -147,7 +150,10 @@ impl Lines {
 impl Step {
     fn line(&self) -> String {
         let Self { what, units, done, .. } = self;
-        let percent = (*done as f64 / (*units).max(1) as f64 * 100.0).min(100.0);
+        if *units == 0 {
+            return format!("{what}: {done} so far");
+        }
+        let percent = (*done as f64 / *units as f64 * 100.0).min(100.0);
         match remaining(self.started.elapsed().as_secs_f64(), *done, *units) {
             Some(seconds) => format!("{what}: {percent:.0}% ({done}/{units}), {} left", duration(seconds)),
             None => format!("{what}: {percent:.0}% ({done}/{units})"),
@@ -214,15 +220,15 @@ mod tests {
     }
 
     #[test]
-    fn progress_without_a_step_or_without_units_is_harmless() {
+    fn progress_without_a_step_is_harmless_and_without_a_known_end_counts() {
         let page = Page::default();
         let bars = Bars::lines(Box::new(page.clone()), Duration::ZERO);
         bars.advance(1);
         bars.end();
-        bars.begin("empty", 0);
+        bars.begin("harness", 0);
         bars.advance(0);
         bars.advance(2);
-        assert_eq!(page.lines(), ["empty: started, 0 to do", "empty: 0% (0/0)", "empty: 100% (2/0), 0 s left"]);
+        assert_eq!(page.lines(), ["harness: started", "harness: 0 so far", "harness: 2 so far"]);
     }
 
     #[test]
