@@ -81,8 +81,8 @@ impl Experiment {
 #[derive(Args, Clone)]
 struct Runs {
     /// Folder of all runs; an experiment's own is `<DIR>/<name>/`
-    #[arg(long, value_name = "DIR", default_value = "runs")]
-    runs: PathBuf,
+    #[arg(long = "runs", value_name = "DIR", default_value = "runs")]
+    folder: PathBuf,
 }
 
 /// What a spec may name beside its own tables.

@@ -51,7 +51,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let source = spec::Source { files: Files::MayCome, ..arguments.experiment.source() };
     let loaded = with_known(|known| spec::load(&source, known))?;
     eprint!("{}", loaded.render_warnings(Style::Plain));
-    let options = Options { runs: arguments.runs.runs.clone(), speed: speed(arguments)?, keys: arguments.keys.into() };
+    let options = Options { runs: arguments.runs.folder.clone(), speed: speed(arguments)?, keys: arguments.keys.into() };
     let plan = plan::plan(&loaded, &options)?;
     let text = match arguments.json {
         true => serde_json::to_string_pretty(&plan).or_error(Kind::Internal, "a plan makes no JSON")? + "\n",

@@ -22,6 +22,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let loaded = with_known(|known| spec::load(&arguments.experiment.source(), known))?;
     eprint!("{}", loaded.render_warnings(Style::Plain));
     let on_failure = if arguments.fail_fast { OnFailure::Stop } else { OnFailure::KeepGoing };
-    let finished = runner::run(&loaded, &arguments.runs.runs, on_failure, &super::watched())?;
+    let finished = runner::run(&loaded, &arguments.runs.folder, on_failure, &super::watched())?;
     show(&format!("{}\n{}\nwritten to {}\n", finished.distributions, finished.tables, finished.folder.display()))
 }

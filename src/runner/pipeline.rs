@@ -6,15 +6,15 @@ use std::sync::Arc;
 use super::evaluate::{self, Measure, Measured};
 use super::journal::Journal;
 use super::prepare::Prepared;
-use super::searching::{FOUND, GenerationLog, Job, TeacherStates};
+use super::searching::{GenerationLog, Job, TeacherStates};
 use super::store::{Entry, State, Store};
 use super::watched::Watched;
 use crate::base::meter::Meter;
 use crate::base::{Error, Kind, Result, Watch, files};
 use crate::eval;
 use crate::model::{Model, Source};
-use crate::plan::Found;
 use crate::plan::keys::{self, MANIFEST};
+use crate::plan::{FOUND, Found};
 use crate::report::Figure;
 use crate::report::event::{Cache, Event, GenerationSummary};
 use crate::schedule::{Iteration, schedule};
@@ -289,8 +289,8 @@ impl<'a> Pipeline<'a> {
     ) -> Result<Entry> {
         self.watch.checkpoint()?;
         let entry = self.store.entry(kind, key)?;
-        let meter = Meter::start();
         let cache = if self.is_finished(&entry)? { Cache::Hit } else { Cache::Miss };
+        let meter = Meter::start();
         if cache == Cache::Miss {
             self.journal.emit(Event::StepStarted { trial: self.label.into(), step: step.into(), key: entry.address.clone() })?;
             let made = work(&entry, &self.watch);

@@ -8,13 +8,10 @@ use candle_core::Tensor;
 use super::prepare::Prepared;
 use crate::base::{Error, Kind, Result, ResultExt, Watch, files};
 use crate::fitness::{Corpus, Evaluator, Objective, Population, Sampler};
-use crate::plan::Found;
+use crate::plan::{FOUND, Found};
 use crate::search::{Ending, GenerationRecord, Search, State};
 use crate::spec::Spec;
 use crate::supernet::Supernet;
-
-/// The file of the distribution found.
-pub const FOUND: &str = "distribution.json";
 
 /// Dense hidden states of search windows, handed from one iteration to the next.
 pub type TeacherStates = BTreeMap<usize, Tensor>;
