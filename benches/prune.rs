@@ -1,4 +1,5 @@
-//! Local pruning beside plain faer products of as many operations: the ratio of the two is what delaying and fusing leave over.
+//! Local pruning beside plain faer products of as many operations: the ratio of the two is what delaying and
+//! fusing leave over.
 //!
 //!     cargo bench --bench prune
 
@@ -35,13 +36,20 @@ fn rule(units: usize, width: usize, step: usize) -> Rule {
 fn flops(d: f64, o: f64, removed: f64) -> f64 {
     let kept = d - removed;
     let live = (d * d * d - kept * kept * kept) / 3.0;
-    2.0 * d * d * o + d * d * d + live + 2.0 * d * o * removed + kept * kept * kept / 3.0 + 2.0 * kept * kept * o
+    2.0 * d * d * o
+        + d * d * d
+        + live
+        + 2.0 * d * o * removed
+        + kept * kept * kept / 3.0
+        + 2.0 * kept * kept * o
 }
 
 /// A product of square f64 matrices with about so many flops.
 fn dense_f64(group: &mut BenchmarkGroup<WallTime>, name: &str, flops: f64) {
     let n = (flops / 2.0).cbrt() as usize;
-    let (a, b, mut c) = (noise(n, n, 3), noise(n, n, 4), Mat::zeros(n, n));
+    let a = noise(n, n, 3);
+    let b = noise(n, n, 4);
+    let mut c = Mat::zeros(n, n);
     group.bench_function(format!("{name}, plain product of as many flops"), |bencher| {
         bencher.iter(|| matmul(c.as_mut(), Accum::Replace, black_box(&a), &b, 1.0, Par::rayon(0)));
     });
@@ -62,12 +70,19 @@ fn pruning(criterion: &mut Criterion) {
 }
 
 fn gram(criterion: &mut Criterion) {
-    let (rows, d_in, mut group) = (2 * BLOCK, 1536, criterion.benchmark_group("gram"));
-    let x: Vec<f32> = noise(rows, d_in, 5).row_iter().flat_map(|row| row.iter().map(|value| *value as f32).collect::<Vec<_>>()).collect();
+    let rows = 2 * BLOCK;
+    let d_in = 1536;
+    let mut group = criterion.benchmark_group("gram");
+    let x: Vec<f32> = noise(rows, d_in, 5)
+        .row_iter()
+        .flat_map(|row| row.iter().map(|value| *value as f32).collect::<Vec<_>>())
+        .collect();
     let mut sums = Statistics::new(d_in, None);
     group.bench_function("4096 rows of 1536", |bencher| bencher.iter(|| sums.add(black_box(&x), None)));
     let half = rows / 2;
-    let (a, b, mut c) = (Mat::full(d_in, half, 0.5f32), Mat::full(half, d_in, 0.5f32), Mat::<f32>::zeros(d_in, d_in));
+    let a = Mat::full(d_in, half, 0.5f32);
+    let b = Mat::full(half, d_in, 0.5f32);
+    let mut c = Mat::<f32>::zeros(d_in, d_in);
     group.bench_function("4096 rows of 1536, plain f32 product of as many flops", |bencher| {
         bencher.iter(|| matmul(c.as_mut(), Accum::Replace, black_box(&a), &b, 1.0, Par::rayon(0)));
     });

@@ -1,4 +1,5 @@
-//! One selection stage of the search on a model of the built-in one's sizes, beside plain products of the same number of operations.
+//! One selection stage of the search on a model of the built-in one's sizes, beside plain products of the
+//! same number of operations.
 
 use std::hint::black_box;
 
@@ -61,7 +62,8 @@ fn candidates(space: &Space) -> Vec<Candidate> {
 
 /// Operations of scoring every candidate alone: twice the parameters that each token meets.
 fn operations(space: &Space, candidates: &[Candidate], model: &Model) -> usize {
-    let (shape, config) = (space.shape, model.config());
+    let shape = space.shape;
+    let config = model.config();
     let fixed = config.parameters().key_value + config.vocabulary * config.hidden;
     let kept = |c: &Candidate| -> usize {
         let removed = space.distribution(c).removed;
@@ -79,25 +81,51 @@ fn operations(space: &Space, candidates: &[Candidate], model: &Model) -> usize {
 
 fn search_stage(criterion: &mut Criterion) {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let pico = Pico { layers: 8, hidden: 256, heads: 8, kv_heads: 4, neurons: 704, vocabulary: 4096, ..Pico::default() };
+    let pico = Pico {
+        layers: 8,
+        hidden: 256,
+        heads: 8,
+        kv_heads: 4,
+        neurons: 704,
+        vocabulary: 4096,
+        ..Pico::default()
+    };
     let source = pico.write(dir.path(), 1).expect("a model");
     let model = Model::open(&source, &Device::Cpu).expect("a model");
     let shape = model.config().shape(spec::AttentionUnit::Head);
-    let space = Space::around(shape, uniform(&shape, Request::Total(0.5)).expect("a start"), [1, 88], 5).expect("a space");
+    let space = Space::around(shape, uniform(&shape, Request::Total(0.5)).expect("a start"), [1, 88], 5)
+        .expect("a space");
     let net = Supernet::at(&model, dir.path(), space.clone());
-    supernet::build(&model, &net, &CalibrationSet::new(windows(8192), 0), &options(), &Silent).expect("a supernet");
-    let (set, candidates) = (SearchSet(windows(8192)), candidates(&space));
+    supernet::build(&model, &net, &CalibrationSet::new(windows(8192), 0), &options(), &Silent)
+        .expect("a supernet");
+    let set = SearchSet(windows(8192));
+    let candidates = candidates(&space);
     let mut population = Population::new(&model, &net);
     let wanted = Wanted { kl: vec![0], ..Wanted::default() };
     let mut group = criterion.benchmark_group("search stage");
     group.sample_size(10);
     group.bench_function("16 candidates on 1024 tokens", |b| {
-        b.iter(|| population.measure(black_box(&candidates), &set, &[0, 1, 2, 3], 256, &wanted, &Silent).expect("measures"));
+        b.iter(|| {
+            population
+                .measure(black_box(&candidates), &set, &[0, 1, 2, 3], 256, &wanted, &Silent)
+                .expect("measures")
+        });
     });
     let product = operations(&space, &candidates, &model) / (2 * 256 * 704);
-    let (a, b, mut c) = (Mat::<f32>::ones(product, 256), Mat::<f32>::ones(256, 704), Mat::<f32>::zeros(product, 704));
+    let a = Mat::<f32>::ones(product, 256);
+    let b = Mat::<f32>::ones(256, 704);
+    let mut c = Mat::<f32>::zeros(product, 704);
     group.bench_function("products of as many operations as the candidates alone", |bench| {
-        bench.iter(|| faer::linalg::matmul::matmul(c.as_mut(), Accum::Replace, black_box(a.as_ref()), b.as_ref(), 1.0, Par::rayon(0)));
+        bench.iter(|| {
+            faer::linalg::matmul::matmul(
+                c.as_mut(),
+                Accum::Replace,
+                black_box(a.as_ref()),
+                b.as_ref(),
+                1.0,
+                Par::rayon(0),
+            )
+        });
     });
     group.finish();
 }

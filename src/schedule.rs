@@ -1,4 +1,5 @@
-//! The coarse-to-fine schedule (paper §2.4, Algorithm 4): which steps, in whole units, each iteration's levels lie apart. Pure.
+//! The coarse-to-fine schedule (paper §2.4, Algorithm 4): which steps, in whole units, each iteration's
+//! levels lie apart. Pure.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,20 +25,25 @@ impl Iteration {
     /// # Errors
     /// As [`Space::around`].
     pub fn space(&self, shape: Shape, centre: Distribution, levels: usize) -> Result<Space> {
-        Space::around(shape, centre, self.steps, levels).map_err(|e| e.at(format!("iteration {}", self.number)))
+        Space::around(shape, centre, self.steps, levels)
+            .map_err(|e| e.at(format!("iteration {}", self.number)))
     }
 }
 
-/// The iterations that `intervals` (shares of a module's units, one iteration each) mean for a model of this shape.
+/// The iterations that `intervals` (shares of a module's units, one iteration each) mean for a model of this
+/// shape.
 ///
-/// A step is the interval rounded to whole units, half to even, and at least one: with few heads the step of heads stays at one
-/// while that of neurons goes on shrinking, and the iteration's notes say so.
+/// A step is the interval rounded to whole units, half to even, and at least one: with few heads the step of
+/// heads stays at one while that of neurons goes on shrinking, and the iteration's notes say so.
 ///
 /// # Errors
 /// `supernet.intervals` is empty or holds a value outside (0, 1].
 pub fn schedule(shape: &Shape, intervals: &[f64]) -> Result<Vec<Iteration>> {
     if intervals.is_empty() {
-        return Err(key_error("the schedule has no interval", "give at least one interval, for example [0.125]"));
+        return Err(key_error(
+            "the schedule has no interval",
+            "give at least one interval, for example [0.125]",
+        ));
     }
     intervals.iter().enumerate().map(|(i, &interval)| iteration(shape, i + 1, interval)).collect()
 }
@@ -98,7 +104,10 @@ mod tests {
     #[test]
     fn few_heads_keep_a_step_of_one_while_neurons_shrink() {
         let schedule = schedule(&shape(30, 9, 1536), &PAPER).unwrap();
-        assert_eq!(schedule.iter().map(|i| i.steps).collect::<Vec<_>>(), [[1, 192], [1, 96], [1, 48], [1, 24]]);
+        assert_eq!(
+            schedule.iter().map(|i| i.steps).collect::<Vec<_>>(),
+            [[1, 192], [1, 96], [1, 48], [1, 24]]
+        );
         assert_eq!(schedule.iter().map(|i| i.notes.len()).collect::<Vec<_>>(), [0, 1, 1, 1]);
     }
 

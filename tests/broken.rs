@@ -1,4 +1,5 @@
-//! Broken experiments and scripts, and the whole message that each gets: `tests/broken/*.toml` with a `.txt` beside each.
+//! Broken experiments and scripts, and the whole message that each gets: `tests/broken/*.toml` with a `.txt`
+//! beside each.
 //!
 //! `WRITE_GENERATED=1 cargo test --test broken` writes the messages anew.
 
@@ -30,12 +31,20 @@ fn words<'a>(text: &'a str, what: &str) -> Vec<&'a str> {
 fn said(name: &str) -> String {
     let file = format!("{name}.toml");
     let text = std::fs::read_to_string(folder().join(&file)).unwrap();
-    let (arguments, environment) = (words(&text, "arguments"), words(&text, "environment"));
+    let arguments = words(&text, "arguments");
+    let environment = words(&text, "environment");
     let variables = environment.iter().map(|assignment| assignment.split_once('=').unwrap());
     let mut tyr = Command::cargo_bin("tyr").unwrap();
-    let output = tyr.current_dir(folder()).envs(variables).args(["check", &file]).args(&arguments).output().unwrap();
+    let output =
+        tyr.current_dir(folder()).envs(variables).args(["check", &file]).args(&arguments).output().unwrap();
     assert_eq!((output.status.code(), output.stdout.len()), (Some(3), 0), "{name}");
-    let line = environment.iter().chain(&["tyr", "check", file.as_str()]).chain(&arguments).copied().collect::<Vec<_>>().join(" ");
+    let line = environment
+        .iter()
+        .chain(&["tyr", "check", file.as_str()])
+        .chain(&arguments)
+        .copied()
+        .collect::<Vec<_>>()
+        .join(" ");
     format!("$ {line}\n{}", String::from_utf8(output.stderr).unwrap())
 }
 
@@ -43,7 +52,8 @@ fn said(name: &str) -> String {
 fn every_broken_experiment_gets_the_message_beside_it() {
     let mut stale = Vec::new();
     for name in files("toml") {
-        let (path, said) = (folder().join(format!("{name}.txt")), said(&name));
+        let path = folder().join(format!("{name}.txt"));
+        let said = said(&name);
         if std::env::var_os("WRITE_GENERATED").is_some() {
             std::fs::write(&path, &said).unwrap();
         }
@@ -56,7 +66,8 @@ fn every_broken_experiment_gets_the_message_beside_it() {
 
 #[test]
 fn there_are_ten_broken_specs_and_three_broken_scripts_at_least() {
-    let (specs, scripts): (Vec<String>, Vec<String>) = files("toml").into_iter().partition(|name| !name.starts_with("script"));
+    let (specs, scripts): (Vec<String>, Vec<String>) =
+        files("toml").into_iter().partition(|name| !name.starts_with("script"));
     assert!(specs.len() >= 10 && scripts.len() >= 3);
     assert_eq!(files("rhai"), scripts);
     assert_eq!(files("txt").len(), specs.len() + scripts.len());

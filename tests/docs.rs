@@ -1,4 +1,5 @@
-//! What the documents tell users to type: every command is one that the program takes, every snippet of a spec one that loads.
+//! What the documents tell users to type: every command is one that the program takes, every snippet of a
+//! spec one that loads.
 
 mod common;
 
@@ -15,9 +16,15 @@ fn root() -> PathBuf {
 /// The front page and the folder `docs`, name and text.
 fn documents() -> Vec<(String, String)> {
     let folder = std::fs::read_dir(root().join("docs")).unwrap().map(|e| e.unwrap().path());
-    let mut paths: Vec<PathBuf> = folder.chain([root().join("README.md")]).filter(|p| p.extension().is_some_and(|e| e == "md")).collect();
+    let mut paths: Vec<PathBuf> = folder
+        .chain([root().join("README.md")])
+        .filter(|p| p.extension().is_some_and(|e| e == "md"))
+        .collect();
     paths.sort();
-    paths.into_iter().map(|p| (p.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read_to_string(p).unwrap())).collect()
+    paths
+        .into_iter()
+        .map(|p| (p.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read_to_string(p).unwrap()))
+        .collect()
 }
 
 /// The fenced blocks of a language.
@@ -43,7 +50,9 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
 
 /// A line of a shell as words: spaces separate, quotes keep together.
 fn words(line: &str) -> Vec<String> {
-    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    let mut words = Vec::new();
+    let mut word = None::<String>;
+    let mut quote = None;
     for c in line.chars() {
         match (quote, c) {
             (Some(q), c) if c == q => quote = None,
@@ -60,16 +69,22 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// The arguments of every `tyr` in a shell block, the program's name first; what has another name is left out.
+/// The arguments of every `tyr` in a shell block, the program's name first; what has another name is left
+/// out.
 fn commands(block: &str) -> Vec<Vec<String>> {
     let joined = block.replace("\\\n", " ");
-    let lines = joined.lines().map(|line| line.split(" # ").next().unwrap_or(line).trim()).filter(|line| !line.starts_with('#'));
+    let lines = joined
+        .lines()
+        .map(|line| line.split(" # ").next().unwrap_or(line).trim())
+        .filter(|line| !line.starts_with('#'));
     let program = |line: &str| {
         let all = words(line);
-        let assignments =
-            all.iter().take_while(|w| w.split_once('=').is_some_and(|(k, _)| k.chars().all(|c| c.is_ascii_uppercase() || c == '_')));
+        let assignments = all.iter().take_while(|w| {
+            w.split_once('=').is_some_and(|(k, _)| k.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+        });
         let all = all[assignments.count()..].to_vec();
-        let starts = |with: &[&str]| all.len() >= with.len() && all.iter().zip(with).all(|(word, with)| word == with);
+        let starts =
+            |with: &[&str]| all.len() >= with.len() && all.iter().zip(with).all(|(word, with)| word == with);
         let behind = if starts(&["tyr"]) {
             1
         } else if starts(&["cargo", "run", "--release", "--"]) {
@@ -112,7 +127,8 @@ fn every_command_in_a_sentence_names_a_verb_and_options_that_exist() {
             verbs.extend(command.split_whitespace().nth(1).map(str::to_string));
         }
     }
-    let all: Vec<String> = tyr::cli::command().get_subcommands().map(|verb| verb.get_name().to_string()).collect();
+    let all: Vec<String> =
+        tyr::cli::command().get_subcommands().map(|verb| verb.get_name().to_string()).collect();
     assert!(all.iter().all(|verb| verbs.contains(verb)), "the documents lack one of {all:?}");
 }
 
@@ -142,9 +158,13 @@ fn every_snippet_of_a_spec_loads() {
         for snippet in blocks(&text, "toml") {
             seen += 1;
             std::fs::write(tiny.path("snippet.toml"), &snippet).unwrap();
-            let checked = inspect(&Source { path: tiny.path("snippet.toml"), ..Source::default() }, &known).unwrap();
+            let checked =
+                inspect(&Source { path: tiny.path("snippet.toml"), ..Source::default() }, &known).unwrap();
             // A snippet may name files that only its reader has.
-            let wrong = checked.findings.iter().any(|f| f.severity == Severity::Error && !f.message.starts_with("there is no "));
+            let wrong = checked
+                .findings
+                .iter()
+                .any(|f| f.severity == Severity::Error && !f.message.starts_with("there is no "));
             assert!(!wrong, "{name}:\n{snippet}\n{}", checked.render(Style::Plain));
         }
     }
@@ -153,8 +173,7 @@ fn every_snippet_of_a_spec_loads() {
 
 #[test]
 fn a_command_line_is_read_as_a_shell_reads_it() {
-    let block =
-        "# a remark\ncd x\nTYR_SEED=3 tyr run a.toml \\\n  --set 'model.source=\"x y\"' # go\ncargo run --release -- check b.toml\n";
+    let block = "# a remark\ncd x\nTYR_SEED=3 tyr run a.toml \\\n  --set 'model.source=\"x y\"' # go\ncargo run --release -- check b.toml\n";
     let found = commands(block);
     assert_eq!(found[0], ["tyr", "run", "a.toml", "--set", "model.source=\"x y\""]);
     assert_eq!(found[1], ["tyr", "check", "b.toml"]);

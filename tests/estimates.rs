@@ -45,23 +45,35 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// Plans and runs `spec.toml` of a folder.
 fn compare(folder: &Path) -> Compared {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let plan: serde_json::Value = serde_json::from_str(&tyr(folder, &["plan", "spec.toml", "--json"])).unwrap();
+    let plan: serde_json::Value =
+        serde_json::from_str(&tyr(folder, &["plan", "spec.toml", "--json"])).unwrap();
     tyr(folder, &["run", "spec.toml"]);
     let home = folder.join("runs").join(plan["name"].as_str().unwrap());
     let timings = std::fs::read_to_string(home.join("timings.csv")).unwrap();
     let measured = |metric: &str| {
-        timings.lines().find(|l| l.split(',').nth(2) == Some(metric)).map(|l| l.split(',').nth(3).unwrap().parse::<f64>().unwrap())
+        timings
+            .lines()
+            .find(|l| l.split(',').nth(2) == Some(metric))
+            .map(|l| l.split(',').nth(3).unwrap().parse::<f64>().unwrap())
     };
     let mut compared = Compared { memory: BTreeMap::new(), disk: BTreeMap::new(), seconds: BTreeMap::new() };
     for step in plan["trials"][0]["steps"].as_array().unwrap().iter().filter(|s| s["key"] != "none") {
-        let (name, estimate) = (step["name"].as_str().unwrap().to_string(), &step["estimate"]);
+        let name = step["name"].as_str().unwrap().to_string();
+        let estimate = &step["estimate"];
         let pair = |what: &str, measured: f64| Pair { planned: estimate[what].as_f64().unwrap(), measured };
-        compared.memory.insert(name.clone(), pair("memory", measured(&format!("peak_bytes/{name}")).unwrap()));
+        compared
+            .memory
+            .insert(name.clone(), pair("memory", measured(&format!("peak_bytes/{name}")).unwrap()));
         compared.seconds.insert(name.clone(), pair("seconds", measured(&format!("seconds/{name}")).unwrap()));
         let entry = step["key"]["known"].as_str().map(|key| size_of(&home.join("store").join(key)));
         compared.disk.extend(entry.map(|size| (name.clone(), pair("disk", size))));
     }
-    let disk: f64 = plan["trials"][0]["steps"].as_array().unwrap().iter().map(|s| s["estimate"]["disk"].as_f64().unwrap()).sum();
+    let disk: f64 = plan["trials"][0]["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s["estimate"]["disk"].as_f64().unwrap())
+        .sum();
     compared.disk.insert("all".into(), Pair { planned: disk, measured: size_of(&home.join("store")) });
     compared
 }
@@ -74,12 +86,18 @@ fn size_of(folder: &Path) -> f64 {
     sizes.sum()
 }
 
-/// Memory and disk within 25%, time within a factor of two: of the whole run, and of each supernet and search.
+/// Memory and disk within 25%, time within a factor of two: of the whole run, and of each supernet and
+/// search.
 fn judge(what: &str, compared: &Compared) {
     let show = |kind: &str, pairs: &BTreeMap<String, Pair>| {
         pairs.iter().map(|(n, p)| format!("{what} {kind} {n}: {p:?} {:.2}\n", p.ratio())).collect::<String>()
     };
-    eprintln!("{}{}{}", show("memory", &compared.memory), show("disk", &compared.disk), show("seconds", &compared.seconds));
+    eprintln!(
+        "{}{}{}",
+        show("memory", &compared.memory),
+        show("disk", &compared.disk),
+        show("seconds", &compared.seconds)
+    );
     let peak = |f: fn(&Pair) -> f64| compared.memory.values().map(f).fold(0.0, f64::max);
     let sum = |f: fn(&Pair) -> f64| compared.seconds.values().map(f).sum::<f64>();
     let mut wrong = Vec::new();
@@ -97,7 +115,9 @@ fn judge(what: &str, compared: &Compared) {
     for (name, pair) in compared.memory.iter().filter(|(name, _)| is_main(name)) {
         check(&format!("memory of {name}"), *pair, 1.25);
     }
-    for (name, pair) in compared.disk.iter().filter(|(name, _)| name.starts_with("supernet") || name.starts_with("compact")) {
+    for (name, pair) in
+        compared.disk.iter().filter(|(name, _)| name.starts_with("supernet") || name.starts_with("compact"))
+    {
         check(&format!("disk of {name}"), *pair, 1.25);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -143,20 +163,34 @@ fn the_built_in_model_takes_what_was_planned() {
 #[test]
 #[ignore = "slow: part of the slow checks"]
 fn a_model_of_wikitext_takes_what_was_planned() {
-    let (Some(model), Some(text)) = (shared("models/wt2-llama"), shared("data/wikitext2/test.txt")) else { return };
+    let (Some(model), Some(text)) = (shared("models/wt2-llama"), shared("data/wikitext2/test.txt")) else {
+        return;
+    };
     let names = format!(
         "name = \"wikitext\"\n[model]\nsource = {model:?}\n[corpora.text]\ntrain = [{text:?}]\ntest = [{:?}]\n",
         text.with_file_name("valid.txt")
     );
-    let spec = BUILT_IN.replace("name = \"built-in\"", &names).replace("corpus = \"quickstart\"", "corpus = \"text\"");
-    let spec = spec.replace("[evaluate]", "[evaluate]\nperplexity = [\"text\"]").replace("tasks = [\"quickstart\"]\nlimit = 20\n", "");
+    let spec = BUILT_IN
+        .replace("name = \"built-in\"", &names)
+        .replace("corpus = \"quickstart\"", "corpus = \"text\"");
+    let spec = spec
+        .replace("[evaluate]", "[evaluate]\nperplexity = [\"text\"]")
+        .replace("tasks = [\"quickstart\"]\nlimit = 20\n", "");
     judge("wikitext", &compare(folder(&spec).path()));
 }
 
 #[test]
 #[ignore = "slow: part of the slow checks"]
 fn a_random_model_of_other_sizes_takes_what_was_planned() {
-    let pico = Pico { layers: 2, hidden: 512, heads: 8, kv_heads: 8, neurons: 1280, vocabulary: 68, ..Pico::default() };
+    let pico = Pico {
+        layers: 2,
+        hidden: 512,
+        heads: 8,
+        kv_heads: 8,
+        neurons: 1280,
+        vocabulary: 68,
+        ..Pico::default()
+    };
     let tiny = Tiny::of(pico);
     let text = |split| tyr::data::quickstart::text(split, 60_000);
     std::fs::write(tiny.path("train.txt"), text(tyr::data::quickstart::Split::Calibration)).unwrap();
@@ -167,6 +201,10 @@ fn a_random_model_of_other_sizes_takes_what_was_planned() {
         .replace("[search]\ngenerations = 3", "[search]\ngenerations = 2")
         .replace("tokens = 64,", "tokens = 512,")
         .replace("tokens = 256,", "tokens = 4096,");
-    std::fs::write(tiny.path("spec.toml"), spec.replace("]\ntokens = 1024\n\n[evaluate]", "]\ntokens = 8192\n\n[evaluate]")).unwrap();
+    std::fs::write(
+        tiny.path("spec.toml"),
+        spec.replace("]\ntokens = 1024\n\n[evaluate]", "]\ntokens = 8192\n\n[evaluate]"),
+    )
+    .unwrap();
     judge("random", &compare(tiny.dir.path()));
 }

@@ -28,7 +28,11 @@ fn every_experiment_passes_the_check_once_its_files_are_named() {
     let names: Vec<&str> = tasks.iter().map(String::as_str).collect();
     for path in files {
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with("#:schema ") && text.contains("experiment.schema.json\n"), "{} does not name its schema", path.display());
+        assert!(
+            text.starts_with("#:schema ") && text.contains("experiment.schema.json\n"),
+            "{} does not name its schema",
+            path.display()
+        );
         let quoted = |name: &str| format!("[{:?}]", tiny.path(name).to_str().unwrap());
         let mut set = vec![];
         for corpus in text.lines().filter_map(|l| l.strip_prefix("[corpora.")?.strip_suffix(']')) {
@@ -42,7 +46,10 @@ fn every_experiment_passes_the_check_once_its_files_are_named() {
         let known = Known { corpora: tyr::data::corpus::KNOWN, tasks: &names, script: tyr::fitness::check };
         let checked = inspect(&source, &known).unwrap();
         // An experiment may choose not to search, of which the check warns.
-        let unexpected = checked.findings.iter().any(|f| f.severity == Severity::Error || f.key.to_string() != "search.generations");
+        let unexpected = checked
+            .findings
+            .iter()
+            .any(|f| f.severity == Severity::Error || f.key.to_string() != "search.generations");
         assert!(!unexpected, "{}", checked.render(tyr::spec::Style::Plain));
         plans(&path, &text, &known);
     }
@@ -50,14 +57,30 @@ fn every_experiment_passes_the_check_once_its_files_are_named() {
 
 /// Every experiment can be planned as it ships, without its texts, and in each of its profiles.
 fn plans(path: &Path, text: &str, known: &Known) {
-    let profiles = text.lines().filter_map(|l| l.strip_prefix("[profile.")?.strip_suffix(']')).filter(|name| !name.contains('.'));
-    let set = if text.contains("../models/") { vec!["model.source=hf:HuggingFaceTB/SmolLM2-135M".to_string()] } else { vec![] };
+    let profiles = text
+        .lines()
+        .filter_map(|l| l.strip_prefix("[profile.")?.strip_suffix(']'))
+        .filter(|name| !name.contains('.'));
+    let set = if text.contains("../models/") {
+        vec!["model.source=hf:HuggingFaceTB/SmolLM2-135M".to_string()]
+    } else {
+        vec![]
+    };
     let options = Options { runs: "no/runs".into(), speed: Speed::Given(4e11), keys: KeysWanted::Never };
     for profile in std::iter::once(None).chain(profiles.map(|name| Some(name.to_string()))) {
-        let source = Source { path: path.into(), profile, set: set.clone(), files: Files::MayCome, ..Source::default() };
+        let source = Source {
+            path: path.into(),
+            profile,
+            set: set.clone(),
+            files: Files::MayCome,
+            ..Source::default()
+        };
         let checked = inspect(&source, known).unwrap();
         assert!(checked.loaded.is_some(), "{}", checked.render(tyr::spec::Style::Plain));
-        let plan = tyr::plan::plan(&checked.loaded.unwrap(), &options).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-        assert!(plan.trials.iter().all(|t| !t.steps.is_empty()) && plan.total().seconds.is_some_and(|s| s > 0.0));
+        let plan = tyr::plan::plan(&checked.loaded.unwrap(), &options)
+            .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        assert!(
+            plan.trials.iter().all(|t| !t.steps.is_empty()) && plan.total().seconds.is_some_and(|s| s > 0.0)
+        );
     }
 }

@@ -13,7 +13,8 @@ const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 type Files = Arc<BTreeMap<String, Vec<u8>>>;
 
-/// Serves files as `/{owner}/{name}/resolve/{revision}/{file}` with the headers that the client reads; answers from a thread per connection.
+/// Serves files as `/{owner}/{name}/resolve/{revision}/{file}` with the headers that the client reads;
+/// answers from a thread per connection.
 fn serve(files: Files) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -30,7 +31,8 @@ fn answer(stream: &TcpStream, files: &Files) -> Option<()> {
     let mut lines = BufReader::new(stream.try_clone().ok()?).lines();
     let request = lines.next()?.ok()?;
     let headers: Vec<String> = lines.map_while(Result::ok).take_while(|l| !l.is_empty()).collect();
-    let range = headers.iter().find_map(|h| h.to_lowercase().strip_prefix("range: bytes=").map(str::to_string));
+    let range =
+        headers.iter().find_map(|h| h.to_lowercase().strip_prefix("range: bytes=").map(str::to_string));
     let path = request.split(' ').nth(1)?.to_string();
     let mut out = stream;
     let Some(body) = path.strip_prefix("/tiny/llama/resolve/main/").and_then(|name| files.get(name)) else {
@@ -48,7 +50,9 @@ fn answer(stream: &TcpStream, files: &Files) -> Option<()> {
         body.len(),
         end - start
     );
-    out.write_all(head.as_bytes()).and_then(|()| if request.starts_with("HEAD") { Ok(()) } else { out.write_all(&body[start..end]) }).ok()
+    out.write_all(head.as_bytes())
+        .and_then(|()| if request.starts_with("HEAD") { Ok(()) } else { out.write_all(&body[start..end]) })
+        .ok()
 }
 
 fn model_files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -58,8 +62,14 @@ fn model_files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn eval(home: &Path, endpoint: &str, model: &str) -> assert_cmd::assert::Assert {
-    let arguments = ["eval", model, "--perplexity", "quickstart", "--sequence-length", "32", "--tokens", "256"];
-    Command::cargo_bin("tyr").unwrap().env("HF_HOME", home).env("HF_ENDPOINT", endpoint).args(arguments).assert()
+    let arguments =
+        ["eval", model, "--perplexity", "quickstart", "--sequence-length", "32", "--tokens", "256"];
+    Command::cargo_bin("tyr")
+        .unwrap()
+        .env("HF_HOME", home)
+        .env("HF_ENDPOINT", endpoint)
+        .args(arguments)
+        .assert()
 }
 
 #[test]
@@ -90,7 +100,9 @@ fn a_sharded_model_is_fetched_with_every_shard() {
 fn a_model_that_is_not_there_and_a_hub_that_does_not_answer_say_so() {
     let dir = tempfile::tempdir().unwrap();
     let endpoint = serve(Arc::new(BTreeMap::new()));
-    for (endpoint, words) in [(endpoint.as_str(), "check the name"), ("http://127.0.0.1:9", "check the network")] {
+    for (endpoint, words) in
+        [(endpoint.as_str(), "check the name"), ("http://127.0.0.1:9", "check the network")]
+    {
         let failed = eval(&dir.path().join("home"), endpoint, "hf:tiny/llama").failure();
         let said = String::from_utf8_lossy(&failed.get_output().stderr).into_owned();
         assert_eq!(failed.get_output().status.code(), Some(8), "{said}");

@@ -44,7 +44,8 @@ fn without_tests(text: &str) -> &str {
 #[test]
 fn every_module_uses_only_modules_above_it() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let rank: BTreeMap<&str, usize> = LAYERS.iter().enumerate().flat_map(|(i, names)| names.iter().map(move |n| (*n, i))).collect();
+    let rank: BTreeMap<&str, usize> =
+        LAYERS.iter().enumerate().flat_map(|(i, names)| names.iter().map(move |n| (*n, i))).collect();
     let mut files = Vec::new();
     sources(&root, &mut files);
     let mut broken = Vec::new();

@@ -1,5 +1,6 @@
-//! Native scores against the lm-evaluation-harness itself, through the adapter service and the completions server: the same documents,
-//! the same tokenizer, the built-in model or a tiny random one. Runs when TYR_LM_EVAL_PYTHON names a Python interpreter that has lm_eval[api]==0.4.13.
+//! Native scores against the lm-evaluation-harness itself, through the adapter service and the completions
+//! server: the same documents, the same tokenizer, the built-in model or a tiny random one. Runs when
+//! TYR_LM_EVAL_PYTHON names a Python interpreter that has lm_eval[api]==0.4.13.
 
 mod lm_eval_support;
 
@@ -16,14 +17,27 @@ use tyr::data::Tokenizer;
 use tyr::eval::lm_eval::wire::TokenizerChoice;
 use tyr::eval::lm_eval::{Outcome, SampleLine, Values};
 use tyr::eval::tasks::{Form, wikitext};
-use tyr::eval::{Bos, Catalogue, Context, Encoder, Estimates, Metric, Options, Report, Samples, Scorer, Task, Tokenize, evaluate};
+use tyr::eval::{
+    Bos, Catalogue, Context, Encoder, Estimates, Metric, Options, Report, Samples, Scorer, Task, Tokenize,
+    evaluate,
+};
 use tyr::model::pico::{self, Pico};
 use tyr::model::{Model, Source};
 use tyr::serve::lm_eval::Extent;
 use tyr::spec::LmEval;
 
 /// All tasks but MMLU, which takes examples.
-const PLAIN: [&str; 9] = ["arc_challenge", "arc_easy", "boolq", "hellaswag", "openbookqa", "piqa", "rte", "wikitext", "winogrande"];
+const PLAIN: [&str; 9] = [
+    "arc_challenge",
+    "arc_easy",
+    "boolq",
+    "hellaswag",
+    "openbookqa",
+    "piqa",
+    "rte",
+    "wikitext",
+    "winogrande",
+];
 
 /// How far a log-likelihood may be from the harness's, nats.
 const NEAR: f64 = 1e-5;
@@ -92,13 +106,16 @@ impl Fixture {
         evaluate(&select(tasks), &options, &mut Scorer::new(&self.model), &encoder, &Silent).unwrap()
     }
 
-    /// What native scoring asks of every document of a task: contexts with their continuations; of a page, its text alone.
+    /// What native scoring asks of every document of a task: contexts with their continuations; of a page,
+    /// its text alone.
     fn asked(&self, task: &Task) -> Vec<Vec<(String, Option<String>)>> {
         let data = self.data();
         match &task.form {
-            Form::Pages => {
-                wikitext::pages(Some(&data), usize::MAX).unwrap().iter().map(|p| vec![(wikitext::detokenise(p), None)]).collect()
-            }
+            Form::Pages => wikitext::pages(Some(&data), usize::MAX)
+                .unwrap()
+                .iter()
+                .map(|p| vec![(wikitext::detokenise(p), None)])
+                .collect(),
             Form::Choice { source, .. } => {
                 let documents = source.documents(Some(&data), usize::MAX).unwrap();
                 let of = |d: &tyr::eval::Document| {
@@ -106,7 +123,11 @@ impl Fixture {
                         Context::Shared(context) => context.clone(),
                         Context::PerChoice(contexts) => contexts[i].clone(),
                     };
-                    d.choices.iter().enumerate().map(|(i, choice)| (context(i), Some(format!(" {choice}")))).collect()
+                    d.choices
+                        .iter()
+                        .enumerate()
+                        .map(|(i, choice)| (context(i), Some(format!(" {choice}"))))
+                        .collect()
                 };
                 documents.iter().map(of).collect()
             }
@@ -122,12 +143,28 @@ fn select(tasks: &[&str]) -> tyr::eval::Selection {
 #[track_caller]
 fn same_metrics(name: &str, native: &Estimates, harness: &Values) {
     for (metric, ours) in native {
-        let theirs = harness.get(metric.name()).unwrap_or_else(|| panic!("{name}: the harness has no {}", metric.name()));
-        let tolerance = if matches!(metric, Metric::Acc | Metric::AccNorm) { 1e-12 } else { 1e-6 * theirs.value };
-        assert!((ours.value - theirs.value).abs() < tolerance, "{name} {}: {ours:?} for {theirs:?}", metric.name());
-        assert_eq!((ours.n, ours.stderr.is_some()), (theirs.n, theirs.stderr.is_some()), "{name} {}", metric.name());
+        let theirs = harness
+            .get(metric.name())
+            .unwrap_or_else(|| panic!("{name}: the harness has no {}", metric.name()));
+        let tolerance =
+            if matches!(metric, Metric::Acc | Metric::AccNorm) { 1e-12 } else { 1e-6 * theirs.value };
+        assert!(
+            (ours.value - theirs.value).abs() < tolerance,
+            "{name} {}: {ours:?} for {theirs:?}",
+            metric.name()
+        );
+        assert_eq!(
+            (ours.n, ours.stderr.is_some()),
+            (theirs.n, theirs.stderr.is_some()),
+            "{name} {}",
+            metric.name()
+        );
         let errors = ours.stderr.zip(theirs.stderr);
-        assert!(errors.is_none_or(|(a, b)| (a - b).abs() < 1e-12), "{name} {}: {ours:?} for {theirs:?}", metric.name());
+        assert!(
+            errors.is_none_or(|(a, b)| (a - b).abs() < 1e-12),
+            "{name} {}: {ours:?} for {theirs:?}",
+            metric.name()
+        );
     }
 }
 
@@ -162,19 +199,25 @@ fn same_strings(fixture: &Fixture, task: &Task, harness: &[SampleLine]) {
     let ours = fixture.asked(task);
     assert_eq!(ours.len(), harness.len(), "{}", task.name);
     for (ours, theirs) in ours.iter().zip(in_order(harness)) {
-        let theirs: Vec<_> = theirs.requests.iter().map(|r| (r.context.clone(), r.continuation.clone())).collect();
+        let theirs: Vec<_> =
+            theirs.requests.iter().map(|r| (r.context.clone(), r.continuation.clone())).collect();
         assert_eq!(*ours, theirs, "{}", task.name);
     }
 }
 
 fn compare(fixture: &Fixture, tasks: &[&str], num_fewshot: Option<usize>) {
-    let (native, harness) = (fixture.native(tasks), fixture.harness(tasks, num_fewshot).unwrap());
+    let native = fixture.native(tasks);
+    let harness = fixture.harness(tasks, num_fewshot).unwrap();
     let selection = select(tasks);
     for (task, of) in native.tasks.iter().zip(&selection.tasks) {
         let lines = &harness.samples[&task.task];
         same_strings(fixture, of, lines);
         let most = distance(&task.samples, lines);
-        println!("{}: {} documents, log-likelihoods differ by at most {most:.1e} nats", task.task, lines.len());
+        println!(
+            "{}: {} documents, log-likelihoods differ by at most {most:.1e} nats",
+            task.task,
+            lines.len()
+        );
         assert!(most <= NEAR, "{}: {most}", task.task);
         same_metrics(&task.task, &task.metrics, &harness.tasks[&task.task]);
     }
@@ -235,17 +278,20 @@ fn without_generated_token(entries: &mut Vec<serde_json::Value>) {
 fn a_wrong_link_in_the_chain_is_seen() {
     // Short enough that BoolQ's prompts are cut, and that OpenBookQA's are not.
     let Some(fixture) = Fixture::new(96) else { return };
-    let (data, tasks) = (fixture.data(), ["boolq", "openbookqa", "wikitext"]);
+    let data = fixture.data();
+    let tasks = ["boolq", "openbookqa", "wikitext"];
     let mirror = Mirror::at(&data);
     mirror.plain();
     mirror.wikitext();
-    let (chain, native) = (Chain::new(&fixture.source, &fixture.model, &fixture.python), fixture.native(&tasks));
+    let chain = Chain::new(&fixture.source, &fixture.model, &fixture.python);
+    let native = fixture.native(&tasks);
     let right = chain.run(&data, &tasks, |_| {}).unwrap();
     assert!(farthest(&native, &right) <= NEAR);
 
     for defect in [without_generated_token as Defect, shifted] {
         let proxy = Proxy::before(chain.address(), defect);
-        let wrong = chain.run(&data, &["boolq"], |job| job.model.completions_url = proxy.completions_url()).unwrap();
+        let wrong =
+            chain.run(&data, &["boolq"], |job| job.model.completions_url = proxy.completions_url()).unwrap();
         assert!(distance(&native.tasks[0].samples, &wrong.samples["boolq"]) > 100.0 * NEAR);
     }
     let shorter = chain.run(&data, &tasks, |job| job.model.context_len -= 1).unwrap();
@@ -254,7 +300,11 @@ fn a_wrong_link_in_the_chain_is_seen() {
     let longer = chain.run(&data, &["boolq"], |job| job.model.context_len += 1).unwrap_err();
     assert_eq!(longer.kind, Kind::Network, "prompts cut one token late are refused: {longer}");
     let eos = fixture.model.config().eos[0];
-    let prefix = |id| move |job: &mut tyr::eval::lm_eval::Job| job.tokenizer = TokenizerChoice::Remote { prefix_token_id: Some(id) };
+    let prefix = |id| {
+        move |job: &mut tyr::eval::lm_eval::Job| {
+            job.tokenizer = TokenizerChoice::Remote { prefix_token_id: Some(id) }
+        }
+    };
     let wrong = chain.run(&data, &["wikitext"], prefix(eos)).unwrap();
     assert!(distance(&native.tasks[2].samples, &wrong.samples["wikitext"]) > 100.0 * NEAR, "another prefix");
 
@@ -263,7 +313,10 @@ fn a_wrong_link_in_the_chain_is_seen() {
     assert!(distance(&bos.tasks[0].samples, &right.samples["openbookqa"]) > 100.0 * NEAR, "BOS");
     let unmerged = unmerged();
     let bytes = fixture.native_with(&["openbookqa"], &unmerged, Bos::Absent);
-    assert!(distance(&bytes.tasks[0].samples, &right.samples["openbookqa"]) > 100.0 * NEAR, "another tokenizer");
+    assert!(
+        distance(&bytes.tasks[0].samples, &right.samples["openbookqa"]) > 100.0 * NEAR,
+        "another tokenizer"
+    );
 }
 
 /// The tiny tokenizer without its merges: the same ids for bytes, other tokens for texts.
@@ -278,15 +331,19 @@ fn the_generated_files_tell_ways_of_normalising_apart() {
     let fixture = Fixture::with(String::new(), |folder| Pico::of_bytes(1024).write(folder, 21).unwrap());
     Mirror::at(&fixture.data()).plain();
     let tasks = ["arc_challenge", "arc_easy", "hellaswag", "openbookqa"];
-    let (native, selection) = (fixture.native(&tasks), select(&tasks));
+    let native = fixture.native(&tasks);
+    let selection = select(&tasks);
     // Documents that are right by one way of normalising and wrong by another, over all tasks.
     let differ = |length: fn(&str) -> usize| {
         let task = |(report, task): (&tyr::eval::TaskResult, &Task)| {
             let Samples::Choices(samples) = &report.samples else { panic!("choices are expected") };
             let asked = fixture.asked(task);
-            let lengths = |i: usize| asked[i].iter().map(|(_, c)| length(&c.as_ref().unwrap()[1..]) as f64).collect::<Vec<_>>();
+            let lengths = |i: usize| {
+                asked[i].iter().map(|(_, c)| length(&c.as_ref().unwrap()[1..]) as f64).collect::<Vec<_>>()
+            };
             let right = |s: &&tyr::eval::document::Sample| {
-                let scores: Vec<f64> = s.loglikelihoods.iter().zip(lengths(s.index)).map(|(l, n)| l / n).collect();
+                let scores: Vec<f64> =
+                    s.loglikelihoods.iter().zip(lengths(s.index)).map(|(l, n)| l / n).collect();
                 u8::from(tyr::eval::metric::argmax(&scores) == Some(s.gold)) != s.acc_norm
             };
             samples.iter().filter(right).count()
@@ -340,13 +397,16 @@ fn an_interrupt_in_the_middle_leaves_no_process_behind() {
 fn processes() -> Vec<String> {
     let mark = format!("tyr-lm-eval-{}-", std::process::id());
     let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let lines = all.filter_map(|e| std::fs::read(e.path().join("cmdline")).ok()).map(|line| String::from_utf8_lossy(&line).into_owned());
+    let lines = all
+        .filter_map(|e| std::fs::read(e.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).into_owned());
     lines.filter(|line| line.contains(&mark)).collect()
 }
 
 /// Folders of this process's services.
 fn left_behind(folder: &Path) -> Vec<String> {
     let prefix = format!("tyr-lm-eval-{}-", std::process::id());
-    let names = std::fs::read_dir(folder).unwrap().flatten().map(|e| e.file_name().to_string_lossy().into_owned());
+    let names =
+        std::fs::read_dir(folder).unwrap().flatten().map(|e| e.file_name().to_string_lossy().into_owned());
     names.filter(|name| name.starts_with(&prefix)).collect()
 }

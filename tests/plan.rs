@@ -29,7 +29,8 @@ fn after_a_run_every_step_is_a_hit_at_the_address_of_the_store() {
     tiny.run(&[]).success();
     let steps = steps(&tiny, &[]);
     assert!(steps[1..].iter().all(|s| s["standing"] == "hit"), "{steps:#?}");
-    let planned: BTreeSet<String> = steps[1..].iter().map(|s| s["key"]["known"].as_str().unwrap().to_string()).collect();
+    let planned: BTreeSet<String> =
+        steps[1..].iter().map(|s| s["key"]["known"].as_str().unwrap().to_string()).collect();
     assert_eq!(planned, names_in(&tiny.path("runs/tiny/store")));
 }
 
@@ -39,9 +40,12 @@ fn a_planned_step_has_the_name_and_the_key_that_the_run_reports() {
     tiny.run(&[]).success();
     let log = String::from_utf8(tiny.read("runs/tiny/trials/main/events.jsonl")).unwrap();
     for step in &steps(&tiny, &[])[1..] {
-        let (name, key) = (step["name"].as_str().unwrap(), step["key"]["known"].as_str().unwrap());
-        let line =
-            log.lines().find(|l| l.contains("step_finished") && l.contains(&format!("\"{name}\""))).unwrap_or_else(|| panic!("no {name}"));
+        let name = step["name"].as_str().unwrap();
+        let key = step["key"]["known"].as_str().unwrap();
+        let line = log
+            .lines()
+            .find(|l| l.contains("step_finished") && l.contains(&format!("\"{name}\"")))
+            .unwrap_or_else(|| panic!("no {name}"));
         assert!(line.contains(key), "{name}: {key} is not in {line}");
     }
 }
@@ -63,7 +67,8 @@ fn part_of_a_run_shows_as_hits_and_the_rest_as_misses() {
     let tiny = Tiny::new();
     tiny.run(&[]).success();
     let other = ["--set", "fitness.top_k=8"];
-    let standing = |name: &str| steps(&tiny, &other).iter().find(|s| s["name"] == name).unwrap()["standing"].clone();
+    let standing =
+        |name: &str| steps(&tiny, &other).iter().find(|s| s["name"] == name).unwrap()["standing"].clone();
     assert_eq!((standing("supernet-1"), standing("compact-uniform")), ("hit".into(), "hit".into()));
     assert_eq!((standing("search-1"), standing("supernet-2")), ("miss".into(), "miss".into()));
     std::fs::remove_file(
@@ -76,7 +81,11 @@ fn part_of_a_run_shows_as_hits_and_the_rest_as_misses() {
             .join("manifest.json"),
     )
     .unwrap();
-    assert!(steps(&tiny, &[]).iter().any(|s| s["standing"] == "miss" && s["name"].as_str().unwrap().starts_with("supernet")));
+    assert!(
+        steps(&tiny, &[])
+            .iter()
+            .any(|s| s["standing"] == "miss" && s["name"].as_str().unwrap().starts_with("supernet"))
+    );
 }
 
 #[test]
@@ -87,7 +96,10 @@ fn a_plan_writes_nothing_and_says_the_same_again() {
     assert_eq!(first, plan(&tiny, &[]));
     assert_eq!(names_in(tiny.dir.path()), before);
     assert!(first.lines().all(|l| l.chars().count() <= 100), "{first}");
-    assert!(first.contains("after compaction") && first.matches("compact-iteration-2").count() == 1, "{first}");
+    assert!(
+        first.contains("after compaction") && first.matches("compact-iteration-2").count() == 1,
+        "{first}"
+    );
 }
 
 #[test]
@@ -96,7 +108,12 @@ fn a_configuration_alone_is_enough_and_texts_may_come_later() {
     std::fs::remove_file(tiny.path("model/model.safetensors")).unwrap();
     std::fs::remove_file(tiny.path("train.txt")).unwrap();
     let text = plan(&tiny, &[]);
-    assert!(text.contains("configuration only") && text.contains("needs the model") && text.contains("not there yet"), "{text}");
+    assert!(
+        text.contains("configuration only")
+            && text.contains("needs the model")
+            && text.contains("not there yet"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -117,7 +134,8 @@ fn rates_are_measured_or_given_and_a_wrong_one_is_a_usage_error() {
 fn what_cannot_be_planned_is_one_clear_error() {
     let tiny = Tiny::new();
     let says = |more: &[&str], code: i32, words: &str| {
-        let (got, said) = failure(tiny.tyr().args(["plan", "spec.toml", "--no-calibration"]).args(more).assert());
+        let (got, said) =
+            failure(tiny.tyr().args(["plan", "spec.toml", "--no-calibration"]).args(more).assert());
         assert_eq!(got, code, "{said}");
         assert!(said.contains(words) && !said.contains("panicked"), "{said}");
     };
@@ -132,7 +150,12 @@ fn what_cannot_be_planned_is_one_clear_error() {
 fn the_largest_experiment_is_planned_without_its_weights() {
     let tiny = Tiny::new();
     let spec = Path::new(env!("CARGO_MANIFEST_DIR")).join("experiments/llama70b_50.toml");
-    let run = tiny.tyr().args(["plan", spec.to_str().unwrap(), "--gflops", "400"]).env("HF_HOME", tiny.path("hub")).assert().success();
+    let run = tiny
+        .tyr()
+        .args(["plan", spec.to_str().unwrap(), "--gflops", "400"])
+        .env("HF_HOME", tiny.path("hub"))
+        .assert()
+        .success();
     let text = String::from_utf8(run.get_output().stdout.clone()).unwrap();
     for part in ["68.98B", "supernet-4", "needs the model", "facts that ship", "10^"] {
         assert!(text.contains(part), "{part} is missing in\n{text}");

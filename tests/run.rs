@@ -1,4 +1,5 @@
-//! `tyr run` from the outside: what it leaves, that it resumes, that it repeats, and what it says when something is wrong.
+//! `tyr run` from the outside: what it leaves, that it resumes, that it repeats, and what it says when
+//! something is wrong.
 
 mod common;
 
@@ -25,7 +26,13 @@ fn artefacts(tiny: &Tiny) -> Vec<Vec<u8>> {
 #[track_caller]
 fn assert_same(a: &[Vec<u8>], b: &[Vec<u8>]) {
     for ((name, a), b) in ARTEFACTS.iter().zip(a).zip(b) {
-        let text = |bytes: &[u8]| if name.contains("safetensors") { String::new() } else { String::from_utf8_lossy(bytes).into_owned() };
+        let text = |bytes: &[u8]| {
+            if name.contains("safetensors") {
+                String::new()
+            } else {
+                String::from_utf8_lossy(bytes).into_owned()
+            }
+        };
         assert!(a == b, "{name} differs:\n{}\n{}", text(a), text(b));
     }
 }
@@ -37,13 +44,33 @@ fn a_run_leaves_tidy_results_and_a_model_that_loads() {
     let csv = String::from_utf8(tiny.read("runs/tiny/results.csv")).unwrap();
     assert!(csv.starts_with("trial,model,metric,value,stderr,n\n"), "{csv}");
     for model in ["dense", "uniform", "iteration-1", "iteration-2", "refit"] {
-        for metric in ["parameters", "sparsity", "perplexity/text", "acc/quickstart/yesno", "acc_norm/quickstart/counting", "acc_mean"] {
-            assert!(csv.contains(&format!("main,{model},{metric},")), "{model} {metric} is missing in\n{csv}");
+        for metric in [
+            "parameters",
+            "sparsity",
+            "perplexity/text",
+            "acc/quickstart/yesno",
+            "acc_norm/quickstart/counting",
+            "acc_mean",
+        ] {
+            assert!(
+                csv.contains(&format!("main,{model},{metric},")),
+                "{model} {metric} is missing in\n{csv}"
+            );
         }
     }
     assert!(csv.contains("main,uniform,kl,") && !csv.contains("main,dense,kl,"));
     assert!(!csv.contains("seconds/"), "timings have a file of their own");
-    let arguments = ["eval", "runs/tiny/trials/main/model", "--text", "test.txt", "--sequence-length", "32", "--tokens", "1024", "--csv"];
+    let arguments = [
+        "eval",
+        "runs/tiny/trials/main/model",
+        "--text",
+        "test.txt",
+        "--sequence-length",
+        "32",
+        "--tokens",
+        "1024",
+        "--csv",
+    ];
     let measured = tiny.tyr().args(arguments).assert().success();
     let printed = String::from_utf8_lossy(&measured.get_output().stdout).into_owned();
     assert!(printed.contains(&perplexity_of(&csv, "refit")), "{printed}\n{csv}");
@@ -71,12 +98,16 @@ fn uniform_and_searched_models_have_the_same_size() {
 
 #[test]
 fn the_same_spec_and_seed_give_the_same_bytes_and_another_seed_others() {
-    let (a, b) = (Tiny::new(), Tiny::new());
+    let a = Tiny::new();
+    let b = Tiny::new();
     a.run(&[]).success();
     b.run(&[]).success();
     assert_same(&artefacts(&a), &artefacts(&b));
     b.run(&["--set", "seed=7", "--runs", "other"]).success();
-    assert_ne!(a.read("runs/tiny/trials/main/model/model.safetensors"), b.read("other/tiny/trials/main/model/model.safetensors"));
+    assert_ne!(
+        a.read("runs/tiny/trials/main/model/model.safetensors"),
+        b.read("other/tiny/trials/main/model/model.safetensors")
+    );
 }
 
 #[test]
@@ -115,7 +146,8 @@ fn kill_and_resume(kills: u32) {
     let whole = Tiny::new();
     let began = Instant::now();
     whole.run(&[]).success();
-    let (want, lasted) = (artefacts(&whole), began.elapsed());
+    let want = artefacts(&whole);
+    let lasted = began.elapsed();
     let killed = Tiny::new();
     for i in 0..kills {
         let mut child = std::process::Command::new(assert_cmd::cargo::cargo_bin("tyr"))
@@ -126,7 +158,9 @@ fn kill_and_resume(kills: u32) {
             .spawn()
             .unwrap();
         // Moments spread over the whole run by the golden ratio.
-        std::thread::sleep(lasted.mul_f64((f64::from(i) * 0.618_033_988) % 1.0).max(Duration::from_millis(5)));
+        std::thread::sleep(
+            lasted.mul_f64((f64::from(i) * 0.618_033_988) % 1.0).max(Duration::from_millis(5)),
+        );
         child.kill().unwrap();
         child.wait().unwrap();
         if i % 10 == 9 {
@@ -156,7 +190,11 @@ fn one_trial_that_fails_does_not_hide_the_others() {
     let (code, said) = failure(tiny.run(&[]));
     assert_eq!(code, 10, "{said}");
     assert!(said.contains("1 of 2 trials failed"), "{said}");
-    assert!(String::from_utf8(tiny.read("runs/tiny/results.csv")).unwrap().contains("target=0.5,iteration-2,perplexity/text,"));
+    assert!(
+        String::from_utf8(tiny.read("runs/tiny/results.csv"))
+            .unwrap()
+            .contains("target=0.5,iteration-2,perplexity/text,")
+    );
 }
 
 #[test]
@@ -171,7 +209,11 @@ fn what_cannot_work_is_one_clear_error_with_its_exit_code() {
     says(&["--set", "prune.dampnig=0.1"], 3, &["dampnig", "damping"]);
     says(&["--set", "sparsity.target=1.5"], 3, &["sparsity.target"]);
     says(&["--set", "sparsity.target=0.001"], 6, &["less than one unit"]);
-    says(&["--set", "calibration.tokens=1048576"], 5, &["corpus `text`", "1049600", "calibration and search"]);
+    says(
+        &["--set", "calibration.tokens=1048576"],
+        5,
+        &["corpus `text`", "1049600", "calibration and search"],
+    );
     says(&["--set", "model.source=nowhere"], 3, &["nowhere"]);
     says(&["--profile", "none"], 3, &["none"]);
     std::fs::write(tiny.path("model/model.safetensors"), b"short").unwrap();
@@ -201,7 +243,11 @@ fn pruned_models_are_compared_with_the_dense_one_on_the_same_documents() {
     let csv = String::from_utf8(tiny.read("runs/tiny/results.csv")).unwrap();
     let fields = |model: &str, metric: &str| -> Vec<String> {
         let line = csv.lines().find(|l| l.starts_with(&format!("main,{model},{metric},")));
-        line.unwrap_or_else(|| panic!("{model} {metric} is missing in\n{csv}")).split(',').skip(3).map(String::from).collect()
+        line.unwrap_or_else(|| panic!("{model} {metric} is missing in\n{csv}"))
+            .split(',')
+            .skip(3)
+            .map(String::from)
+            .collect()
     };
     let value = |model: &str, metric: &str| -> f64 { fields(model, metric)[0].parse().unwrap() };
     for model in ["uniform", "iteration-2", "refit"] {
@@ -210,20 +256,41 @@ fn pruned_models_are_compared_with_the_dense_one_on_the_same_documents() {
             assert!((value(model, &format!("acc_diff/{task}")) - difference).abs() < 1e-12, "{model} {task}");
             assert_eq!(fields(model, &format!("acc_diff/{task}"))[2], "40");
         }
-        let (pruned, dense) = (value(model, "acc_mean"), value("dense", "acc_mean"));
+        let pruned = value(model, "acc_mean");
+        let dense = value("dense", "acc_mean");
         assert!((value(model, "acc_diff_mean") - (pruned - dense)).abs() < 1e-12);
         assert!((value(model, "acc_retained") - pruned / dense).abs() < 1e-12);
     }
     assert!(!csv.contains("main,dense,acc_diff") && !csv.contains("main,dense,acc_retained"));
     let markdown = String::from_utf8(tiny.read("runs/tiny/results.md")).unwrap();
-    assert!(markdown.contains("gainst dense on the same documents") && !markdown.contains("tokens asked"), "{markdown}");
+    assert!(
+        markdown.contains("gainst dense on the same documents") && !markdown.contains("tokens asked"),
+        "{markdown}"
+    );
     let events = String::from_utf8(tiny.read("runs/tiny/trials/main/events.jsonl")).unwrap();
     assert!(events.contains("dense: native tasks: ") && events.contains(" tokens asked, "), "{events}");
-    let arguments = ["eval", "runs/tiny/trials/main/model", "--baseline", "model", "--tasks", "quickstart/yesno,quickstart/counting"];
-    let measured = tiny.tyr().args(arguments).args(["--limit", "40", "--csv", "--samples", "samples.json"]).assert().success();
+    let arguments = [
+        "eval",
+        "runs/tiny/trials/main/model",
+        "--baseline",
+        "model",
+        "--tasks",
+        "quickstart/yesno,quickstart/counting",
+    ];
+    let measured = tiny
+        .tyr()
+        .args(arguments)
+        .args(["--limit", "40", "--csv", "--samples", "samples.json"])
+        .assert()
+        .success();
     let printed = String::from_utf8_lossy(&measured.get_output().stdout).into_owned();
-    for metric in ["acc_diff/quickstart/yesno", "acc_norm_diff/quickstart/counting", "acc_diff_mean", "acc_retained"] {
-        assert!(printed.contains(&format!("model,{metric},{}\n", fields("refit", metric).join(","))), "{metric}: {printed}");
+    for metric in
+        ["acc_diff/quickstart/yesno", "acc_norm_diff/quickstart/counting", "acc_diff_mean", "acc_retained"]
+    {
+        assert!(
+            printed.contains(&format!("model,{metric},{}\n", fields("refit", metric).join(","))),
+            "{metric}: {printed}"
+        );
     }
     assert!(String::from_utf8(tiny.read("samples.json")).unwrap().contains("loglikelihoods"));
     failure(tiny.tyr().args(["eval", "model", "--text", "test.txt", "--samples", "samples.json"]).assert());
@@ -234,7 +301,10 @@ fn a_damaged_log_of_samples_is_made_anew() {
     let tiny = Tiny::new();
     tiny.run(&["--set", "search.generations=0"]).success();
     let before = tiny.read("runs/tiny/results.csv");
-    let entries = std::fs::read_dir(tiny.path("runs/tiny/store")).unwrap().flatten().map(|e| e.path().join("samples.json"));
+    let entries = std::fs::read_dir(tiny.path("runs/tiny/store"))
+        .unwrap()
+        .flatten()
+        .map(|e| e.path().join("samples.json"));
     let logs: Vec<_> = entries.filter(|path| path.exists()).collect();
     assert_eq!(logs.len(), 3, "of the dense model, of the uniform one and of its refit");
     logs.iter().for_each(|log| std::fs::write(log, b"{}").unwrap());

@@ -1,4 +1,5 @@
-//! The completions server over HTTP: what the harness counts on, the shapes of requests and answers, and clients that misbehave.
+//! The completions server over HTTP: what the harness counts on, the shapes of requests and answers, and
+//! clients that misbehave.
 
 #[path = "serve_support/hostile.rs"]
 mod hostile;
@@ -29,19 +30,33 @@ fn top(value: &Value) -> f64 {
 #[test]
 fn prompts_of_n_tokens_have_n_and_one_entries_that_sum_to_native_scores() {
     let house = House::new();
-    let prompts: Vec<Vec<u32>> = vec![vec![5, 9, 80, 33, 60], vec![5, 9, 80, 7], vec![200], vec![5, 9, 80, 33, 61], (2..140).collect()];
+    let prompts: Vec<Vec<u32>> = vec![
+        vec![5, 9, 80, 33, 60],
+        vec![5, 9, 80, 7],
+        vec![200],
+        vec![5, 9, 80, 33, 61],
+        (2..140).collect(),
+    ];
     let answer = house.ok(&loglikelihood(json!(prompts)));
     let mut scorer = Scorer::new(&house.model);
     for (i, prompt) in prompts.iter().enumerate() {
         let choice = &answer["choices"][i];
         assert_eq!(choice["index"], i);
-        let (values, tops) = (floats(&choice["logprobs"]["token_logprobs"]), choice["logprobs"]["top_logprobs"].as_array().unwrap());
+        let values = floats(&choice["logprobs"]["token_logprobs"]);
+        let tops = choice["logprobs"]["top_logprobs"].as_array().unwrap();
         assert_eq!((values.len(), tops.len()), (prompt.len() + 1, prompt.len() + 1));
         assert!(values[0].is_none() && tops[0].is_null());
-        assert!(values[1..].iter().zip(&tops[1..]).all(|(v, t)| v.unwrap().is_finite() && top(t) >= v.unwrap()));
-        assert_eq!(values[prompt.len()].unwrap(), top(&tops[prompt.len()]), "the generated token is the likeliest");
+        assert!(
+            values[1..].iter().zip(&tops[1..]).all(|(v, t)| v.unwrap().is_finite() && top(t) >= v.unwrap())
+        );
+        assert_eq!(
+            values[prompt.len()].unwrap(),
+            top(&tops[prompt.len()]),
+            "the generated token is the likeliest"
+        );
         for context in 1..prompt.len() {
-            let request = Request { context: prompt[..context].to_vec(), continuation: prompt[context..].to_vec() };
+            let request =
+                Request { context: prompt[..context].to_vec(), continuation: prompt[context..].to_vec() };
             let native = scorer.score(&[request], &Silent).unwrap()[0];
             let sum: f64 = values[context..prompt.len()].iter().map(|v| v.unwrap()).sum();
             let greedy = (context..prompt.len()).all(|j| values[j].unwrap() == top(&tops[j]));
@@ -61,10 +76,20 @@ fn continuations_that_are_greedy_are_seen_as_such() {
     let mut sequence = tyr::generate::Sequence::new(&house.model, &house.tokenizer, &[5, 9, 80], &settings);
     let mut ids = vec![5, 9, 80];
     for _ in 0..tokens {
-        ids.push(tyr::generate::advance(&house.model, &mut [&mut sequence]).unwrap().pop().unwrap().unwrap().unwrap().token);
+        ids.push(
+            tyr::generate::advance(&house.model, &mut [&mut sequence])
+                .unwrap()
+                .pop()
+                .unwrap()
+                .unwrap()
+                .unwrap()
+                .token,
+        );
     }
     let logprobs = house.ok(&loglikelihood(json!([ids])))["choices"][0]["logprobs"].clone();
-    for (value, tops) in floats(&logprobs["token_logprobs"]).iter().zip(logprobs["top_logprobs"].as_array().unwrap()).skip(3) {
+    for (value, tops) in
+        floats(&logprobs["token_logprobs"]).iter().zip(logprobs["top_logprobs"].as_array().unwrap()).skip(3)
+    {
         assert_eq!(value.unwrap(), top(tops));
     }
 }
@@ -80,9 +105,15 @@ fn all_four_shapes_of_prompts_say_the_same() {
         assert_eq!(choice(prompt), want);
     }
     let two = choice(json!([text, "two"]));
-    assert_eq!((two[0]["text"].as_str().unwrap().starts_with(text), two[1]["index"].as_u64()), (true, Some(1)));
+    assert_eq!(
+        (two[0]["text"].as_str().unwrap().starts_with(text), two[1]["index"].as_u64()),
+        (true, Some(1))
+    );
     assert_eq!(want[0]["logprobs"]["tokens"].as_array().unwrap().len(), ids.len() + 1);
-    assert_eq!(two[0]["logprobs"]["text_offset"][1], house.tokenizer.decode(&ids[..1]).unwrap().chars().count());
+    assert_eq!(
+        two[0]["logprobs"]["text_offset"][1],
+        house.tokenizer.decode(&ids[..1]).unwrap().chars().count()
+    );
 }
 
 #[test]
@@ -122,7 +153,8 @@ fn written_text_is_the_native_one_whole_and_streamed_and_excludes_the_stop() {
     for sampling in [Sampling::GREEDY, Sampling { temperature: 1.0, top_p: 0.8, seed: 11 }] {
         let mut settings = Settings { sampling, max_tokens: 60, stop: vec![], logprobs: None };
         let (free, _) = native(&house, "once", &settings);
-        let stop: String = free.chars().filter(|c| *c != char::REPLACEMENT_CHARACTER).skip(3).take(1).collect();
+        let stop: String =
+            free.chars().filter(|c| *c != char::REPLACEMENT_CHARACTER).skip(3).take(1).collect();
         for stops in [vec![], vec![stop.clone(), "never seen".into()]] {
             settings.stop = stops.iter().filter(|s| !s.is_empty()).cloned().collect();
             let (want, finish) = native(&house, "once", &settings);
@@ -130,7 +162,10 @@ fn written_text_is_the_native_one_whole_and_streamed_and_excludes_the_stop() {
                                   "seed": sampling.seed, "stop": settings.stop});
             let answer = house.ok(&body);
             assert_eq!(answer["choices"][0]["text"], want.as_str());
-            assert_eq!(answer["choices"][0]["finish_reason"], if finish == Finish::Stop { "stop" } else { "length" });
+            assert_eq!(
+                answer["choices"][0]["finish_reason"],
+                if finish == Finish::Stop { "stop" } else { "length" }
+            );
             body["stream"] = json!(true);
             body["stream_options"] = json!({"include_usage": true});
             let lines = house.stream(&body);
@@ -144,7 +179,9 @@ fn written_text_is_the_native_one_whole_and_streamed_and_excludes_the_stop() {
 #[test]
 fn a_seed_repeats_and_requests_without_one_differ() {
     let house = House::new();
-    let text = |seed: Value| house.ok(&json!({"prompt": "once", "max_tokens": 40, "seed": seed}))["choices"][0]["text"].clone();
+    let text = |seed: Value| {
+        house.ok(&json!({"prompt": "once", "max_tokens": 40, "seed": seed}))["choices"][0]["text"].clone()
+    };
     assert_eq!(text(json!(5)), text(json!(5)));
     assert_ne!(text(json!(5)), text(json!(6)));
     assert_ne!(text(Value::Null), text(Value::Null));
@@ -155,13 +192,20 @@ fn echo_without_a_token_more_and_with_several() {
     let house = House::new();
     let none = house.ok(&json!({"prompt": "once", "max_tokens": 0, "echo": true, "logprobs": 2}));
     assert_eq!(
-        (none["choices"][0]["text"].as_str(), none["choices"][0]["logprobs"]["tokens"].as_array().unwrap().len()),
+        (
+            none["choices"][0]["text"].as_str(),
+            none["choices"][0]["logprobs"]["tokens"].as_array().unwrap().len()
+        ),
         (Some("once"), 3)
     );
     assert_eq!(none["choices"][0]["logprobs"]["top_logprobs"][2].as_object().unwrap().len(), 2);
-    let more = house.ok(&json!({"prompt": "once", "max_tokens": 5, "echo": true, "temperature": 0, "logprobs": 1}));
+    let more =
+        house.ok(&json!({"prompt": "once", "max_tokens": 5, "echo": true, "temperature": 0, "logprobs": 1}));
     let plain = house.ok(&json!({"prompt": "once", "max_tokens": 5, "temperature": 0}));
-    assert_eq!(more["choices"][0]["text"].as_str().unwrap(), format!("once{}", plain["choices"][0]["text"].as_str().unwrap()));
+    assert_eq!(
+        more["choices"][0]["text"].as_str().unwrap(),
+        format!("once{}", plain["choices"][0]["text"].as_str().unwrap())
+    );
     let written = more["usage"]["completion_tokens"].as_u64().unwrap() as usize;
     assert_eq!(more["choices"][0]["logprobs"]["tokens"].as_array().unwrap().len(), 3 + written);
 }
@@ -172,7 +216,11 @@ fn a_prompt_one_longer_than_the_context_is_scored_and_a_longer_one_refused() {
     for n in [CONTEXT, CONTEXT + 1] {
         let answer = house.ok(&loglikelihood(json!([vec![9; n]])));
         assert_eq!(answer["choices"][0]["logprobs"]["token_logprobs"].as_array().unwrap().len(), n + 1);
-        assert!(floats(&answer["choices"][0]["logprobs"]["token_logprobs"])[1..].iter().all(|v| v.is_some_and(f64::is_finite)));
+        assert!(
+            floats(&answer["choices"][0]["logprobs"]["token_logprobs"])[1..]
+                .iter()
+                .all(|v| v.is_some_and(f64::is_finite))
+        );
     }
     let (status, error) = house.post(&loglikelihood(json!([vec![9; CONTEXT + 2]])));
     assert_eq!((status, error["error"]["code"].as_str()), (400, Some("context_length_exceeded")));
@@ -206,7 +254,16 @@ fn wrong_requests_are_told_what_is_wrong() {
         assert_eq!((status, answer["error"]["param"].as_str()), (want, Some(param)), "{body}: {answer}");
         assert!(answer["error"]["message"].is_string() && answer["error"]["type"] == "invalid_request_error");
     }
-    for body in ["", "{", "[]", "nul", "{\"prompt\": [1, \"a\"]}", "{\"prompt\": [-1]}", "{\"prompt\": 5}", "\u{0}\u{1}"] {
+    for body in [
+        "",
+        "{",
+        "[]",
+        "nul",
+        "{\"prompt\": [1, \"a\"]}",
+        "{\"prompt\": [-1]}",
+        "{\"prompt\": 5}",
+        "\u{0}\u{1}",
+    ] {
         let (status, answer) = house.send("POST", "/v1/completions", body, None);
         assert_eq!(status, 400, "{body}");
         assert!(answer["error"]["message"].as_str().is_some_and(|m| !m.is_empty()));
@@ -220,9 +277,20 @@ fn wrong_requests_are_told_what_is_wrong() {
 fn the_tokenizer_routes_are_those_of_the_harness() {
     let house = House::new();
     let info = house.send("GET", "/tokenizer_info", "", None).1;
-    assert_eq!(info, json!({"eos_token": "</s>", "bos_token": "<s>", "pad_token": null, "chat_template": null}));
+    assert_eq!(
+        info,
+        json!({"eos_token": "</s>", "bos_token": "<s>", "pad_token": null, "chat_template": null})
+    );
     let tokens = |text: &str| {
-        house.send("POST", "/tokenize", &json!({"prompt": text, "add_special_tokens": false}).to_string(), None).1["tokens"].clone()
+        house
+            .send(
+                "POST",
+                "/tokenize",
+                &json!({"prompt": text, "add_special_tokens": false}).to_string(),
+                None,
+            )
+            .1["tokens"]
+            .clone()
     };
     assert_eq!(tokens("</s>"), json!([1]));
     assert_eq!(tokens("the ü"), json!(house.tokenizer.encode("the ü").unwrap()));
@@ -230,8 +298,14 @@ fn the_tokenizer_routes_are_those_of_the_harness() {
     assert_eq!(text, json!({"prompt": "the ü"}));
     assert_eq!(house.send("POST", "/tokenize", "{}", None).0, 400);
     let models = house.send("GET", "/v1/models", "", None).1;
-    assert_eq!((models["data"][0]["id"].as_str(), models["data"][0]["max_model_len"].as_u64()), (Some("pico"), Some(CONTEXT as u64)));
-    assert_eq!((house.send("GET", "/v1/models/pico", "", None).0, house.send("GET", "/v1/models/x/y", "", None).0), (200, 404));
+    assert_eq!(
+        (models["data"][0]["id"].as_str(), models["data"][0]["max_model_len"].as_u64()),
+        (Some("pico"), Some(CONTEXT as u64))
+    );
+    assert_eq!(
+        (house.send("GET", "/v1/models/pico", "", None).0, house.send("GET", "/v1/models/x/y", "", None).0),
+        (200, 404)
+    );
 }
 
 #[test]
@@ -262,8 +336,11 @@ fn clients_at_once_get_what_each_gets_alone() {
     });
     for (a, b) in alone.iter().zip(&together) {
         assert_eq!(a[0]["text"], b[0]["text"]);
-        let values =
-            |c: &Value| c[0]["logprobs"]["token_logprobs"].as_array().map(|v| v.iter().filter_map(Value::as_f64).collect::<Vec<_>>());
+        let values = |c: &Value| {
+            c[0]["logprobs"]["token_logprobs"]
+                .as_array()
+                .map(|v| v.iter().filter_map(Value::as_f64).collect::<Vec<_>>())
+        };
         for (x, y) in values(a).unwrap_or_default().iter().zip(values(b).unwrap_or_default()) {
             assert!((x - y).abs() < 1e-5);
         }
@@ -273,7 +350,9 @@ fn clients_at_once_get_what_each_gets_alone() {
 
 #[test]
 fn a_full_queue_says_come_again_and_a_slow_body_is_cut_off() {
-    let house = House::with(|o| o.limits = Limits { requests: 1, body_time: Duration::from_millis(600), ..Limits::default() });
+    let house = House::with(|o| {
+        o.limits = Limits { requests: 1, body_time: Duration::from_millis(600), ..Limits::default() }
+    });
     let slow = Raw::open(&house);
     slow.write("POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{");
     std::thread::sleep(Duration::from_millis(150));
@@ -286,7 +365,10 @@ fn a_full_queue_says_come_again_and_a_slow_body_is_cut_off() {
 #[test]
 fn bodies_that_are_too_large_are_refused_announced_or_not() {
     let house = House::with(|o| o.limits = Limits { body_bytes: 1000, ..Limits::default() });
-    assert_eq!(house.send("POST", "/v1/completions", &format!("{{\"prompt\": \"{}\"}}", "a".repeat(2000)), None).0, 413);
+    assert_eq!(
+        house.send("POST", "/v1/completions", &format!("{{\"prompt\": \"{}\"}}", "a".repeat(2000)), None).0,
+        413
+    );
     let raw = Raw::open(&house);
     raw.write("POST /v1/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
     raw.write(&format!("7d0\r\n{}\r\n", "a".repeat(2000)));
@@ -296,8 +378,10 @@ fn bodies_that_are_too_large_are_refused_announced_or_not() {
 
 #[test]
 fn heads_that_dribble_and_silence_are_cut_off() {
-    let house = House::with(|o| o.limits = Limits { idle_time: Duration::from_millis(500), ..Limits::default() });
-    let (silent, dribbling) = (Raw::open(&house), Raw::open(&house));
+    let house =
+        House::with(|o| o.limits = Limits { idle_time: Duration::from_millis(500), ..Limits::default() });
+    let silent = Raw::open(&house);
+    let dribbling = Raw::open(&house);
     let started = std::time::Instant::now();
     for byte in "GET /health HTTP/1.1\r\nx: aaaaaaaaaa".chars().cycle().take(60) {
         if !dribbling.try_write(&byte.to_string()) {
@@ -329,7 +413,10 @@ fn clients_that_leave_in_the_middle_free_their_work() {
         for stream in [true, false] {
             let bodies: Vec<Raw> = (0..4).map(|_| Raw::open(&house)).collect();
             for raw in &bodies {
-                raw.request("/v1/completions", &json!({"prompt": "a", "max_tokens": 200, "seed": round, "stream": stream}));
+                raw.request(
+                    "/v1/completions",
+                    &json!({"prompt": "a", "max_tokens": 200, "seed": round, "stream": stream}),
+                );
             }
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -1,4 +1,5 @@
-//! What an editor says of the experiments that ship: the TOML language server's own check against the committed schema.
+//! What an editor says of the experiments that ship: the TOML language server's own check against the
+//! committed schema.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -10,10 +11,16 @@ fn root() -> PathBuf {
 /// `$TYR_TAPLO`, or `taplo` where the shell finds it; says that the test is skipped where neither is there.
 fn taplo() -> Option<PathBuf> {
     let named = std::env::var_os("TYR_TAPLO").map(PathBuf::from);
-    let found = || std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join("taplo")).find(|p| p.is_file());
+    let found = || {
+        std::env::split_paths(&std::env::var_os("PATH")?)
+            .map(|folder| folder.join("taplo"))
+            .find(|p| p.is_file())
+    };
     let taplo = named.or_else(found);
     if taplo.is_none() {
-        eprintln!("skipped: there is no taplo (npm install @taplo/cli, then set TYR_TAPLO to the executable)");
+        eprintln!(
+            "skipped: there is no taplo (npm install @taplo/cli, then set TYR_TAPLO to the executable)"
+        );
     }
     taplo
 }
@@ -48,7 +55,8 @@ fn the_schema_that_an_experiment_names_is_found_and_refuses_a_typo() {
     let Some(taplo) = taplo() else { return };
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("typo.toml");
-    std::fs::copy(root().join("schemas/experiment.schema.json"), dir.path().join("experiment.schema.json")).unwrap();
+    std::fs::copy(root().join("schemas/experiment.schema.json"), dir.path().join("experiment.schema.json"))
+        .unwrap();
     let spec = "#:schema ./experiment.schema.json\n[prune]\ndamping = 0.1\n";
     std::fs::write(&file, spec).unwrap();
     assert!(check(&taplo, &[], std::slice::from_ref(&file)).status.success());

@@ -31,7 +31,8 @@ fn start(tiny: &Tiny) -> Child {
 
 /// Waits until the trial's log has some words; fails when they do not come.
 fn wait_for(tiny: &Tiny, words: &str) {
-    let (began, log) = (Instant::now(), tiny.path("runs/tiny/trials/main/events.jsonl"));
+    let began = Instant::now();
+    let log = tiny.path("runs/tiny/trials/main/events.jsonl");
     while !std::fs::read_to_string(&log).unwrap_or_default().contains(words) {
         assert!(began.elapsed() < Duration::from_secs(120), "{words} did not come");
         std::thread::sleep(Duration::from_millis(2));
@@ -51,10 +52,19 @@ fn tables_made_from_the_events_alone_have_the_bytes_of_the_live_ones() {
     let shown = prints(&tiny, &["report", "runs/tiny"]);
     assert!(shown.contains("target=0.5") && shown.contains("failed: "), "{shown}");
     for (name, (live, rebuilt)) in TABLES.iter().zip(live.iter().zip(files(&tiny, "runs/tiny", &TABLES))) {
-        assert!(*live == rebuilt, "{name}:\n{}\n{}", String::from_utf8_lossy(live), String::from_utf8_lossy(&rebuilt));
+        assert!(
+            *live == rebuilt,
+            "{name}:\n{}\n{}",
+            String::from_utf8_lossy(live),
+            String::from_utf8_lossy(&rebuilt)
+        );
     }
     for (format, name) in [("csv", 0), ("json", 2), ("markdown", 3), ("latex", 4)] {
-        assert_eq!(prints(&tiny, &["report", "runs/tiny", "--format", format]).as_bytes(), live[name], "{format}");
+        assert_eq!(
+            prints(&tiny, &["report", "runs/tiny", "--format", format]).as_bytes(),
+            live[name],
+            "{format}"
+        );
     }
     let status = prints(&tiny, &["status", "runs/tiny"]);
     assert!(status.starts_with("tiny: over, 1 of 2 trials done, 1 failed"), "{status}");
@@ -73,7 +83,10 @@ fn several_runs_make_one_table() {
     let named = prints(&tiny, &["report", "runs/tiny", "runs/other", "--format", "csv"]);
     assert!(named.contains("\ntiny/main,dense,") && named.contains("\nother/main,dense,"), "{named}");
     let alike = prints(&tiny, &["report", "runs/tiny", "elsewhere/tiny", "--format", "csv"]);
-    assert!(alike.contains("\nruns/tiny/main,dense,") && alike.contains("\nelsewhere/tiny/main,dense,"), "{alike}");
+    assert!(
+        alike.contains("\nruns/tiny/main,dense,") && alike.contains("\nelsewhere/tiny/main,dense,"),
+        "{alike}"
+    );
     let lines = |name: &str| String::from_utf8(tiny.read(name)).unwrap().lines().count();
     assert_eq!(named.lines().count(), lines("runs/tiny/results.csv") + lines("runs/other/results.csv") - 1);
     assert!(prints(&tiny, &["report", "runs/tiny", "runs/other"]).contains("other/main\n"));
@@ -91,12 +104,17 @@ fn a_run_is_seen_while_it_goes_on_and_after_it_is_killed() {
     child.wait().unwrap();
     let process = format!("tiny: running, process {}, 0 of 1 trial done\n", child.id());
     assert!(
-        running.starts_with(&process) && running.contains("main is in search-1, ") && running.contains(" of 3000 generations"),
+        running.starts_with(&process)
+            && running.contains("main is in search-1, ")
+            && running.contains(" of 3000 generations"),
         "{running}"
     );
     assert!(refused.0 == 11 && refused.1.contains(&child.id().to_string()), "{refused:?}");
     let stopped = prints(&tiny, &["status", "runs/tiny"]);
-    assert!(stopped.starts_with("tiny: stopped, 0 of 1 trial done; run the same command again to go on\n"), "{stopped}");
+    assert!(
+        stopped.starts_with("tiny: stopped, 0 of 1 trial done; run the same command again to go on\n"),
+        "{stopped}"
+    );
     assert!(stopped.contains("main stopped in search-1, "), "{stopped}");
     tiny.run(&["--set", "search.generations=1"]).success();
     let done = prints(&tiny, &["status", "runs/tiny"]);
@@ -113,7 +131,10 @@ fn what_no_trial_uses_is_pruned_and_the_rest_is_still_found() {
     tiny.run(&[]).success();
     let both = entries();
     let listed = prints(&tiny, &["cache", "runs/tiny"]);
-    assert!(listed.contains("used by") && listed.contains("no trial") && listed.contains("--prune frees"), "{listed}");
+    assert!(
+        listed.contains("used by") && listed.contains("no trial") && listed.contains("--prune frees"),
+        "{listed}"
+    );
     let planned = prints(&tiny, &["cache", "runs/tiny", "--dry-run"]);
     assert_eq!(entries(), both);
     let removed = prints(&tiny, &["cache", "runs/tiny", "--prune"]);
@@ -143,7 +164,13 @@ fn interrupt(tiny: &Tiny, words: &str) -> Output {
 fn ctrl_c_ends_after_the_current_unit_says_how_to_go_on_and_loses_nothing() {
     let whole = tiny("");
     whole.run(&[]).success();
-    let names = ["results.csv", "results.json", "results.md", "trials/main/distribution.json", "trials/main/model/model.safetensors"];
+    let names = [
+        "results.csv",
+        "results.json",
+        "results.md",
+        "trials/main/distribution.json",
+        "trials/main/model/model.safetensors",
+    ];
     let stopped = tiny("");
     for words in ["\"step\":\"supernet-1\"", "\"step\":\"search-1\"", "\"step\":\"tasks-iteration-1\""] {
         let output = interrupt(&stopped, words);
@@ -152,10 +179,15 @@ fn ctrl_c_ends_after_the_current_unit_says_how_to_go_on_and_loses_nothing() {
         assert!(said.contains("stopping after the current unit of work"), "{said}");
         assert!(said.contains("run the same command again to go on from here"), "{said}");
         let status = prints(&stopped, &["status", "runs/tiny"]);
-        assert!(status.starts_with("tiny: stopped, 0 of 1 trial done; run the same command again"), "{status}");
+        assert!(
+            status.starts_with("tiny: stopped, 0 of 1 trial done; run the same command again"),
+            "{status}"
+        );
     }
     stopped.run(&[]).success();
-    for (name, (a, b)) in names.iter().zip(files(&whole, "runs/tiny", &names).iter().zip(files(&stopped, "runs/tiny", &names))) {
+    for (name, (a, b)) in
+        names.iter().zip(files(&whole, "runs/tiny", &names).iter().zip(files(&stopped, "runs/tiny", &names)))
+    {
         assert!(*a == b, "{name} differs");
     }
 }

@@ -1,4 +1,5 @@
-//! One error shape for the whole tool: what went wrong, where, and what to do; its kind decides the exit code.
+//! One error shape for the whole tool: what went wrong, where, and what to do; its kind decides the exit
+//! code.
 
 use std::fmt;
 
@@ -104,7 +105,8 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// A tensor operation failed: shapes are checked before, so this is a defect or a device that ran out of memory.
+/// A tensor operation failed: shapes are checked before, so this is a defect or a device that ran out of
+/// memory.
 impl From<candle_core::Error> for Error {
     fn from(e: candle_core::Error) -> Self {
         Error::new(Kind::Internal, format!("tensor operation failed: {e}"))
@@ -129,14 +131,33 @@ mod tests {
 
     #[test]
     fn places_nest_from_outer_to_inner() {
-        let e = Error::new(Kind::Checkpoint, "shape differs").at("model.norm.weight").at("model.safetensors").hint("copy it again");
-        assert_eq!(e.to_string(), "shape differs\n  at: model.safetensors: model.norm.weight\n  hint: copy it again");
+        let e = Error::new(Kind::Checkpoint, "shape differs")
+            .at("model.norm.weight")
+            .at("model.safetensors")
+            .hint("copy it again");
+        assert_eq!(
+            e.to_string(),
+            "shape differs\n  at: model.safetensors: model.norm.weight\n  hint: copy it again"
+        );
     }
 
     #[test]
     fn exit_codes_are_distinct() {
         use Kind::*;
-        let kinds = [Internal, Usage, Spec, Checkpoint, Data, Search, Disk, Network, Numeric, Partial, Busy, Interrupted];
+        let kinds = [
+            Internal,
+            Usage,
+            Spec,
+            Checkpoint,
+            Data,
+            Search,
+            Disk,
+            Network,
+            Numeric,
+            Partial,
+            Busy,
+            Interrupted,
+        ];
         let codes: std::collections::BTreeSet<u8> = kinds.iter().map(|k| k.exit_code()).collect();
         assert_eq!(codes.len(), kinds.len());
         assert!(!codes.contains(&0));

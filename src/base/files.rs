@@ -1,4 +1,5 @@
-//! Files that appear whole: written beside, synced, then renamed. A reader sees the old file, the new one or none.
+//! Files that appear whole: written beside, synced, then renamed. A reader sees the old file, the new one or
+//! none.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -13,8 +14,12 @@ use super::{Error, Kind, Result, ResultExt};
 pub fn io_error(path: &Path, doing: &str, e: &std::io::Error) -> Error {
     let error = Error::new(Kind::Disk, format!("cannot {doing}: {e}")).at(path.display());
     match e.kind() {
-        std::io::ErrorKind::StorageFull => error.hint("free some space and run the same command again: finished work is kept"),
-        std::io::ErrorKind::PermissionDenied => error.hint("check the owner and the permissions of the folder"),
+        std::io::ErrorKind::StorageFull => {
+            error.hint("free some space and run the same command again: finished work is kept")
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            error.hint("check the owner and the permissions of the folder")
+        }
         _ => error,
     }
 }
@@ -35,7 +40,10 @@ pub fn write_with(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> std::i
     written.map_err(|e| io_error(path, "write", &e))
 }
 
-fn write_synced(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>) -> std::io::Result<()> {
+fn write_synced(
+    path: &Path,
+    fill: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     let mut out = BufWriter::new(File::create(path)?);
     fill(&mut out)?;
     out.into_inner().map_err(|e| e.into_error())?.sync_all()

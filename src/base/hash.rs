@@ -11,7 +11,8 @@ pub const SHORT: usize = 16;
 
 /// Hash of a value's canonical JSON (struct order, ordered maps), full length hex.
 pub fn of_json<T: Serialize + ?Sized>(value: &T) -> Result<String> {
-    let bytes = serde_json::to_vec(value).or_error(Kind::Internal, "a cache key cannot be written as JSON")?;
+    let bytes =
+        serde_json::to_vec(value).or_error(Kind::Internal, "a cache key cannot be written as JSON")?;
     Ok(of_bytes(&bytes))
 }
 
@@ -23,7 +24,9 @@ pub fn of_bytes(bytes: &[u8]) -> String {
 /// Hash of a file's contents, full length hex; the file is mapped, not read into memory.
 pub fn of_file(path: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update_mmap(path).map_err(|e| Error::new(Kind::Disk, format!("cannot read: {e}")).at(path.display()))?;
+    hasher
+        .update_mmap(path)
+        .map_err(|e| Error::new(Kind::Disk, format!("cannot read: {e}")).at(path.display()))?;
     Ok(hasher.finalize().to_hex().to_string())
 }
 

@@ -19,10 +19,12 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Starts the clock and forgets the process's earlier memory peak (Linux; elsewhere the peak is the process's).
+    /// Starts the clock and forgets the process's earlier memory peak (Linux; elsewhere the peak is the
+    /// process's).
     pub fn start() -> Self {
         give_back();
-        // Without the permission to reset, the peak stays the process's own: larger, never smaller, than the step's.
+        // Without the permission to reset, the peak stays the process's own: larger, never smaller, than the
+        // step's.
         let _ = std::fs::write("/proc/self/clear_refs", "5");
         Self { started: Instant::now() }
     }

@@ -1,4 +1,5 @@
-//! What every other module stands on: errors with exit codes, named random streams, files that appear whole, and process meters.
+//! What every other module stands on: errors with exit codes, named random streams, files that appear whole,
+//! and process meters.
 
 pub mod error;
 pub mod files;

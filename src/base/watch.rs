@@ -15,10 +15,12 @@ pub trait Watch: Sync {
     /// Whether the user asked to stop.
     fn stopped(&self) -> bool;
 
-    /// Returns an error of kind [`Kind::Interrupted`] when the user asked to stop: call it between units of work.
+    /// Returns an error of kind [`Kind::Interrupted`] when the user asked to stop: call it between units of
+    /// work.
     fn checkpoint(&self) -> Result<()> {
         if self.stopped() {
-            return Err(Error::new(Kind::Interrupted, "stopped as asked").hint("run the same command again to go on from here"));
+            return Err(Error::new(Kind::Interrupted, "stopped as asked")
+                .hint("run the same command again to go on from here"));
         }
         Ok(())
     }

@@ -66,7 +66,10 @@ fn parse_age(text: &str) -> Result<Duration, String> {
         _ => return Err("write a whole number and d, h or min, as in 30d".into()),
     };
     let count: u64 = digits.parse().map_err(|_| format!("`{digits}` is no whole number"))?;
-    count.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| "that is longer than anything lasts".into())
+    count
+        .checked_mul(seconds)
+        .map(Duration::from_secs)
+        .ok_or_else(|| "that is longer than anything lasts".into())
 }
 
 fn selected(listing: Listing, selection: &Selection) -> Listing {
@@ -85,15 +88,29 @@ fn listed(listing: &Listing) -> String {
     let row = |item: &Item| {
         let step = item.step.clone().unwrap_or_default();
         let old = age(item.age.as_secs_f64());
-        [item.address.clone(), step, bytes(item.bytes as f64), old, word(&item.condition).into(), users(&item.used_by)]
+        [
+            item.address.clone(),
+            step,
+            bytes(item.bytes as f64),
+            old,
+            word(&item.condition).into(),
+            users(&item.used_by),
+        ]
     };
     let rows: Vec<_> = listing.items.iter().map(row).collect();
     let table = if rows.is_empty() { String::new() } else { columns(heads, &rows) };
     let count = |condition| listing.items.iter().filter(|i| i.condition == condition).count();
-    let states = [Condition::Finished, Condition::Begun, Condition::Damaged].map(|c| (count(c.clone()), c)).into_iter();
-    let states: Vec<String> = states.filter(|(n, _)| *n > 0).map(|(n, c)| format!("{n} {}", word(&c))).collect();
+    let states = [Condition::Finished, Condition::Begun, Condition::Damaged]
+        .map(|c| (count(c.clone()), c))
+        .into_iter();
+    let states: Vec<String> =
+        states.filter(|(n, _)| *n > 0).map(|(n, c)| format!("{n} {}", word(&c))).collect();
     let total = bytes(listing.items.iter().map(|i| i.bytes).sum::<u64>() as f64);
-    format!("{table}{}, {total}{}\n", entries(listing.items.len()), states.iter().map(|s| format!(", {s}")).collect::<String>())
+    format!(
+        "{table}{}, {total}{}\n",
+        entries(listing.items.len()),
+        states.iter().map(|s| format!(", {s}")).collect::<String>()
+    )
 }
 
 fn word(condition: &Condition) -> &'static str {
@@ -132,7 +149,9 @@ fn freed(listing: &Listing) -> u64 {
 fn what(listing: &Listing) -> String {
     match listing.partial.len() {
         0 => entries(listing.items.len()),
-        n => format!("{} and {n} partial file{}", entries(listing.items.len()), if n == 1 { "" } else { "s" }),
+        n => {
+            format!("{} and {n} partial file{}", entries(listing.items.len()), if n == 1 { "" } else { "s" })
+        }
     }
 }
 
@@ -141,7 +160,13 @@ fn removed(listing: &Listing, verb: &str) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
     for item in &listing.items {
-        let _ = writeln!(out, "{verb} {} ({}, {})", item.address, bytes(item.bytes as f64), word(&item.condition));
+        let _ = writeln!(
+            out,
+            "{verb} {} ({}, {})",
+            item.address,
+            bytes(item.bytes as f64),
+            word(&item.condition)
+        );
     }
     for (path, size) in &listing.partial {
         let _ = writeln!(out, "{verb} {} ({})", path.display(), bytes(*size as f64));

@@ -16,6 +16,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let loaded = with_known(|known| spec::load(&arguments.experiment.source(), known))?;
     eprint!("{}", loaded.render_warnings(Style::Plain));
     let trials: Vec<&str> = loaded.trials.iter().map(|t| t.label.as_str()).collect();
-    let (file, plural) = (arguments.experiment.spec.display(), if trials.len() == 1 { "" } else { "s" });
+    let file = arguments.experiment.spec.display();
+    let plural = if trials.len() == 1 { "" } else { "s" };
     show(&format!("{file} is fine: {} trial{plural} ({})\n", trials.len(), trials.join(", ")))
 }

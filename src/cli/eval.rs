@@ -62,7 +62,8 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.text.is_empty() && arguments.perplexity.is_empty() && arguments.tasks.is_empty() {
-        return Err(Error::new(Kind::Usage, "nothing to measure").hint("name --text FILE, --perplexity quickstart or --tasks NAMES"));
+        return Err(Error::new(Kind::Usage, "nothing to measure")
+            .hint("name --text FILE, --perplexity quickstart or --tasks NAMES"));
     }
     let mut tables = Tables::default();
     for (model, measure) in measure_all(arguments, &super::watched())? {
@@ -91,21 +92,39 @@ fn measure_all(arguments: &Arguments, watch: &dyn Watch) -> Result<Vec<(&'static
         files::write_json(path, &report)?;
     }
     let named = |name, measures: Vec<Measure>| measures.into_iter().map(move |m| (name, m));
-    Ok(named("dense", dense.measures).chain(named("model", own.measures)).chain(named("model", compared)).collect())
+    Ok(named("dense", dense.measures)
+        .chain(named("model", own.measures))
+        .chain(named("model", compared))
+        .collect())
 }
 
 /// The arguments as a spec, so that there is one way to evaluate.
 fn spec(arguments: &Arguments) -> Result<Spec> {
     let mut spec = with_known(|known| spec::parse("", "command line", known))?.spec;
     let e = &mut spec.evaluate;
-    (e.limit, e.bos, e.tokens, e.sequence_length) = (arguments.limit, arguments.bos, arguments.tokens, arguments.sequence_length);
-    (e.tasks, e.data, e.perplexity) = (arguments.tasks.clone(), arguments.data.clone(), arguments.perplexity.clone());
+    (e.limit, e.bos, e.tokens, e.sequence_length) =
+        (arguments.limit, arguments.bos, arguments.tokens, arguments.sequence_length);
+    (e.tasks, e.data, e.perplexity) =
+        (arguments.tasks.clone(), arguments.data.clone(), arguments.perplexity.clone());
     let tasks = arguments.tasks.clone();
-    e.lm_eval = arguments.lm_eval.clone().map(|python| LmEval { url: None, python, tasks, num_fewshot: arguments.lm_eval_shots });
+    e.lm_eval = arguments.lm_eval.clone().map(|python| LmEval {
+        url: None,
+        python,
+        tasks,
+        num_fewshot: arguments.lm_eval_shots,
+    });
     for path in &arguments.text {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         spec.evaluate.perplexity.push(name.clone());
-        spec.corpora.insert(name, Corpus { train: vec![], test: vec![path.clone()], column: "text".into(), separator: "\n\n".into() });
+        spec.corpora.insert(
+            name,
+            Corpus {
+                train: vec![],
+                test: vec![path.clone()],
+                column: "text".into(),
+                separator: "\n\n".into(),
+            },
+        );
     }
     Ok(spec)
 }
@@ -117,7 +136,12 @@ fn measure(spec: &Spec, watch: &dyn Watch) -> Result<Measured> {
     let tokenizer = Tokenizer::open(&source)?;
     let mut all = Measured::from(vec![Measure::exact("parameters", model.checkpoint().parameters() as f64)]);
     for name in &spec.evaluate.perplexity {
-        all.measures.extend(evaluate::on_corpus(&model, name, &evaluation_set(spec, name, &tokenizer)?, watch)?);
+        all.measures.extend(evaluate::on_corpus(
+            &model,
+            name,
+            &evaluation_set(spec, name, &tokenizer)?,
+            watch,
+        )?);
     }
     if !spec.evaluate.tasks.is_empty() {
         add(&mut all, evaluate::on_tasks(&model, &tokenizer, spec, watch)?, watch);

@@ -49,10 +49,13 @@ fn print_to(args: &GenerateArgs, out: &mut dyn Write, watch: &dyn Watch) -> Resu
     let source = Source::resolve(&args.model)?;
     let tokenizer = Tokenizer::open(&source)?;
     let sampling = Sampling { temperature: args.temperature, top_p: args.top_p, seed: args.seed }.check()?;
-    let settings = Settings { sampling, max_tokens: args.max_tokens, stop: args.stop.clone(), logprobs: None };
+    let settings =
+        Settings { sampling, max_tokens: args.max_tokens, stop: args.stop.clone(), logprobs: None };
     let prompt = tokenizer.encode(&args.prompt)?;
     let model = Model::open(&source, &device(args.device)?)?;
-    let mut show = |text: &str| out.write_all(text.as_bytes()).and_then(|()| out.flush()).or_error(Kind::Disk, "cannot print");
+    let mut show = |text: &str| {
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).or_error(Kind::Disk, "cannot print")
+    };
     write(&model, &tokenizer, &prompt, &settings, watch, &mut show)?;
     show("\n")
 }
@@ -83,8 +86,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         Pico::of_bytes(256).write(dir.path(), 3).unwrap();
         let folder = dir.path().to_str().unwrap();
-        let drawn =
-            |more: &[&str]| printed(&[&[folder, "--prompt", "once", "--max-tokens", "40", "--temperature", "1"], more].concat()).unwrap();
+        let drawn = |more: &[&str]| {
+            printed(
+                &[&[folder, "--prompt", "once", "--max-tokens", "40", "--temperature", "1"], more].concat(),
+            )
+            .unwrap()
+        };
         let whole = drawn(&["--seed", "5"]);
         assert!(whole.len() > 5 && whole.ends_with('\n'));
         assert_eq!(drawn(&["--seed", "5"]), whole);
@@ -99,7 +106,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         Pico::of_bytes(256).write(dir.path(), 3).unwrap();
         let folder = dir.path().to_str().unwrap();
-        for line in [&["--prompt", "a", "--temperature", "3"][..], &["--prompt", "a", "--top-p", "2"], &["--prompt", ""]] {
+        for line in [
+            &["--prompt", "a", "--temperature", "3"][..],
+            &["--prompt", "a", "--top-p", "2"],
+            &["--prompt", ""],
+        ] {
             assert_eq!(printed(&[&[folder], line].concat()).unwrap_err().kind, Kind::Usage, "{line:?}");
         }
     }

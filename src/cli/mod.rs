@@ -72,8 +72,16 @@ struct Experiment {
 
 impl Experiment {
     fn source(&self) -> spec::Source {
-        let env = std::env::vars().filter(|(k, _)| k.starts_with("TYR_") && !OWN.iter().any(|own| k.starts_with(own))).collect();
-        spec::Source { path: self.spec.clone(), profile: self.profile.clone(), env, set: self.set.clone(), files: spec::Files::MustExist }
+        let env = std::env::vars()
+            .filter(|(k, _)| k.starts_with("TYR_") && !OWN.iter().any(|own| k.starts_with(own)))
+            .collect();
+        spec::Source {
+            path: self.spec.clone(),
+            profile: self.profile.clone(),
+            env,
+            set: self.set.clone(),
+            files: spec::Files::MustExist,
+        }
     }
 }
 

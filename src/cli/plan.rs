@@ -51,7 +51,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let source = spec::Source { files: Files::MayCome, ..arguments.experiment.source() };
     let loaded = with_known(|known| spec::load(&source, known))?;
     eprint!("{}", loaded.render_warnings(Style::Plain));
-    let options = Options { runs: arguments.runs.folder.clone(), speed: speed(arguments)?, keys: arguments.keys.into() };
+    let options = Options {
+        runs: arguments.runs.folder.clone(),
+        speed: speed(arguments)?,
+        keys: arguments.keys.into(),
+    };
     let plan = plan::plan(&loaded, &options)?;
     let text = match arguments.json {
         true => serde_json::to_string_pretty(&plan).or_error(Kind::Internal, "a plan makes no JSON")? + "\n",
@@ -65,6 +69,8 @@ fn speed(arguments: &Arguments) -> Result<Speed> {
         (true, _) => Ok(Speed::Unknown),
         (false, None) => Ok(Speed::Measured),
         (false, Some(g)) if g > 0.0 && g.is_finite() => Ok(Speed::Given(g * 1e9)),
-        (false, Some(g)) => Err(Error::new(Kind::Usage, format!("{g} is no rate")).at("--gflops").hint("give GFLOP/s, for example 400")),
+        (false, Some(g)) => Err(Error::new(Kind::Usage, format!("{g} is no rate"))
+            .at("--gflops")
+            .hint("give GFLOP/s, for example 400")),
     }
 }

@@ -23,5 +23,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     eprint!("{}", loaded.render_warnings(Style::Plain));
     let on_failure = if arguments.fail_fast { OnFailure::Stop } else { OnFailure::KeepGoing };
     let finished = runner::run(&loaded, &arguments.runs.folder, on_failure, &super::watched())?;
-    show(&format!("{}\n{}\nwritten to {}\n", finished.distributions, finished.tables, finished.folder.display()))
+    show(&format!(
+        "{}\n{}\nwritten to {}\n",
+        finished.distributions,
+        finished.tables,
+        finished.folder.display()
+    ))
 }

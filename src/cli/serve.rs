@@ -59,10 +59,16 @@ fn options(args: &ServeArgs) -> Result<Options> {
     if args.queue == 0 || args.connections == 0 {
         return Err(Error::new(Kind::Usage, "--queue and --connections must be at least 1"));
     }
-    let api_key = args.api_key.clone().or_else(|| std::env::var("TYR_API_KEY").ok()).filter(|key| !key.is_empty());
+    let api_key =
+        args.api_key.clone().or_else(|| std::env::var("TYR_API_KEY").ok()).filter(|key| !key.is_empty());
     let last = args.model.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or(&args.model);
     let name = args.name.clone().unwrap_or_else(|| last.into());
-    let limits = Limits { requests: args.queue, connections: args.connections, body_bytes: args.max_body, ..Limits::default() };
+    let limits = Limits {
+        requests: args.queue,
+        connections: args.connections,
+        body_bytes: args.max_body,
+        ..Limits::default()
+    };
     Ok(Options { host: args.host, port: args.port, api_key, name, limits })
 }
 
@@ -86,16 +92,24 @@ mod tests {
     fn the_defaults_are_loopback_and_the_folders_name() {
         let options = options(&parse(&["runs/a/model/"]).unwrap()).unwrap();
         assert!(options.host.is_loopback());
-        assert_eq!((options.name.as_str(), options.port, &options.limits), ("model", 8000, &Limits::default()));
+        assert_eq!(
+            (options.name.as_str(), options.port, &options.limits),
+            ("model", 8000, &Limits::default())
+        );
         assert_eq!(super::options(&parse(&["builtin:quickstart"]).unwrap()).unwrap().name, "quickstart");
     }
 
     #[test]
     fn wrong_arguments_are_usage_errors() {
-        for line in [&["m", "--device", "tpu"][..], &["m", "--host", "nowhere"], &["m", "--port", "70000"], &[]] {
+        for line in
+            [&["m", "--device", "tpu"][..], &["m", "--host", "nowhere"], &["m", "--port", "70000"], &[]]
+        {
             assert!(parse(line).is_err(), "{line:?}");
         }
         assert_eq!(options(&parse(&["m", "--queue", "0"]).unwrap()).unwrap_err().kind, Kind::Usage);
-        assert_eq!(run(&parse(&["no/such/folder"]).unwrap(), &crate::base::Silent).unwrap_err().kind, Kind::Checkpoint);
+        assert_eq!(
+            run(&parse(&["no/such/folder"]).unwrap(), &crate::base::Silent).unwrap_err().kind,
+            Kind::Checkpoint
+        );
     }
 }

@@ -65,9 +65,8 @@ impl<'a> Corpus<'a> {
 
 fn read_all(paths: &[PathBuf], corpus: &spec::Corpus, key: &str) -> Result<String> {
     if paths.is_empty() {
-        return Err(
-            Error::new(Kind::Data, format!("the corpus has no `{key}` files")).hint(format!("add {key} = [\"file.txt\"] to its table"))
-        );
+        return Err(Error::new(Kind::Data, format!("the corpus has no `{key}` files"))
+            .hint(format!("add {key} = [\"file.txt\"] to its table")));
     }
     let parts = paths.iter().map(|p| read(p, corpus)).collect::<Result<Vec<_>>>()?;
     Ok(parts.join(&corpus.separator))

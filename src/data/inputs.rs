@@ -47,7 +47,8 @@ impl Sets {
             Ok((name.clone(), set))
         });
         let evaluation = evaluation.collect::<Result<_>>()?;
-        let corpora = spec.fitness.corpora.iter().map(|name| Ok((name.clone(), fitness_set(spec, name, tokenizer)?)));
+        let corpora =
+            spec.fitness.corpora.iter().map(|name| Ok((name.clone(), fitness_set(spec, name, tokenizer)?)));
         Ok(Self { calibration, search, corpora: corpora.collect::<Result<_>>()?, evaluation })
     }
 
@@ -82,14 +83,18 @@ fn fitness_set(spec: &Spec, name: &str, tokenizer: &Tokenizer) -> Result<SearchS
         length: spec.calibration.sequence_length,
         text: SearchText::Disjoint,
     };
-    let text = Corpus::find(spec, name)?.training(draw.search * BYTES_PER_TOKEN).map_err(|e| e.at(format!("corpus {name}")))?;
+    let text = Corpus::find(spec, name)?
+        .training(draw.search * BYTES_PER_TOKEN)
+        .map_err(|e| e.at(format!("corpus {name}")))?;
     Ok(sets::draw(name, &text, tokenizer, &draw, spec.seed)?.1)
 }
 
 /// The evaluation set of a corpus.
 pub fn evaluation_set(spec: &Spec, name: &str, tokenizer: &Tokenizer) -> Result<EvaluationSet> {
     let wanted = if spec.evaluate.tokens == 0 { GENERATED_TOKENS } else { spec.evaluate.tokens };
-    let text = Corpus::find(spec, name)?.held_out(wanted * BYTES_PER_TOKEN).map_err(|e| e.at(format!("corpus {name}")))?;
+    let text = Corpus::find(spec, name)?
+        .held_out(wanted * BYTES_PER_TOKEN)
+        .map_err(|e| e.at(format!("corpus {name}")))?;
     let limit = match Corpus::find(spec, name)? {
         Corpus::Quickstart => wanted,
         Corpus::Files(_) => spec.evaluate.tokens,

@@ -1,4 +1,5 @@
-//! Rows of a data file, parquet or JSON lines alike, and typed access to their fields with errors that name file, row and field.
+//! Rows of a data file, parquet or JSON lines alike, and typed access to their fields with errors that name
+//! file, row and field.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -28,7 +29,9 @@ pub fn read(path: &Path, limit: usize) -> Result<Vec<Row>> {
     match path.extension().and_then(|e| e.to_str()) {
         Some("parquet") => read_parquet(path, file, limit),
         Some("jsonl" | "json") => read_lines(path, file, limit),
-        _ => Err(Error::new(Kind::Data, "not a data file that can be read").at(path.display()).hint("use .parquet or .jsonl")),
+        _ => Err(Error::new(Kind::Data, "not a data file that can be read")
+            .at(path.display())
+            .hint("use .parquet or .jsonl")),
     }
 }
 
@@ -54,10 +57,16 @@ fn bad_line(path: &Path, number: usize, e: &serde_json::Error) -> Error {
 
 fn read_parquet(path: &Path, file: File, limit: usize) -> Result<Vec<Row>> {
     let shared: Arc<Path> = path.into();
-    let broken = |e: parquet::errors::ParquetError| Error::new(Kind::Data, format!("not a readable parquet file: {e}")).at(path.display());
+    let broken = |e: parquet::errors::ParquetError| {
+        Error::new(Kind::Data, format!("not a readable parquet file: {e}")).at(path.display())
+    };
     let reader = SerializedFileReader::new(file).map_err(broken)?;
     let records = reader.get_row_iter(None).map_err(broken)?.take(limit).enumerate();
-    records.map(|(i, record)| Ok(Row { file: shared.clone(), number: i + 1, fields: object(&record.map_err(broken)?) })).collect()
+    records
+        .map(|(i, record)| {
+            Ok(Row { file: shared.clone(), number: i + 1, fields: object(&record.map_err(broken)?) })
+        })
+        .collect()
 }
 
 fn object(record: &Record) -> Map<String, Value> {
@@ -112,7 +121,9 @@ impl Row {
 
     fn missing(&self, name: &str) -> Error {
         let names: Vec<&str> = self.fields.keys().map(String::as_str).collect();
-        Error::new(Kind::Data, format!("there is no field `{name}`")).at(self.place()).hint(format!("fields here: {}", names.join(", ")))
+        Error::new(Kind::Data, format!("there is no field `{name}`"))
+            .at(self.place())
+            .hint(format!("fields here: {}", names.join(", ")))
     }
 
     /// An error about a field of this row.
@@ -129,7 +140,8 @@ impl Row {
     /// A field that is a list of texts.
     pub fn texts(&self, name: &str) -> Result<Vec<String>> {
         let list = self.field(name)?.as_array();
-        let texts: Option<Vec<String>> = list.and_then(|list| list.iter().map(|v| v.as_str().map(String::from)).collect());
+        let texts: Option<Vec<String>> =
+            list.and_then(|list| list.iter().map(|v| v.as_str().map(String::from)).collect());
         texts.ok_or_else(|| self.wrong(name, "a list of texts"))
     }
 

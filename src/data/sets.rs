@@ -1,4 +1,5 @@
-//! Token windows of the three uses. Each use has a type of its own, so that a fitness cannot be handed the evaluation set.
+//! Token windows of the three uses. Each use has a type of its own, so that a fitness cannot be handed the
+//! evaluation set.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -42,7 +43,10 @@ impl Windows {
 
     /// Hash of tokens and length.
     pub fn hash(&self) -> String {
-        let bytes: Vec<u8> = std::iter::once(self.length as u32).chain(self.tokens.iter().copied()).flat_map(u32::to_le_bytes).collect();
+        let bytes: Vec<u8> = std::iter::once(self.length as u32)
+            .chain(self.tokens.iter().copied())
+            .flat_map(u32::to_le_bytes)
+            .collect();
         hash::of_bytes(&bytes)
     }
 }
@@ -57,13 +61,15 @@ pub fn batch(tokens: usize, length: usize) -> usize {
 pub struct CalibrationSet {
     /// Windows of the text.
     pub windows: Windows,
-    /// Texts of one token each. The first token of a text sees only itself, and many models mark it with a huge activation that attention
-    /// leans on ever after; a text has few first tokens, so that windows alone say little about them.
+    /// Texts of one token each. The first token of a text sees only itself, and many models mark it with a
+    /// huge activation that attention leans on ever after; a text has few first tokens, so that windows alone
+    /// say little about them.
     pub starts: Windows,
 }
 
 impl CalibrationSet {
-    /// Windows, and their `starts` commonest tokens as starts (fewer when there are fewer; ties to the lower token).
+    /// Windows, and their `starts` commonest tokens as starts (fewer when there are fewer; ties to the lower
+    /// token).
     pub fn new(windows: Windows, starts: usize) -> Self {
         let mut counts = BTreeMap::new();
         windows.tokens.iter().for_each(|&token| *counts.entry(token).or_insert(0_usize) += 1);
@@ -102,13 +108,20 @@ pub struct Draw {
     pub text: SearchText,
 }
 
-/// Draws the calibration and search sets from a corpus's training text: windows at random places, no two overlapping.
+/// Draws the calibration and search sets from a corpus's training text: windows at random places, no two
+/// overlapping.
 ///
 /// A corpus with a text of its own for search (the built-in one) gives the search set from there.
 ///
 /// # Errors
 /// The corpus is shorter than what is asked.
-pub fn draw(name: &str, text: &Text, tokenizer: &Tokenizer, draw: &Draw, seed: u64) -> Result<(CalibrationSet, SearchSet)> {
+pub fn draw(
+    name: &str,
+    text: &Text,
+    tokenizer: &Tokenizer,
+    draw: &Draw,
+    seed: u64,
+) -> Result<(CalibrationSet, SearchSet)> {
     let tokens = |text: &str| tokenizer.encode(text);
     let (calibration, search) = match (text, draw.text) {
         (Text::Separate { calibration, search }, SearchText::Disjoint) => {
@@ -116,11 +129,25 @@ pub fn draw(name: &str, text: &Text, tokenizer: &Tokenizer, draw: &Draw, seed: u
             (c, windows(name, &tokens(search)?, draw.search, draw.length, seed, "search")?)
         }
         (Text::One(text), SearchText::Disjoint) => {
-            let both = windows(name, &tokens(text)?, draw.calibration + draw.search, draw.length, seed, "calibration and search")?;
+            let both = windows(
+                name,
+                &tokens(text)?,
+                draw.calibration + draw.search,
+                draw.length,
+                seed,
+                "calibration and search",
+            )?;
             split(&both, draw.calibration)
         }
         (Text::One(text) | Text::Separate { calibration: text, .. }, SearchText::Calibration) => {
-            let c = windows(name, &tokens(text)?, draw.calibration.max(draw.search), draw.length, seed, "calibration")?;
+            let c = windows(
+                name,
+                &tokens(text)?,
+                draw.calibration.max(draw.search),
+                draw.length,
+                seed,
+                "calibration",
+            )?;
             (split(&c, draw.calibration).0, split(&c, draw.search).0)
         }
     };
@@ -133,35 +160,57 @@ fn split(windows: &Windows, at: usize) -> (Windows, Windows) {
     (part(first), part(second))
 }
 
-/// `count` tokens in windows at random places of a stream: the stream is cut into slots at a random phase and slots are drawn.
-fn windows(name: &str, stream: &[u32], count: usize, length: usize, seed: u64, use_: &str) -> Result<Windows> {
+/// `count` tokens in windows at random places of a stream: the stream is cut into slots at a random phase and
+/// slots are drawn.
+fn windows(
+    name: &str,
+    stream: &[u32],
+    count: usize,
+    length: usize,
+    seed: u64,
+    use_: &str,
+) -> Result<Windows> {
     use rand::RngExt as _;
     let wanted = count / length;
     let mut rng = rng::stream(seed, &format!("windows/{use_}"));
     let slack = stream.len().saturating_sub(wanted * length).min(length - 1);
     let phase = if slack == 0 { 0 } else { rng.random_range(0..=slack) };
-    let mut slots: Vec<usize> = (phase..).step_by(length).take_while(|s| s + length <= stream.len()).collect();
+    let mut slots: Vec<usize> =
+        (phase..).step_by(length).take_while(|s| s + length <= stream.len()).collect();
     if slots.len() < wanted {
-        let what =
-            format!("corpus `{name}` has {} tokens of training text; {count} are asked for {use_} in windows of {length}", stream.len());
-        return Err(Error::new(Kind::Data, what).hint("ask for fewer tokens (calibration.tokens, search.tokens) or give more text"));
+        let what = format!(
+            "corpus `{name}` has {} tokens of training text; {count} are asked for {use_} in windows of {length}",
+            stream.len()
+        );
+        return Err(Error::new(Kind::Data, what)
+            .hint("ask for fewer tokens (calibration.tokens, search.tokens) or give more text"));
     }
     slots.shuffle(&mut rng);
     slots.truncate(wanted);
     Ok(Windows { tokens: slots.iter().flat_map(|&s| &stream[s..s + length]).copied().collect(), length })
 }
 
-/// The evaluation set of a corpus: its held-out text from the start, cut into windows side by side; a last part of a window is left out.
+/// The evaluation set of a corpus: its held-out text from the start, cut into windows side by side; a last
+/// part of a window is left out.
 ///
 /// # Errors
 /// The text does not fill one window.
-pub fn evaluation(name: &str, text: &str, tokenizer: &Tokenizer, limit: usize, length: usize) -> Result<EvaluationSet> {
+pub fn evaluation(
+    name: &str,
+    text: &str,
+    tokenizer: &Tokenizer,
+    limit: usize,
+    length: usize,
+) -> Result<EvaluationSet> {
     let mut tokens = tokenizer.encode(text)?;
     let wanted = if limit == 0 { tokens.len() } else { limit.min(tokens.len()) };
     tokens.truncate(wanted / length * length);
     if tokens.is_empty() {
-        return Err(Error::new(Kind::Data, format!("the held-out text of corpus `{name}` does not fill one window of {length} tokens"))
-            .hint("lower evaluate.sequence_length or give more text"));
+        return Err(Error::new(
+            Kind::Data,
+            format!("the held-out text of corpus `{name}` does not fill one window of {length} tokens"),
+        )
+        .hint("lower evaluate.sequence_length or give more text"));
     }
     Ok(EvaluationSet(Windows { tokens, length }))
 }
@@ -201,7 +250,8 @@ mod tests {
 
     #[test]
     fn starts_are_the_commonest_tokens_once_each() {
-        let set = |starts| CalibrationSet::new(Windows { tokens: vec![5, 3, 5, 9, 3, 5, 1, 1], length: 4 }, starts);
+        let set =
+            |starts| CalibrationSet::new(Windows { tokens: vec![5, 3, 5, 9, 3, 5, 1, 1], length: 4 }, starts);
         assert_eq!(set(2).starts, Windows { tokens: vec![5, 1], length: 1 });
         assert_eq!(set(100).starts.tokens, [5, 1, 3, 9]);
         assert_eq!((set(0).starts.count(), set(0).starts.batches(4).count()), (0, 0));

@@ -22,7 +22,8 @@ impl Tokenizer {
 
     /// Tokens of a text as one stream, without the special tokens that the tokenizer would add around it.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode_fast(text, false).or_error(Kind::Data, "a text cannot be tokenised")?;
+        let encoding =
+            self.inner.encode_fast(text, false).or_error(Kind::Data, "a text cannot be tokenised")?;
         Ok(encoding.get_ids().to_vec())
     }
 

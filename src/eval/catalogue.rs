@@ -31,9 +31,14 @@ impl Group {
 
 /// The four subgroups and the whole, which brings them along.
 fn mmlu_groups() -> BTreeMap<String, Group> {
-    let part = |(name, subjects): (&str, &[&str])| (format!("mmlu_{name}"), Group::plain(subjects.iter().map(|s| format!("mmlu_{s}"))));
+    let part = |(name, subjects): (&str, &[&str])| {
+        (format!("mmlu_{name}"), Group::plain(subjects.iter().map(|s| format!("mmlu_{s}"))))
+    };
     let mut groups: BTreeMap<String, Group> = mmlu::SUBGROUPS.into_iter().map(part).collect();
-    let whole = Group { tasks: groups.values().flat_map(|g| g.tasks.clone()).collect(), parts: groups.keys().cloned().collect() };
+    let whole = Group {
+        tasks: groups.values().flat_map(|g| g.tasks.clone()).collect(),
+        parts: groups.keys().cloned().collect(),
+    };
     groups.insert("mmlu".into(), whole);
     groups
 }
@@ -53,7 +58,8 @@ impl Catalogue {
         let generated = quickstart::tasks();
         let mut groups = mmlu_groups();
         groups.insert(quickstart::GROUP.into(), Group::plain(generated.iter().map(|t| t.name.clone())));
-        let tasks = tasks::builtin().into_iter().chain(generated).map(|task| (task.name.clone(), task)).collect();
+        let tasks =
+            tasks::builtin().into_iter().chain(generated).map(|task| (task.name.clone(), task)).collect();
         Self { tasks, groups }
     }
 
@@ -80,7 +86,8 @@ impl Catalogue {
 
     fn free(&self, name: &str) -> Result<()> {
         if self.tasks.contains_key(name) || self.groups.contains_key(name) {
-            return Err(Error::new(Kind::Spec, format!("the task name `{name}` is taken")).hint("give your task another name"));
+            return Err(Error::new(Kind::Spec, format!("the task name `{name}` is taken"))
+                .hint("give your task another name"));
         }
         Ok(())
     }
@@ -134,8 +141,12 @@ impl Selection {
 
     /// Hash of the files that the tasks read: results of other files are other results.
     pub fn hash(&self, root: Option<&Path>) -> Result<String> {
-        let of_task =
-            |task: &Task| Ok((task.name.clone(), task.files(root)?.iter().map(|f| hash::of_file(f)).collect::<Result<Vec<_>>>()?));
+        let of_task = |task: &Task| {
+            Ok((
+                task.name.clone(),
+                task.files(root)?.iter().map(|f| hash::of_file(f)).collect::<Result<Vec<_>>>()?,
+            ))
+        };
         hash::of_json(&self.tasks.iter().map(of_task).collect::<Result<Vec<_>>>()?)
     }
 

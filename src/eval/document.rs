@@ -39,8 +39,13 @@ impl Document {
         let n = self.choices.len();
         let contexts = if let Context::PerChoice(contexts) = &self.context { contexts.len() } else { n };
         if n < 2 || contexts != n || self.gold >= n {
-            let what = format!("a document with {n} choices and {contexts} contexts cannot have choice {} as its answer", self.gold);
-            return Err(Error::new(Kind::Data, what).hint("give at least two choices and count the answer from 0"));
+            let what = format!(
+                "a document with {n} choices and {contexts} contexts cannot have choice {} as its answer",
+                self.gold
+            );
+            return Err(
+                Error::new(Kind::Data, what).hint("give at least two choices and count the answer from 0")
+            );
         }
         Ok(self)
     }
@@ -67,17 +72,20 @@ impl Document {
     /// The record of the scores of this document's choices.
     pub fn sample(&self, index: usize, scores: &[Score]) -> Sample {
         let loglikelihoods: Vec<f64> = scores.iter().map(|s| s.loglikelihood).collect();
-        let normalised = loglikelihoods.iter().zip(&self.choices).map(|(l, choice)| l / python::len(choice) as f64);
+        let normalised =
+            loglikelihoods.iter().zip(&self.choices).map(|(l, choice)| l / python::len(choice) as f64);
         let normalised: Vec<f64> = normalised.collect();
         let right = |values: &[f64]| u8::from(argmax(values) == Some(self.gold));
-        let (acc, acc_norm) = (right(&loglikelihoods), right(&normalised));
+        let acc = right(&loglikelihoods);
+        let acc_norm = right(&normalised);
         Sample { index, context_hash: self.context_hash(), loglikelihoods, gold: self.gold, acc, acc_norm }
     }
 }
 
 fn one_each(encoder: &Encoder, contexts: &[String], continuations: &[String]) -> Result<Vec<Request>> {
     let pairs = contexts.iter().zip(continuations);
-    let requests: Result<Vec<_>> = pairs.map(|(context, c)| encoder.requests(context, std::slice::from_ref(c))).collect();
+    let requests: Result<Vec<_>> =
+        pairs.map(|(context, c)| encoder.requests(context, std::slice::from_ref(c))).collect();
     Ok(requests?.into_iter().flatten().collect())
 }
 

@@ -1,4 +1,5 @@
-//! Where data sets lie on disk: folders laid out as on the hub, `<root>/<owner>/<name>/<configuration>/<split>-*.parquet`.
+//! Where data sets lie on disk: folders laid out as on the hub,
+//! `<root>/<owner>/<name>/<configuration>/<split>-*.parquet`.
 
 use std::path::{Path, PathBuf};
 
@@ -39,7 +40,8 @@ impl Split {
     pub fn files(&self, root: Option<&Path>) -> Result<Vec<PathBuf>> {
         let root = root.ok_or_else(|| self.without_root())?;
         let listed: Vec<PathBuf> = self.folders(root).iter().flat_map(|folder| self.listed(folder)).collect();
-        let of_ending = |ending: &&str| listed.iter().filter(|p| has_ending(p, ending)).cloned().collect::<Vec<_>>();
+        let of_ending =
+            |ending: &&str| listed.iter().filter(|p| has_ending(p, ending)).cloned().collect::<Vec<_>>();
         ENDINGS.iter().map(of_ending).find(|files| !files.is_empty()).ok_or_else(|| self.missing(root))
     }
 
@@ -71,12 +73,16 @@ impl Split {
     }
 
     fn without_root(&self) -> Error {
-        Error::new(Kind::Data, format!("the data set {} is needed and no folder of data sets is named", self.dataset))
-            .hint(format!("set `evaluate.data` to a folder with {}", self.expected("<data>")))
+        Error::new(
+            Kind::Data,
+            format!("the data set {} is needed and no folder of data sets is named", self.dataset),
+        )
+        .hint(format!("set `evaluate.data` to a folder with {}", self.expected("<data>")))
     }
 
     fn missing(&self, root: &Path) -> Error {
-        let looked = self.folders(root).iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ");
+        let looked =
+            self.folders(root).iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ");
         let expected = self.expected(&root.display().to_string());
         Error::new(Kind::Data, format!("the split `{}` of the data set {} is not there", self.split, self.dataset))
             .at(looked)

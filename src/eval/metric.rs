@@ -1,4 +1,5 @@
-//! What a task reports: accuracies with their standard errors, perplexities, and their means over a group of tasks.
+//! What a task reports: accuracies with their standard errors, perplexities, and their means over a group of
+//! tasks.
 
 use std::collections::BTreeMap;
 
@@ -70,18 +71,19 @@ pub fn mean(values: &[f64]) -> Option<Estimate> {
     (n > 0).then_some(Estimate { value, stderr, n })
 }
 
-/// A group's value, its members weighted by size: Σ n_i·a_i / N, with the pooled standard error √(Σ (n_i − 1)·s_i²·n_i / (N − k) / N).
-/// The error is absent if a member has none; the whole is `None` without members.
+/// A group's value, its members weighted by size: Σ n_i·a_i / N, with the pooled standard error √(Σ (n_i −
+/// 1)·s_i²·n_i / (N − k) / N). The error is absent if a member has none; the whole is `None` without members.
 pub fn pool(members: &[Estimate]) -> Option<Estimate> {
     let n: usize = members.iter().map(|m| m.n).sum();
     let value = members.iter().map(|m| m.n as f64 * m.value).sum::<f64>() / n as f64;
-    let spread: Option<f64> = members.iter().map(|m| m.stderr.map(|s| (m.n as f64 - 1.0) * s * s * m.n as f64)).sum();
+    let spread: Option<f64> =
+        members.iter().map(|m| m.stderr.map(|s| (m.n as f64 - 1.0) * s * s * m.n as f64)).sum();
     let stderr = spread.map(|s| (s / (n - members.len()) as f64 / n as f64).sqrt());
     (n > 0).then_some(Estimate { value, stderr, n })
 }
 
-/// The unweighted mean over tasks, as the pruning papers report it; its standard error comes from the tasks' own and is absent if one has
-/// none. `None` without tasks.
+/// The unweighted mean over tasks, as the pruning papers report it; its standard error comes from the tasks'
+/// own and is absent if one has none. `None` without tasks.
 pub fn mean_of_tasks(tasks: &[Estimate]) -> Option<Estimate> {
     let count = tasks.len() as f64;
     let value = tasks.iter().map(|e| e.value).sum::<f64>() / count;
@@ -94,10 +96,13 @@ pub fn mean_of_tasks(tasks: &[Estimate]) -> Option<Estimate> {
 pub fn pool_all(members: &[&Estimates]) -> Estimates {
     let Some((first, rest)) = members.split_first() else { return Estimates::new() };
     let shared = first.keys().filter(|metric| rest.iter().all(|m| m.contains_key(metric)));
-    shared.filter_map(|metric| Some((*metric, pool(&members.iter().map(|m| m[metric]).collect::<Vec<_>>())?))).collect()
+    shared
+        .filter_map(|metric| Some((*metric, pool(&members.iter().map(|m| m[metric]).collect::<Vec<_>>())?)))
+        .collect()
 }
 
-/// The three perplexities of a text: `loglikelihood` in nats over so many words and bytes, from `n` documents.
+/// The three perplexities of a text: `loglikelihood` in nats over so many words and bytes, from `n`
+/// documents.
 pub fn perplexities(loglikelihood: f64, words: usize, bytes: usize, n: usize) -> Estimates {
     let per_byte = -loglikelihood / bytes as f64;
     let values = [

@@ -1,5 +1,5 @@
-//! Evaluation on tasks, scored as the lm-evaluation-harness (0.4.13) scores them: its prompts, its requests, its metrics.
-//! Nothing here knows a model: whoever answers log-likelihood requests can be evaluated.
+//! Evaluation on tasks, scored as the lm-evaluation-harness (0.4.13) scores them: its prompts, its requests,
+//! its metrics. Nothing here knows a model: whoever answers log-likelihood requests can be evaluated.
 
 pub mod catalogue;
 pub mod document;

@@ -1,4 +1,5 @@
-//! Differences between two models on the same documents: document by document, so that what both find hard cancels out.
+//! Differences between two models on the same documents: document by document, so that what both find hard
+//! cancels out.
 
 use std::collections::BTreeMap;
 
@@ -27,10 +28,12 @@ pub struct Comparison {
 /// # Errors
 /// The two are not of the same documents.
 pub fn compare(before: &Report, after: &Report) -> Result<Comparison> {
-    let (mut differences, mut mean) = (BTreeMap::new(), Vec::new());
+    let mut differences = BTreeMap::new();
+    let mut mean = Vec::new();
     for row in after.rows() {
         let found = PER_DOCUMENT.iter().filter(|metric| row.metrics.contains_key(*metric));
-        let of = |&metric: &Metric| Ok(contrast(before, &row, metric, 1.0)?.map(|estimate| (metric, estimate)));
+        let of =
+            |&metric: &Metric| Ok(contrast(before, &row, metric, 1.0)?.map(|estimate| (metric, estimate)));
         let found: Estimates = found.map(of).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
         mean.extend(found.get(&Metric::Acc).copied().filter(|_| row.standing == Standing::Counted));
         differences.insert(row.name.to_string(), found);
@@ -39,55 +42,78 @@ pub fn compare(before: &Report, after: &Report) -> Result<Comparison> {
     Ok(Comparison { differences, mean: metric::mean_of_tasks(&mean), retained: retained(before, after)? })
 }
 
-/// The share r = after / before of the mean accuracy. Its error, to the first order, is that of the paired mean of after − r·before,
-/// divided by before.
+/// The share r = after / before of the mean accuracy. Its error, to the first order, is that of the paired
+/// mean of after − r·before, divided by before.
 fn retained(before: &Report, after: &Report) -> Result<Option<Estimate>> {
-    let Some((old, new)) = before.mean_accuracy().zip(after.mean_accuracy()).filter(|(old, _)| old.value > 0.0) else { return Ok(None) };
+    let Some((old, new)) =
+        before.mean_accuracy().zip(after.mean_accuracy()).filter(|(old, _)| old.value > 0.0)
+    else {
+        return Ok(None);
+    };
     let share = new.value / old.value;
     let counted = after.rows().into_iter().filter(|row| row.standing == Standing::Counted);
-    let parts: Vec<Option<Estimate>> = counted.map(|row| contrast(before, &row, Metric::Acc, share)).collect::<Result<_>>()?;
-    let spread = metric::mean_of_tasks(&parts.into_iter().flatten().collect::<Vec<_>>()).and_then(|e| e.stderr);
+    let parts: Vec<Option<Estimate>> =
+        counted.map(|row| contrast(before, &row, Metric::Acc, share)).collect::<Result<_>>()?;
+    let spread =
+        metric::mean_of_tasks(&parts.into_iter().flatten().collect::<Vec<_>>()).and_then(|e| e.stderr);
     Ok(Some(Estimate { value: share, stderr: spread.map(|s| s / old.value), n: new.n }))
 }
 
-/// Mean of after − `scale`·before over a row's documents; a group's members are weighted by size. None for tasks over pages.
+/// Mean of after − `scale`·before over a row's documents; a group's members are weighted by size. None for
+/// tasks over pages.
 fn contrast(before: &Report, row: &Row, metric: Metric, scale: f64) -> Result<Option<Estimate>> {
     let member = |after: &&TaskResult| {
         let found = before.tasks.iter().find(|t| t.task == after.task);
-        let before = found.ok_or_else(|| Error::new(Kind::Data, "the other model was not evaluated on this task").at(&after.task))?;
+        let before = found.ok_or_else(|| {
+            Error::new(Kind::Data, "the other model was not evaluated on this task").at(&after.task)
+        })?;
         match (&before.samples, &after.samples) {
-            (Samples::Choices(b), Samples::Choices(a)) => of_samples(b, a, metric, scale).map(Some).map_err(|e| e.at(&after.task)),
+            (Samples::Choices(b), Samples::Choices(a)) => {
+                of_samples(b, a, metric, scale).map(Some).map_err(|e| e.at(&after.task))
+            }
             _ => Ok(None),
         }
     };
-    let each: Vec<Estimate> = row.members.iter().map(member).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+    let each: Vec<Estimate> =
+        row.members.iter().map(member).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
     Ok(match each[..] {
         [one] => Some(one),
         _ => metric::pool(&each),
     })
 }
 
-/// Mean of `after` − `before` over the documents of a task, with the standard error of that mean. The two must come from the same
-/// documents with the same prompts. Differences of several tasks pool by [`metric::pool`].
+/// Mean of `after` − `before` over the documents of a task, with the standard error of that mean. The two
+/// must come from the same documents with the same prompts. Differences of several tasks pool by
+/// [`metric::pool`].
 pub fn difference(before: &[Sample], after: &[Sample], metric: Metric) -> Result<Estimate> {
     of_samples(before, after, metric, 1.0)
 }
 
 fn of_samples(before: &[Sample], after: &[Sample], metric: Metric, scale: f64) -> Result<Estimate> {
     if before.len() != after.len() {
-        return Err(Error::new(Kind::Data, format!("{} documents cannot be paired with {}", before.len(), after.len()))
-            .hint("score both models with the same task files and the same limit"));
+        return Err(Error::new(
+            Kind::Data,
+            format!("{} documents cannot be paired with {}", before.len(), after.len()),
+        )
+        .hint("score both models with the same task files and the same limit"));
     }
-    let changes: Vec<f64> = before.iter().zip(after).map(|(b, a)| change(b, a, metric, scale)).collect::<Result<_>>()?;
+    let changes: Vec<f64> =
+        before.iter().zip(after).map(|(b, a)| change(b, a, metric, scale)).collect::<Result<_>>()?;
     metric::mean(&changes).ok_or_else(|| Error::new(Kind::Data, "there is no document to compare"))
 }
 
 fn change(before: &Sample, after: &Sample, metric: Metric, scale: f64) -> Result<f64> {
-    let same = before.index == after.index && before.context_hash == after.context_hash && before.gold == after.gold;
+    let same =
+        before.index == after.index && before.context_hash == after.context_hash && before.gold == after.gold;
     if !same {
-        return Err(Error::new(Kind::Data, format!("document {} is not the same for both models", before.index))
-            .hint("score both models with the same task files and the same limit"));
+        return Err(Error::new(
+            Kind::Data,
+            format!("document {} is not the same for both models", before.index),
+        )
+        .hint("score both models with the same task files and the same limit"));
     }
     let values = after.metric(metric).zip(before.metric(metric));
-    values.map(|(a, b)| a - scale * b).ok_or_else(|| Error::new(Kind::Internal, format!("{} has no value per document", metric.name())))
+    values
+        .map(|(a, b)| a - scale * b)
+        .ok_or_else(|| Error::new(Kind::Internal, format!("{} has no value per document", metric.name())))
 }

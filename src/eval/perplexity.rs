@@ -1,4 +1,5 @@
-//! Token-level perplexity and divergence from the dense model on an evaluation set, as the pruning papers measure them.
+//! Token-level perplexity and divergence from the dense model on an evaluation set, as the pruning papers
+//! measure them.
 
 use candle_core::Tensor;
 
@@ -40,7 +41,8 @@ impl Mean {
     }
 }
 
-/// Perplexity over windows side by side: exp of the mean negative log-likelihood of every token but each window's first.
+/// Perplexity over windows side by side: exp of the mean negative log-likelihood of every token but each
+/// window's first.
 pub fn perplexity(model: &Model, set: &EvaluationSet, watch: &dyn Watch) -> Result<Mean> {
     let length = set.0.length;
     let sums = per_window(model, set, watch, |tokens, hidden| {

@@ -1,5 +1,6 @@
-//! Published figures of well-known dense checkpoints, and a word of warning where ours are far from them: before anything is pruned is
-//! the time to find out that the split, the windows or the tokenizer are not what one thinks.
+//! Published figures of well-known dense checkpoints, and a word of warning where ours are far from them:
+//! before anything is pruned is the time to find out that the split, the windows or the tokenizer are not
+//! what one thinks.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -75,13 +76,16 @@ pub struct Ours<'a> {
     pub stderr: Option<f64>,
 }
 
-/// A sentence for every figure that is far from the published one of the same checkpoint, measured in the same way. Silent about
-/// checkpoints that are not in the book, about pruned ones, and about windows and sets of tasks that nobody has published.
+/// A sentence for every figure that is far from the published one of the same checkpoint, measured in the
+/// same way. Silent about checkpoints that are not in the book, about pruned ones, and about windows and sets
+/// of tasks that nobody has published.
 ///
 /// `source` is the spec's `model.source` or a folder.
 pub fn warnings(source: &str, config: &Config, how: &spec::Evaluate, ours: &[Ours]) -> Result<Vec<String>> {
     let book: Book = toml::from_str(BOOK).or_error(Kind::Internal, "the published figures cannot be read")?;
-    let Some(checkpoint) = book.checkpoint.iter().find(|c| c.is(source, config)) else { return Ok(Vec::new()) };
+    let Some(checkpoint) = book.checkpoint.iter().find(|c| c.is(source, config)) else {
+        return Ok(Vec::new());
+    };
     let same_tasks = how.tasks.iter().cloned().collect::<BTreeSet<_>>() == book.mean_of;
     let comparable = |known: &Known| match family(&known.metric) {
         "perplexity" => known.window == Some(how.sequence_length),
@@ -89,7 +93,12 @@ pub fn warnings(source: &str, config: &Config, how: &spec::Evaluate, ours: &[Our
         _ => true,
     };
     let known: Vec<&Known> = checkpoint.figures.iter().filter(|known| comparable(known)).collect();
-    let of = |ours: &Ours| known.iter().find(|known| known.is(ours.metric)).and_then(|known| known.warning(&checkpoint.name, how, ours));
+    let of = |ours: &Ours| {
+        known
+            .iter()
+            .find(|known| known.is(ours.metric))
+            .and_then(|known| known.warning(&checkpoint.name, how, ours))
+    };
     Ok(ours.iter().filter_map(of).collect())
 }
 
@@ -97,24 +106,32 @@ impl Checkpoint {
     /// By the shape, every layer of it whole, and by the name.
     fn is(&self, source: &str, config: &Config) -> bool {
         let Shape { layers, hidden, heads, vocabulary } = self.shape;
-        let whole = config.layers.iter().all(|l| l.heads() == config.heads && l.intermediate_size == config.neurons);
+        let whole =
+            config.layers.iter().all(|l| l.heads() == config.heads && l.intermediate_size == config.neurons);
         let found = (config.layers.len(), config.hidden, config.heads, config.vocabulary);
-        whole && found == (layers, hidden, heads, vocabulary) && names(source, config).iter().any(|name| self.is_called(name))
+        whole
+            && found == (layers, hidden, heads, vocabulary)
+            && names(source, config).iter().any(|name| self.is_called(name))
     }
 
     fn is_called(&self, name: &str) -> bool {
-        let without_owner = |hub: &str| hub.rsplit('/').next().is_some_and(|last| last.eq_ignore_ascii_case(name));
-        self.name.eq_ignore_ascii_case(name) || self.hub.iter().any(|hub| hub.eq_ignore_ascii_case(name) || without_owner(hub))
+        let without_owner =
+            |hub: &str| hub.rsplit('/').next().is_some_and(|last| last.eq_ignore_ascii_case(name));
+        self.name.eq_ignore_ascii_case(name)
+            || self.hub.iter().any(|hub| hub.eq_ignore_ascii_case(name) || without_owner(hub))
     }
 }
 
-/// What a model may be called: its name on the hub, the parts of its folder's path (in the hub's cache one is `models--OWNER--NAME`), the
-/// name that its configuration keeps.
+/// What a model may be called: its name on the hub, the parts of its folder's path (in the hub's cache one is
+/// `models--OWNER--NAME`), the name that its configuration keeps.
 fn names(source: &str, config: &Config) -> Vec<String> {
     let kept = config.raw.get("_name_or_path").and_then(|v| v.as_str()).map(String::from);
     let of_source = match source.strip_prefix("hf:") {
         Some(hub) => vec![hub.split('@').next().unwrap_or(hub).to_string()],
-        None => Path::new(source).iter().map(|part| part.to_string_lossy().replace("models--", "").replace("--", "/")).collect(),
+        None => Path::new(source)
+            .iter()
+            .map(|part| part.to_string_lossy().replace("models--", "").replace("--", "/"))
+            .collect(),
     };
     of_source.into_iter().chain(kept).collect()
 }
@@ -128,7 +145,8 @@ impl Known {
     fn is(&self, metric: &str) -> bool {
         match (self.metric.strip_prefix("perplexity/"), metric.strip_prefix("perplexity/")) {
             (Some(known), Some(corpus)) => {
-                let plain: String = corpus.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+                let plain: String =
+                    corpus.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
                 plain.strip_prefix(known).is_some_and(|rest| ["", "raw", "test", "rawtest"].contains(&rest))
             }
             _ => self.metric == metric,
@@ -159,7 +177,9 @@ impl Known {
             true => (|share| format!("{:.2}%", share * 100.0), OF_ACCURACY),
             false => (|perplexity| format!("{perplexity:.2}"), OF_PERPLEXITY),
         };
-        let (found, published, allowed) = (number(ours.value), number(self.value), number(tolerance));
+        let found = number(ours.value);
+        let published = number(self.value);
+        let allowed = number(tolerance);
         let window = self.window.map(|w| format!(", windows of {w} tokens")).unwrap_or_default();
         format!(
             "{} of the dense {checkpoint} is {found}, published is {published} ({}{window}): they are more than {allowed} apart; {causes}",
@@ -207,30 +227,44 @@ mod tests {
 
     #[test]
     fn near_figures_are_silent_and_far_ones_name_model_corpus_both_values_and_causes() {
-        let (how, source) = (how(|_| {}), "hf:meta-llama/Llama-2-7b-hf@main");
+        let how = how(|_| {});
+        let source = "hf:meta-llama/Llama-2-7b-hf@main";
         assert_eq!(said(source, &llama(), &how, perplexity(5.13)), Vec::<String>::new());
         assert_eq!(said(source, &llama(), &how, perplexity(5.12 * 1.0299)), Vec::<String>::new());
         for far in [5.12 * 1.031, 5.12 * 0.969, f64::NAN, f64::INFINITY] {
             assert_eq!(said(source, &llama(), &how, perplexity(far)).len(), 1, "{far}");
         }
         let text = said(source, &llama(), &how, perplexity(6.9)).remove(0);
-        for word in
-            ["Llama-2-7B", "perplexity/WikiText-2", "6.90", "5.12", "Table 1", "4096", "0.15", "split", "BOS", "window", "tokenizer"]
-        {
+        for word in [
+            "Llama-2-7B",
+            "perplexity/WikiText-2",
+            "6.90",
+            "5.12",
+            "Table 1",
+            "4096",
+            "0.15",
+            "split",
+            "BOS",
+            "window",
+            "tokenizer",
+        ] {
             assert!(text.contains(word), "{word} is missing in: {text}");
         }
     }
 
     #[test]
     fn each_window_has_its_own_figure_and_others_none() {
-        let at = |window, value| said("Llama-2-7b-hf", &llama(), &how(|e| e.sequence_length = window), perplexity(value)).len();
+        let at = |window, value| {
+            said("Llama-2-7b-hf", &llama(), &how(|e| e.sequence_length = window), perplexity(value)).len()
+        };
         assert_eq!((at(2048, 5.47), at(2048, 5.12), at(4096, 5.47), at(1024, 99.0)), (0, 1, 1, 0));
     }
 
     #[test]
     fn accuracies_have_room_for_a_limit() {
         let ours = |metric, value| Ours { metric, value, stderr: Some(0.03) };
-        let (whole, part) = (how(|_| {}), how(|e| e.limit = 200));
+        let whole = how(|_| {});
+        let part = how(|e| e.limit = 200);
         let seventy = {
             let raw = json!({
                 "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 8192, "intermediate_size": 28672,
@@ -239,20 +273,38 @@ mod tests {
             });
             Config::parse(&raw.to_string()).unwrap()
         };
-        let at = |how: &spec::Evaluate, metric, value| said("/models/Llama-2-70b-hf", &seventy, how, ours(metric, value)).len();
-        assert_eq!((at(&whole, "acc/boolq", 0.83), at(&whole, "acc/boolq", 0.80), at(&part, "acc/boolq", 0.80)), (0, 1, 0));
-        assert_eq!((at(&part, "acc/boolq", 0.70), at(&whole, "acc_norm/boolq", 0.1), at(&whole, "acc_mean", 0.1)), (1, 0, 0));
+        let at = |how: &spec::Evaluate, metric, value| {
+            said("/models/Llama-2-70b-hf", &seventy, how, ours(metric, value)).len()
+        };
+        assert_eq!(
+            (at(&whole, "acc/boolq", 0.83), at(&whole, "acc/boolq", 0.80), at(&part, "acc/boolq", 0.80)),
+            (0, 1, 0)
+        );
+        assert_eq!(
+            (at(&part, "acc/boolq", 0.70), at(&whole, "acc_norm/boolq", 0.1), at(&whole, "acc_mean", 0.1)),
+            (1, 0, 0)
+        );
         let all = how(|e| {
-            e.tasks = "mmlu rte boolq arc_easy arc_challenge hellaswag openbookqa winogrande".split(' ').map(String::from).collect()
+            e.tasks = "mmlu rte boolq arc_easy arc_challenge hellaswag openbookqa winogrande"
+                .split(' ')
+                .map(String::from)
+                .collect()
         });
         assert_eq!((at(&all, "acc_mean", 0.67), at(&all, "acc_mean", 0.60)), (0, 1));
-        assert!(said("/models/Llama-2-70b-hf", &seventy, &whole, ours("acc/rte", 0.5))[0].contains("acc_norm"));
+        assert!(
+            said("/models/Llama-2-70b-hf", &seventy, &whole, ours("acc/rte", 0.5))[0].contains("acc_norm")
+        );
     }
 
     #[test]
     fn only_the_whole_checkpoint_of_that_name_is_compared() {
-        let (how, far) = (how(|_| {}), perplexity(50.0));
-        for known in ["hf:NousResearch/Llama-2-7b-hf", "/m/llama-2-7B-HF/", "/hub/models--meta-llama--Llama-2-7b-hf/snapshots/0123abc"] {
+        let how = how(|_| {});
+        let far = perplexity(50.0);
+        for known in [
+            "hf:NousResearch/Llama-2-7b-hf",
+            "/m/llama-2-7B-HF/",
+            "/hub/models--meta-llama--Llama-2-7b-hf/snapshots/0123abc",
+        ] {
             assert_eq!(said(known, &llama(), &how, far).len(), 1, "{known}");
         }
         for other in ["hf:meta-llama/Llama-2-7b-chat-hf", "/models/mine", "builtin:quickstart", ""] {
@@ -267,7 +319,8 @@ mod tests {
 
     #[test]
     fn corpora_of_other_names_are_not_compared() {
-        let (known, how) = (["wikitext2", "wikitext-2-raw", "WikiText_2"], how(|_| {}));
+        let known = ["wikitext2", "wikitext-2-raw", "WikiText_2"];
+        let how = how(|_| {});
         let at = |corpus: &str| {
             let metric = format!("perplexity/{corpus}");
             said("Llama-2-7b-hf", &llama(), &how, Ours { metric: &metric, value: 50.0, stderr: None }).len()
@@ -286,7 +339,10 @@ mod tests {
             let range = if known.is_accuracy() { 0.2..1.0 } else { 2.0..20.0 };
             assert!(range.contains(&known.value) && !known.source.is_empty(), "{known:?}");
             assert_eq!(known.window.is_some(), family == "perplexity", "{known:?}");
-            assert!(["perplexity", "acc_mean"].contains(&family) || tasks.contains(&of.to_string()), "{known:?}");
+            assert!(
+                ["perplexity", "acc_mean"].contains(&family) || tasks.contains(&of.to_string()),
+                "{known:?}"
+            );
         }
     }
 }

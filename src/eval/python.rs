@@ -1,6 +1,7 @@
 //! Python's string rules where Rust's differ: the harness's prompts and lengths depend on them.
 
-/// `str.isspace` for one character, and `\s` of Python's `re`: Rust's white space and the four separators U+001C..U+001F.
+/// `str.isspace` for one character, and `\s` of Python's `re`: Rust's white space and the four separators
+/// U+001C..U+001F.
 pub fn is_space(c: char) -> bool {
     c.is_whitespace() || matches!(c, '\u{1c}'..='\u{1f}')
 }
@@ -44,7 +45,8 @@ pub fn capitalize(text: &str) -> String {
     title(first).chars().chain(lowered.chars().skip(first.to_lowercase().count())).collect()
 }
 
-/// Title case of one character. It is the upper case, whose further letters are lowered, but for the characters listed here.
+/// Title case of one character. It is the upper case, whose further letters are lowered, but for the
+/// characters listed here.
 fn title(c: char) -> String {
     match c {
         '\u{149}' => "\u{2bc}N".into(),
@@ -59,7 +61,8 @@ fn title(c: char) -> String {
         '\u{1fb3}' | '\u{1fbc}' => "\u{1fbc}".into(),
         '\u{1fc3}' | '\u{1fcc}' => "\u{1fcc}".into(),
         '\u{1ff3}' | '\u{1ffc}' => "\u{1ffc}".into(),
-        '\u{1fb2}' | '\u{1fb4}' | '\u{1fb7}' | '\u{1fc2}' | '\u{1fc4}' | '\u{1fc7}' | '\u{1ff2}' | '\u{1ff4}' | '\u{1ff7}' => {
+        '\u{1fb2}' | '\u{1fb4}' | '\u{1fb7}' | '\u{1fc2}' | '\u{1fc4}' | '\u{1fc7}' | '\u{1ff2}'
+        | '\u{1ff4}' | '\u{1ff7}' => {
             c.to_uppercase().map(|u| if u == '\u{399}' { '\u{345}' } else { u }).collect()
         }
         _ => {
@@ -101,8 +104,16 @@ mod tests {
 
     #[test]
     fn capitalize_uses_title_case_where_it_differs_from_upper_case() {
-        let pairs =
-            [("ǆABC", "ǅabc"), ("ßA", "Ssa"), ("ﬁN", "Fin"), ("ŉA", "ʼNa"), ("აბ", "აბ"), ("ᾳΑ", "ᾼα"), ("ᾲ", "Ὰ\u{345}"), ("ᾀ", "ᾈ")];
+        let pairs = [
+            ("ǆABC", "ǅabc"),
+            ("ßA", "Ssa"),
+            ("ﬁN", "Fin"),
+            ("ŉA", "ʼNa"),
+            ("აბ", "აბ"),
+            ("ᾳΑ", "ᾼα"),
+            ("ᾲ", "Ὰ\u{345}"),
+            ("ᾀ", "ᾈ"),
+        ];
         for (text, title) in pairs {
             assert_eq!(capitalize(text), title, "{text}");
         }

@@ -1,5 +1,6 @@
-//! From text to log-likelihood requests, as the harness's Hugging Face model makes them: context and continuation are encoded together,
-//! cut at the length of the encoded context, and shortened from the left to what the model can read.
+//! From text to log-likelihood requests, as the harness's Hugging Face model makes them: context and
+//! continuation are encoded together, cut at the length of the encoded context, and shortened from the left
+//! to what the model can read.
 
 use crate::base::{Error, Kind, Result, Watch};
 
@@ -25,8 +26,8 @@ pub struct Score {
 
 /// What scores requests.
 pub trait LanguageModel {
-    /// Scores in request order; the result does not depend on batching. Advances `watch` by one per request and heeds its
-    /// [`Watch::checkpoint`]; the caller begins and ends the step.
+    /// Scores in request order; the result does not depend on batching. Advances `watch` by one per request
+    /// and heeds its [`Watch::checkpoint`]; the caller begins and ends the step.
     fn score(&mut self, requests: &[Request], watch: &dyn Watch) -> Result<Vec<Score>>;
     /// Longest input in tokens, L: a request of L + 1 ids fits, since the last one is only predicted.
     fn context_length(&self) -> usize;
@@ -41,10 +42,15 @@ pub trait Tokenize: Sync {
 impl Tokenize for tokenizers::Tokenizer {
     fn encode(&self, text: &str) -> Result<Vec<u32>> {
         if self.get_truncation().is_some() || self.get_padding().is_some() {
-            return Err(Error::new(Kind::Data, "the tokenizer cuts or pads its input, which would change what is scored")
-                .hint("remove `truncation` and `padding` from tokenizer.json"));
+            return Err(Error::new(
+                Kind::Data,
+                "the tokenizer cuts or pads its input, which would change what is scored",
+            )
+            .hint("remove `truncation` and `padding` from tokenizer.json"));
         }
-        let encoding = self.encode_fast(text, false).map_err(|e| Error::new(Kind::Data, format!("the tokenizer failed: {e}")))?;
+        let encoding = self
+            .encode_fast(text, false)
+            .map_err(|e| Error::new(Kind::Data, format!("the tokenizer failed: {e}")))?;
         Ok(encoding.get_ids().to_vec())
     }
 }
@@ -92,12 +98,16 @@ impl<'a> Encoder<'a> {
     /// The id that stands for an empty context.
     pub fn prefix(&self) -> Result<u32> {
         self.prefix.ok_or_else(|| {
-            Error::new(Kind::Data, "an empty context needs a first token, and the tokenizer has neither BOS nor EOS")
-                .hint("name one of them in tokenizer_config.json")
+            Error::new(
+                Kind::Data,
+                "an empty context needs a first token, and the tokenizer has neither BOS nor EOS",
+            )
+            .hint("name one of them in tokenizer_config.json")
         })
     }
 
-    /// One request per continuation of `context`; trailing white space of the context goes to the continuations.
+    /// One request per continuation of `context`; trailing white space of the context goes to the
+    /// continuations.
     pub fn requests(&self, context: &str, continuations: &[String]) -> Result<Vec<Request>> {
         let (context, tail) = python::split_trailing_space(context);
         let context_ids = self.encode(context)?;
@@ -127,17 +137,29 @@ impl<'a> Encoder<'a> {
 impl Request {
     fn new(context: Vec<u32>, continuation: Vec<u32>, text: &str) -> Result<Self> {
         if context.is_empty() || continuation.is_empty() {
-            return Err(Error::new(Kind::Data, format!("{text:?} adds no token to its context: there is nothing to score")));
+            return Err(Error::new(
+                Kind::Data,
+                format!("{text:?} adds no token to its context: there is nothing to score"),
+            ));
         }
         Ok(Self { context, continuation })
     }
 
     /// Keeps the last `context_length` + 1 ids, a BOS at the front included in what is dropped.
     pub fn fit(mut self, context_length: usize) -> Result<Self> {
-        let kept = (context_length + 1).checked_sub(self.continuation.len()).filter(|&kept| kept > 0).ok_or_else(|| {
-            Error::new(Kind::Data, format!("a continuation of {} tokens is longer than the model's context", self.continuation.len()))
+        let kept = (context_length + 1)
+            .checked_sub(self.continuation.len())
+            .filter(|&kept| kept > 0)
+            .ok_or_else(|| {
+                Error::new(
+                    Kind::Data,
+                    format!(
+                        "a continuation of {} tokens is longer than the model's context",
+                        self.continuation.len()
+                    ),
+                )
                 .hint(format!("the model reads at most {context_length} tokens"))
-        })?;
+            })?;
         self.context.drain(..self.context.len().saturating_sub(kept));
         Ok(self)
     }

@@ -1,11 +1,13 @@
-//! Windows over a text longer than the model's context, so that every token is predicted once with as much before it as fits.
+//! Windows over a text longer than the model's context, so that every token is predicted once with as much
+//! before it as fits.
 
 use crate::base::Result;
 
 use super::request::{Encoder, Request};
 
-/// The requests whose log-likelihoods sum to that of `text` given the prefix token, each of at most `context_length` + 1 ids.
-/// A text without tokens has none. With BOS on, the BOS is predicted too, as in the harness.
+/// The requests whose log-likelihoods sum to that of `text` given the prefix token, each of at most
+/// `context_length` + 1 ids. A text without tokens has none. With BOS on, the BOS is predicted too, as in the
+/// harness.
 pub fn windows(encoder: &Encoder, text: &str, context_length: usize) -> Result<Vec<Request>> {
     let ids = encoder.encode(text)?;
     if ids.is_empty() {
@@ -14,14 +16,18 @@ pub fn windows(encoder: &Encoder, text: &str, context_length: usize) -> Result<V
     Ok(disjoint(&ids, encoder.prefix()?, context_length))
 }
 
-/// The first window predicts as many tokens as fit; each next one predicts as many more, and the last reaches back for context.
+/// The first window predicts as many tokens as fit; each next one predicts as many more, and the last reaches
+/// back for context.
 fn disjoint(ids: &[u32], prefix: u32, context_length: usize) -> Vec<Request> {
     let width = context_length.max(1);
     let first = width.min(ids.len());
     let mut windows = vec![Request { context: vec![prefix], continuation: ids[..first].to_vec() }];
     for start in (first..ids.len()).step_by(width) {
         let end = (start + width).min(ids.len());
-        windows.push(Request { context: ids[end - width - 1..start].to_vec(), continuation: ids[start..end].to_vec() });
+        windows.push(Request {
+            context: ids[end - width - 1..start].to_vec(),
+            continuation: ids[start..end].to_vec(),
+        });
     }
     windows
 }

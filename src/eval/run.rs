@@ -119,13 +119,17 @@ impl Report {
 
     /// Whether another group holds all tasks of this one.
     fn contained(&self, group: &GroupResult) -> bool {
-        self.groups.iter().any(|g| g.tasks.len() > group.tasks.len() && group.tasks.iter().all(|t| g.tasks.contains(t)))
+        self.groups
+            .iter()
+            .any(|g| g.tasks.len() > group.tasks.len() && group.tasks.iter().all(|t| g.tasks.contains(t)))
     }
 
     /// The unweighted mean of acc over tasks and groups; a group counts once and its tasks not again.
     pub fn mean_accuracy(&self) -> Option<Estimate> {
         let counted = self.rows().into_iter().filter(|row| row.standing == Standing::Counted);
-        metric::mean_of_tasks(&counted.filter_map(|row| row.metrics.get(&Metric::Acc).copied()).collect::<Vec<_>>())
+        metric::mean_of_tasks(
+            &counted.filter_map(|row| row.metrics.get(&Metric::Acc).copied()).collect::<Vec<_>>(),
+        )
     }
 }
 
@@ -151,11 +155,18 @@ pub fn evaluate(
 }
 
 fn pool(group: &str, members: &[String], tasks: &[TaskResult]) -> GroupResult {
-    let found: Vec<&Estimates> = tasks.iter().filter(|t| members.contains(&t.task)).map(|t| &t.metrics).collect();
+    let found: Vec<&Estimates> =
+        tasks.iter().filter(|t| members.contains(&t.task)).map(|t| &t.metrics).collect();
     GroupResult { group: group.into(), tasks: members.to_vec(), metrics: metric::pool_all(&found) }
 }
 
-fn run_task(task: &Task, options: &Options, model: &mut dyn LanguageModel, encoder: &Encoder, watch: &dyn Watch) -> Result<TaskResult> {
+fn run_task(
+    task: &Task,
+    options: &Options,
+    model: &mut dyn LanguageModel,
+    encoder: &Encoder,
+    watch: &dyn Watch,
+) -> Result<TaskResult> {
     watch.checkpoint()?;
     let mut scorer = Scorer { name: &task.name, model, encoder, watch };
     let (metrics, samples) = match &task.form {
@@ -174,9 +185,15 @@ struct Scorer<'a> {
 }
 
 impl Scorer<'_> {
-    fn choices(&mut self, source: &Source, metrics: &[Metric], options: &Options) -> Result<(Estimates, Samples)> {
+    fn choices(
+        &mut self,
+        source: &Source,
+        metrics: &[Metric],
+        options: &Options,
+    ) -> Result<(Estimates, Samples)> {
         let documents = source.documents(options.data.as_deref(), options.limit())?;
-        let (encoder, length) = (self.encoder, self.model.context_length());
+        let encoder = self.encoder;
+        let length = self.model.context_length();
         let scores = self.score(&documents, |document: &Document| document.requests(encoder, length))?;
         let pairs = documents.iter().zip(&scores).enumerate();
         let samples: Vec<Sample> = pairs.map(|(i, (document, scores))| document.sample(i, scores)).collect();
@@ -186,9 +203,11 @@ impl Scorer<'_> {
     fn pages(&mut self, options: &Options) -> Result<(Estimates, Samples)> {
         let originals = wikitext::pages(options.data.as_deref(), options.limit())?;
         let texts: Vec<String> = originals.iter().map(|page| wikitext::detokenise(page)).collect();
-        let (encoder, length) = (self.encoder, self.model.context_length());
+        let encoder = self.encoder;
+        let length = self.model.context_length();
         let scores = self.score(&texts, |text: &String| rolling::windows(encoder, text, length))?;
-        let pages: Vec<Page> = (0..texts.len()).map(|i| page(i, &originals[i], &texts[i], &scores[i])).collect();
+        let pages: Vec<Page> =
+            (0..texts.len()).map(|i| page(i, &originals[i], &texts[i], &scores[i])).collect();
         if pages.is_empty() {
             return Err(Error::new(Kind::Data, "there is no page to score"));
         }
@@ -196,7 +215,11 @@ impl Scorer<'_> {
     }
 
     /// Scores all items' requests at once and hands the scores back by item.
-    fn score<T: Sync>(&mut self, items: &[T], requests: impl Fn(&T) -> Result<Vec<Request>> + Sync) -> Result<Vec<Vec<Score>>> {
+    fn score<T: Sync>(
+        &mut self,
+        items: &[T],
+        requests: impl Fn(&T) -> Result<Vec<Request>> + Sync,
+    ) -> Result<Vec<Vec<Score>>> {
         let numbered = items.par_iter().enumerate();
         let of_item = |(i, item): (usize, &T)| requests(item).map_err(|e| e.at(format!("document {i}")));
         let by_item: Vec<Vec<Request>> = numbered.map(of_item).collect::<Result<_>>()?;
@@ -211,7 +234,10 @@ impl Scorer<'_> {
         self.watch.end();
         let scores = scores?;
         if scores.len() != requests.len() {
-            return Err(Error::new(Kind::Internal, format!("{} requests got {} scores", requests.len(), scores.len())));
+            return Err(Error::new(
+                Kind::Internal,
+                format!("{} requests got {} scores", requests.len(), scores.len()),
+            ));
         }
         Ok(scores)
     }
@@ -225,12 +251,15 @@ fn page(index: usize, original: &str, text: &str, scores: &[Score]) -> Page {
 
 fn perplexities(pages: &[Page]) -> Estimates {
     let loglikelihood = pages.iter().map(|p| p.loglikelihood).sum();
-    let (words, bytes) = (pages.iter().map(|p| p.words).sum(), pages.iter().map(|p| p.bytes).sum());
+    let words = pages.iter().map(|p| p.words).sum();
+    let bytes = pages.iter().map(|p| p.bytes).sum();
     metric::perplexities(loglikelihood, words, bytes, pages.len())
 }
 
 /// Means of a task's samples.
 fn accuracies(samples: &[Sample], metrics: &[Metric]) -> Estimates {
-    let estimate = |&m: &Metric| Some((m, metric::mean(&samples.iter().map(|s| s.metric(m)).collect::<Option<Vec<f64>>>()?)?));
+    let estimate = |&m: &Metric| {
+        Some((m, metric::mean(&samples.iter().map(|s| s.metric(m)).collect::<Option<Vec<f64>>>()?)?))
+    };
     metrics.iter().filter_map(estimate).collect()
 }

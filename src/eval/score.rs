@@ -1,8 +1,9 @@
 //! A model as a scorer of log-likelihood requests: shared prefixes are computed once.
 //!
-//! Requests are sorted by their tokens and cut into batches; the inputs of a batch form a tree of segments in which every distinct prefix
-//! is one run of rows. Nothing is padded, and the last token of a request is not run at all. So four choices of one letter after the same
-//! context cost one pass, and the shots before all questions of a subject one per batch.
+//! Requests are sorted by their tokens and cut into batches; the inputs of a batch form a tree of segments in
+//! which every distinct prefix is one run of rows. Nothing is padded, and the last token of a request is not
+//! run at all. So four choices of one letter after the same context cost one pass, and the shots before all
+//! questions of a subject one per batch.
 
 use std::ops::Range;
 
@@ -32,7 +33,8 @@ impl<'a> Scorer<'a> {
         Self::with_batch(model, BATCH_TOKENS)
     }
 
-    /// With batches of about so many distinct tokens. On an x86-64 host the results are the same, bit for bit, with any.
+    /// With batches of about so many distinct tokens. On an x86-64 host the results are the same, bit for
+    /// bit, with any.
     pub fn with_batch(model: &'a Model, batch_tokens: usize) -> Self {
         Self { model, batch_tokens, requests: 0, asked: 0, computed: 0 }
     }
@@ -128,7 +130,14 @@ impl Tree {
     }
 
     /// Adds the sorted requests `range`, which agree on their first `depth` tokens, under `parent`.
-    fn grow(&mut self, requests: &[Request], batch: &[usize], range: Range<usize>, depth: usize, parent: Option<usize>) {
+    fn grow(
+        &mut self,
+        requests: &[Request],
+        batch: &[usize],
+        range: Range<usize>,
+        depth: usize,
+        parent: Option<usize>,
+    ) {
         let mut start = range.start;
         while start < range.end {
             let first = &requests[batch[start]];
@@ -137,7 +146,8 @@ impl Tree {
                 continue;
             }
             let token = first.token(depth);
-            let end = (start..range.end).find(|&i| requests[batch[i]].token(depth) != token).unwrap_or(range.end);
+            let end =
+                (start..range.end).find(|&i| requests[batch[i]].token(depth) != token).unwrap_or(range.end);
             // In sorted order the first and the last of a group share what all of it shares.
             let shared = common(first, &requests[batch[end - 1]]);
             let segment = self.segments.push(shared - depth, parent);
@@ -169,12 +179,20 @@ fn run(model: &Model, requests: &[Request], batch: &[usize], scores: &mut [Score
 }
 
 /// Adds the log-probabilities that some rows give to their requests' scores.
-fn add_scores(model: &Model, hidden: &Tensor, rows: &[usize], wanted: &[(usize, u32, usize)], scores: &mut [Score]) -> Result<()> {
+fn add_scores(
+    model: &Model,
+    hidden: &Tensor,
+    rows: &[usize],
+    wanted: &[(usize, u32, usize)],
+    scores: &mut [Score],
+) -> Result<()> {
     let index = Tensor::from_iter(rows.iter().map(|&r| r as u32), hidden.device())?;
     let logits = model.logits(&hidden.index_select(&index, 0)?)?;
-    let (first, last) = (rows[0], rows[rows.len() - 1]);
+    let first = rows[0];
+    let last = rows[rows.len() - 1];
     let these = &wanted[wanted.partition_point(|w| w.0 < first)..wanted.partition_point(|w| w.0 <= last)];
-    let pairs: Vec<(usize, u32)> = these.iter().map(|&(row, token, _)| (rows.partition_point(|&r| r < row), token)).collect();
+    let pairs: Vec<(usize, u32)> =
+        these.iter().map(|&(row, token, _)| (rows.partition_point(|&r| r < row), token)).collect();
     for (&(_, _, request), (logprob, likeliest)) in these.iter().zip(pair_logprobs(&logits, &pairs)?) {
         scores[request].loglikelihood += logprob;
         scores[request].greedy &= likeliest;
@@ -232,7 +250,8 @@ mod tests {
     #[test]
     fn choices_of_one_token_cost_one_pass_over_the_context() {
         let (_dir, model) = model();
-        let requests: Vec<Request> = (0..4).map(|t| Request { context: vec![1, 2, 3, 0, 1], continuation: vec![t] }).collect();
+        let requests: Vec<Request> =
+            (0..4).map(|t| Request { context: vec![1, 2, 3, 0, 1], continuation: vec![t] }).collect();
         let mut scorer = Scorer::new(&model);
         let scores = scorer.score(&requests, &Silent).unwrap();
         assert_eq!(scorer.tokens(), (20, 5));

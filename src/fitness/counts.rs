@@ -25,7 +25,8 @@ pub struct Counts {
 impl Counts {
     /// Of the model that `config` describes, run on windows of `length` tokens.
     pub fn of(config: &Config, length: usize) -> Self {
-        let each = |f: &dyn Fn(&LayerShape) -> usize| config.layers.iter().map(|l| f(l) as f64).collect::<Vec<_>>();
+        let each =
+            |f: &dyn Fn(&LayerShape) -> usize| config.layers.iter().map(|l| f(l) as f64).collect::<Vec<_>>();
         let kv_heads = each(&LayerShape::kv_heads);
         Self {
             parameters: config.parameters().total() as f64,
@@ -38,11 +39,13 @@ impl Counts {
     }
 }
 
-/// Floating-point operations of one token's forward pass, a multiplication and an addition each counting as one, mean over the
-/// positions of a window of `length` tokens: 2·(Σ_l [2·c·d·(heads_l + kv_heads_l) + 3·d·neurons_l] + V·d) + 4·c·n·Σ_l heads_l, where n
-/// is the mean number of keys that a query sees. Norms, biases, activations and the softmax are left out.
+/// Floating-point operations of one token's forward pass, a multiplication and an addition each counting as
+/// one, mean over the positions of a window of `length` tokens: 2·(Σ_l [2·c·d·(heads_l + kv_heads_l) +
+/// 3·d·neurons_l] + V·d) + 4·c·n·Σ_l heads_l, where n is the mean number of keys that a query sees. Norms,
+/// biases, activations and the softmax are left out.
 pub fn flops(config: &Config, length: usize) -> f64 {
-    let (d, c) = (config.hidden, config.head_width);
+    let d = config.hidden;
+    let c = config.head_width;
     let layer = |l: &LayerShape| 2 * c * d * (l.heads() + l.kv_heads()) + 3 * d * l.intermediate_size;
     let matrices = config.layers.iter().map(layer).sum::<usize>() + config.vocabulary * d;
     let heads = config.layers.iter().map(LayerShape::heads).sum::<usize>();

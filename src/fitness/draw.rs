@@ -1,4 +1,5 @@
-//! The tokens of a selection stage: windows of the search set drawn from a stream named by generation and stage.
+//! The tokens of a selection stage: windows of the search set drawn from a stream named by generation and
+//! stage.
 
 use rand::seq::SliceRandom;
 
@@ -19,7 +20,8 @@ impl<'a> Sampler<'a> {
         Self { set, seed, iteration }
     }
 
-    /// Indices of the windows of a draw and the tokens taken of each: whole windows, or the start of one when a stage asks for less.
+    /// Indices of the windows of a draw and the tokens taken of each: whole windows, or the start of one when
+    /// a stage asks for less.
     ///
     /// # Errors
     /// The draw asks for fewer than two tokens, or for more than the search set has.
@@ -27,16 +29,27 @@ impl<'a> Sampler<'a> {
         let windows = &self.set.0;
         if draw.tokens < 2 {
             let what = format!("a selection stage asks for {} tokens: nothing can be predicted", draw.tokens);
-            return Err(Error::new(Kind::Spec, what).at("search.stages").hint("give every stage two tokens at least"));
+            return Err(Error::new(Kind::Spec, what)
+                .at("search.stages")
+                .hint("give every stage two tokens at least"));
         }
         let length = draw.tokens.min(windows.length);
         let count = draw.tokens / length;
         if count > windows.count() {
-            let what = format!("a selection stage asks for {} tokens of a search set of {}", draw.tokens, windows.tokens.len());
-            return Err(Error::new(Kind::Spec, what).at("search.stages").hint("raise search.tokens or lower the stage's tokens"));
+            let what = format!(
+                "a selection stage asks for {} tokens of a search set of {}",
+                draw.tokens,
+                windows.tokens.len()
+            );
+            return Err(Error::new(Kind::Spec, what)
+                .at("search.stages")
+                .hint("raise search.tokens or lower the stage's tokens"));
         }
         let mut order: Vec<usize> = (0..windows.count()).collect();
-        order.shuffle(&mut rng::stream(self.seed, &format!("tokens/{}/{}/{}", self.iteration, draw.generation, draw.stage)));
+        order.shuffle(&mut rng::stream(
+            self.seed,
+            &format!("tokens/{}/{}/{}", self.iteration, draw.generation, draw.stage),
+        ));
         order.truncate(count);
         Ok((order, length))
     }

@@ -1,4 +1,5 @@
-//! The search's evaluator: draws a stage's tokens, measures the population on them, and lets the objective make one number of it.
+//! The search's evaluator: draws a stage's tokens, measures the population on them, and lets the objective
+//! make one number of it.
 
 use super::draw::Sampler;
 use super::objective::{Evidence, Objective};
@@ -25,8 +26,8 @@ pub struct Evaluator<'a> {
 }
 
 impl<'a> Evaluator<'a> {
-    /// `search` draws from the search set, which KL and distances are measured on; `corpora` are those whose perplexity may be asked
-    /// for. A corpus on the very same set as `search` is scored in the same pass.
+    /// `search` draws from the search set, which KL and distances are measured on; `corpora` are those whose
+    /// perplexity may be asked for. A corpus on the very same set as `search` is scored in the same pass.
     ///
     /// # Errors
     /// The objective names a corpus that is not given.
@@ -59,33 +60,50 @@ impl<'a> Evaluator<'a> {
     }
 
     /// −ln p of every candidate on one corpus.
-    fn on_corpus(&mut self, i: usize, shared: &[Measured], candidates: &[Candidate], draw: &Draw) -> Result<Vec<f64>> {
+    fn on_corpus(
+        &mut self,
+        i: usize,
+        shared: &[Measured],
+        candidates: &[Candidate],
+        draw: &Draw,
+    ) -> Result<Vec<f64>> {
         let nll = |measured: &[Measured]| measured.iter().map(|m| m.nll).collect();
         if self.shares_search_set(&self.corpora[i]) {
             return Ok(nll(shared));
         }
         let wanted = Wanted { nll: true, ..Wanted::default() };
-        Ok(nll(&measure(&mut self.population, &self.corpora[i].sampler, candidates, draw, &wanted, self.watch)?))
+        Ok(nll(&measure(
+            &mut self.population,
+            &self.corpora[i].sampler,
+            candidates,
+            draw,
+            &wanted,
+            self.watch,
+        )?))
     }
 }
 
 impl Evaluate for Evaluator<'_> {
     fn fitness(&mut self, candidates: &[Candidate], draw: &Draw) -> Result<Vec<f64>> {
         let measured = self.on_search_set(candidates, draw)?;
-        let by_corpus =
-            (0..self.corpora.len()).map(|i| self.on_corpus(i, &measured, candidates, draw)).collect::<Result<Vec<Vec<f64>>>>()?;
+        let by_corpus = (0..self.corpora.len())
+            .map(|i| self.on_corpus(i, &measured, candidates, draw))
+            .collect::<Result<Vec<Vec<f64>>>>()?;
         let supernet = self.population.supernet();
         let one = |(i, candidate): (usize, &Candidate)| {
             let nll: Vec<f64> = by_corpus.iter().map(|each| each[i]).collect();
             let distribution = supernet.space().distribution(candidate);
-            self.objective.value(supernet, &Evidence { measured: &measured[i], nll: &nll, distribution: &distribution })
+            self.objective
+                .value(supernet, &Evidence { measured: &measured[i], nll: &nll, distribution: &distribution })
         };
         candidates.iter().enumerate().map(one).collect()
     }
 }
 
 fn take<'a>(given: &mut Vec<Corpus<'a>>, name: &str) -> Result<Corpus<'a>> {
-    let missing = || Error::new(Kind::Spec, format!("the text of corpus \"{name}\" is not there")).at("fitness.corpora");
+    let missing = || {
+        Error::new(Kind::Spec, format!("the text of corpus \"{name}\" is not there")).at("fitness.corpora")
+    };
     given.iter().position(|c| c.name == name).map(|i| given.swap_remove(i)).ok_or_else(missing)
 }
 
@@ -104,7 +122,9 @@ fn measure(
     let (windows, length) = sampler.windows(draw)?;
     if wanted.nll && length < 2 {
         let what = format!("a selection stage of {} tokens predicts none", draw.tokens);
-        return Err(Error::new(Kind::Spec, what).at("search.stages").hint("a perplexity needs at least 2 tokens"));
+        return Err(Error::new(Kind::Spec, what)
+            .at("search.stages")
+            .hint("a perplexity needs at least 2 tokens"));
     }
     population.measure(candidates, sampler.search_set(), &windows, length, wanted, watch)
 }

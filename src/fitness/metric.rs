@@ -31,16 +31,51 @@ pub enum Metric {
 type Row = (Metric, &'static str, &'static str, &'static str);
 
 const ROWS: [Row; 19] = [
-    (Metric::Kl, "kl", "nats per token", "KL(dense ‖ candidate) over the whole vocabulary, mean over positions"),
-    (Metric::KlTopK, "kl_top_k", "nats per token", "the same over the dense model's `fitness.top_k` likeliest tokens (0: all)"),
-    (Metric::Perplexity, "perplexity[name]", "", "exp of the mean −ln p(next token) on the search text of a corpus in `fitness.corpora`"),
-    (Metric::Distance, "distance[l]", "", "‖h dense − h candidate‖² of the output of layer l, mean over positions"),
+    (
+        Metric::Kl,
+        "kl",
+        "nats per token",
+        "KL(dense ‖ candidate) over the whole vocabulary, mean over positions",
+    ),
+    (
+        Metric::KlTopK,
+        "kl_top_k",
+        "nats per token",
+        "the same over the dense model's `fitness.top_k` likeliest tokens (0: all)",
+    ),
+    (
+        Metric::Perplexity,
+        "perplexity[name]",
+        "",
+        "exp of the mean −ln p(next token) on the search text of a corpus in `fitness.corpora`",
+    ),
+    (
+        Metric::Distance,
+        "distance[l]",
+        "",
+        "‖h dense − h candidate‖² of the output of layer l, mean over positions",
+    ),
     (Metric::Layers, "layers", "layers", "number of layers L, an integer"),
-    (Metric::Parameters, "parameters", "parameters", "all that the candidate's model has, embeddings included"),
-    (Metric::Flops, "flops", "FLOP per token", "2·(Σ_l [2·c·d·(heads_l + kv_heads_l) + 3·d·neurons_l] + V·d) + 4·c·n·Σ_l heads_l"),
+    (
+        Metric::Parameters,
+        "parameters",
+        "parameters",
+        "all that the candidate's model has, embeddings included",
+    ),
+    (
+        Metric::Flops,
+        "flops",
+        "FLOP per token",
+        "2·(Σ_l [2·c·d·(heads_l + kv_heads_l) + 3·d·neurons_l] + V·d) + 4·c·n·Σ_l heads_l",
+    ),
     (Metric::KvBytes, "kv_bytes", "bytes per token", "Σ_l kv_heads_l · c · 2 (key and value) · 2 bytes"),
     (Metric::Heads, "heads[l]", "heads", "query heads that layer l keeps"),
-    (Metric::KvHeads, "kv_heads[l]", "heads", "key/value heads that layer l keeps: those with a query head left"),
+    (
+        Metric::KvHeads,
+        "kv_heads[l]",
+        "heads",
+        "key/value heads that layer l keeps: those with a query head left",
+    ),
     (Metric::Neurons, "neurons[l]", "neurons", "neurons that the MLP of layer l keeps"),
     (Metric::Sparsity, "sparsity", "share of 1", "removed share of the prunable parameters"),
     (Metric::SparsityVariance, "sparsity_variance", "", "variance of the 2L modules' own sparsities"),
@@ -96,7 +131,9 @@ impl Metric {
     pub fn hint(name: &str) -> String {
         match nearest(name, Self::all().map(Metric::name)) {
             Some(near) => format!("did you mean `m.{near}`?"),
-            None => format!("the metrics are {}", Self::all().map(Metric::name).collect::<Vec<_>>().join(", ")),
+            None => {
+                format!("the metrics are {}", Self::all().map(Metric::name).collect::<Vec<_>>().join(", "))
+            }
         }
     }
 

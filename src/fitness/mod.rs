@@ -1,4 +1,5 @@
-//! Which subnet is better (paper §2.4, Eq. 6): a population measured layer by layer, and the fitness made of what was measured.
+//! Which subnet is better (paper §2.4, Eq. 6): a population measured layer by layer, and the fitness made of
+//! what was measured.
 
 mod counts;
 mod draw;

@@ -38,11 +38,12 @@ pub(super) struct Evidence<'a> {
 }
 
 impl Objective {
-    /// For a model; `length` is the number of tokens of a search window, which a script's `flops` are counted for.
+    /// For a model; `length` is the number of tokens of a search window, which a script's `flops` are counted
+    /// for.
     ///
     /// # Errors
-    /// A layer that the model does not have, a corpus listed twice, a missing list or script, or a script that does not compile or fails
-    /// on made-up metrics.
+    /// A layer that the model does not have, a corpus listed twice, a missing list or script, or a script
+    /// that does not compile or fails on made-up metrics.
     pub fn new(fitness: &Fitness, config: &Config, length: usize) -> Result<Self> {
         let kl = vec![fitness.top_k];
         check_distinct(&fitness.corpora)?;
@@ -57,9 +58,17 @@ impl Objective {
             }
             FitnessKind::Perplexity => perplexity(fitness),
             FitnessKind::Script => {
-                let path = fitness.script.as_ref().ok_or_else(|| missing("script", "a script fitness has no script"))?;
-                let scripted = Scripted::new(Script::load(path)?, &fitness.corpora, fitness.top_k, config, length)?;
-                Ok(Self { wanted: scripted.wanted().clone(), corpora: scripted.corpora().to_vec(), rule: Rule::Script(Box::new(scripted)) })
+                let path = fitness
+                    .script
+                    .as_ref()
+                    .ok_or_else(|| missing("script", "a script fitness has no script"))?;
+                let scripted =
+                    Scripted::new(Script::load(path)?, &fitness.corpora, fitness.top_k, config, length)?;
+                Ok(Self {
+                    wanted: scripted.wanted().clone(),
+                    corpora: scripted.corpora().to_vec(),
+                    rule: Rule::Script(Box::new(scripted)),
+                })
             }
         }
     }
@@ -84,23 +93,36 @@ impl Objective {
                 Ok(if *beta == 0.0 { distance } else { distance + *beta * kl() })
             }
             Rule::Perplexity => Ok(evidence.nll.iter().sum::<f64>() / evidence.nll.len() as f64),
-            Rule::Script(scripted) => script_value(scripted, supernet, evidence).map_err(|e| shown(e, evidence.distribution)),
+            Rule::Script(scripted) => {
+                script_value(scripted, supernet, evidence).map_err(|e| shown(e, evidence.distribution))
+            }
         }
     }
 }
 
 fn script_value(scripted: &mut Scripted, supernet: &Supernet, evidence: &Evidence) -> Result<f64> {
-    let (distribution, shape) = (evidence.distribution, supernet.space().shape);
-    let layers = if scripted.counts_wanted() { Some(compact::shapes(scripted.config(), supernet, distribution)?) } else { None };
+    let distribution = evidence.distribution;
+    let shape = supernet.space().shape;
+    let layers = if scripted.counts_wanted() {
+        Some(compact::shapes(scripted.config(), supernet, distribution)?)
+    } else {
+        None
+    };
     let counts = layers.map(|layers| scripted.counts(layers));
-    let (sparsity, variance) = (distribution.sparsity(&shape), distribution.variance(&shape));
+    let sparsity = distribution.sparsity(&shape);
+    let variance = distribution.variance(&shape);
     scripted.value(&Known { measured: evidence.measured, nll: evidence.nll, counts, sparsity, variance })
 }
 
 /// The error of a script, and which candidate it failed on.
 fn shown(error: Error, distribution: &Distribution) -> Error {
     let of = |kind: usize| distribution.removed.iter().skip(kind).step_by(2).collect::<Vec<_>>();
-    let what = format!("{} for the candidate that removes {:?} attention units and {:?} neurons by layer", error.what, of(0), of(1));
+    let what = format!(
+        "{} for the candidate that removes {:?} attention units and {:?} neurons by layer",
+        error.what,
+        of(0),
+        of(1)
+    );
     Error { what, ..error }
 }
 
@@ -113,7 +135,8 @@ fn perplexity(fitness: &Fitness) -> Result<Objective> {
 
 fn check_distinct(corpora: &[String]) -> Result<()> {
     let Some(i) = (0..corpora.len()).find(|&i| corpora[..i].contains(&corpora[i])) else { return Ok(()) };
-    Err(Error::new(Kind::Spec, format!("corpus \"{}\" is listed twice", corpora[i])).at(KeyPath::of("fitness.corpora").index(i)))
+    Err(Error::new(Kind::Spec, format!("corpus \"{}\" is listed twice", corpora[i]))
+        .at(KeyPath::of("fitness.corpora").index(i)))
 }
 
 fn missing(key: &str, what: &str) -> Error {

@@ -1,11 +1,13 @@
 //! Measuring a whole population at once, module by module.
 //!
-//! Candidates that agree on all modules so far share one hidden state, which is computed once; a module's inputs are computed at the
-//! densest level that any of them picks, and the sparser levels read the leading columns of it. Memory is one module of the supernet
-//! plus the distinct hidden states, which are bounded by working on a few windows at a time.
+//! Candidates that agree on all modules so far share one hidden state, which is computed once; a module's
+//! inputs are computed at the densest level that any of them picks, and the sparser levels read the leading
+//! columns of it. Memory is one module of the supernet plus the distinct hidden states, which are bounded by
+//! working on a few windows at a time.
 //!
-//! Operations per token of a distinct (prefix, level): 2·(parameters of the cut module) and attention; per distinct candidate the output
-//! projection, 2·V·d. The teacher's side costs one dense pass over the search set in all, kept as last hidden states (d floats a token).
+//! Operations per token of a distinct (prefix, level): 2·(parameters of the cut module) and attention; per
+//! distinct candidate the output projection, 2·V·d. The teacher's side costs one dense pass over the search
+//! set in all, kept as last hidden states (d floats a token).
 
 use std::collections::BTreeMap;
 
@@ -82,7 +84,8 @@ impl<'a> Population<'a> {
         Self { model, supernet, teacher: BTreeMap::new() }
     }
 
-    /// Takes over the dense model's hidden states that another population of the same model and search set computed.
+    /// Takes over the dense model's hidden states that another population of the same model and search set
+    /// computed.
     pub fn with_teacher(mut self, teacher: BTreeMap<usize, Tensor>) -> Self {
         self.teacher = teacher;
         self
@@ -93,8 +96,8 @@ impl<'a> Population<'a> {
         self.teacher
     }
 
-    /// Measures every candidate on the first `length` tokens, two at least, of some windows, one at least, of the search set. The means
-    /// are per token, whatever the number of windows walked at once.
+    /// Measures every candidate on the first `length` tokens, two at least, of some windows, one at least, of
+    /// the search set. The means are per token, whatever the number of windows walked at once.
     pub fn measure(
         &mut self,
         candidates: &[Candidate],
@@ -107,13 +110,15 @@ impl<'a> Population<'a> {
         if candidates.is_empty() {
             return Ok(vec![]);
         }
-        let nothing = Measured { kl: vec![0.0; wanted.kl.len()], nll: 0.0, distances: vec![0.0; wanted.layers.len()] };
+        let nothing =
+            Measured { kl: vec![0.0; wanted.kl.len()], nll: 0.0, distances: vec![0.0; wanted.layers.len()] };
         let mut totals = vec![nothing; candidates.len()];
         for part in windows.chunks(self.windows_at_once(candidates.len(), length)) {
             watch.checkpoint()?;
             self.chunk(candidates, &chunk(&set.0, part, length), wanted, &mut totals)?;
         }
-        let (positions, predictions) = ((windows.len() * length) as f64, (windows.len() * (length - 1)) as f64);
+        let positions = (windows.len() * length) as f64;
+        let predictions = (windows.len() * (length - 1)) as f64;
         for total in &mut totals {
             total.kl.iter_mut().for_each(|kl| *kl /= positions);
             total.nll /= predictions;
@@ -127,13 +132,23 @@ impl<'a> Population<'a> {
     }
 
     /// Adds what one chunk gives to the totals.
-    fn chunk(&mut self, candidates: &[Candidate], chunk: &Chunk, wanted: &Wanted, totals: &mut [Measured]) -> Result<()> {
+    fn chunk(
+        &mut self,
+        candidates: &[Candidate],
+        chunk: &Chunk,
+        wanted: &Wanted,
+        totals: &mut [Measured],
+    ) -> Result<()> {
         let dense = if wanted.layers.is_empty() { vec![] } else { self.dense_layers(chunk, &wanted.layers)? };
-        let mut groups = vec![Group { candidates: (0..candidates.len()).collect(), hidden: self.model.embed(&chunk.tokens)? }];
+        let mut groups = vec![Group {
+            candidates: (0..candidates.len()).collect(),
+            hidden: self.model.embed(&chunk.tokens)?,
+        }];
         for layer in 0..self.model.config().layers.len() {
             let weights = self.model.layer(layer)?;
             for kind in ModuleKind::ALL {
-                groups = self.module(ModuleId { layer, kind }, &weights, groups, candidates, &chunk.segments)?;
+                groups =
+                    self.module(ModuleId { layer, kind }, &weights, groups, candidates, &chunk.segments)?;
             }
             for (i, _) in wanted.layers.iter().enumerate().filter(|(_, l)| **l == layer) {
                 for group in &groups {
@@ -165,7 +180,9 @@ impl<'a> Population<'a> {
             for (level, members) in by_level {
                 let weight = match weights.get(&level) {
                     Some(w) => w.clone(),
-                    None => weights.entry(level).or_insert(self.supernet.weight_tensor(module, level)?).clone(),
+                    None => {
+                        weights.entry(level).or_insert(self.supernet.weight_tensor(module, level)?).clone()
+                    }
                 };
                 let leading = inputs.narrow(1, 0, weight.dim(1)?)?;
                 let hidden = (&group.hidden + add_bias(linear(&leading, &weight)?, bias.as_ref())?)?;
@@ -187,7 +204,12 @@ impl<'a> Population<'a> {
         let units = self.supernet.kept(module, removed)?;
         match module.kind {
             ModuleKind::Attention => {
-                let cut = cut_attention(&layer.attention, units, self.supernet.space().shape.attention, self.model.config())?;
+                let cut = cut_attention(
+                    &layer.attention,
+                    units,
+                    self.supernet.space().shape.attention,
+                    self.model.config(),
+                )?;
                 Ok((self.model.attention_context(&cut, hidden, segments)?, cut.o.bias))
             }
             ModuleKind::Mlp => {
@@ -197,7 +219,13 @@ impl<'a> Population<'a> {
         }
     }
 
-    fn losses(&mut self, groups: &[Group], chunk: &Chunk, wanted: &Wanted, totals: &mut [Measured]) -> Result<()> {
+    fn losses(
+        &mut self,
+        groups: &[Group],
+        chunk: &Chunk,
+        wanted: &Wanted,
+        totals: &mut [Measured],
+    ) -> Result<()> {
         if wanted.kl.is_empty() && !wanted.nll {
             return Ok(());
         }
@@ -207,7 +235,11 @@ impl<'a> Population<'a> {
         for start in (0..rows).step_by(at_once) {
             let count = at_once.min(rows - start);
             let logits = |hidden: &Tensor| self.model.logits(&hidden.narrow(0, start, count)?);
-            let sides = teacher.as_ref().map(|hidden| teacher_sides(&logits(hidden)?, &wanted.kl)).transpose()?.unwrap_or_default();
+            let sides = teacher
+                .as_ref()
+                .map(|hidden| teacher_sides(&logits(hidden)?, &wanted.kl))
+                .transpose()?
+                .unwrap_or_default();
             for group in groups {
                 let logits = logits(&group.hidden)?;
                 let kl = sides.iter().map(|side| side.divergence(&logits, 0)).collect::<Result<Vec<_>>>()?;
@@ -224,14 +256,19 @@ impl<'a> Population<'a> {
     /// Last hidden states of the dense model for a chunk, computed once per window of the search set.
     fn teacher_hidden(&mut self, chunk: &Chunk) -> Result<Tensor> {
         for (i, window) in chunk.windows.iter().enumerate() {
-            let known = self.teacher.get(window).is_some_and(|t| t.dim(0).is_ok_and(|rows| rows >= chunk.length));
+            let known =
+                self.teacher.get(window).is_some_and(|t| t.dim(0).is_ok_and(|rows| rows >= chunk.length));
             if !known {
                 let tokens = &chunk.tokens[i * chunk.length..(i + 1) * chunk.length];
                 let hidden = self.model.hidden(tokens, &Segments::windows(1, chunk.length))?;
                 self.teacher.insert(*window, hidden);
             }
         }
-        let parts = chunk.windows.iter().map(|w| self.teacher[w].narrow(0, 0, chunk.length)).collect::<candle_core::Result<Vec<_>>>()?;
+        let parts = chunk
+            .windows
+            .iter()
+            .map(|w| self.teacher[w].narrow(0, 0, chunk.length))
+            .collect::<candle_core::Result<Vec<_>>>()?;
         Ok(Tensor::cat(&parts, 0)?)
     }
 

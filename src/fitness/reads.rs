@@ -1,7 +1,8 @@
 //! Which metrics a script reads, found in its tokens before it runs, so that only these are measured.
 //!
-//! `m.name`, `m["name"]`, and literal indices behind them are taken by name. Whatever hands `m` on whole (an index that is no literal,
-//! an argument, another variable) counts as reading everything: the guess may be too wide, never too narrow.
+//! `m.name`, `m["name"]`, and literal indices behind them are taken by name. Whatever hands `m` on whole (an
+//! index that is no literal, an argument, another variable) counts as reading everything: the guess may be
+//! too wide, never too narrow.
 
 use std::collections::BTreeSet;
 
@@ -93,7 +94,11 @@ pub(super) fn declaration(words: &[(Word, Position)]) -> Option<usize> {
 
 /// What is read through the parameter `m` of `fn fitness(m)`.
 pub(super) fn reads(words: &[(Word, Position)], parameter: &str) -> Result<Reads, Unknown> {
-    let empty = Reads { metrics: BTreeSet::new(), corpora: Part::Named(BTreeSet::new()), layers: Part::Named(BTreeSet::new()) };
+    let empty = Reads {
+        metrics: BTreeSet::new(),
+        corpora: Part::Named(BTreeSet::new()),
+        layers: Part::Named(BTreeSet::new()),
+    };
     let mut scan = Scan { words, parameter, declared: declaration(words).map(|i| i + 3), reads: empty };
     (0..words.len()).try_for_each(|i| scan.word(i))?;
     Ok(scan.reads)
@@ -125,7 +130,8 @@ impl Scan<'_> {
 
     /// `.name`, of anything.
     fn property(&mut self, name: &str, i: usize) -> Result<(), Unknown> {
-        let of_parameter = matches!(self.before(i, 2), Word::Name(n) if n == self.parameter) && *self.before(i, 3) != Word::Dot;
+        let of_parameter = matches!(self.before(i, 2), Word::Name(n) if n == self.parameter)
+            && *self.before(i, 3) != Word::Dot;
         let call = *self.at(i + 1) == Word::Paren;
         match Metric::from_name(name) {
             _ if call && of_parameter => self.everything(), // `m` becomes the function's `this`

@@ -1,12 +1,13 @@
-//! A fitness written in Rhai: `fn fitness(m)` over the metrics of a candidate, run without files, modules or clock and under limits.
+//! A fitness written in Rhai: `fn fitness(m)` over the metrics of a candidate, run without files, modules or
+//! clock and under limits.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use rhai::packages::{
-    ArithmeticPackage, BasicArrayPackage, BasicFnPackage, BasicIteratorPackage, BasicMapPackage, BasicMathPackage, BasicStringPackage,
-    LogicPackage, MoreStringPackage, Package as _,
+    ArithmeticPackage, BasicArrayPackage, BasicFnPackage, BasicIteratorPackage, BasicMapPackage,
+    BasicMathPackage, BasicStringPackage, LogicPackage, MoreStringPackage, Package as _,
 };
 use rhai::{AST, Dynamic, Engine, EvalAltResult, Position, Scope};
 
@@ -37,7 +38,9 @@ impl Metrics {
     }
 
     fn get(&self, metric: Metric) -> Result<Dynamic, Box<EvalAltResult>> {
-        self.0.get(&metric).cloned().ok_or_else(|| format!("`m.{}` was not measured: read it as a property of `m`", metric.name()).into())
+        self.0.get(&metric).cloned().ok_or_else(|| {
+            format!("`m.{}` was not measured: read it as a property of `m`", metric.name()).into()
+        })
     }
 
     fn by_name(&mut self, name: &str) -> Result<Dynamic, Box<EvalAltResult>> {
@@ -61,8 +64,9 @@ impl Script {
     /// # Errors
     /// The file cannot be read, or as [`Script::compile`].
     pub fn load(path: &Path) -> Result<Self> {
-        let text =
-            std::fs::read_to_string(path).or_error(Kind::Spec, "the fitness script cannot be read").map_err(|e| e.at(path.display()))?;
+        let text = std::fs::read_to_string(path)
+            .or_error(Kind::Spec, "the fitness script cannot be read")
+            .map_err(|e| e.at(path.display()))?;
         Self::compile(&path.display().to_string(), &text)
     }
 
@@ -76,8 +80,9 @@ impl Script {
         let ast = engine.compile(text).map_err(|e| error(name, e.position(), e.err_type().to_string()))?;
         let words = std::mem::take(&mut *words.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
         let (parameter, declared) = signature(name, &ast, &words)?;
-        let reads = reads::reads(&words, &parameter)
-            .map_err(|u| error(name, u.at, format!("there is no metric `{}`", u.name)).hint(Metric::hint(&u.name)))?;
+        let reads = reads::reads(&words, &parameter).map_err(|u| {
+            error(name, u.at, format!("there is no metric `{}`", u.name)).hint(Metric::hint(&u.name))
+        })?;
         Ok(Self { engine, ast, name: name.into(), declared, reads })
     }
 
@@ -96,13 +101,20 @@ impl Script {
     /// # Errors
     /// The script fails, exceeds a limit, or returns NaN or no number.
     pub fn call(&self, metrics: Metrics) -> Result<f64> {
-        let value: Dynamic = self.engine.call_fn(&mut Scope::new(), &self.ast, "fitness", (metrics,)).map_err(|e| self.failure(*e))?;
+        let value: Dynamic = self
+            .engine
+            .call_fn(&mut Scope::new(), &self.ast, "fitness", (metrics,))
+            .map_err(|e| self.failure(*e))?;
         let wrong = |what: &str| error(&self.name, self.declared, format!("`fitness` returned {what}"));
         match value.as_float().or_else(|_| value.as_int().map(|n| n as f64)) {
-            Ok(number) if number.is_nan() => Err(wrong("NaN").hint("look for a division of 0 by 0 or the logarithm of a negative number")),
+            Ok(number) if number.is_nan() => {
+                Err(wrong("NaN").hint("look for a division of 0 by 0 or the logarithm of a negative number"))
+            }
             Ok(number) => Ok(number),
             Err("()") => Err(wrong("nothing").hint("end the function with the value, or `return` it")),
-            Err(kind) => Err(wrong(&format!("a value of type {kind}")).hint("return a number: lower is better")),
+            Err(kind) => {
+                Err(wrong(&format!("a value of type {kind}")).hint("return a number: lower is better"))
+            }
         }
     }
 
@@ -126,8 +138,12 @@ fn limit(cause: &EvalAltResult) -> Option<String> {
         EvalAltResult::ErrorTooManyOperations(_) => {
             Some(format!("a call may take {OPERATIONS} operations: is there a loop without an end?"))
         }
-        EvalAltResult::ErrorStackOverflow(_) => Some(format!("functions may call each other {CALL_DEPTH} deep")),
-        EvalAltResult::ErrorDataTooLarge(..) => Some(format!("strings may have {STRING} bytes, arrays and maps {ELEMENTS} elements")),
+        EvalAltResult::ErrorStackOverflow(_) => {
+            Some(format!("functions may call each other {CALL_DEPTH} deep"))
+        }
+        EvalAltResult::ErrorDataTooLarge(..) => {
+            Some(format!("strings may have {STRING} bytes, arrays and maps {ELEMENTS} elements"))
+        }
         _ => None,
     }
 }
@@ -144,7 +160,11 @@ fn engine() -> Engine {
     BasicFnPackage::new().register_into_engine(&mut engine);
     BasicStringPackage::new().register_into_engine(&mut engine);
     MoreStringPackage::new().register_into_engine(&mut engine);
-    engine.set_max_operations(OPERATIONS).set_max_call_levels(CALL_DEPTH).set_max_variables(VARIABLES).set_max_modules(0);
+    engine
+        .set_max_operations(OPERATIONS)
+        .set_max_call_levels(CALL_DEPTH)
+        .set_max_variables(VARIABLES)
+        .set_max_modules(0);
     engine.set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
     engine.set_max_string_size(STRING).set_max_array_size(ELEMENTS).set_max_map_size(ELEMENTS);
     engine.set_strict_variables(true).set_fail_on_invalid_map_property(true);
@@ -179,12 +199,12 @@ fn record_words(engine: &mut Engine) -> Arc<Mutex<Words>> {
 /// The parameter's name, and where the function is declared.
 fn signature(name: &str, ast: &AST, words: &Words) -> Result<(String, Position)> {
     let declared = reads::declaration(words).map_or(Position::NONE, |i| words[i].1);
-    let found: Vec<Vec<&str>> = ast.iter_functions().filter(|f| f.name == "fitness").map(|f| f.params).collect();
+    let found: Vec<Vec<&str>> =
+        ast.iter_functions().filter(|f| f.name == "fitness").map(|f| f.params).collect();
     match found.iter().find(|p| p.len() == 1) {
         Some(parameters) => Ok((parameters[0].to_owned(), declared)),
-        None if found.is_empty() => {
-            Err(error(name, Position::NONE, "the script has no function `fitness`").hint("write `fn fitness(m) { m.kl }`, for example"))
-        }
+        None if found.is_empty() => Err(error(name, Position::NONE, "the script has no function `fitness`")
+            .hint("write `fn fitness(m) { m.kl }`, for example")),
         None => {
             let what = format!("`fitness` takes {} parameters instead of one", found[0].len());
             Err(error(name, declared, what).hint("write `fn fitness(m)`: `m` has all metrics"))

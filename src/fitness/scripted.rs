@@ -1,4 +1,5 @@
-//! A script and what it is given: which measurements to make for it, and how they become the metrics that it reads.
+//! A script and what it is given: which measurements to make for it, and how they become the metrics that it
+//! reads.
 
 use std::path::Path;
 
@@ -16,7 +17,8 @@ use crate::spec::nearest;
 /// Layers of the model that a script is tried on before the real one is known.
 const STUB_LAYERS: usize = 256;
 
-/// Compiles a script and runs it once on made-up values, of a model with many layers and with the given corpora.
+/// Compiles a script and runs it once on made-up values, of a model with many layers and with the given
+/// corpora.
 ///
 /// # Errors
 /// As [`Script::load`] and [`Script::call`], or a corpus that is not among `corpora`.
@@ -52,11 +54,18 @@ pub(super) struct Scripted {
 
 impl Scripted {
     /// Tries the script on made-up values before it is used.
-    pub fn new(script: Script, corpora: &[String], top_k: usize, config: &Config, length: usize) -> Result<Self> {
+    pub fn new(
+        script: Script,
+        corpora: &[String],
+        top_k: usize,
+        config: &Config,
+        length: usize,
+    ) -> Result<Self> {
         let layers = config.layers.len();
         let wanted = wanted(&script, top_k, layers);
         let corpora = wanted_corpora(&script, corpora)?;
-        let dense = Counts::of(&Config { layers: vec![config.dense_layer(); layers], ..config.clone() }, length);
+        let dense =
+            Counts::of(&Config { layers: vec![config.dense_layer(); layers], ..config.clone() }, length);
         let mut scripted = Self { script, wanted, corpora, layers, dense, config: config.clone(), length };
         scripted.dry_run().map_err(|e| Error { what: format!("{} (on made-up metrics)", e.what), ..e })?;
         Ok(scripted)
@@ -119,7 +128,12 @@ impl Scripted {
     }
 
     fn perplexity(&self, nll: &[f64]) -> Dynamic {
-        self.corpora.iter().zip(nll).map(|(name, nll)| (name.as_str().into(), nll.exp().into())).collect::<Map>().into()
+        self.corpora
+            .iter()
+            .zip(nll)
+            .map(|(name, nll)| (name.as_str().into(), nll.exp().into()))
+            .collect::<Map>()
+            .into()
     }
 
     /// One entry per layer; those that nobody reads are no numbers.
@@ -132,11 +146,16 @@ impl Scripted {
     /// One run on the model with half of everything gone.
     fn dry_run(&mut self) -> Result<()> {
         let half = |n: usize| n.div_ceil(2);
-        let (dense, layers) = (self.config.dense_layer(), self.layers);
+        let dense = self.config.dense_layer();
+        let layers = self.layers;
         let kv = dense.query_heads_per_kv[..half(dense.kv_heads())].to_vec();
         let layer = LayerShape { query_heads_per_kv: kv, intermediate_size: half(dense.intermediate_size) };
         let rising = |n: usize| (1..=n).map(|i| 0.1 * i as f64).collect::<Vec<_>>();
-        let measured = Measured { kl: rising(self.wanted.kl.len()), nll: 0.0, distances: rising(self.wanted.layers.len()) };
+        let measured = Measured {
+            kl: rising(self.wanted.kl.len()),
+            nll: 0.0,
+            distances: rising(self.wanted.layers.len()),
+        };
         let counts = self.counts_wanted().then(|| self.counts(vec![layer; layers]));
         let nll = vec![2.0; self.corpora.len()];
         self.value(&Known { measured: &measured, nll: &nll, counts, sparsity: 0.5, variance: 0.01 }).map(drop)
@@ -150,7 +169,10 @@ fn array(values: &[f64]) -> Dynamic {
 /// What to measure on the search set: the first KL is the whole one if both are read.
 fn wanted(script: &Script, top_k: usize, layers: usize) -> Wanted {
     let reads = script.reads();
-    let kl = [(Metric::Kl, 0), (Metric::KlTopK, top_k)].into_iter().filter(|(m, _)| reads.metrics.contains(m)).map(|(_, k)| k);
+    let kl = [(Metric::Kl, 0), (Metric::KlTopK, top_k)]
+        .into_iter()
+        .filter(|(m, _)| reads.metrics.contains(m))
+        .map(|(_, k)| k);
     let mut kl: Vec<usize> = kl.collect();
     kl.dedup();
     let read = |&l: &usize| reads.layers.has(&(l as i64)) || reads.layers.has(&(l as i64 - layers as i64));
@@ -174,7 +196,10 @@ fn known_corpus(script: &Script, name: &str, corpora: &[String]) -> Result<()> {
         Some(near) => format!("did you mean \"{near}\"?"),
         None => format!("add \"{name}\" to `fitness.corpora`"),
     };
-    Err(Error::new(Kind::Spec, format!("`m.perplexity[\"{name}\"]` reads a corpus that `fitness.corpora` does not list"))
-        .at(script.name())
-        .hint(hint))
+    Err(Error::new(
+        Kind::Spec,
+        format!("`m.perplexity[\"{name}\"]` reads a corpus that `fitness.corpora` does not list"),
+    )
+    .at(script.name())
+    .hint(hint))
 }

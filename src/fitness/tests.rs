@@ -22,22 +22,43 @@ fn the_population_agrees_with_each_candidate_alone() {
     for (unit, target) in [(AttentionUnit::Head, Target::Residual), (AttentionUnit::KvGroup, Target::Layer)] {
         let f = fixture(Pico { bias: unit == AttentionUnit::Head, ..Pico::default() });
         let supernet = f.build("net", f.space(unit, 0.5), &options(|p, _| p.target = target));
-        let candidates = vec![vec![0; 6], vec![0, 1, 1, -1, -1, 0], vec![0, 1, 1, -1, 0, 0], vec![1, 2, -1, 0, 0, -2], vec![0; 6]];
+        let candidates = vec![
+            vec![0; 6],
+            vec![0, 1, 1, -1, -1, 0],
+            vec![0, 1, 1, -1, 0, 0],
+            vec![1, 2, -1, 0, 0, -2],
+            vec![0; 6],
+        ];
         let set = SearchSet(windows(5));
         let wanted = Wanted { kl: vec![0], nll: true, layers: vec![0, 2] };
-        let measured = Population::new(&f.model, &supernet).measure(&candidates, &set, &[4, 1, 2], 24, &wanted, &Silent).unwrap();
+        let measured = Population::new(&f.model, &supernet)
+            .measure(&candidates, &set, &[4, 1, 2], 24, &wanted, &Silent)
+            .unwrap();
         assert_eq!(measured[0], measured[4]);
         let alone = EvaluationSet(set.0.pick(&[4, 1, 2]));
         for (i, candidate) in candidates.iter().enumerate() {
             let small = f.compacted(&supernet, candidate, &format!("small-{i}"));
             let kl = divergence(&small, &f.model, &alone, &Silent).unwrap().value;
             let nll = perplexity(&small, &alone, &Silent).unwrap().value.ln();
-            assert!((measured[i].kl[0] - kl).abs() < 1e-5 * (1.0 + kl), "kl {} alone {kl}", measured[i].kl[0]);
-            assert!((measured[i].nll - nll).abs() < 1e-5 * (1.0 + nll), "nll {} alone {nll}", measured[i].nll);
+            assert!(
+                (measured[i].kl[0] - kl).abs() < 1e-5 * (1.0 + kl),
+                "kl {} alone {kl}",
+                measured[i].kl[0]
+            );
+            assert!(
+                (measured[i].nll - nll).abs() < 1e-5 * (1.0 + nll),
+                "nll {} alone {nll}",
+                measured[i].nll
+            );
             let segments = Segments::windows(3, 24);
             let last = |m: &crate::model::Model| m.hidden(&alone.0.tokens, &segments).unwrap();
-            let distance = crate::tensor::loss::squared_distance(&last(&f.model), &last(&small)).unwrap() / 72.0;
-            assert!((measured[i].distances[1] - distance).abs() < 1e-3 * distance, "{} alone {distance}", measured[i].distances[1]);
+            let distance =
+                crate::tensor::loss::squared_distance(&last(&f.model), &last(&small)).unwrap() / 72.0;
+            assert!(
+                (measured[i].distances[1] - distance).abs() < 1e-3 * distance,
+                "{} alone {distance}",
+                measured[i].distances[1]
+            );
         }
     }
 }
@@ -53,7 +74,9 @@ fn a_shorter_draw_measures_the_start_of_a_window() {
     population.measure(&[vec![0; 6]], &set, &[2], 24, &wanted, &Silent).unwrap();
     assert_eq!(population.measure(&[vec![0; 6]], &set, &[2], 10, &wanted, &Silent).unwrap(), short);
     let cut = SearchSet(Windows { tokens: set.0.get(2)[..10].to_vec(), length: 10 });
-    let alone = Population::new(&f.model, &supernet).measure(&[vec![0; 6]], &cut, &[0], 10, &wanted, &Silent).unwrap();
+    let alone = Population::new(&f.model, &supernet)
+        .measure(&[vec![0; 6]], &cut, &[0], 10, &wanted, &Silent)
+        .unwrap();
     assert!((short[0].kl[0] - alone[0].kl[0]).abs() < 1e-9);
 }
 

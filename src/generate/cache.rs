@@ -1,4 +1,5 @@
-//! The key/value cache of a text: every layer keeps what its own heads need, and a layer without heads keeps nothing.
+//! The key/value cache of a text: every layer keeps what its own heads need, and a layer without heads keeps
+//! nothing.
 
 use candle_core::Tensor;
 
@@ -45,21 +46,26 @@ pub struct Part<'a> {
 /// Runs the next tokens of several texts at once: the last layer's output [Σ tokens, d], text after text.
 ///
 /// # Errors
-/// A token outside the vocabulary, or a text longer than the model's context. The caches are of no use after an error.
+/// A token outside the vocabulary, or a text longer than the model's context. The caches are of no use after
+/// an error.
 pub fn extend(model: &Model, parts: &mut [Part]) -> Result<Tensor> {
     let tokens: Vec<u32> = parts.iter().flat_map(|p| p.tokens).copied().collect();
     for part in parts.iter_mut() {
         part.cache.length += part.tokens.len();
         check_length(model, part.cache.length)?;
     }
-    (0..model.config().layers.len()).try_fold(model.embed(&tokens)?, |x, l| run_layer(model, &*model.layer(l)?, l, &x, parts))
+    (0..model.config().layers.len())
+        .try_fold(model.embed(&tokens)?, |x, l| run_layer(model, &*model.layer(l)?, l, &x, parts))
 }
 
 fn check_length(model: &Model, length: usize) -> Result<()> {
     let context = model.config().context;
     if length > context {
-        return Err(Error::new(Kind::Data, format!("a text of {length} tokens is longer than the model's context of {context}"))
-            .hint("give a shorter prompt or ask for fewer tokens"));
+        return Err(Error::new(
+            Kind::Data,
+            format!("a text of {length} tokens is longer than the model's context of {context}"),
+        )
+        .hint("give a shorter prompt or ask for fewer tokens"));
     }
     Ok(())
 }
@@ -73,7 +79,9 @@ fn run_layer(model: &Model, layer: &Layer, l: usize, x: &Tensor, parts: &mut [Pa
 fn context(model: &Model, attention: &Attention, l: usize, x: &Tensor, parts: &mut [Part]) -> Result<Tensor> {
     let config = model.config();
     let h = rms_norm(x, &attention.norm, config.norm_epsilon)?;
-    let (q, k, v) = (attention.q.forward(&h)?, attention.k.forward(&h)?, attention.v.forward(&h)?);
+    let q = attention.q.forward(&h)?;
+    let k = attention.k.forward(&h)?;
+    let v = attention.v.forward(&h)?;
     if attention.kv_of.is_empty() {
         return Ok(q);
     }

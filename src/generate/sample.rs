@@ -1,4 +1,5 @@
-//! Choosing the next token: candle-transformers' `LogitsProcessor`, with its arguments checked and NaN refused.
+//! Choosing the next token: candle-transformers' `LogitsProcessor`, with its arguments checked and NaN
+//! refused.
 
 use candle_core::Tensor;
 use candle_transformers::generation::LogitsProcessor;
@@ -11,7 +12,8 @@ use crate::tensor::with_slice;
 pub struct Sampling {
     /// 0 takes the likeliest token; larger values flatten the distribution. 0 to 2.
     pub temperature: f64,
-    /// Only the likeliest tokens that together have this probability are drawn from; 0 leaves the likeliest alone. 0 to 1.
+    /// Only the likeliest tokens that together have this probability are drawn from; 0 leaves the likeliest
+    /// alone. 0 to 1.
     pub top_p: f64,
     /// Of the draws.
     pub seed: u64,
@@ -49,7 +51,11 @@ impl Sampler {
     /// From checked settings.
     pub fn new(sampling: Sampling) -> Self {
         let temperature = (!sampling.is_greedy()).then_some(sampling.temperature);
-        Self(LogitsProcessor::new(sampling.seed, temperature, (sampling.top_p < 1.0).then_some(sampling.top_p)))
+        Self(LogitsProcessor::new(
+            sampling.seed,
+            temperature,
+            (sampling.top_p < 1.0).then_some(sampling.top_p),
+        ))
     }
 
     /// The next token, given its logits [V].
@@ -58,7 +64,8 @@ impl Sampler {
     /// A logit that is NaN: the model is broken, and any choice would look like a healthy one.
     pub fn next(&mut self, logits: &Tensor) -> Result<u32> {
         if with_slice(logits, |z| Ok(z.iter().any(|z| z.is_nan())))? {
-            return Err(Error::new(Kind::Numeric, "the model's logits are not numbers (NaN)").hint("evaluate the model: it may be damaged"));
+            return Err(Error::new(Kind::Numeric, "the model's logits are not numbers (NaN)")
+                .hint("evaluate the model: it may be damaged"));
         }
         Ok(self.0.sample(logits)?)
     }

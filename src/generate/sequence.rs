@@ -130,7 +130,9 @@ impl<'a> Sequence<'a> {
         }
         match self.stops.push(&new) {
             Passed::Stopped(text) => Ok((text, Some(Finish::Stop))),
-            Passed::Text(text) if self.left == 0 => Ok((format!("{text}{}", self.stops.finish()), Some(Finish::Length))),
+            Passed::Text(text) if self.left == 0 => {
+                Ok((format!("{text}{}", self.stops.finish()), Some(Finish::Length)))
+            }
             Passed::Text(text) => Ok((text, None)),
         }
     }
@@ -151,14 +153,17 @@ fn entry(logits: &Tensor, token: u32, top: usize) -> Result<Entry> {
     Ok(Entry { token, logprob, top: top_logprobs(&row, top)?.concat() }.floored())
 }
 
-/// Moves texts on, together: each runs its waiting tokens (a long prompt only a part of them, which gives `None`) and takes its next one.
-/// A text that finished, or whose own result is an error, must not be moved on again.
+/// Moves texts on, together: each runs its waiting tokens (a long prompt only a part of them, which gives
+/// `None`) and takes its next one. A text that finished, or whose own result is an error, must not be moved
+/// on again.
 ///
 /// # Errors
 /// One that concerns all of them.
 pub fn advance(model: &Model, sequences: &mut [&mut Sequence]) -> Result<Vec<Option<Result<Step>>>> {
-    let now: Vec<Vec<u32>> = sequences.iter_mut().map(|s| s.waiting.drain(..s.waiting.len().min(CHUNK)).collect()).collect();
-    let mut parts: Vec<Part> = sequences.iter_mut().zip(&now).map(|(s, tokens)| Part { tokens, cache: &mut s.cache }).collect();
+    let now: Vec<Vec<u32>> =
+        sequences.iter_mut().map(|s| s.waiting.drain(..s.waiting.len().min(CHUNK)).collect()).collect();
+    let mut parts: Vec<Part> =
+        sequences.iter_mut().zip(&now).map(|(s, tokens)| Part { tokens, cache: &mut s.cache }).collect();
     let hidden = extend(model, &mut parts)?;
     let mut end = 0;
     let ends = now.iter().map(|tokens| {

@@ -1,4 +1,5 @@
-//! Cached writing equals uncached writing, on dense and pruned models; stop strings and characters are never broken.
+//! Cached writing equals uncached writing, on dense and pruned models; stop strings and characters are never
+//! broken.
 
 use candle_core::Device;
 use proptest::prelude::*;
@@ -27,15 +28,21 @@ fn dense() -> Fixture {
 }
 
 fn open(dir: tempfile::TempDir, source: &Source) -> Fixture {
-    Fixture { model: Model::open(source, &Device::Cpu).unwrap(), tokenizer: Tokenizer::open(source).unwrap(), _dir: dir }
+    Fixture {
+        model: Model::open(source, &Device::Cpu).unwrap(),
+        tokenizer: Tokenizer::open(source).unwrap(),
+        _dir: dir,
+    }
 }
 
 /// Layers of different sizes: one without heads, one without neurons, one with uneven groups.
 fn pruned() -> Fixture {
     use rand::RngExt as _;
     let base = dense();
-    let layer =
-        |query_heads_per_kv: &[usize], intermediate_size| LayerShape { query_heads_per_kv: query_heads_per_kv.to_vec(), intermediate_size };
+    let layer = |query_heads_per_kv: &[usize], intermediate_size| LayerShape {
+        query_heads_per_kv: query_heads_per_kv.to_vec(),
+        intermediate_size,
+    };
     let config = with_layers(base.model.config(), vec![layer(&[], 20), layer(&[2, 1], 0), layer(&[1], 7)]);
     let dir = tempfile::tempdir().unwrap();
     save(dir.path(), &config, &Source::folder(base._dir.path()).unwrap(), Dtype::F32, |name, shape| {
@@ -54,7 +61,8 @@ impl Fixture {
 
     /// Text by running all tokens anew for every new one.
     fn uncached(&self, prompt: &[u32], settings: &Settings) -> Vec<u32> {
-        let (mut ids, mut sampler) = (prompt.to_vec(), Sampler::new(settings.sampling));
+        let mut ids = prompt.to_vec();
+        let mut sampler = Sampler::new(settings.sampling);
         for _ in 0..settings.max_tokens {
             let hidden = self.model.hidden(&ids, &Segments::windows(1, ids.len())).unwrap();
             let logits = self.model.logits(&hidden.narrow(0, ids.len() - 1, 1).unwrap()).unwrap();
@@ -68,14 +76,18 @@ impl Fixture {
 
     /// Tokens of several prompts written together.
     fn cached(&self, prompts: &[&[u32]], settings: &Settings) -> Vec<Vec<Step>> {
-        let mut sequences: Vec<Sequence> = prompts.iter().map(|p| Sequence::new(&self.model, &self.tokenizer, p, settings)).collect();
+        let mut sequences: Vec<Sequence> =
+            prompts.iter().map(|p| Sequence::new(&self.model, &self.tokenizer, p, settings)).collect();
         let mut steps = vec![vec![]; prompts.len()];
         loop {
-            let live: Vec<usize> = (0..prompts.len()).filter(|&i| steps[i].last().is_none_or(|s: &Step| s.finish.is_none())).collect();
+            let live: Vec<usize> = (0..prompts.len())
+                .filter(|&i| steps[i].last().is_none_or(|s: &Step| s.finish.is_none()))
+                .collect();
             if live.is_empty() {
                 return steps;
             }
-            let mut now: Vec<&mut Sequence> = sequences.iter_mut().enumerate().filter(|(i, _)| live.contains(i)).map(|(_, s)| s).collect();
+            let mut now: Vec<&mut Sequence> =
+                sequences.iter_mut().enumerate().filter(|(i, _)| live.contains(i)).map(|(_, s)| s).collect();
             for (&i, step) in live.iter().zip(advance(&self.model, &mut now).unwrap()) {
                 steps[i].extend(step.map(|s| s.unwrap()));
             }
@@ -105,7 +117,10 @@ fn hidden_states_through_the_cache_are_those_of_the_whole_text() {
         let want = f.model.hidden(&ids, &Segments::windows(1, 90)).unwrap().to_vec2::<f32>().unwrap();
         let mut cache = Cache::new(&f.model);
         for part in [0..60, 60..61, 61..90] {
-            let got = extend(&f.model, &mut [Part { tokens: &ids[part.clone()], cache: &mut cache }]).unwrap().to_vec2::<f32>().unwrap();
+            let got = extend(&f.model, &mut [Part { tokens: &ids[part.clone()], cache: &mut cache }])
+                .unwrap()
+                .to_vec2::<f32>()
+                .unwrap();
             for (got, want) in got.concat().iter().zip(want[part].concat()) {
                 assert!((got - want).abs() < 1e-4 * want.abs().max(1.0), "{got} for {want}");
             }
@@ -123,7 +138,8 @@ fn greedy_tokens_are_the_top_entry_bit_for_bit_and_a_seed_repeats() {
         assert_eq!((entry.token, entry.logprob.to_bits()), (entry.top[0].0, entry.top[0].1.to_bits()));
         assert_eq!(entry.top.len(), 3);
     }
-    let drawn = |seed| f.cached(&[&[5, 9]], &Fixture::settings(Sampling { temperature: 1.0, top_p: 1.0, seed }, 12));
+    let drawn =
+        |seed| f.cached(&[&[5, 9]], &Fixture::settings(Sampling { temperature: 1.0, top_p: 1.0, seed }, 12));
     assert_eq!(drawn(1), drawn(1));
     assert_ne!(drawn(1), drawn(2));
 }

@@ -38,7 +38,8 @@ impl<'a> Writer<'a> {
             return Ok(String::new());
         }
         let end = self.begun()?;
-        let whole = if end < self.ids.len() { text.strip_suffix(BROKEN).unwrap_or(&text).to_string() } else { text };
+        let whole =
+            if end < self.ids.len() { text.strip_suffix(BROKEN).unwrap_or(&text).to_string() } else { text };
         Ok(self.hand_out(whole, end))
     }
 
@@ -47,8 +48,9 @@ impl<'a> Writer<'a> {
         text
     }
 
-    /// Where the character begins that the last tokens may have begun: at most three of them, which alone read as one broken character
-    /// and whose absence takes just that one away. The number of tokens where there is none.
+    /// Where the character begins that the last tokens may have begun: at most three of them, which alone
+    /// read as one broken character and whose absence takes just that one away. The number of tokens where
+    /// there is none.
     fn begun(&self) -> Result<usize> {
         let all = self.tokenizer.decode(&self.ids[self.from..])?;
         for start in self.ids.len().saturating_sub(3).max(self.written + 1)..self.ids.len() {
@@ -75,7 +77,10 @@ impl<'a> Writer<'a> {
         let before = self.tokenizer.decode(&self.ids[self.from..self.written])?;
         let whole = self.tokenizer.decode(&self.ids[self.from..])?;
         // A prompt may end within a character, which the new token then completes.
-        match whole.strip_prefix(before.as_str()).or_else(|| whole.strip_prefix(before.trim_end_matches(BROKEN))) {
+        match whole
+            .strip_prefix(before.as_str())
+            .or_else(|| whole.strip_prefix(before.trim_end_matches(BROKEN)))
+        {
             Some(new) => Ok(new.to_string()),
             None => self.tokenizer.decode(&self.ids[self.written..]), // the decoder rewrote what was handed out
         }

@@ -1,4 +1,5 @@
-//! Tensors by name from safetensors files that stay on disk: mapped, checked once against their headers, converted when used.
+//! Tensors by name from safetensors files that stay on disk: mapped, checked once against their headers,
+//! converted when used.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -34,8 +35,8 @@ impl Bytes {
     /// Maps a file.
     pub fn map(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|e| files::io_error(path, "open", &e))?;
-        // SAFETY: the map is read only; a file that others change while we read it gives wrong numbers, which a hash would show, but
-        // nothing relies on its contents for memory safety.
+        // SAFETY: the map is read only; a file that others change while we read it gives wrong numbers, which
+        // a hash would show, but nothing relies on its contents for memory safety.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| files::io_error(path, "map", &e))?;
         Ok(Bytes::Mapped(map))
     }
@@ -73,7 +74,8 @@ struct ShardIndex {
 
 /// The weight files that an index names, without repeats, in name order.
 pub(super) fn shard_names(index: &str) -> Result<Vec<String>> {
-    let index: ShardIndex = serde_json::from_str(index).map_err(|e| broken(INDEX, format!("not a shard index: {e}")))?;
+    let index: ShardIndex =
+        serde_json::from_str(index).map_err(|e| broken(INDEX, format!("not a shard index: {e}")))?;
     let mut names: Vec<_> = index.weight_map.into_values().collect();
     names.sort();
     names.dedup();
@@ -84,7 +86,9 @@ pub(super) fn shard_names(index: &str) -> Result<Vec<String>> {
 }
 
 fn broken(file: &str, what: impl Into<String>) -> Error {
-    Error::new(Kind::Checkpoint, what).at(file).hint("the file may be damaged or only partly downloaded: fetch it again")
+    Error::new(Kind::Checkpoint, what)
+        .at(file)
+        .hint("the file may be damaged or only partly downloaded: fetch it again")
 }
 
 impl Checkpoint {
@@ -97,7 +101,9 @@ impl Checkpoint {
             Some(index) => shard_names(&String::from_utf8_lossy(&index))?,
             None => vec![SINGLE.to_string()],
         };
-        Self::of_files(names.into_iter().map(|name| Ok((name.clone(), source.file(&name)?))).collect::<Result<_>>()?)
+        Self::of_files(
+            names.into_iter().map(|name| Ok((name.clone(), source.file(&name)?))).collect::<Result<_>>()?,
+        )
     }
 
     /// Opens named files.
@@ -110,12 +116,18 @@ impl Checkpoint {
     }
 
     fn add(&mut self, shard: Shard) -> Result<()> {
-        let tensors = SafeTensors::deserialize(&shard.bytes).map_err(|e| broken(&shard.name, format!("no whole safetensors file: {e}")))?;
+        let tensors = SafeTensors::deserialize(&shard.bytes)
+            .map_err(|e| broken(&shard.name, format!("no whole safetensors file: {e}")))?;
         let base = shard.bytes.as_ptr() as usize;
         let at = self.shards.len();
         for (name, view) in tensors.iter() {
             let start = view.data().as_ptr() as usize - base;
-            let entry = Entry { shard: at, dtype: view.dtype(), shape: view.shape().to_vec(), range: start..start + view.data().len() };
+            let entry = Entry {
+                shard: at,
+                dtype: view.dtype(),
+                shape: view.shape().to_vec(),
+                range: start..start + view.data().len(),
+            };
             if self.entries.insert(name.to_string(), entry).is_some() {
                 return Err(broken(&shard.name, format!("tensor `{name}` is in two files")));
             }
@@ -146,8 +158,9 @@ impl Checkpoint {
 
     fn entry(&self, name: &str) -> Result<&Entry> {
         self.entries.get(name).ok_or_else(|| {
-            Error::new(Kind::Checkpoint, format!("tensor `{name}` is missing"))
-                .hint("config.json and the weights must belong to the same model, and every shard must be there")
+            Error::new(Kind::Checkpoint, format!("tensor `{name}` is missing")).hint(
+                "config.json and the weights must belong to the same model, and every shard must be there",
+            )
         })
     }
 
@@ -163,7 +176,9 @@ impl Checkpoint {
         }
         if !matches!(entry.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
             let what = format!("tensor `{name}` is stored as {:?}", entry.dtype);
-            return Err(Error::new(Kind::Checkpoint, what).at(&shard.name).hint("convert the checkpoint to f32, f16 or bf16"));
+            return Err(Error::new(Kind::Checkpoint, what)
+                .at(&shard.name)
+                .hint("convert the checkpoint to f32, f16 or bf16"));
         }
         Ok((entry.dtype, &shard.bytes[entry.range.clone()]))
     }

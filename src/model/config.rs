@@ -1,4 +1,5 @@
-//! `config.json` of a Hugging Face folder, checked, for the families whose decoder is Llama's; and of models that `tyr` pruned.
+//! `config.json` of a Hugging Face folder, checked, for the families whose decoder is Llama's; and of models
+//! that `tyr` pruned.
 
 use serde::{Deserialize, Serialize};
 
@@ -192,11 +193,14 @@ impl Config {
     /// # Errors
     /// No JSON, a missing key, an unsupported family or option, or sizes that contradict each other.
     pub fn parse(text: &str) -> Result<Self> {
-        let raw: serde_json::Map<_, _> = serde_json::from_str(text).map_err(|e| error(format!("not a JSON object: {e}")))?;
-        let wire: Wire = serde_json::from_str(text).map_err(|e| error(format!("a key is missing or of the wrong type: {e}")))?;
+        let raw: serde_json::Map<_, _> =
+            serde_json::from_str(text).map_err(|e| error(format!("not a JSON object: {e}")))?;
+        let wire: Wire = serde_json::from_str(text)
+            .map_err(|e| error(format!("a key is missing or of the wrong type: {e}")))?;
         let family = family(&wire.model_type)?;
         if wire.hidden_act != "silu" {
-            return Err(error(format!("hidden_act is `{}`", wire.hidden_act)).hint("only gated SiLU (`silu`) is supported"));
+            return Err(error(format!("hidden_act is `{}`", wire.hidden_act))
+                .hint("only gated SiLU (`silu`) is supported"));
         }
         let layers = layers(&wire)?;
         let rope = wire.rope_parameters.as_ref().or(wire.rope_scaling.as_ref());
@@ -237,10 +241,16 @@ impl Config {
             return Err(error(format!("{name} is 0")));
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
-            return Err(error(format!("{} query heads cannot share {} key/value heads evenly", self.heads, self.kv_heads)));
+            return Err(error(format!(
+                "{} query heads cannot share {} key/value heads evenly",
+                self.heads, self.kv_heads
+            )));
         }
         if !self.head_width.is_multiple_of(2) {
-            return Err(error(format!("head_dim {} is odd: the rotary embedding needs pairs", self.head_width)));
+            return Err(error(format!(
+                "head_dim {} is odd: the rotary embedding needs pairs",
+                self.head_width
+            )));
         }
         Ok(())
     }
@@ -271,9 +281,11 @@ impl Config {
 
     /// Parameters of every matrix and vector that really exist, by the kind of matrix.
     pub fn parameters(&self) -> Parameters {
-        let (d, c) = (self.hidden, self.head_width);
+        let d = self.hidden;
+        let c = self.head_width;
         let sum = |f: &dyn Fn(&LayerShape) -> usize| self.layers.iter().map(f).sum::<usize>();
-        let (attention_bias, mlp_bias) = (self.attention_bias as usize, self.mlp_bias as usize);
+        let attention_bias = self.attention_bias as usize;
+        let mlp_bias = self.mlp_bias as usize;
         Parameters {
             embedding: self.vocabulary * d,
             output: if self.tied { 0 } else { self.vocabulary * d },
@@ -288,13 +300,17 @@ impl Config {
 
     /// The prunable part, for the search space.
     pub fn shape(&self, unit: AttentionUnit) -> Shape {
-        let (d, c, bias) = (self.hidden, self.head_width, self.attention_bias as usize);
+        let d = self.hidden;
+        let c = self.head_width;
+        let bias = self.attention_bias as usize;
         let head = c * (d + bias) + c * d;
         let attention = match unit {
             AttentionUnit::Head => UnitSpec { units: self.heads, width: c, parameters: head },
-            AttentionUnit::KvGroup => {
-                UnitSpec { units: self.kv_heads, width: c * self.group(), parameters: self.group() * head + 2 * c * (d + bias) }
-            }
+            AttentionUnit::KvGroup => UnitSpec {
+                units: self.kv_heads,
+                width: c * self.group(),
+                parameters: self.group() * head + 2 * c * (d + bias),
+            },
         };
         let mlp = UnitSpec { units: self.neurons, width: 1, parameters: 3 * d + 2 * self.mlp_bias as usize };
         Shape { layers: self.layers.len(), attention, mlp }
@@ -325,14 +341,22 @@ pub struct Parameters {
 impl Parameters {
     /// All of them.
     pub fn total(&self) -> usize {
-        self.embedding + self.output + self.query + self.key_value + self.attention_output + self.gate_up + self.down + self.norms
+        self.embedding
+            + self.output
+            + self.query
+            + self.key_value
+            + self.attention_output
+            + self.gate_up
+            + self.down
+            + self.norms
     }
 }
 
 fn family(model_type: &str) -> Result<&'static Family> {
     FAMILIES.iter().find(|f| f.model_type == model_type).ok_or_else(|| {
         let known: Vec<_> = FAMILIES.iter().map(|f| f.model_type).collect();
-        error(format!("model_type `{model_type}` is not supported")).hint(format!("supported: {}", known.join(", ")))
+        error(format!("model_type `{model_type}` is not supported"))
+            .hint(format!("supported: {}", known.join(", ")))
     })
 }
 
@@ -345,14 +369,24 @@ fn layers(wire: &Wire) -> Result<Vec<LayerShape>> {
     if wire.model_type != PRUNED {
         return Ok(vec![dense; wire.num_hidden_layers]);
     }
-    let each = wire.per_layer_config.as_ref().ok_or_else(|| error(format!("`{PRUNED}` without per_layer_config")))?;
+    let each = wire
+        .per_layer_config
+        .as_ref()
+        .ok_or_else(|| error(format!("`{PRUNED}` without per_layer_config")))?;
     (0..wire.num_hidden_layers)
-        .map(|l| each.get(&l).ok_or_else(|| error(format!("per_layer_config lacks layer {l}"))).and_then(|w| layer(l, w)))
+        .map(|l| {
+            each.get(&l)
+                .ok_or_else(|| error(format!("per_layer_config lacks layer {l}")))
+                .and_then(|w| layer(l, w))
+        })
         .collect()
 }
 
 fn layer(l: usize, wire: &WireLayer) -> Result<LayerShape> {
-    let shape = LayerShape { query_heads_per_kv: wire.query_heads_per_kv.clone(), intermediate_size: wire.intermediate_size };
+    let shape = LayerShape {
+        query_heads_per_kv: wire.query_heads_per_kv.clone(),
+        intermediate_size: wire.intermediate_size,
+    };
     let said = (wire.num_attention_heads, wire.num_key_value_heads);
     if shape.query_heads_per_kv.contains(&0) || said != (shape.heads(), shape.kv_heads()) {
         return Err(error(format!(
@@ -364,7 +398,8 @@ fn layer(l: usize, wire: &WireLayer) -> Result<LayerShape> {
 }
 
 fn scaling(rope: &WireRope) -> Result<Option<RopeScaling>> {
-    let need = |value: Option<f64>, key: &str| value.ok_or_else(|| error(format!("rope scaling lacks `{key}`")));
+    let need =
+        |value: Option<f64>, key: &str| value.ok_or_else(|| error(format!("rope scaling lacks `{key}`")));
     match rope.rope_type.as_deref() {
         None | Some("default") => Ok(None),
         Some("linear") => Ok(Some(RopeScaling::Linear { factor: need(rope.factor, "factor")? })),
@@ -374,7 +409,8 @@ fn scaling(rope: &WireRope) -> Result<Option<RopeScaling>> {
             high: need(rope.high_freq_factor, "high_freq_factor")?,
             original: need(rope.original_max_position_embeddings, "original_max_position_embeddings")?,
         })),
-        Some(other) => Err(error(format!("rope scaling `{other}` is not supported")).hint("supported: default, linear, llama3")),
+        Some(other) => Err(error(format!("rope scaling `{other}` is not supported"))
+            .hint("supported: default, linear, llama3")),
     }
 }
 

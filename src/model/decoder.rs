@@ -1,8 +1,10 @@
-//! The decoder: embedding, layers with heads and neurons of their own number, final norm and output projection.
+//! The decoder: embedding, layers with heads and neurons of their own number, final norm and output
+//! projection.
 //!
-//! Each half of a layer is two steps, so that callers can look between them: attention gives its context (the input of `o_proj`) and then
-//! projects it; the MLP gives its hidden activations (the input of `down_proj`) and then projects them. One hidden state is [n, d],
-//! the rows being the tokens of a ragged batch ([`Segments`]).
+//! Each half of a layer is two steps, so that callers can look between them: attention gives its context (the
+//! input of `o_proj`) and then projects it; the MLP gives its hidden activations (the input of `down_proj`)
+//! and then projects them. One hidden state is [n, d], the rows being the tokens of a ragged batch
+//! ([`Segments`]).
 
 use std::sync::{Arc, OnceLock};
 
@@ -15,7 +17,8 @@ use crate::base::{Error, Kind, Result};
 use crate::tensor::attention::{Heads, Rotary, Segments};
 use crate::tensor::{add_bias, linear, rms_norm, swiglu};
 
-/// Models whose weights take at most this many bytes in f32 keep their layers after first use; larger ones read a layer anew each time.
+/// Models whose weights take at most this many bytes in f32 keep their layers after first use; larger ones
+/// read a layer anew each time.
 pub const RESIDENT_BYTES: usize = 3 << 29;
 
 /// A weight [out, in] with an optional bias [out].
@@ -95,13 +98,22 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens a model: reads its configuration, maps its weights, and checks that every tensor is there in its shape.
+    /// Opens a model: reads its configuration, maps its weights, and checks that every tensor is there in its
+    /// shape.
     pub fn open(source: &Source, device: &Device) -> Result<Self> {
         let at = |e: Error| e.at(source.place());
-        let config = Config::parse(&source.text("config.json")?).map_err(|e| e.at("config.json")).map_err(at)?;
+        let config =
+            Config::parse(&source.text("config.json")?).map_err(|e| e.at("config.json")).map_err(at)?;
         let checkpoint = Checkpoint::open(source).map_err(at)?;
         let layers = (0..config.layers.len()).map(|_| OnceLock::new()).collect();
-        let model = Self { config, checkpoint, device: device.clone(), rotary: OnceLock::new(), layers, output: OnceLock::new() };
+        let model = Self {
+            config,
+            checkpoint,
+            device: device.clone(),
+            rotary: OnceLock::new(),
+            layers,
+            output: OnceLock::new(),
+        };
         model.check().map_err(at)?;
         Ok(model)
     }
@@ -143,7 +155,8 @@ impl Model {
     /// # Errors
     /// A token outside the vocabulary.
     pub fn embed(&self, tokens: &[u32]) -> Result<Tensor> {
-        let (v, d) = (self.config.vocabulary, self.config.hidden);
+        let v = self.config.vocabulary;
+        let d = self.config.hidden;
         let (dtype, bytes) = self.checkpoint.raw(EMBEDDING, &[v, d])?;
         let width = bytes.len() / v;
         let mut out = Vec::with_capacity(tokens.len() * d);
@@ -171,7 +184,8 @@ impl Model {
     }
 
     fn read_layer(&self, l: usize) -> Result<Layer> {
-        let (c, shape) = (&self.config, &self.config.layers[l]);
+        let c = &self.config;
+        let shape = &self.config.layers[l];
         let prefix = format!("model.layers.{l}");
         let linear = |name: &str, out: usize, input: usize, bias: bool| -> Result<Linear> {
             let weight = self.tensor(&format!("{prefix}.{name}.weight"), &[out, input])?;
@@ -179,7 +193,10 @@ impl Model {
             Ok(Linear { weight, bias })
         };
         let norm = |name: &str| self.tensor(&format!("{prefix}.{name}.weight"), &[c.hidden]);
-        let (d, q, kv, m) = (c.hidden, shape.heads() * c.head_width, shape.kv_heads() * c.head_width, shape.intermediate_size);
+        let d = c.hidden;
+        let q = shape.heads() * c.head_width;
+        let kv = shape.kv_heads() * c.head_width;
+        let m = shape.intermediate_size;
         let attention = Attention {
             norm: norm("input_layernorm")?,
             q: linear("self_attn.q_proj", q, d, c.attention_bias)?,
@@ -198,19 +215,31 @@ impl Model {
     }
 
     /// Input of `o_proj` for a hidden state: [n, heads·c].
-    pub fn attention_context(&self, attention: &Attention, x: &Tensor, segments: &Segments) -> Result<Tensor> {
+    pub fn attention_context(
+        &self,
+        attention: &Attention,
+        x: &Tensor,
+        segments: &Segments,
+    ) -> Result<Tensor> {
         self.check_length(segments)?;
         let h = rms_norm(x, &attention.norm, self.config.norm_epsilon)?;
-        let (q, k, v) = (attention.q.forward(&h)?, attention.k.forward(&h)?, attention.v.forward(&h)?);
-        let heads = Heads { kv_of: &attention.kv_of, width: self.config.head_width, window: self.config.window };
+        let q = attention.q.forward(&h)?;
+        let k = attention.k.forward(&h)?;
+        let v = attention.v.forward(&h)?;
+        let heads =
+            Heads { kv_of: &attention.kv_of, width: self.config.head_width, window: self.config.window };
         crate::tensor::attention::attention(&q, &k, &v, segments, heads, self.rotary())
     }
 
     fn check_length(&self, segments: &Segments) -> Result<()> {
-        let (longest, context) = (segments.longest(), self.config.context);
+        let longest = segments.longest();
+        let context = self.config.context;
         if longest > context {
-            return Err(Error::new(Kind::Data, format!("a text of {longest} tokens is longer than the model's context of {context}"))
-                .hint("lower the sequence length"));
+            return Err(Error::new(
+                Kind::Data,
+                format!("a text of {longest} tokens is longer than the model's context of {context}"),
+            )
+            .hint("lower the sequence length"));
         }
         Ok(())
     }
@@ -223,7 +252,8 @@ impl Model {
 
     /// A layer's output for a hidden state [n, d].
     pub fn forward_layer(&self, layer: &Layer, x: &Tensor, segments: &Segments) -> Result<Tensor> {
-        let x = (x + layer.attention.o.forward(&self.attention_context(&layer.attention, x, segments)?)?)?;
+        let x =
+            (x + layer.attention.o.forward(&self.attention_context(&layer.attention, x, segments)?)?)?;
         Ok((&x + layer.mlp.down.forward(&self.mlp_activations(&layer.mlp, &x)?)?)?)
     }
 
@@ -233,11 +263,12 @@ impl Model {
         if let &[token] = tokens {
             return Ok(self.hidden(&[token; 2], &Segments::windows(2, 1))?.narrow(0, 0, 1)?); // see `logits`
         }
-        (0..self.config.layers.len()).try_fold(self.embed(tokens)?, |x, l| self.forward_layer(&*self.layer(l)?, &x, segments))
+        (0..self.config.layers.len())
+            .try_fold(self.embed(tokens)?, |x, l| self.forward_layer(&*self.layer(l)?, &x, segments))
     }
 
-    /// Logits [n, V] of the last layer's output [n, d]. A row does not depend on the others, as in [`Model::hidden`]: a product with
-    /// one row alone sums in another order, so that one is taken twice.
+    /// Logits [n, V] of the last layer's output [n, d]. A row does not depend on the others, as in
+    /// [`Model::hidden`]: a product with one row alone sums in another order, so that one is taken twice.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         match hidden.dim(0)? {
             1 => Ok(self.next_logits(&Tensor::cat(&[hidden, hidden], 0)?)?.narrow(0, 0, 1)?),
@@ -245,10 +276,12 @@ impl Model {
         }
     }
 
-    /// The same for the last tokens of texts that are being written: a single row takes a third of the time and rounds otherwise.
+    /// The same for the last tokens of texts that are being written: a single row takes a third of the time
+    /// and rounds otherwise.
     pub fn next_logits(&self, hidden: &Tensor) -> Result<Tensor> {
         if self.output.get().is_none() {
-            let (v, d) = (self.config.vocabulary, self.config.hidden);
+            let v = self.config.vocabulary;
+            let d = self.config.hidden;
             let name = if self.config.tied { EMBEDDING } else { "lm_head.weight" };
             let read = (self.tensor("model.norm.weight", &[d])?, self.tensor(name, &[v, d])?);
             let _ = self.output.set(read); // another thread may have been first, with the same tensors
@@ -271,19 +304,27 @@ impl Config {
 
     /// Every tensor of the checkpoint with its shape, in a fixed order.
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let (v, d) = (self.vocabulary, self.hidden);
+        let v = self.vocabulary;
+        let d = self.hidden;
         let mut all = vec![(EMBEDDING.to_string(), vec![v, d]), ("model.norm.weight".to_string(), vec![d])];
         if !self.tied {
             all.push(("lm_head.weight".into(), vec![v, d]));
         }
         for (l, shape) in self.layers.iter().enumerate() {
-            all.extend(self.layer_tensors(shape).into_iter().map(|(name, shape)| (format!("model.layers.{l}.{name}"), shape)));
+            all.extend(
+                self.layer_tensors(shape)
+                    .into_iter()
+                    .map(|(name, shape)| (format!("model.layers.{l}.{name}"), shape)),
+            );
         }
         all
     }
 
     fn layer_tensors(&self, shape: &LayerShape) -> Vec<(String, Vec<usize>)> {
-        let (d, q, kv, m) = (self.hidden, shape.heads() * self.head_width, shape.kv_heads() * self.head_width, shape.intermediate_size);
+        let d = self.hidden;
+        let q = shape.heads() * self.head_width;
+        let kv = shape.kv_heads() * self.head_width;
+        let m = shape.intermediate_size;
         let projections = [
             ("self_attn.q_proj", q, d, self.attention_bias),
             ("self_attn.k_proj", kv, d, self.attention_bias),

@@ -1,4 +1,5 @@
-//! Models from the hub, through hf-hub: its cache, its token, its environment variables (`HF_HOME`, `HF_ENDPOINT`, `HF_TOKEN`).
+//! Models from the hub, through hf-hub: its cache, its token, its environment variables (`HF_HOME`,
+//! `HF_ENDPOINT`, `HF_TOKEN`).
 
 use std::path::PathBuf;
 
@@ -34,8 +35,11 @@ fn fetch_files(repo: &ApiRepo, name: &str, in_one_file: bool) -> Result<PathBuf>
         return Ok(config.parent().unwrap_or(&config).to_path_buf());
     }
     match repo.get(INDEX) {
-        Ok(index) => shard_names(&files::read_text(&index)?)?.iter().try_for_each(|shard| get(shard).map(drop))?,
-        // A model in one file has no index: the hub says 404 for it, and only then is the single file the answer.
+        Ok(index) => {
+            shard_names(&files::read_text(&index)?)?.iter().try_for_each(|shard| get(shard).map(drop))?
+        }
+        // A model in one file has no index: the hub says 404 for it, and only then is the single file the
+        // answer.
         Err(e) if is_missing(&e) => drop(get(SINGLE)?),
         Err(e) => return Err(failed(name, INDEX, &e)),
     }
@@ -54,5 +58,7 @@ fn failed(name: &str, file: &str, e: &ApiError) -> Error {
         }
         _ => "check the network, or download the model elsewhere and name its folder in model.source",
     };
-    Error::new(Kind::Network, format!("cannot fetch {file} from the hub: {e}")).at(format!("hf:{name}")).hint(hint)
+    Error::new(Kind::Network, format!("cannot fetch {file} from the hub: {e}"))
+        .at(format!("hf:{name}"))
+        .hint(hint)
 }

@@ -1,5 +1,5 @@
-//! Llama-like models: configurations as data, checkpoints mapped from disk, and a decoder whose layers may have any number of heads
-//! and neurons, none included.
+//! Llama-like models: configurations as data, checkpoints mapped from disk, and a decoder whose layers may
+//! have any number of heads and neurons, none included.
 
 pub mod checkpoint;
 pub mod config;

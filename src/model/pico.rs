@@ -1,4 +1,5 @@
-//! Tiny random models, written in the Hugging Face layout: what tests and benches run on when no trained model is needed.
+//! Tiny random models, written in the Hugging Face layout: what tests and benches run on when no trained
+//! model is needed.
 
 pub mod bytes;
 
@@ -19,7 +20,8 @@ pub const ALPHABET: &str = "? etaoinshrdlucmfwypvbgkjqxz\n.,'0123456789ABCDEFGHI
 /// Which tokenizer a tiny model has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tokens {
-    /// One token for each of the first characters of [`ALPHABET`], as many as the vocabulary has; any other character becomes `?`.
+    /// One token for each of the first characters of [`ALPHABET`], as many as the vocabulary has; any other
+    /// character becomes `?`.
     Characters,
     /// Bytes, some pairs joined, and special tokens at both ends ([`bytes`]).
     Bytes,
@@ -50,8 +52,19 @@ pub struct Pico {
 
 impl Default for Pico {
     fn default() -> Self {
-        let (context, tokens) = (256, Tokens::Characters);
-        Self { layers: 3, hidden: 32, heads: 4, kv_heads: 2, neurons: 48, vocabulary: 64, bias: false, context, tokens }
+        let context = 256;
+        let tokens = Tokens::Characters;
+        Self {
+            layers: 3,
+            hidden: 32,
+            heads: 4,
+            kv_heads: 2,
+            neurons: 48,
+            vocabulary: 64,
+            bias: false,
+            context,
+            tokens,
+        }
     }
 }
 
@@ -81,8 +94,12 @@ impl Pico {
     }
 
     fn characters(&self) -> serde_json::Value {
-        let vocabulary: serde_json::Map<_, _> =
-            ALPHABET.chars().take(self.vocabulary).enumerate().map(|(i, c)| (c.to_string(), json!(i))).collect();
+        let vocabulary: serde_json::Map<_, _> = ALPHABET
+            .chars()
+            .take(self.vocabulary)
+            .enumerate()
+            .map(|(i, c)| (c.to_string(), json!(i)))
+            .collect();
         json!({
             "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null, "pre_tokenizer": null,
             "post_processor": null, "decoder": { "type": "Fuse" },
@@ -99,12 +116,16 @@ impl Pico {
         files::create_dir(folder)?;
         files::write_json(&folder.join("tokenizer.json"), &self.tokenizer())?;
         if self.tokens == Tokens::Bytes {
-            files::write_json(&folder.join("tokenizer_config.json"), &json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}}))?;
+            files::write_json(
+                &folder.join("tokenizer_config.json"),
+                &json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}}),
+            )?;
         }
         save(folder, &config, &Source::Builtin(&[]), Dtype::F32, |name, shape| {
             let mut rng = rng::stream(seed, name);
             let count = shape.iter().product();
-            let scale = if name.contains("norm") { 0.2 } else { 1.5 / (*shape.last().unwrap_or(&1) as f32).sqrt() };
+            let scale =
+                if name.contains("norm") { 0.2 } else { 1.5 / (*shape.last().unwrap_or(&1) as f32).sqrt() };
             let middle = if name.contains("norm") { 1.0 } else { 0.0 };
             Ok((0..count).map(|_| middle + scale * rng.random_range(-1.0f32..1.0)).collect())
         })?;

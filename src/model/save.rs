@@ -1,4 +1,5 @@
-//! Writing a model folder: configuration with per-layer sizes, tokenizer files of the base model, weights one tensor at a time.
+//! Writing a model folder: configuration with per-layer sizes, tokenizer files of the base model, weights one
+//! tensor at a time.
 
 use std::io::Write;
 use std::path::Path;
@@ -14,7 +15,8 @@ use super::source::Source;
 use crate::base::{Kind, Result, ResultExt, files};
 
 /// Files copied from the base model when it has them.
-const COPIED: [&str; 4] = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"];
+const COPIED: [&str; 4] =
+    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"];
 
 /// A configuration like `base` with other layers.
 pub fn with_layers(base: &Config, layers: Vec<LayerShape>) -> Config {
@@ -25,7 +27,8 @@ pub fn with_layers(base: &Config, layers: Vec<LayerShape>) -> Config {
         query_heads_per_kv: l.query_heads_per_kv.clone(),
         intermediate_size: l.intermediate_size,
     };
-    let each: serde_json::Map<String, Value> = layers.iter().enumerate().map(|(i, l)| (i.to_string(), json!(wire(l)))).collect();
+    let each: serde_json::Map<String, Value> =
+        layers.iter().enumerate().map(|(i, l)| (i.to_string(), json!(wire(l)))).collect();
     raw.insert("model_type".into(), json!(PRUNED));
     raw.insert("architectures".into(), json!(["PrunedLlamaForCausalLM"]));
     raw.insert("head_dim".into(), json!(base.head_width));
@@ -35,7 +38,8 @@ pub fn with_layers(base: &Config, layers: Vec<LayerShape>) -> Config {
     Config { layers, raw, ..base.clone() }
 }
 
-/// Writes a folder that [`super::Model::open`] reads: `weights` gives each tensor that `config` names, as f32.
+/// Writes a folder that [`super::Model::open`] reads: `weights` gives each tensor that `config` names, as
+/// f32.
 pub fn save(
     folder: &Path,
     config: &Config,
@@ -99,8 +103,10 @@ fn header(tensors: &[(String, Vec<usize>)], dtype: Dtype) -> Result<Vec<u8>> {
         at = end;
     }
     let format = [("format".to_string(), "pt".to_string())].into();
-    let metadata = Metadata::new(Some(format), infos).or_error(Kind::Internal, "weights make no safetensors header")?;
-    let mut bytes = serde_json::to_vec(&metadata).or_error(Kind::Internal, "weights make no safetensors header")?;
+    let metadata =
+        Metadata::new(Some(format), infos).or_error(Kind::Internal, "weights make no safetensors header")?;
+    let mut bytes =
+        serde_json::to_vec(&metadata).or_error(Kind::Internal, "weights make no safetensors header")?;
     bytes.resize(bytes.len().next_multiple_of(8), b' ');
     Ok(bytes)
 }

@@ -36,7 +36,8 @@ impl Source {
         match source {
             BUILTIN => Ok(Source::Builtin(QUICKSTART)),
             _ if source.starts_with("builtin:") => {
-                Err(Error::new(Kind::Spec, format!("there is no `{source}`")).hint(format!("the built-in model is `{BUILTIN}`")))
+                Err(Error::new(Kind::Spec, format!("there is no `{source}`"))
+                    .hint(format!("the built-in model is `{BUILTIN}`")))
             }
             folder => Self::folder(Path::new(folder)),
         }
@@ -76,7 +77,9 @@ impl Source {
                 let path = folder.join(name);
                 if path.exists() { Bytes::map(&path).map(Some) } else { Ok(None) }
             }
-            Source::Builtin(files) => Ok(files.iter().find(|(n, _)| *n == name).map(|(_, bytes)| Bytes::Embedded(bytes))),
+            Source::Builtin(files) => {
+                Ok(files.iter().find(|(n, _)| *n == name).map(|(_, bytes)| Bytes::Embedded(bytes)))
+            }
         }
     }
 
@@ -95,7 +98,8 @@ impl Source {
     /// A text file that must be there.
     pub fn text(&self, name: &str) -> Result<String> {
         let bytes = self.file(name)?;
-        String::from_utf8(bytes.to_vec()).map_err(|_| Error::new(Kind::Checkpoint, format!("{name} is not UTF-8")).at(self.place()))
+        String::from_utf8(bytes.to_vec())
+            .map_err(|_| Error::new(Kind::Checkpoint, format!("{name} is not UTF-8")).at(self.place()))
     }
 
     /// Hash of everything that decides the model's output: configuration, tokenizer and weights.
@@ -105,7 +109,10 @@ impl Source {
             Some(index) => names.extend(shard_names(&String::from_utf8_lossy(&index))?),
             None => names.push(SINGLE.to_string()),
         }
-        let hashes = names.iter().map(|n| Ok((n.clone(), hash::of_bytes(&self.file(n)?)))).collect::<Result<Vec<_>>>()?;
+        let hashes = names
+            .iter()
+            .map(|n| Ok((n.clone(), hash::of_bytes(&self.file(n)?))))
+            .collect::<Result<Vec<_>>>()?;
         hash::of_json(&hashes)
     }
 }

@@ -24,13 +24,26 @@ fn error(folder: &Path) -> crate::base::Error {
 #[test]
 fn logits_equal_those_of_transformers() {
     let Some(root) = shared("golden/architectures") else { return };
-    for name in ["llama2-mha", "llama31-gqa-scaled-rope", "llama32-tied-bf16", "mistral-nemo-head-dim", "mistral-sliding-window"] {
-        let expected = candle_core::safetensors::load(root.join(name).join("expected.safetensors"), &Device::Cpu).unwrap();
+    for name in [
+        "llama2-mha",
+        "llama31-gqa-scaled-rope",
+        "llama32-tied-bf16",
+        "mistral-nemo-head-dim",
+        "mistral-sliding-window",
+    ] {
+        let expected =
+            candle_core::safetensors::load(root.join(name).join("expected.safetensors"), &Device::Cpu)
+                .unwrap();
         let model = open(&root.join(name));
-        let ids: Vec<u32> = expected["input_ids"].flatten_all().unwrap().to_dtype(DType::U32).unwrap().to_vec1().unwrap();
+        let ids: Vec<u32> =
+            expected["input_ids"].flatten_all().unwrap().to_dtype(DType::U32).unwrap().to_vec1().unwrap();
         let segments = Segments::windows(2, 48);
-        let first = model.forward_layer(&model.layer(0).unwrap(), &model.embed(&ids).unwrap(), &segments).unwrap();
-        assert!(worst(&first, &expected["hidden_first"].flatten_to(1).unwrap()) < 2e-4, "{name}: first layer");
+        let first =
+            model.forward_layer(&model.layer(0).unwrap(), &model.embed(&ids).unwrap(), &segments).unwrap();
+        assert!(
+            worst(&first, &expected["hidden_first"].flatten_to(1).unwrap()) < 2e-4,
+            "{name}: first layer"
+        );
         let logits = model.logits(&model.hidden(&ids, &segments).unwrap()).unwrap();
         let difference = worst(&logits, &expected["logits"].flatten_to(1).unwrap());
         assert!(difference < 2e-4, "{name}: logits differ by {difference}");
@@ -45,7 +58,8 @@ fn logits_equal_those_of_candle_transformers() {
     let config: LlamaConfig = files::read_json(&dir.path().join("config.json")).unwrap();
     let config = config.into_config(false);
     let tensors = candle_core::safetensors::load(dir.path().join("model.safetensors"), &Device::Cpu).unwrap();
-    let oracle = Llama::load(candle_nn::VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu), &config).unwrap();
+    let oracle =
+        Llama::load(candle_nn::VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu), &config).unwrap();
     let ids: Vec<u32> = (0..40).map(|i| (i * 7) % 64).collect();
     let model = open(dir.path());
     let ours = model.logits(&model.hidden(&ids, &Segments::windows(1, 40)).unwrap()).unwrap();
@@ -63,10 +77,14 @@ fn a_model_saved_with_other_layers_counts_and_loads_as_such() {
     let source = Pico { bias: true, ..Pico::default() }.write(&dir.path().join("dense"), 1).unwrap();
     let dense = open(&dir.path().join("dense"));
     let shapes = [(vec![2, 1], 48), (vec![], 5), (vec![1], 0)];
-    let layers = shapes.map(|(groups, m)| LayerShape { query_heads_per_kv: groups, intermediate_size: m }).to_vec();
+    let layers =
+        shapes.map(|(groups, m)| LayerShape { query_heads_per_kv: groups, intermediate_size: m }).to_vec();
     let config = with_layers(dense.config(), layers.clone());
     let folder = dir.path().join("pruned");
-    save(&folder, &config, &source, safetensors::Dtype::BF16, |_, shape| Ok(vec![0.5; shape.iter().product()])).unwrap();
+    save(&folder, &config, &source, safetensors::Dtype::BF16, |_, shape| {
+        Ok(vec![0.5; shape.iter().product()])
+    })
+    .unwrap();
     let pruned = open(&folder);
     assert_eq!(pruned.config().layers, layers);
     assert_eq!(pruned.checkpoint().parameters(), config.parameters().total());
@@ -136,17 +154,22 @@ fn shapes_and_dtypes_that_do_not_fit_the_config_are_named() {
         error(dir.path()).to_string()
     };
     assert!(
-        with("\"intermediate_size\": 48", "\"intermediate_size\": 50")
-            .contains("`model.layers.0.mlp.gate_proj.weight` has shape [48, 32], config.json asks for [50, 32]")
+        with("\"intermediate_size\": 48", "\"intermediate_size\": 50").contains(
+            "`model.layers.0.mlp.gate_proj.weight` has shape [48, 32], config.json asks for [50, 32]"
+        )
     );
-    assert!(with("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4").contains("`model.layers.3.input_layernorm.weight` is missing"));
+    assert!(
+        with("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4")
+            .contains("`model.layers.3.input_layernorm.weight` is missing")
+    );
     assert!(with("\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3").contains("evenly"));
     assert!(with("\"silu\"", "\"gelu\"").contains("hidden_act"));
     assert!(with("\"llama\"", "\"gpt2\"").contains("model_type `gpt2`"));
     assert!(with("\"vocab_size\"", "\"vocabulary\"").contains("vocab_size"));
     files::write(&path, good.as_bytes()).unwrap();
     let ints = Tensor::zeros((64, 32), DType::I64, &Device::Cpu).unwrap();
-    let mut tensors = candle_core::safetensors::load(dir.path().join("model.safetensors"), &Device::Cpu).unwrap();
+    let mut tensors =
+        candle_core::safetensors::load(dir.path().join("model.safetensors"), &Device::Cpu).unwrap();
     tensors.insert("model.embed_tokens.weight".into(), ints);
     candle_core::safetensors::save(&tensors, dir.path().join("model.safetensors")).unwrap();
     assert!(error(dir.path()).to_string().contains("stored as I64"));
@@ -164,7 +187,13 @@ fn a_text_longer_than_the_context_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     Pico::default().write(dir.path(), 1).unwrap();
     let model = open(dir.path());
-    assert!(model.hidden(&vec![1; 257], &Segments::windows(1, 257)).unwrap_err().to_string().contains("257 tokens"));
+    assert!(
+        model
+            .hidden(&vec![1; 257], &Segments::windows(1, 257))
+            .unwrap_err()
+            .to_string()
+            .contains("257 tokens")
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! What building a supernet costs: statistics, local pruning at every level, and the pass onward, module by module.
+//! What building a supernet costs: statistics, local pruning at every level, and the pass onward, module by
+//! module.
 
 use super::evaluating;
 use super::work::{self, Tokens, Work, attention_inputs, layer_parameters, mlp_inputs, output};
@@ -40,7 +41,9 @@ impl Building<'_> {
     pub fn work(&self) -> Work {
         let modules: Work = self.modules().map(|m| self.module(&m)).sum();
         let bytes = self.disk();
-        modules + work::conversions(self.config, 1.0) + Work { written: bytes, read: bytes, ..Work::default() }
+        modules
+            + work::conversions(self.config, 1.0)
+            + Work { written: bytes, read: bytes, ..Work::default() }
     }
 
     /// Bytes written.
@@ -68,8 +71,17 @@ impl Building<'_> {
         let unit = self.space.shape.units(module.kind);
         let removed = self.space.levels(module).map(|level| self.space.removed(module, level));
         let refitted = self.streams() > 1.0;
-        let levels = removed.clone().filter(|&r| refitted || r > 0).map(|r| ((unit.units - r) * unit.width) as f64).collect();
-        Module { kind: module.kind, channels: (unit.units * unit.width) as f64, levels, has_dense: !refitted && removed.min() == Some(0) }
+        let levels = removed
+            .clone()
+            .filter(|&r| refitted || r > 0)
+            .map(|r| ((unit.units - r) * unit.width) as f64)
+            .collect();
+        Module {
+            kind: module.kind,
+            channels: (unit.units * unit.width) as f64,
+            levels,
+            has_dense: !refitted && removed.min() == Some(0),
+        }
     }
 
     fn level_elements(&self, m: &Module) -> f64 {
@@ -82,7 +94,8 @@ impl Building<'_> {
         if two { 2.0 } else { 1.0 }
     }
 
-    /// Tokens of the windows and of the starts, as if those were windows too: they ask for a little less attention.
+    /// Tokens of the windows and of the starts, as if those were windows too: they ask for a little less
+    /// attention.
     fn tokens(&self) -> Tokens {
         Tokens::new(self.spec.calibration.tokens + self.starts(), self.spec.calibration.sequence_length)
     }
@@ -102,7 +115,8 @@ impl Building<'_> {
         self.streams() > 1.0 && self.spec.prune.shrink == Shrink::Halves
     }
 
-    /// Bytes of a module's inputs and dense outputs over all tokens when they are kept between statistics and pass onward, else 0.
+    /// Bytes of a module's inputs and dense outputs over all tokens when they are kept between statistics and
+    /// pass onward, else 0.
     fn kept_inputs(&self, m: &Module) -> f64 {
         let width = m.channels + (self.streams() - 1.0) * self.config.hidden as f64;
         let bytes = self.tokens().count * width * SINGLE;
@@ -121,10 +135,19 @@ impl Building<'_> {
     }
 
     fn module(&self, m: &Module) -> Work {
-        let onward = if self.spec.supernet.sequential == Sequential::Layer && m.kind == ModuleKind::Attention { 2.0 } else { 1.0 };
+        let onward = if self.spec.supernet.sequential == Sequential::Layer && m.kind == ModuleKind::Attention
+        {
+            2.0
+        } else {
+            1.0
+        };
         let inputs = self.inputs(m.kind) * (self.passes(m) * self.streams());
         let dense = self.passes(m) * (self.streams() - 1.0);
-        inputs + output(self.config, m.channels, self.tokens().count) * (onward + dense) + self.statistics(m) + self.local(m) + self.mean(m)
+        inputs
+            + output(self.config, m.channels, self.tokens().count) * (onward + dense)
+            + self.statistics(m)
+            + self.local(m)
+            + self.mean(m)
     }
 
     fn inputs(&self, kind: ModuleKind) -> Work {
@@ -137,7 +160,9 @@ impl Building<'_> {
 
     /// Gram matrix and correlation.
     fn statistics(&self, m: &Module) -> Work {
-        let (d, t, p) = (self.config.hidden as f64, self.tokens().count, m.channels);
+        let d = self.config.hidden as f64;
+        let t = self.tokens().count;
+        let p = m.channels;
         let blocks = (t / self.block_rows()).ceil();
         let gram = Work { products: p * p * t, elements: p * p / 2.0 * blocks, ..Work::default() };
         if self.streams() < 2.0 {
@@ -149,7 +174,8 @@ impl Building<'_> {
 
     /// Operations of comparing the halves and of mixing the targets.
     fn blending(&self, m: &Module) -> f64 {
-        let (d, o) = (m.channels, self.config.hidden as f64);
+        let d = m.channels;
+        let o = self.config.hidden as f64;
         let mixing = if self.halves() || self.spec.prune.blend < 1.0 { 2.0 * d * d * o } else { 0.0 };
         mixing + if self.halves() { 12.0 * d * d * o + 2.0 * d.powi(3) / 3.0 } else { 0.0 }
     }
@@ -166,18 +192,25 @@ impl Building<'_> {
 
     /// Local pruning of one module to all levels; the parts are those of the table in `prune`.
     fn local(&self, m: &Module) -> Work {
-        let (d, o) = (m.channels, self.config.hidden as f64);
+        let d = m.channels;
+        let o = self.config.hidden as f64;
         let removed = d - m.levels.iter().copied().fold(d, f64::min);
         let densest = m.levels.iter().copied().fold(0.0, f64::max);
         let energy = 2.0 * d * d * o;
         let inverse = d * d * d;
         let updates = removed * (d - removed / 2.0) * d + 2.0 * d * o * removed;
         let start = if self.streams() > 1.0 { 2.0 * d * d * o } else { 0.0 };
-        let refit = densest.powi(3) / 3.0 + densest * densest * o + m.levels.iter().map(|k| k * k * o).sum::<f64>();
+        let refit =
+            densest.powi(3) / 3.0 + densest * densest * o + m.levels.iter().map(|k| k * k * o).sum::<f64>();
         let steps = (removed / self.step(m.kind)).ceil();
         let sweeps = steps * d * o / 4.0; // each step passes over what is left of the weight in f64
         let copies = self.level_elements(m) * 4.0 + 6.0 * d * o + 3.0 * d * d;
-        Work { solves: energy + inverse + updates + start + refit, elements: sweeps, weights: copies, ..Work::default() }
+        Work {
+            solves: energy + inverse + updates + start + refit,
+            elements: sweeps,
+            weights: copies,
+            ..Work::default()
+        }
     }
 
     /// Channels of one step.
@@ -206,9 +239,11 @@ impl Building<'_> {
         again + m.channels * self.config.hidden as f64
     }
 
-    /// The most that one module takes beside the streams: while statistics are collected, while it is pruned, or while it is written.
+    /// The most that one module takes beside the streams: while statistics are collected, while it is pruned,
+    /// or while it is written.
     fn module_memory(&self, m: &Module) -> f64 {
-        let (d, o) = (m.channels, self.config.hidden as f64);
+        let d = m.channels;
+        let o = self.config.hidden as f64;
         let two = self.streams() > 1.0;
         let halves = if self.halves() { 2.0 } else { 1.0 };
         let sums = d * d * DOUBLE + if two { d * o * DOUBLE } else { 0.0 };
@@ -220,7 +255,8 @@ impl Building<'_> {
 
     /// Activations of one batch.
     fn batch_memory(&self, kind: ModuleKind) -> f64 {
-        let (c, rows) = (self.config, self.batch() as f64);
+        let c = self.config;
+        let rows = self.batch() as f64;
         let d = c.hidden as f64;
         let channels = match kind {
             ModuleKind::Attention => d + (c.head_width * (2 * c.heads + 2 * c.kv_heads)) as f64,
@@ -231,7 +267,8 @@ impl Building<'_> {
 
     /// Beside the problem: three weights, then the larger of removal and refit, and the levels.
     fn pruning(&self, m: &Module) -> f64 {
-        let (d, o) = (m.channels, self.config.hidden as f64);
+        let d = m.channels;
+        let o = self.config.hidden as f64;
         let densest = m.levels.iter().copied().fold(0.0, f64::max);
         let first_order = if self.spec.prune.saliency.first_order { 1.0 } else { 0.0 };
         let removal = 2.0 * d * d + (1.0 + first_order) * d * o + 160.0 * d;

@@ -1,4 +1,5 @@
-//! The steps of a trial in the order in which a run takes them, each with its key, its place in the store, and what it takes.
+//! The steps of a trial in the order in which a run takes them, each with its key, its place in the store,
+//! and what it takes.
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -22,7 +23,8 @@ use crate::spec::{Accumulation, AttentionUnit, Spec, Trial};
 
 /// Memory of the process itself: the program, its tokenizer, the token sets.
 const PROCESS: f64 = 30e6;
-/// Bytes that tokenising takes per byte of text; they stay resident until something else is large enough to take them over.
+/// Bytes that tokenising takes per byte of text; they stay resident until something else is large enough to
+/// take them over.
 const TOKENISING: f64 = 88.0;
 /// Bytes of these that stay in pieces for good.
 const TOKENISED: f64 = 22.0;
@@ -100,7 +102,8 @@ pub(super) struct Chain<'p, 'a> {
     pub(super) tasks: Tasks,
     /// Dense hidden states that the searches so far keep, bytes.
     pub(super) carried: f64,
-    /// Memory of the last evaluation, on top of which the next large step comes: the allocator gives back late what it freed.
+    /// Memory of the last evaluation, on top of which the next large step comes: the allocator gives back
+    /// late what it freed.
     pub(super) rest: f64,
     pub(super) steps: Vec<Step>,
     pub(super) notes: Vec<String>,
@@ -108,12 +111,17 @@ pub(super) struct Chain<'p, 'a> {
 
 impl Chain<'_, '_> {
     pub(super) fn walk(mut self, trial: &Trial) -> Result<TrialPlan> {
-        let (spec, subject) = (self.spec, self.subject.clone());
+        let spec = self.spec;
+        let subject = self.subject.clone();
         let start = uniform(spec, &subject.config)?;
         let iterations = schedule(&self.shape, &spec.supernet.intervals)?;
-        let spaces = iterations.iter().map(|i| i.space(self.shape, start.clone(), spec.supernet.levels)).collect::<Result<Vec<_>>>()?;
+        let spaces = iterations
+            .iter()
+            .map(|i| i.space(self.shape, start.clone(), spec.supernet.levels))
+            .collect::<Result<Vec<_>>>()?;
         self.tokenise();
-        let (hash, waits) = (self.roots.model.clone(), self.missing.map(String::from));
+        let hash = self.roots.model.clone();
+        let waits = self.missing.map(String::from);
         self.evaluations(&Judged { name: "dense", hash: &hash, waits, config: &subject.config, file: 0.0 })?;
         let mut centre = Centre { distribution: start.clone(), pending: None };
         for iteration in &iterations {
@@ -127,11 +135,15 @@ impl Chain<'_, '_> {
         self.finish(trial, &start, &iterations, &spaces)
     }
 
-    /// Supernet, search and models of one iteration; gives what the next one starts from, unless nothing is searched.
+    /// Supernet, search and models of one iteration; gives what the next one starts from, unless nothing is
+    /// searched.
     fn iteration(&mut self, iteration: &Iteration, centre: &Centre) -> Result<Option<Centre>> {
         let space = iteration.space(self.shape, centre.distribution.clone(), self.spec.supernet.levels)?;
-        let build =
-            Build { name: iteration.number.to_string(), levels: self.spec.supernet.levels, accumulation: self.spec.supernet.accumulation };
+        let build = Build {
+            name: iteration.number.to_string(),
+            levels: self.spec.supernet.levels,
+            accumulation: self.spec.supernet.accumulation,
+        };
         let net = self.supernet(&build, &space, centre)?;
         if iteration.number == 1 {
             self.model("uniform", &net, centre)?;
@@ -156,11 +168,18 @@ impl Chain<'_, '_> {
     fn tokenise(&mut self) {
         let work = Work { text: self.texts.bytes, read: self.subject.weight_bytes(), ..Work::default() };
         let estimate = self.estimate(Cost { work, ..Cost::default() });
-        self.steps.push(Step { name: "tokenise".into(), model: None, key: Key::None, standing: Standing::Miss, estimate });
+        self.steps.push(Step {
+            name: "tokenise".into(),
+            model: None,
+            key: Key::None,
+            standing: Standing::Miss,
+            estimate,
+        });
     }
 
     fn supernet<'s>(&mut self, build: &Build, space: &'s Space, centre: &Centre) -> Result<Net<'s>> {
-        let (subject, spec) = (self.subject.clone(), self.spec);
+        let subject = self.subject.clone();
+        let spec = self.spec;
         let dtype = subject.storage(spec.model.dtype);
         let building = Building { config: &subject.config, space, spec, stored: bytes_of(dtype) };
         let bytes = building.disk();
@@ -175,14 +194,23 @@ impl Chain<'_, '_> {
             Some((pending, _)) => json!({ "around": pending, "steps": space.steps, "levels": build.levels }),
         };
         let key = keys::supernet(&self.roots, &around, dtype, spec, build.accumulation, &build.name)?;
-        let placed = self.place(&format!("supernet-{}", build.name), "supernet", None, &key, self.waits(centre), cost)?;
+        let placed = self.place(
+            &format!("supernet-{}", build.name),
+            "supernet",
+            None,
+            &key,
+            self.waits(centre),
+            cost,
+        )?;
         Ok(Net { placed, space, bytes })
     }
 
     fn search(&mut self, iteration: &Iteration, net: &Net, centre: &Centre) -> Result<Centre> {
-        let (subject, spec) = (self.subject.clone(), self.spec);
+        let subject = self.subject.clone();
+        let spec = self.spec;
         let searching = Searching::new(&subject.config, net.space, spec)?;
-        let (before, after) = (self.carried, searching.teacher_bytes(iteration.number));
+        let before = self.carried;
+        let after = searching.teacher_bytes(iteration.number);
         let cost = Cost {
             work: searching.work(iteration.number),
             memory: self.rest.max(self.resident()) + searching.memory() + (after - before).max(0.0),
@@ -196,13 +224,17 @@ impl Chain<'_, '_> {
         let found = placed.folder.and_then(|folder| files::read_json::<Found>(&folder.join(FOUND)).ok());
         Ok(match found {
             Some(found) => Centre { distribution: found.distribution, pending: None },
-            None => Centre { distribution: centre.distribution.clone(), pending: Some((json!(placed.address), name)) },
+            None => Centre {
+                distribution: centre.distribution.clone(),
+                pending: Some((json!(placed.address), name)),
+            },
         })
     }
 
     /// Compaction and evaluation of a distribution.
     fn model(&mut self, name: &str, net: &Net, of: &Centre) -> Result<()> {
-        let (subject, spec) = (self.subject.clone(), self.spec);
+        let subject = self.subject.clone();
+        let spec = self.spec;
         let small = pruned(&subject.config, spec.prune.unit.attention, &of.distribution, Spread::Wide);
         let stored = bytes_of(subject.storage(spec.model.dtype));
         let bytes = small.parameters().total() as f64 * stored;
@@ -212,13 +244,19 @@ impl Chain<'_, '_> {
             mapped: self.checkpoint() + net.bytes,
             disk: bytes + self.copied(),
         };
-        let distribution = of.pending.as_ref().map_or_else(|| keys::value(&of.distribution), |(pending, _)| Ok(pending.clone()))?;
+        let distribution = of
+            .pending
+            .as_ref()
+            .map_or_else(|| keys::value(&of.distribution), |(pending, _)| Ok(pending.clone()))?;
         let key = keys::compact(&net.placed.address, &distribution)?;
         let step = format!("compact-{name}");
         let placed = self.place(&step, "model", Some(name), &key, self.waits(of), cost)?;
         let (hash, waits) = match &placed.folder {
             Some(folder) if self.missing.is_none() => (Source::folder(folder)?.hash()?, None),
-            _ => (format!("model of {}", placed.address), Some(self.missing.map_or(format!("after {step}"), String::from))),
+            _ => (
+                format!("model of {}", placed.address),
+                Some(self.missing.map_or(format!("after {step}"), String::from)),
+            ),
         };
         self.evaluations(&Judged { name, hash: &hash, waits, config: &small, file: bytes })
     }
@@ -252,7 +290,12 @@ impl Chain<'_, '_> {
         let length = self.spec.evaluate.sequence_length;
         let on = |(corpus, (text, tokens)): (&String, &(String, usize))| {
             let tokens = Tokens::new(*tokens, length);
-            let cost = self.judging(of, evaluating::perplexity(of.config, tokens), tokens, of.config.logit_rows().min(length));
+            let cost = self.judging(
+                of,
+                evaluating::perplexity(of.config, tokens),
+                tokens,
+                of.config.logit_rows().min(length),
+            );
             let what = format!("perplexity-{}", corpus.replace('/', "-"));
             Evaluation { what, key: keys::perplexity(of.hash, corpus, text), cost, waits: of.waits.clone() }
         };
@@ -263,10 +306,18 @@ impl Chain<'_, '_> {
         let (spec, length) = (self.spec, self.spec.evaluate.sequence_length);
         let first = spec.evaluate.perplexity.first().and_then(|corpus| self.texts.evaluation.get(corpus));
         let (text, tokens) = first.filter(|_| spec.evaluate.kl_tokens > 0 && of.name != "dense")?;
-        let tokens = Tokens::new((spec.evaluate.kl_tokens / length).clamp(1, (tokens / length).max(1)) * length, length);
+        let tokens = Tokens::new(
+            (spec.evaluate.kl_tokens / length).clamp(1, (tokens / length).max(1)) * length,
+            length,
+        );
         let work = evaluating::divergence(of.config, &self.subject.config, tokens);
         let cost = self.judging(of, work, tokens, 3 * of.config.logit_rows().min(length));
-        Some(Evaluation { what: "kl".into(), key: keys::kl(of.hash, &self.roots.model, text, spec), cost, waits: of.waits.clone() })
+        Some(Evaluation {
+            what: "kl".into(),
+            key: keys::kl(of.hash, &self.roots.model, text, spec),
+            cost,
+            waits: of.waits.clone(),
+        })
     }
 
     fn on_tasks(&self, of: &Judged) -> Option<Evaluation> {
@@ -275,9 +326,18 @@ impl Chain<'_, '_> {
         }
         let (tokens, windows) = (self.tasks.tokens, self.tasks.tokens.windows());
         let rows = of.config.logit_rows().min(evaluating::batch(windows));
-        let cost = Cost { disk: tokens.record(), ..self.judging(of, evaluating::tasks(of.config, tokens), windows, rows) };
-        let waits = of.waits.clone().or_else(|| self.roots.tasks.is_none().then(|| "needs the task files".into()));
-        Some(Evaluation { what: "tasks".into(), key: keys::tasks(&self.roots, of.hash, self.spec), cost, waits })
+        let cost = Cost {
+            disk: tokens.record(),
+            ..self.judging(of, evaluating::tasks(of.config, tokens), windows, rows)
+        };
+        let waits =
+            of.waits.clone().or_else(|| self.roots.tasks.is_none().then(|| "needs the task files".into()));
+        Some(Evaluation {
+            what: "tasks".into(),
+            key: keys::tasks(&self.roots, of.hash, self.spec),
+            cost,
+            waits,
+        })
     }
 
     fn on_harness(&self, of: &Judged) -> Option<Evaluation> {
@@ -295,7 +355,15 @@ impl Chain<'_, '_> {
     }
 
     /// Adds a step and looks it up.
-    fn place(&mut self, name: &str, kind: &str, model: Option<&str>, key: &Value, waits: Option<String>, cost: Cost) -> Result<Placed> {
+    fn place(
+        &mut self,
+        name: &str,
+        kind: &str,
+        model: Option<&str>,
+        key: &Value,
+        waits: Option<String>,
+        cost: Cost,
+    ) -> Result<Placed> {
         let address = keys::address(kind, key)?;
         let folder = self.planner.store.join(&address);
         let hit = waits.is_none() && is_finished(&folder);
@@ -331,12 +399,18 @@ impl Chain<'_, '_> {
 
     /// Memory that the dense model and its hidden states hold beside another step's own.
     fn resident(&self) -> f64 {
-        self.carried + if work::is_resident(&self.subject.config) { evaluating::weights(&self.subject.config) } else { 0.0 }
+        self.carried
+            + if work::is_resident(&self.subject.config) {
+                evaluating::weights(&self.subject.config)
+            } else {
+                0.0
+            }
     }
 
     /// Bytes of the files that a smaller model takes over.
     fn copied(&self) -> f64 {
-        let tokenizer = self.subject.source.as_ref().and_then(|source| source.optional("tokenizer.json").ok().flatten());
+        let tokenizer =
+            self.subject.source.as_ref().and_then(|source| source.optional("tokenizer.json").ok().flatten());
         tokenizer.map_or(2e6, |bytes| bytes.len() as f64)
     }
 
@@ -361,8 +435,15 @@ impl Chain<'_, '_> {
         self.notes = notes;
     }
 
-    fn finish(self, trial: &Trial, start: &Distribution, iterations: &[Iteration], spaces: &[Space]) -> Result<TrialPlan> {
-        let (spec, config) = (self.spec, &self.subject.config);
+    fn finish(
+        self,
+        trial: &Trial,
+        start: &Distribution,
+        iterations: &[Iteration],
+        spaces: &[Space],
+    ) -> Result<TrialPlan> {
+        let spec = self.spec;
+        let config = &self.subject.config;
         let of = |spread| pruned(config, spec.prune.unit.attention, start, spread);
         let parameters = trial::parameters(config, &of(Spread::Wide), &of(Spread::Narrow));
         let first = spaces.first().map(|space| Searching::new(config, space, spec)).transpose()?;

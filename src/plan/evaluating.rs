@@ -7,8 +7,8 @@ use crate::supernet::BATCH_TOKENS;
 
 const SINGLE: f64 = 4.0;
 
-/// Sizes of tasks: documents, tokens that run for each (shared beginnings once), and tokens that are scored of each, about, with the
-/// tokenizer of Llama.
+/// Sizes of tasks: documents, tokens that run for each (shared beginnings once), and tokens that are scored
+/// of each, about, with the tokenizer of Llama.
 const TASKS: [(&str, f64, f64, f64); 10] = [
     ("arc_challenge", 1172.0, 56.0, 26.0),
     ("arc_easy", 2376.0, 44.0, 18.0),
@@ -49,7 +49,10 @@ impl TaskTokens {
 /// Tokens of a task by its name, for at most `limit` documents (0: all); `None` where its size is not known.
 pub fn task_tokens(name: &str, limit: usize) -> Option<TaskTokens> {
     let family = name.split('/').next().unwrap_or(name);
-    let known = TASKS.iter().find(|(task, ..)| *task == family).map(|&(_, documents, run, scored)| (documents, run, scored));
+    let known = TASKS
+        .iter()
+        .find(|(task, ..)| *task == family)
+        .map(|&(_, documents, run, scored)| (documents, run, scored));
     let (documents, run, scored) = known.or_else(|| name.starts_with("mmlu_").then_some(MMLU))?;
     let documents = if limit == 0 { documents } else { documents.min(limit as f64) };
     Some(TaskTokens { run: documents * run, scored: documents * scored })
@@ -68,8 +71,11 @@ pub fn perplexity(config: &Config, tokens: Tokens) -> Work {
 /// Divergence of a model from the dense one.
 pub fn divergence(config: &Config, dense: &Config, tokens: Tokens) -> Work {
     let windows = tokens.count / tokens.length.max(1) as f64;
-    let of_dense = work::hidden(dense, tokens) + work::logits(dense, tokens.count) + work::conversions(dense, windows);
-    perplexity(config, tokens) + of_dense + Work { logits: tokens.count * dense.vocabulary as f64, ..Work::default() }
+    let of_dense =
+        work::hidden(dense, tokens) + work::logits(dense, tokens.count) + work::conversions(dense, windows);
+    perplexity(config, tokens)
+        + of_dense
+        + Work { logits: tokens.count * dense.vocabulary as f64, ..Work::default() }
 }
 
 /// Tasks of so many tokens.
@@ -77,13 +83,22 @@ pub fn tasks(config: &Config, tokens: TaskTokens) -> Work {
     let run = tokens.windows();
     let batches = (tokens.run / BATCH_TOKENS as f64).ceil();
     let read = Work { logits: tokens.scored * config.vocabulary as f64, ..Work::default() };
-    work::hidden(config, run) + work::logits(config, tokens.scored) + work::conversions(config, batches) + read
+    work::hidden(config, run)
+        + work::logits(config, tokens.scored)
+        + work::conversions(config, batches)
+        + read
 }
 
 /// Writing a smaller model of `stored` bytes a number.
 pub fn compaction(config: &Config, dense: &Config, stored: f64) -> Work {
-    let (small, all) = (config.parameters().total() as f64, dense.parameters().total() as f64);
-    Work { weights: 2.0 * all + 3.0 * small, written: small * stored, read: 2.0 * small * stored, ..Work::default() }
+    let small = config.parameters().total() as f64;
+    let all = dense.parameters().total() as f64;
+    Work {
+        weights: 2.0 * all + 3.0 * small,
+        written: small * stored,
+        read: 2.0 * small * stored,
+        ..Work::default()
+    }
 }
 
 /// Memory of running a model, bytes: weights in f32, one batch, so many rows of logits.
@@ -106,7 +121,8 @@ pub fn weights(config: &Config) -> f64 {
 
 /// Memory of writing a smaller model: the largest matrix, whole, cut and in the storage dtype.
 pub fn compaction_memory(dense: &Config, stored: f64) -> f64 {
-    let (d, m) = (dense.hidden as f64, dense.neurons as f64);
+    let d = dense.hidden as f64;
+    let m = dense.neurons as f64;
     let largest = (dense.vocabulary as f64 * d).max(m * d);
     largest * (2.0 * SINGLE + stored)
 }
@@ -121,7 +137,8 @@ mod tests {
         let all = Catalogue::builtin();
         let names = all.names();
         let selection = all.select(&names).unwrap();
-        let unsized_tasks: Vec<_> = selection.tasks.iter().filter(|t| task_tokens(&t.name, 0).is_none()).map(|t| &t.name).collect();
+        let unsized_tasks: Vec<_> =
+            selection.tasks.iter().filter(|t| task_tokens(&t.name, 0).is_none()).map(|t| &t.name).collect();
         assert!(unsized_tasks.is_empty(), "{unsized_tasks:?}");
         assert_eq!(task_tokens("nothing", 0), None);
     }

@@ -1,4 +1,5 @@
-//! Architectural numbers of known models, so that a plan needs no download: in the form of a config.json, parsed by the same reader.
+//! Architectural numbers of known models, so that a plan needs no download: in the form of a config.json,
+//! parsed by the same reader.
 
 /// What is known of one architecture: its repositories on the hub, and its configuration.
 struct Fact {
@@ -33,7 +34,10 @@ static FACTS: &[Fact] = &[
 /// The configuration of `OWNER/NAME[@REVISION]`, if it is known.
 pub fn config(repository: &str) -> Option<&'static str> {
     let name = repository.split('@').next().unwrap_or(repository);
-    FACTS.iter().find(|fact| fact.repositories.iter().any(|r| r.eq_ignore_ascii_case(name))).map(|fact| fact.config)
+    FACTS
+        .iter()
+        .find(|fact| fact.repositories.iter().any(|r| r.eq_ignore_ascii_case(name)))
+        .map(|fact| fact.config)
 }
 
 /// The repositories whose configuration is known.
@@ -66,7 +70,11 @@ mod tests {
         ];
         assert_eq!(published.len(), FACTS.len());
         for (name, parameters) in published {
-            assert_eq!(Config::parse(config(name).unwrap()).unwrap().parameters().total(), parameters, "{name}");
+            assert_eq!(
+                Config::parse(config(name).unwrap()).unwrap().parameters().total(),
+                parameters,
+                "{name}"
+            );
         }
     }
 

@@ -1,7 +1,7 @@
 //! What each step's result depends on, as printable values, and the addresses made of them.
 //!
-//! The runner stores under these keys and the plan looks them up, so the two cannot differ. A key is made of hashes of inputs, of parts
-//! of the spec, and of the addresses of the steps before.
+//! The runner stores under these keys and the plan looks them up, so the two cannot differ. A key is made of
+//! hashes of inputs, of parts of the spec, and of the addresses of the steps before.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,8 @@ use crate::base::{Kind, Result, ResultExt, hash};
 use crate::eval::Selection;
 use crate::spec::{Accumulation, Spec};
 
-/// Version of the stored formats; part of every address, so that another version's results are never taken for ours.
+/// Version of the stored formats; part of every address, so that another version's results are never taken
+/// for ours.
 pub const VERSION: u32 = 1;
 
 /// Name of the file that makes a step's folder a finished result.
@@ -66,9 +67,16 @@ pub struct Roots {
     pub tasks: Option<String>,
 }
 
-/// A supernet's: everything that decides its levels. `space` is the space, or a stand-in while it is not known.
-/// `name` is the iteration, or `refit`.
-pub fn supernet(roots: &Roots, space: &impl Serialize, dtype: Dtype, spec: &Spec, accumulation: Accumulation, name: &str) -> Result<Value> {
+/// A supernet's: everything that decides its levels. `space` is the space, or a stand-in while it is not
+/// known. `name` is the iteration, or `refit`.
+pub fn supernet(
+    roots: &Roots,
+    space: &impl Serialize,
+    dtype: Dtype,
+    spec: &Spec,
+    accumulation: Accumulation,
+    name: &str,
+) -> Result<Value> {
     let seed = (accumulation == Accumulation::Random).then_some((spec.seed, name));
     Ok(json!({
         "model": roots.model, "calibration": roots.calibration, "space": value(space)?, "prune": spec.prune,
@@ -96,13 +104,17 @@ pub fn perplexity(model: &str, corpus: &str, text: &str) -> Value {
 
 /// A divergence's from the dense model.
 pub fn kl(model: &str, dense: &str, text: &str, spec: &Spec) -> Value {
-    evaluation("kl", json!({ "model": model, "dense": dense, "text": text, "tokens": spec.evaluate.kl_tokens }))
+    evaluation(
+        "kl",
+        json!({ "model": model, "dense": dense, "text": text, "tokens": spec.evaluate.kl_tokens }),
+    )
 }
 
 /// The tasks'.
 pub fn tasks(roots: &Roots, model: &str, spec: &Spec) -> Value {
     let e = &spec.evaluate;
-    let (named, own) = (&e.tasks, &spec.tasks);
+    let named = &e.tasks;
+    let own = &spec.tasks;
     evaluation(
         "tasks",
         json!({ "model": model, "tasks": named, "limit": e.limit, "bos": e.bos, "data": e.data, "own": own, "files": roots.tasks }),
@@ -111,9 +123,9 @@ pub fn tasks(roots: &Roots, model: &str, spec: &Spec) -> Value {
 
 /// The harness's; none where the spec does not ask for it.
 pub fn harness(model: &str, spec: &Spec) -> Option<Value> {
-    let (e, settings) = (&spec.evaluate, spec.evaluate.lm_eval.as_ref()?);
-    let of =
-        json!({ "model": model, "tasks": settings.tasks, "shots": settings.num_fewshot, "limit": e.limit, "bos": e.bos, "data": e.data });
+    let e = &spec.evaluate;
+    let settings = spec.evaluate.lm_eval.as_ref()?;
+    let of = json!({ "model": model, "tasks": settings.tasks, "shots": settings.num_fewshot, "limit": e.limit, "bos": e.bos, "data": e.data });
     Some(evaluation("lm_eval", of))
 }
 

@@ -1,8 +1,8 @@
-//! What an experiment will do and cost, before it does: trials, steps with their cache keys, parameters before and after, and estimates
-//! of memory, disk, operations and time. Nothing is run, fetched or stored.
+//! What an experiment will do and cost, before it does: trials, steps with their cache keys, parameters
+//! before and after, and estimates of memory, disk, operations and time. Nothing is run, fetched or stored.
 //!
-//! It works from a configuration alone. With the model and the texts on disk, steps also get the very keys that a run stores under, and
-//! are looked up in the store of an earlier run.
+//! It works from a configuration alone. With the model and the texts on disk, steps also get the very keys
+//! that a run stores under, and are looked up in the store of an earlier run.
 
 mod building;
 mod chain;
@@ -175,7 +175,8 @@ impl Estimate {
 /// Plans every trial of an experiment.
 ///
 /// # Errors
-/// A model whose sizes are not known here, a sparsity out of reach, a schedule without a space, or texts that are there but do not do.
+/// A model whose sizes are not known here, a sparsity out of reach, a schedule without a space, or texts that
+/// are there but do not do.
 pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan> {
     let mut planner = planner::Planner::new(loaded, options);
     let trials = loaded.trials.iter().map(|trial| planner.trial(trial)).collect::<Result<_>>()?;

@@ -1,4 +1,5 @@
-//! What the trials of an experiment share and the plan looks at once: models, their hashes, texts, rates, what is planned already.
+//! What the trials of an experiment share and the plan looks at once: models, their hashes, texts, rates,
+//! what is planned already.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -96,7 +97,9 @@ impl<'a> Planner<'a> {
     /// A trial's texts; those of trials that ask for the same are read once.
     fn texts(&mut self, spec: &Spec, subject: &Subject, wanted: bool) -> Result<Texts> {
         let there = texts::files_of(spec).iter().all(|file| file.is_file());
-        let Some(source) = subject.source.as_ref().filter(|_| wanted && there) else { return Texts::assume(spec) };
+        let Some(source) = subject.source.as_ref().filter(|_| wanted && there) else {
+            return Texts::assume(spec);
+        };
         let e = &spec.evaluate;
         let asked = json!([
             spec.model.source,
@@ -123,7 +126,9 @@ impl<'a> Planner<'a> {
             Some(source) => self.hash(&spec.model.source, source)?,
             None => format!("not read: {}", spec.model.source),
         };
-        let (calibration, search, corpora) = (texts.calibration.clone(), texts.search.clone(), texts.corpora.clone());
+        let calibration = texts.calibration.clone();
+        let search = texts.search.clone();
+        let corpora = texts.corpora.clone();
         // Task files that are not there leave none, which the steps that need them say.
         let tasks = keys::task_files(spec).ok().flatten();
         Ok(Roots { model, calibration, search, corpora, script: keys::script(spec)?, tasks })
@@ -142,7 +147,9 @@ impl<'a> Planner<'a> {
             (_, Some(rates)) => *rates,
             (Speed::Unknown, _) => return Ok(None),
             (Speed::Given(products), _) => Rates::of_products(products),
-            (Speed::Measured, _) => Rates::measure(&subject.config, spec.calibration.sequence_length, &std::env::temp_dir())?,
+            (Speed::Measured, _) => {
+                Rates::measure(&subject.config, spec.calibration.sequence_length, &std::env::temp_dir())?
+            }
         };
         self.rates.insert(name.clone(), rates);
         Ok(Some(rates))

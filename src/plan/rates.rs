@@ -1,5 +1,5 @@
-//! How fast this machine is: each kind of work timed for a moment with the functions that do it in a run, in the model's own shapes as
-//! far as they fit into that moment.
+//! How fast this machine is: each kind of work timed for a moment with the functions that do it in a run, in
+//! the model's own shapes as far as they fit into that moment.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -40,7 +40,8 @@ const FILE: usize = 32 << 20;
 const TEXT: f64 = 3e6;
 
 impl Rates {
-    /// Measures all of them for a model, in a second or two; `folder` is where the disk is tried, with a file that is removed again.
+    /// Measures all of them for a model, in a second or two; `folder` is where the disk is tried, with a file
+    /// that is removed again.
     ///
     /// # Errors
     /// The folder cannot be written to.
@@ -59,7 +60,8 @@ impl Rates {
         }))
     }
 
-    /// From the rate of f32 products alone, in flops per second: the others in the proportions of a processor core's.
+    /// From the rate of f32 products alone, in flops per second: the others in the proportions of a processor
+    /// core's.
     pub fn of_products(products: f64) -> Self {
         Self(Work {
             products,
@@ -88,7 +90,8 @@ impl Rates {
 /// Amount per second of what `once` does, which is repeated for a moment after a first time that warms up.
 fn rate(amount: f64, mut once: impl FnMut() -> Result<()>) -> Result<f64> {
     once()?;
-    let (start, mut times) = (Instant::now(), 0.0);
+    let start = Instant::now();
+    let mut times = 0.0;
     while times == 0.0 || start.elapsed() < MOMENT {
         once()?;
         times += 1.0;
@@ -106,25 +109,32 @@ fn tensor(rows: usize, columns: usize) -> Result<Tensor> {
 }
 
 fn products(config: &Config) -> Result<f64> {
-    let (k, m) = (config.hidden.min(SIDE), config.neurons.min(SIDE));
-    let (x, w) = (tensor(ROWS, k)?, tensor(m, k)?);
+    let k = config.hidden.min(SIDE);
+    let m = config.neurons.min(SIDE);
+    let x = tensor(ROWS, k)?;
+    let w = tensor(m, k)?;
     rate(2.0 * (ROWS * k * m) as f64, || linear(&x, &w).map(drop))
 }
 
 /// A module of made-up numbers pruned from nothing to everything but one step.
 fn solves(config: &Config) -> Result<f64> {
-    let (d, o) = (config.neurons.clamp(8, CHANNELS), config.hidden.clamp(8, CHANNELS / 3));
+    let d = config.neurons.clamp(8, CHANNELS);
+    let o = config.hidden.clamp(8, CHANNELS / 3);
     let noise = values(d * 16);
     let row = |i: usize, k: usize| f64::from(noise[i * 16 + k]);
-    let gram = Mat::from_fn(d, d, |i, j| (0..16).map(|k| row(i, k) * row(j, k)).sum::<f64>() + if i == j { 16.0 } else { 0.0 });
+    let gram = Mat::from_fn(d, d, |i, j| {
+        (0..16).map(|k| row(i, k) * row(j, k)).sum::<f64>() + if i == j { 16.0 } else { 0.0 }
+    });
     let weight = Mat::from_fn(d, o, |i, j| f64::from(noise[(i * 7 + j * 13) % noise.len()]));
     let problem = Problem { gram, correlation: None, weight };
     let saliency = Saliency { first_order: true, second_order: true };
     let damping = Damping { share: 0.01, mean: DampingMean::Geometric };
     let rule = Rule { units: d, width: 1, step: 16, saliency, ranking: Ranking::Progressive, damping };
     let removed: Vec<usize> = (1..8).map(|i| d * i / 8).collect();
-    let (d, o) = (d as f64, o as f64);
-    let (gone, densest) = (d * 7.0 / 8.0, d * 7.0 / 8.0);
+    let d = d as f64;
+    let o = o as f64;
+    let gone = d * 7.0 / 8.0;
+    let densest = d * 7.0 / 8.0;
     let refit: f64 = removed.iter().map(|&r| (d - r as f64).powi(2) * o).sum();
     let updates = gone * (d - gone / 2.0) * d + 2.0 * d * o * gone;
     let flops = 2.0 * d * d * o + d.powi(3) + updates + densest.powi(3) / 3.0 + densest * densest * o + refit;
@@ -132,10 +142,14 @@ fn solves(config: &Config) -> Result<f64> {
 }
 
 fn attention_rate(config: &Config, length: usize) -> Result<f64> {
-    let (length, c, group) = (length.clamp(1, 512).min(config.context), config.head_width, config.group());
-    let (kv, windows) = (config.kv_heads.min(4), (ROWS / length).max(1));
+    let length = length.clamp(1, 512).min(config.context);
+    let c = config.head_width;
+    let group = config.group();
+    let kv = config.kv_heads.min(4);
+    let windows = (ROWS / length).max(1);
     let rows = windows * length;
-    let (q, k) = (tensor(rows, kv * group * c)?, tensor(rows, kv * c)?);
+    let q = tensor(rows, kv * group * c)?;
+    let k = tensor(rows, kv * c)?;
     let kv_of: Vec<usize> = (0..kv * group).map(|h| h / group).collect();
     let rotary = Rotary::new(&config.inverse_frequencies(), length);
     let segments = Segments::windows(windows, length);
@@ -147,7 +161,8 @@ fn attention_rate(config: &Config, length: usize) -> Result<f64> {
 fn logits(config: &Config) -> Result<f64> {
     let v = config.vocabulary.min(32_768);
     let rows = ((1 << 20) / v).max(1);
-    let (x, next) = (tensor(rows, v)?, vec![0; rows]);
+    let x = tensor(rows, v)?;
+    let next = vec![0; rows];
     rate(3.0 * (rows * v) as f64, || {
         Teacher::new(&x, 0)?.divergence(&x, 0)?;
         token_logprobs(&x, &next).map(drop)
@@ -155,7 +170,8 @@ fn logits(config: &Config) -> Result<f64> {
 }
 
 fn elements() -> Result<f64> {
-    let (rows, columns) = (1024, 1024);
+    let rows = 1024;
+    let columns = 1024;
     let x = tensor(rows, columns)?;
     rate(3.0 * (rows * columns) as f64, || {
         std::hint::black_box((swiglu(x.clone(), &x)? + &x)?);
@@ -181,7 +197,8 @@ fn disk(folder: &Path) -> Result<(f64, f64)> {
 }
 
 fn hinted(e: Error) -> Error {
-    Error { kind: Kind::Disk, ..e }.hint("use --no-calibration, or set TMPDIR to a folder that can be written to")
+    Error { kind: Kind::Disk, ..e }
+        .hint("use --no-calibration, or set TMPDIR to a folder that can be written to")
 }
 
 fn measure_disk(path: &Path) -> std::io::Result<(f64, f64)> {
@@ -191,7 +208,8 @@ fn measure_disk(path: &Path) -> std::io::Result<(f64, f64)> {
     file.write_all(&block)?;
     file.sync_all()?;
     let written = FILE as f64 / start.elapsed().as_secs_f64().max(1e-9);
-    let (start, mut read) = (Instant::now(), Vec::with_capacity(FILE));
+    let start = Instant::now();
+    let mut read = Vec::with_capacity(FILE);
     std::fs::File::open(path)?.read_to_end(&mut read)?;
     std::hint::black_box(crate::base::hash::of_bytes(&read));
     Ok((FILE as f64 / start.elapsed().as_secs_f64().max(1e-9), written))
@@ -220,7 +238,8 @@ mod tests {
 
     #[test]
     fn twice_the_work_takes_twice_the_time() {
-        let (rates, work) = (Rates::of_products(1e11), Work { products: 1e12, logits: 1e9, ..Work::default() });
+        let rates = Rates::of_products(1e11);
+        let work = Work { products: 1e12, logits: 1e9, ..Work::default() };
         assert!((rates.seconds(&(work * 2.0)) - 2.0 * rates.seconds(&work)).abs() < 1e-9);
         assert!(rates.seconds(&work) > 10.0);
     }

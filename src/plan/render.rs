@@ -52,7 +52,10 @@ fn trial_text(name: &str, trial: &TrialPlan, before: Option<&TrialPlan>) -> Stri
         parts.push(iterations(&trial.iterations));
     }
     parts.push(steps(&trial.steps));
-    parts.push(wrapped(&format!("{}: ", trial.label), &sum(&total(trial.steps.iter()), to_do(trial.steps.iter()))));
+    parts.push(wrapped(
+        &format!("{}: ", trial.label),
+        &sum(&total(trial.steps.iter()), to_do(trial.steps.iter())),
+    ));
     if before.is_none_or(|b| b.notes != trial.notes) {
         parts.extend(trial.notes.iter().map(|note| wrapped("note: ", note)));
     }
@@ -64,16 +67,22 @@ fn head(name: &str, trial: &TrialPlan) -> String {
         Basis::Prunable => "what heads and neurons own",
         Basis::Total => "all parameters",
     };
-    let sparsity = format!("{}% of {of} asked, {}% reached", percent(trial.asked, 2), percent(trial.reached, 2));
+    let sparsity =
+        format!("{}% of {of} asked, {}% reached", percent(trial.asked, 2), percent(trial.reached, 2));
     let model = format!("{}; sizes from {}", trial.model, trial.origin);
-    let lines =
-        [("trial", format!("{} of {name}", trial.label)), ("model", model), ("sparsity", sparsity), ("tokens", tokens(&trial.tokens))];
+    let lines = [
+        ("trial", format!("{} of {name}", trial.label)),
+        ("model", model),
+        ("sparsity", sparsity),
+        ("tokens", tokens(&trial.tokens)),
+    ];
     lines.iter().map(|(what, text)| wrapped(&format!("{what:<9} "), text)).collect()
 }
 
 fn tokens(t: &TokenCounts) -> String {
     let of = |n: usize| count(n as f64);
-    let stages: Vec<String> = t.stages.iter().map(|(tokens, survivors)| format!("{} keep {survivors}", of(*tokens))).collect();
+    let stages: Vec<String> =
+        t.stages.iter().map(|(tokens, survivors)| format!("{} keep {survivors}", of(*tokens))).collect();
     let sets: Vec<String> = t.evaluation.iter().map(|(name, n)| format!("{name} {}", of(*n))).collect();
     let search = match t.generations {
         0 => "no search".to_string(),
@@ -84,9 +93,17 @@ fn tokens(t: &TokenCounts) -> String {
             of(t.candidates)
         ),
     };
-    let others = [("kl", t.kl), ("tasks about", t.tasks)].into_iter().filter(|(_, n)| *n > 0).map(|(what, n)| format!("{what} {}", of(n)));
+    let others = [("kl", t.kl), ("tasks about", t.tasks)]
+        .into_iter()
+        .filter(|(_, n)| *n > 0)
+        .map(|(what, n)| format!("{what} {}", of(n)));
     let evaluation: Vec<String> = sets.into_iter().chain(others).collect();
-    format!("calibration {} in windows of {}; {search}; evaluation: {}", of(t.calibration), t.sequence_length, evaluation.join(", "))
+    format!(
+        "calibration {} in windows of {}; {search}; evaluation: {}",
+        of(t.calibration),
+        t.sequence_length,
+        evaluation.join(", ")
+    )
 }
 
 /// A text under a head, broken at spaces, the head's width indented.
@@ -98,22 +115,28 @@ fn wrapped(head: &str, text: &str) -> String {
 
 fn table(heads: &[&str], rows: Vec<Vec<String>>) -> String {
     let role = |i: usize| if i == 0 { Role::Name } else { Role::Summary };
-    let columns = heads.iter().enumerate().map(|(i, name)| Column { name: (*name).into(), role: role(i) }).collect();
+    let columns =
+        heads.iter().enumerate().map(|(i, name)| Column { name: (*name).into(), role: role(i) }).collect();
     Grid { columns, rows }.terminal()
 }
 
 fn parameters(counts: &[Count]) -> String {
     let row = |c: &Count| {
-        let after =
-            if c.after == c.least { count(c.after as f64) } else { format!("{} to {}", count(c.least as f64), count(c.after as f64)) };
-        let share = if c.before == 0 { String::new() } else { percent(1.0 - c.after as f64 / c.before as f64, 1) };
+        let after = if c.after == c.least {
+            count(c.after as f64)
+        } else {
+            format!("{} to {}", count(c.least as f64), count(c.after as f64))
+        };
+        let share =
+            if c.before == 0 { String::new() } else { percent(1.0 - c.after as f64 / c.before as f64, 1) };
         vec![c.kind.to_string(), count(c.before as f64), after, share]
     };
     table(&["matrix", "parameters before", "parameters after", "removed %"], counts.iter().map(row).collect())
 }
 
 fn iterations(all: &[IterationPlan]) -> String {
-    let levels = |(low, high): (usize, usize)| if low == high { high.to_string() } else { format!("{low} to {high}") };
+    let levels =
+        |(low, high): (usize, usize)| if low == high { high.to_string() } else { format!("{low} to {high}") };
     let row = |i: &IterationPlan| {
         vec![
             i.number.to_string(),
@@ -125,7 +148,15 @@ fn iterations(all: &[IterationPlan]) -> String {
             distributions(i.log10_distributions),
         ]
     };
-    let heads = ["iteration", "interval %", "step heads", "step neurons", "levels heads", "levels neurons", "legal distributions"];
+    let heads = [
+        "iteration",
+        "interval %",
+        "step heads",
+        "step neurons",
+        "levels heads",
+        "levels neurons",
+        "legal distributions",
+    ];
     table(&heads, all.iter().map(row).collect())
 }
 
@@ -147,10 +178,16 @@ fn steps(all: &[Step]) -> String {
 }
 
 fn row(step: &Step) -> Vec<String> {
-    let (key, standing) = (key(&step.key), standing(step));
+    let key = key(&step.key);
+    let standing = standing(step);
     let e = step.estimate;
     let costs = match step.standing {
-        Standing::Miss => [bytes(e.memory), if e.disk < LITTLE { String::new() } else { bytes(e.disk) }, flops(e.flops), time(e.seconds)],
+        Standing::Miss => [
+            bytes(e.memory),
+            if e.disk < LITTLE { String::new() } else { bytes(e.disk) },
+            flops(e.flops),
+            time(e.seconds),
+        ],
         Standing::Hit | Standing::Shared => Default::default(),
     };
     [vec![short(&label(step)), key, standing], costs.to_vec()].concat()
@@ -159,13 +196,19 @@ fn row(step: &Step) -> Vec<String> {
 /// A measurement's name stands below its model's.
 fn label(step: &Step) -> String {
     match &step.model {
-        Some(model) if !step.name.starts_with("compact-") => format!("  {}", step.name.trim_end_matches(&format!("-{model}"))),
+        Some(model) if !step.name.starts_with("compact-") => {
+            format!("  {}", step.name.trim_end_matches(&format!("-{model}")))
+        }
         _ => step.name.clone(),
     }
 }
 
 fn short(name: &str) -> String {
-    if name.chars().count() <= NAME { name.into() } else { name.chars().take(NAME - 1).chain(['…']).collect() }
+    if name.chars().count() <= NAME {
+        name.into()
+    } else {
+        name.chars().take(NAME - 1).chain(['…']).collect()
+    }
 }
 
 /// The hash of a key, whose kind the step's name says.
@@ -195,7 +238,8 @@ fn to_do<'a>(steps: impl Iterator<Item = &'a Step>) -> (usize, usize) {
 
 fn sum(e: &Estimate, (to_do, all): (usize, usize)) -> String {
     let time = e.seconds.map(|s| format!(", {}", time(Some(s)))).unwrap_or_default();
-    let mapped = if e.mapped > 0.0 { format!(" ({} of it mapped files)", bytes(e.mapped)) } else { String::new() };
+    let mapped =
+        if e.mapped > 0.0 { format!(" ({} of it mapped files)", bytes(e.mapped)) } else { String::new() };
     format!(
         "{to_do} of {all} steps to do, {} of memory{mapped}, {} of disk, {}FLOP{time}",
         bytes(e.memory),

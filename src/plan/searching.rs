@@ -1,5 +1,5 @@
-//! What a search costs: a generation of offspring is drawn as the search draws it, and the hidden states that its candidates share are
-//! counted module by module.
+//! What a search costs: a generation of offspring is drawn as the search draws it, and the hidden states that
+//! its candidates share are counted module by module.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,7 +37,13 @@ impl<'a> Searching<'a> {
     pub fn new(config: &'a Config, space: &'a Space, spec: &'a Spec) -> Result<Self> {
         let objective = Objective::new(&spec.fitness, config, spec.calibration.sequence_length)?;
         let parent = space.start();
-        let mut left = offspring(space, &parent, spec.search.offspring, spec.search.max_flips, &mut rng::stream(spec.seed, "plan"));
+        let mut left = offspring(
+            space,
+            &parent,
+            spec.search.offspring,
+            spec.search.max_flips,
+            &mut rng::stream(spec.seed, "plan"),
+        );
         let last = spec.search.stages.len().saturating_sub(1);
         let mut stages = Vec::new();
         for (i, stage) in spec.search.stages.iter().enumerate() {
@@ -56,7 +62,9 @@ impl<'a> Searching<'a> {
     /// Operations of all generations of an iteration, counted from 1.
     pub fn work(&self, iteration: usize) -> Work {
         let generation: Work = self.stages.iter().map(|s| self.stage(s)).sum();
-        generation * self.spec.search.generations as f64 + self.teacher(iteration) + work::conversions(self.config, 1.0)
+        generation * self.spec.search.generations as f64
+            + self.teacher(iteration)
+            + work::conversions(self.config, 1.0)
     }
 
     /// Bytes of the log of generations.
@@ -65,9 +73,11 @@ impl<'a> Searching<'a> {
         record * self.spec.search.generations as f64 + 6.0 * self.space.shape.modules() as f64
     }
 
-    /// Memory that searching takes beside what is there already, mapped files and the dense model's states apart, bytes.
+    /// Memory that searching takes beside what is there already, mapped files and the dense model's states
+    /// apart, bytes.
     pub fn memory(&self) -> f64 {
-        let layers = if work::is_resident(self.config) { 0.0 } else { 2.0 * layer_parameters(self.config) * SINGLE };
+        let layers =
+            if work::is_resident(self.config) { 0.0 } else { 2.0 * layer_parameters(self.config) * SINGLE };
         layers + self.stages.iter().map(|s| self.stage_memory(s)).fold(0.0, f64::max)
     }
 
@@ -77,7 +87,8 @@ impl<'a> Searching<'a> {
 
     /// Passes over the search set (one or none), and over corpora of the fitness that are texts of their own.
     fn passes(&self) -> (f64, f64) {
-        let own = self.objective.corpora().iter().filter(|name| **name != self.spec.calibration.corpus).count();
+        let own =
+            self.objective.corpora().iter().filter(|name| **name != self.spec.calibration.corpus).count();
         let main = *self.wanted() != Wanted::default() || own < self.objective.corpora().len();
         (if main { 1.0 } else { 0.0 }, own as f64)
     }
@@ -96,7 +107,8 @@ impl<'a> Searching<'a> {
     fn chunks(&self, stage: &Stage) -> (usize, usize) {
         let length = self.length(stage);
         let windows = (stage.tokens / length).max(1);
-        let at_once = (STATE_BYTES / (stage.candidates.len().max(1) * length * self.config.hidden * 4)).clamp(1, windows);
+        let at_once = (STATE_BYTES / (stage.candidates.len().max(1) * length * self.config.hidden * 4))
+            .clamp(1, windows);
         (at_once, windows.div_ceil(at_once))
     }
 
@@ -104,14 +116,21 @@ impl<'a> Searching<'a> {
         if stage.candidates.is_empty() {
             return Work::default();
         }
-        let (walked, (main, own)) = (self.walk(stage), self.passes());
-        let (tokens, students) = (stage.tokens as f64, distinct(&stage.candidates) as f64);
+        let walked = self.walk(stage);
+        let (main, own) = self.passes();
+        let tokens = stage.tokens as f64;
+        let students = distinct(&stage.candidates) as f64;
         let side = |losses: f64| {
             let once = if losses > 0.0 { 1.0 } else { 0.0 };
-            work::logits(self.config, tokens) * once + Work { logits: losses * tokens * self.config.vocabulary as f64, ..Work::default() }
+            work::logits(self.config, tokens) * once
+                + Work { logits: losses * tokens * self.config.vocabulary as f64, ..Work::default() }
         };
-        let (teacher, student) = (side(self.wanted().kl.len() as f64), side(self.losses()));
-        walked * (main + own) + (teacher + student * students) * main + side(1.0) * (students * own) + self.distances(tokens, students)
+        let teacher = side(self.wanted().kl.len() as f64);
+        let student = side(self.losses());
+        walked * (main + own)
+            + (teacher + student * students) * main
+            + side(1.0) * (students * own)
+            + self.distances(tokens, students)
     }
 
     /// The dense model's layers again, and a pass over both sides for each compared layer.
@@ -125,7 +144,8 @@ impl<'a> Searching<'a> {
             + Work { elements, ..Work::default() }
     }
 
-    /// All modules for the candidates of a stage: inputs once per shared state, outputs once per level picked of it.
+    /// All modules for the candidates of a stage: inputs once per shared state, outputs once per level picked
+    /// of it.
     fn walk(&self, stage: &Stage) -> Work {
         let tokens = Tokens { count: stage.tokens as f64, length: self.length(stage) };
         let chunks = self.chunks(stage).1 as f64;
@@ -137,14 +157,17 @@ impl<'a> Searching<'a> {
             total += split.values().map(|levels| self.group(module, levels, tokens, chunks)).sum();
             let levels: BTreeSet<usize> = split.values().flatten().map(|(removed, _)| *removed).collect();
             let width = self.space.shape.units(module.kind).width;
-            let kept = |r: &usize| ((self.space.shape.units(module.kind).units - r) * width * self.config.hidden) as f64;
+            let kept = |r: &usize| {
+                ((self.space.shape.units(module.kind).units - r) * width * self.config.hidden) as f64
+            };
             total.weights += levels.iter().map(kept).sum::<f64>() * chunks;
             groups = renumbered(split, groups.len());
         }
         total
     }
 
-    /// One shared state through one module, whose picked levels (removed units, with their candidates) lie sparser by sparser.
+    /// One shared state through one module, whose picked levels (removed units, with their candidates) lie
+    /// sparser by sparser.
     fn group(&self, module: ModuleId, levels: &[(usize, Vec<usize>)], tokens: Tokens, chunks: f64) -> Work {
         let unit = self.space.shape.units(module.kind);
         let kept = |removed: usize| (unit.units - removed) as f64;
@@ -156,7 +179,8 @@ impl<'a> Searching<'a> {
             }
             ModuleKind::Mlp => mlp_inputs(self.config, densest, tokens),
         };
-        let outputs: Work = levels.iter().map(|(r, _)| output(self.config, kept(*r) * unit.width as f64, tokens.count)).sum();
+        let outputs: Work =
+            levels.iter().map(|(r, _)| output(self.config, kept(*r) * unit.width as f64, tokens.count)).sum();
         inputs + outputs + Work { weights: self.cut(module.kind, densest) * chunks, ..Work::default() }
     }
 
@@ -170,7 +194,8 @@ impl<'a> Searching<'a> {
 
     /// Weights copied to cut a module for one shared state.
     fn cut(&self, kind: ModuleKind, units: f64) -> f64 {
-        let (d, c) = (self.config.hidden as f64, self.config.head_width as f64);
+        let d = self.config.hidden as f64;
+        let c = self.config.head_width as f64;
         let rows = match kind {
             ModuleKind::Attention => {
                 let (heads, kv) = self.heads(units);
@@ -183,14 +208,19 @@ impl<'a> Searching<'a> {
 
     /// Weights that a model whose layers are not kept reads anew: all layers, once for each chunk.
     fn read_again(&self, chunks: f64) -> f64 {
-        if work::is_resident(self.config) { 0.0 } else { layer_parameters(self.config) * self.config.layers.len() as f64 * chunks }
+        if work::is_resident(self.config) {
+            0.0
+        } else {
+            layer_parameters(self.config) * self.config.layers.len() as f64 * chunks
+        }
     }
 
     /// Windows of the search set that any stage draws in so many iterations.
     fn windows_drawn(&self, iterations: usize) -> f64 {
         let length = self.spec.calibration.sequence_length.max(1);
         let all = (self.spec.search.tokens / length).max(1) as f64;
-        let missed: f64 = self.stages.iter().map(|s| 1.0 - ((s.tokens / length).max(1) as f64 / all).min(1.0)).product();
+        let missed: f64 =
+            self.stages.iter().map(|s| 1.0 - ((s.tokens / length).max(1) as f64 / all).min(1.0)).product();
         all * (1.0 - missed.powf((self.spec.search.generations * iterations) as f64))
     }
 
@@ -201,7 +231,11 @@ impl<'a> Searching<'a> {
         }
         let length = self.spec.calibration.sequence_length;
         let windows = self.windows_drawn(iteration) - self.windows_drawn(iteration - 1);
-        let again = if work::is_resident(self.config) { Work::default() } else { work::conversions(self.config, windows) };
+        let again = if work::is_resident(self.config) {
+            Work::default()
+        } else {
+            work::conversions(self.config, windows)
+        };
         work::hidden(self.config, Tokens { count: windows * length as f64, length }) + again
     }
 
@@ -213,7 +247,8 @@ impl<'a> Searching<'a> {
 
     /// Neurons of the densest level that any candidate of a stage picks.
     fn most_neurons(&self, stage: &Stage) -> f64 {
-        let kept = |c: &Candidate| (1..c.len()).step_by(2).map(|i| self.kept(ModuleId::from_index(i), c[i])).max();
+        let kept =
+            |c: &Candidate| (1..c.len()).step_by(2).map(|i| self.kept(ModuleId::from_index(i), c[i])).max();
         stage.candidates.iter().filter_map(kept).max().unwrap_or(0) as f64
     }
 
@@ -225,7 +260,8 @@ impl<'a> Searching<'a> {
     fn stage_memory(&self, stage: &Stage) -> f64 {
         let c = self.config;
         let rows = (self.chunks(stage).0 * self.length(stage)) as f64;
-        let (d, v) = (c.hidden as f64, c.vocabulary as f64);
+        let d = c.hidden as f64;
+        let v = c.vocabulary as f64;
         let states = (distinct(&stage.candidates) + 1) as f64 * rows * d;
         let mlp = rows * (2.0 * d + 3.0 * self.most_neurons(stage));
         let attention = rows * (2.0 * d + (c.head_width * (2 * c.heads + 2 * c.kv_heads)) as f64);
@@ -243,8 +279,14 @@ fn distinct(candidates: &[Candidate]) -> usize {
     candidates.iter().collect::<BTreeSet<_>>().len()
 }
 
-/// Levels picked of each shared state: by state, removed units and the candidates that pick them, the densest first.
-fn split(space: &Space, module: ModuleId, candidates: &[Candidate], groups: &[usize]) -> BTreeMap<usize, Vec<(usize, Vec<usize>)>> {
+/// Levels picked of each shared state: by state, removed units and the candidates that pick them, the densest
+/// first.
+fn split(
+    space: &Space,
+    module: ModuleId,
+    candidates: &[Candidate],
+    groups: &[usize],
+) -> BTreeMap<usize, Vec<(usize, Vec<usize>)>> {
     let mut picked: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
     for (i, candidate) in candidates.iter().enumerate() {
         picked.entry((groups[i], space.removed(module, candidate[module.index()]))).or_default().push(i);

@@ -1,9 +1,10 @@
-//! How many distributions a search can choose from: candidates within the levels whose totals are those of the centre.
+//! How many distributions a search can choose from: candidates within the levels whose totals are those of
+//! the centre.
 
 use crate::space::{ModuleKind, Space};
 
-/// The number of legal distributions of a space, as a decimal logarithm. Counted exactly, module by module over the running total of
-/// levels; scaled on the way, so that no model overflows it.
+/// The number of legal distributions of a space, as a decimal logarithm. Counted exactly, module by module
+/// over the running total of levels; scaled on the way, so that no model overflows it.
 pub fn log10_legal(space: &Space) -> f64 {
     ModuleKind::ALL.iter().map(|&kind| log10_of_kind(space, kind)).sum()
 }
@@ -12,7 +13,8 @@ pub fn log10_legal(space: &Space) -> f64 {
 fn log10_of_kind(space: &Space, kind: ModuleKind) -> f64 {
     let ranges: Vec<(i32, i32)> = space.range.iter().skip(kind as usize).step_by(2).copied().collect();
     let lowest: i32 = ranges.iter().map(|r| r.0).sum();
-    let (mut ways, mut scale) = (vec![1.0], 0.0);
+    let mut ways = vec![1.0];
+    let mut scale = 0.0;
     for (low, high) in ranges {
         let (next, exponent) = scaled(with_module(&ways, (high - low) as usize));
         ways = next;
@@ -50,7 +52,11 @@ mod tests {
     fn space(layers: usize, levels: usize, share: f64) -> Space {
         let attention = UnitSpec { units: 4, width: 4, parameters: 64 };
         let shape = Shape { layers, attention, mlp: UnitSpec { units: 16, width: 1, parameters: 24 } };
-        let centre = if share == 0.0 { Distribution::dense(&shape) } else { uniform(&shape, Request::Total(share)).unwrap() };
+        let centre = if share == 0.0 {
+            Distribution::dense(&shape)
+        } else {
+            uniform(&shape, Request::Total(share)).unwrap()
+        };
         Space::around(shape, centre, [1, 2], levels).unwrap()
     }
 
@@ -67,9 +73,14 @@ mod tests {
 
     #[test]
     fn small_spaces_agree_with_counting_every_candidate() {
-        for (layers, levels, share) in [(1, 5, 0.5), (2, 3, 0.25), (3, 5, 0.5), (3, 5, 0.9), (2, 1, 0.5), (3, 5, 0.0)] {
+        for (layers, levels, share) in
+            [(1, 5, 0.5), (2, 3, 0.25), (3, 5, 0.5), (3, 5, 0.9), (2, 1, 0.5), (3, 5, 0.0)]
+        {
             let space = space(layers, levels, share);
-            assert!((10f64.powf(log10_legal(&space)) - brute(&space)).abs() < 1e-6 * brute(&space), "{layers} {levels} {share}");
+            assert!(
+                (10f64.powf(log10_legal(&space)) - brute(&space)).abs() < 1e-6 * brute(&space),
+                "{layers} {levels} {share}"
+            );
         }
     }
 
@@ -78,6 +89,10 @@ mod tests {
         assert_eq!(log10_legal(&space(1, 9, 0.5)), 0.0);
         let deep = space(600, 5, 0.5);
         let legal = log10_legal(&deep);
-        assert!(legal.is_finite() && legal < deep.log10_size() && legal > deep.log10_size() - 4.0, "{legal} of {}", deep.log10_size());
+        assert!(
+            legal.is_finite() && legal < deep.log10_size() && legal > deep.log10_size() - 4.0,
+            "{legal} of {}",
+            deep.log10_size()
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The model of a trial as far as it is known without reading weights: its configuration, and its files when they are on this disk.
+//! The model of a trial as far as it is known without reading weights: its configuration, and its files when
+//! they are on this disk.
 
 use safetensors::Dtype;
 
@@ -20,7 +21,8 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// The model that `model.source` names. Nothing is fetched: a hub model's sizes come from the hub's cache or from the shipped facts.
+    /// The model that `model.source` names. Nothing is fetched: a hub model's sizes come from the hub's cache
+    /// or from the shipped facts.
     ///
     /// # Errors
     /// A folder without a configuration, or a hub model whose sizes nobody knows here.
@@ -37,12 +39,18 @@ impl Subject {
         }
         let text = facts::config(repository).ok_or_else(|| unknown(repository))?;
         let config = Config::parse(text)?;
-        Ok(Self { checkpoint: named_dtype(&config), config, origin: "facts that ship with tyr".into(), source: None })
+        Ok(Self {
+            checkpoint: named_dtype(&config),
+            config,
+            origin: "facts that ship with tyr".into(),
+            source: None,
+        })
     }
 
     fn of_source(source: Source, place: &str) -> Result<Self> {
         let at = |e: Error| e.at(source.place());
-        let config = Config::parse(&source.text("config.json")?).map_err(|e| e.at("config.json")).map_err(at)?;
+        let config =
+            Config::parse(&source.text("config.json")?).map_err(|e| e.at("config.json")).map_err(at)?;
         let whole = source.has_weights()? && source.optional("tokenizer.json")?.is_some();
         let checkpoint = if whole {
             Checkpoint::open(&source).map_err(at)?.dtype("model.embed_tokens.weight").map_err(at)?
@@ -85,7 +93,9 @@ fn named_dtype(config: &Config) -> Dtype {
 }
 
 fn unknown(repository: &str) -> Error {
-    let near = spec::nearest(repository, facts::known()).map(|near| format!("did you mean hf:{near}? ")).unwrap_or_default();
+    let near = spec::nearest(repository, facts::known())
+        .map(|near| format!("did you mean hf:{near}? "))
+        .unwrap_or_default();
     Error::new(Kind::Checkpoint, "the sizes of this model are not known here: it is neither in the hub's cache nor among the shipped facts")
         .at(format!("hf:{repository}"))
         .hint(format!("{near}fetch its config.json into the hub's cache, or name a folder that holds one in model.source"))

@@ -46,7 +46,11 @@ fn a_model_known_by_its_facts_is_planned_step_by_step() {
         "kl-refit",
     ];
     assert_eq!(names, expected);
-    assert!(plan.trials[0].steps[1..].iter().all(|s| s.key == Key::Waits("needs the model".into()) && s.standing == Standing::Miss));
+    assert!(
+        plan.trials[0].steps[1..]
+            .iter()
+            .all(|s| s.key == Key::Waits("needs the model".into()) && s.standing == Standing::Miss)
+    );
 }
 
 #[test]
@@ -58,7 +62,10 @@ fn parameters_before_are_the_models_and_after_those_of_the_uniform_distribution(
     assert_eq!((of("down_proj").before, of("down_proj").after), (80 * 8192 * 28672, 80 * 8192 * 28672 / 2));
     // 32 of 64 heads may leave all 8 key/value heads in use, or only 4.
     assert_eq!((of("k_proj").after, of("k_proj").least), (of("k_proj").before, of("k_proj").before / 2));
-    assert_eq!((of("embed_tokens").after, of("norms").after), (of("embed_tokens").before, of("norms").before));
+    assert_eq!(
+        (of("embed_tokens").after, of("norms").after),
+        (of("embed_tokens").before, of("norms").before)
+    );
     let sum: usize = trial.parameters.iter().filter(|c| c.kind != "all").map(|c| c.after).sum();
     assert_eq!(sum, of("all").after);
     assert_eq!((trial.asked, trial.reached), (0.5, 0.5));
@@ -86,7 +93,11 @@ fn the_schedule_and_its_spaces_are_told() {
     assert_eq!((first.steps, second.steps), ([8, 3584], [1, 448]));
     assert_eq!(first.levels, [(9, 9), (9, 9)]);
     // Not more than 9 levels of 160 modules, and not much fewer.
-    assert!(first.log10_distributions < 160.0 * 9f64.log10() && first.log10_distributions > 145.0, "{}", first.log10_distributions);
+    assert!(
+        first.log10_distributions < 160.0 * 9f64.log10() && first.log10_distributions > 145.0,
+        "{}",
+        first.log10_distributions
+    );
 }
 
 #[test]
@@ -95,7 +106,8 @@ fn only_a_measured_or_given_rate_gives_times() {
     let loaded = spec::parse(text, "spec.toml", &KNOWN).unwrap();
     let with = |speed| plan(&loaded, &options(speed)).unwrap();
     assert_eq!(with(Speed::Unknown).total().seconds, None);
-    let (slow, fast) = (with(Speed::Given(1e11)).total().seconds.unwrap(), with(Speed::Given(1e14)).total().seconds.unwrap());
+    let slow = with(Speed::Given(1e11)).total().seconds.unwrap();
+    let fast = with(Speed::Given(1e14)).total().seconds.unwrap();
     assert!(slow > fast && fast > 0.0);
     assert_eq!(with(Speed::Given(1e11)), with(Speed::Given(1e11)));
 }
@@ -103,24 +115,31 @@ fn only_a_measured_or_given_rate_gives_times() {
 #[test]
 fn more_tokens_offspring_and_levels_cost_more() {
     let cost = |more: &str, name: &str| step(&llama(more), name).estimate;
-    let (few, many) = (cost("[calibration]\ntokens = 131072", "supernet-1"), cost("[calibration]\ntokens = 262144", "supernet-1"));
+    let few = cost("[calibration]\ntokens = 131072", "supernet-1");
+    let many = cost("[calibration]\ntokens = 262144", "supernet-1");
     assert!(many.flops > 1.2 * few.flops && many.memory > few.memory && many.disk == few.disk);
-    let (few, many) = (cost("[search]\noffspring = 32", "search-1"), cost("[search]\noffspring = 128", "search-1"));
+    let few = cost("[search]\noffspring = 32", "search-1");
+    let many = cost("[search]\noffspring = 128", "search-1");
     assert!(many.flops > 1.2 * few.flops);
-    let (few, many) = (cost("[supernet]\nlevels = 5", "supernet-1"), cost("[supernet]\nlevels = 9", "supernet-1"));
+    let few = cost("[supernet]\nlevels = 5", "supernet-1");
+    let many = cost("[supernet]\nlevels = 9", "supernet-1");
     assert!(many.disk > few.disk);
 }
 
 #[test]
 fn the_layer_target_takes_less_than_the_residual_one() {
-    let flops = |target: &str| step(&llama(&format!("[prune]\ntarget = \"{target}\"")), "supernet-1").estimate.flops;
+    let flops =
+        |target: &str| step(&llama(&format!("[prune]\ntarget = \"{target}\"")), "supernet-1").estimate.flops;
     assert!(flops("layer") < 0.7 * flops("residual"));
 }
 
 #[test]
 fn trials_that_share_a_supernet_say_so() {
-    let plan = llama("[[sweep]]\nkey = \"search.offspring\"\nvalues = [32, 64]\n[[sweep]]\nkey = \"fitness.top_k\"\nvalues = [0, 64]");
-    let standing = |i: usize, name: &str| plan.trials[i].steps.iter().find(|s| s.name == name).unwrap().standing.clone();
+    let plan = llama(
+        "[[sweep]]\nkey = \"search.offspring\"\nvalues = [32, 64]\n[[sweep]]\nkey = \"fitness.top_k\"\nvalues = [0, 64]",
+    );
+    let standing =
+        |i: usize, name: &str| plan.trials[i].steps.iter().find(|s| s.name == name).unwrap().standing.clone();
     assert_eq!(standing(0, "supernet-1"), Standing::Miss);
     for i in 1..4 {
         assert_eq!((standing(i, "supernet-1"), standing(i, "search-1")), (Standing::Shared, Standing::Miss));
@@ -132,7 +151,9 @@ fn trials_that_share_a_supernet_say_so() {
 #[test]
 fn nothing_is_searched_without_generations() {
     let plan = llama("[search]\ngenerations = 0");
-    assert!(plan.trials[0].steps.iter().all(|s| !s.name.starts_with("search") && !s.name.contains("iteration")));
+    assert!(
+        plan.trials[0].steps.iter().all(|s| !s.name.starts_with("search") && !s.name.contains("iteration"))
+    );
 }
 
 #[test]
@@ -142,14 +163,20 @@ fn one_layer_of_one_head_is_planned_without_a_move() {
     let plan = planned(&format!("[model]\nsource = {:?}", dir.path().to_str().unwrap()));
     let trial = &plan.trials[0];
     assert_eq!(trial.iterations[0].log10_distributions, 0.0);
-    assert!(trial.steps.iter().all(|s| s.estimate.memory.is_finite() && s.estimate.seconds.is_some_and(f64::is_finite)));
+    assert!(
+        trial
+            .steps
+            .iter()
+            .all(|s| s.estimate.memory.is_finite() && s.estimate.seconds.is_some_and(f64::is_finite))
+    );
 }
 
 #[test]
 fn everything_removed_is_planned_too() {
     let dir = tempfile::tempdir().unwrap();
     Pico::default().write(dir.path(), 1).unwrap();
-    let plan = planned(&format!("[model]\nsource = {:?}\n[sparsity]\ntarget = 0.99", dir.path().to_str().unwrap()));
+    let plan =
+        planned(&format!("[model]\nsource = {:?}\n[sparsity]\ntarget = 0.99", dir.path().to_str().unwrap()));
     let left = plan.trials[0].parameters.iter().find(|c| c.kind == "o_proj").unwrap();
     assert_eq!(left.after, 0);
     assert!(text(&plan).contains("o_proj"));

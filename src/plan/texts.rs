@@ -42,7 +42,8 @@ impl Texts {
     /// As [`Sets::of`].
     pub fn read(spec: &Spec, tokenizer: &Tokenizer) -> Result<Self> {
         let sets = Sets::of(spec, tokenizer, &Silent)?;
-        let evaluation = sets.evaluation.iter().map(|(name, set)| (name.clone(), (set.0.hash(), set.0.tokens.len())));
+        let evaluation =
+            sets.evaluation.iter().map(|(name, set)| (name.clone(), (set.0.hash(), set.0.tokens.len())));
         Ok(Self {
             calibration: sets.calibration.hash(),
             search: sets.search.0.hash(),
@@ -59,14 +60,22 @@ impl Texts {
     /// # Errors
     /// A corpus that the spec does not have.
     pub fn assume(spec: &Spec) -> Result<Self> {
-        let files = |name: &str| spec.corpora.get(name).map(|c| json!([c.train, c.test, c.column, c.separator]));
-        let (c, s, e) = (&spec.calibration, &spec.search, &spec.evaluate);
-        let trained = |name: &str| json!([name, files(name), c.tokens, c.sequence_length, s.tokens, s.text, spec.seed]);
+        let files =
+            |name: &str| spec.corpora.get(name).map(|c| json!([c.train, c.test, c.column, c.separator]));
+        let c = &spec.calibration;
+        let s = &spec.search;
+        let e = &spec.evaluate;
+        let trained =
+            |name: &str| json!([name, files(name), c.tokens, c.sequence_length, s.tokens, s.text, spec.seed]);
         let judged = |name: &String| -> Result<_> {
             let tokens = held_out_tokens(spec, name)?;
-            Ok((name.clone(), (hash::of_json(&json!([name, files(name), e.tokens, e.sequence_length]))?, tokens)))
+            Ok((
+                name.clone(),
+                (hash::of_json(&json!([name, files(name), e.tokens, e.sequence_length]))?, tokens),
+            ))
         };
-        let corpora = spec.fitness.corpora.iter().map(|name| Ok((name.clone(), hash::of_json(&trained(name))?)));
+        let corpora =
+            spec.fitness.corpora.iter().map(|name| Ok((name.clone(), hash::of_json(&trained(name))?)));
         Ok(Self {
             calibration: hash::of_json(&json!(["calibration", trained(&c.corpus)]))?,
             search: hash::of_json(&json!(["search", trained(&c.corpus)]))?,
@@ -83,25 +92,31 @@ impl Texts {
 pub fn files_of(spec: &Spec) -> Vec<PathBuf> {
     let tuned = std::iter::once(&spec.calibration.corpus).chain(&spec.fitness.corpora);
     let train = tuned.filter_map(|name| spec.corpora.get(name)).flat_map(|c| &c.train);
-    let test = spec.evaluate.perplexity.iter().filter_map(|name| spec.corpora.get(name)).flat_map(|c| &c.test);
+    let test =
+        spec.evaluate.perplexity.iter().filter_map(|name| spec.corpora.get(name)).flat_map(|c| &c.test);
     let mut files: Vec<PathBuf> = train.chain(test).cloned().collect();
     files.sort();
     files.dedup();
     files
 }
 
-/// Bytes of text that a run tokenises: whole files, and what is generated. A file that is not there counts as what is asked of it.
+/// Bytes of text that a run tokenises: whole files, and what is generated. A file that is not there counts as
+/// what is asked of it.
 pub fn bytes(spec: &Spec) -> f64 {
-    let there: f64 = files_of(spec).iter().filter_map(|f| std::fs::metadata(f).ok()).map(|m| m.len() as f64).sum();
+    let there: f64 =
+        files_of(spec).iter().filter_map(|f| std::fs::metadata(f).ok()).map(|m| m.len() as f64).sum();
     let asked = (spec.calibration.tokens + spec.search.tokens) as f64;
     let generated = |name: &str| !spec.corpora.contains_key(name);
     let fitted = match spec.calibration.corpus.as_str() {
-        name if generated(name) => 2.0 * (spec.calibration.tokens.max(spec.search.tokens) * BYTES_PER_TOKEN) as f64,
+        name if generated(name) => {
+            2.0 * (spec.calibration.tokens.max(spec.search.tokens) * BYTES_PER_TOKEN) as f64
+        }
         name if spec.corpora[name].train.iter().all(|f| f.is_file()) => 0.0,
         _ => asked * BYTES,
     };
     let wanted = if spec.evaluate.tokens == 0 { GENERATED_TOKENS } else { spec.evaluate.tokens };
-    let judged = spec.evaluate.perplexity.iter().filter(|name| generated(name)).count() * wanted * BYTES_PER_TOKEN;
+    let judged =
+        spec.evaluate.perplexity.iter().filter(|name| generated(name)).count() * wanted * BYTES_PER_TOKEN;
     there + fitted + judged as f64
 }
 
@@ -111,7 +126,8 @@ fn held_out_tokens(spec: &Spec, name: &str) -> Result<usize> {
     let there = match Corpus::find(spec, name)? {
         Corpus::Quickstart => GENERATED_TOKENS.max(e.tokens),
         Corpus::Files(c) => {
-            let sizes: Option<Vec<u64>> = c.test.iter().map(|f| std::fs::metadata(f).ok().map(|m| m.len())).collect();
+            let sizes: Option<Vec<u64>> =
+                c.test.iter().map(|f| std::fs::metadata(f).ok().map(|m| m.len())).collect();
             sizes.map_or(HELD_OUT.max(e.tokens), |sizes| (sizes.iter().sum::<u64>() as f64 / BYTES) as usize)
         }
     };

@@ -1,4 +1,5 @@
-//! What a trial is about, in numbers: parameters before and after, iterations with their spaces, tokens by use.
+//! What a trial is about, in numbers: parameters before and after, iterations with their spaces, tokens by
+//! use.
 
 use serde::Serialize;
 
@@ -49,7 +50,8 @@ pub struct Count {
     pub before: usize,
     /// At the uniform distribution, at most.
     pub after: usize,
-    /// At least: key/value heads leave with the last of their query heads, and which leave is known only later.
+    /// At least: key/value heads leave with the last of their query heads, and which leave is known only
+    /// later.
     pub least: usize,
 }
 
@@ -108,10 +110,13 @@ pub fn uniform(spec: &Spec, config: &Config) -> Result<Distribution> {
     space::uniform(&shape, request).map_err(|e| e.at("sparsity.target"))
 }
 
-/// A configuration with what a distribution keeps. With single heads, `spread` says how they lie over the key/value heads.
+/// A configuration with what a distribution keeps. With single heads, `spread` says how they lie over the
+/// key/value heads.
 pub fn pruned(config: &Config, unit: AttentionUnit, distribution: &Distribution, spread: Spread) -> Config {
     let layer = |l: usize| {
-        let kept = |kind| config.shape(unit).units(kind).units - distribution.removed[ModuleId { layer: l, kind }.index()];
+        let kept = |kind| {
+            config.shape(unit).units(kind).units - distribution.removed[ModuleId { layer: l, kind }.index()]
+        };
         LayerShape {
             query_heads_per_kv: match unit {
                 AttentionUnit::KvGroup => vec![config.group(); kept(ModuleKind::Attention)],
@@ -173,7 +178,8 @@ pub fn reached(spec: &Spec, shape: &Shape, distribution: &Distribution, counts: 
 /// One iteration's numbers.
 pub fn iteration(iteration: &Iteration, space: &Space) -> IterationPlan {
     let levels = ModuleKind::ALL.map(|kind| {
-        let counts = space.range.iter().skip(kind as usize).step_by(2).map(|(low, high)| (high - low + 1) as usize);
+        let counts =
+            space.range.iter().skip(kind as usize).step_by(2).map(|(low, high)| (high - low + 1) as usize);
         (counts.clone().min().unwrap_or(0), counts.max().unwrap_or(0))
     });
     IterationPlan {
@@ -187,7 +193,11 @@ pub fn iteration(iteration: &Iteration, space: &Space) -> IterationPlan {
 
 /// Tokens of a trial. `first` is the search of its first iteration.
 pub fn tokens(spec: &Spec, texts: &Texts, first: Option<&Searching>, tasks: &Tasks) -> TokenCounts {
-    let evaluation = spec.evaluate.perplexity.iter().filter_map(|name| Some((name.clone(), texts.evaluation.get(name)?.1)));
+    let evaluation = spec
+        .evaluate
+        .perplexity
+        .iter()
+        .filter_map(|name| Some((name.clone(), texts.evaluation.get(name)?.1)));
     TokenCounts {
         calibration: spec.calibration.tokens,
         sequence_length: spec.calibration.sequence_length,
@@ -216,11 +226,18 @@ impl Tasks {
     /// A name that neither is built in nor has a table.
     pub fn of(names: &[String], spec: &Spec) -> Result<Self> {
         let selection = Catalogue::builtin().with_custom(&spec.tasks)?.select(names)?;
-        let sized = |name: &str| evaluating::task_tokens(name, spec.evaluate.limit).filter(|_| !spec.tasks.contains_key(name));
+        let sized = |name: &str| {
+            evaluating::task_tokens(name, spec.evaluate.limit).filter(|_| !spec.tasks.contains_key(name))
+        };
         let mut tasks = Self { tokens: evaluating::TaskTokens::default(), unsized_names: vec![] };
         for task in &selection.tasks {
             match sized(&task.name) {
-                Some(t) => tasks.tokens = evaluating::TaskTokens { run: tasks.tokens.run + t.run, scored: tasks.tokens.scored + t.scored },
+                Some(t) => {
+                    tasks.tokens = evaluating::TaskTokens {
+                        run: tasks.tokens.run + t.run,
+                        scored: tasks.tokens.scored + t.scored,
+                    }
+                }
                 None => tasks.unsized_names.push(task.name.clone()),
             }
         }

@@ -1,7 +1,7 @@
 //! What a step does, counted: operations by kind, and the pieces of a forward pass that they come from.
 //!
-//! Counts follow the code that runs: attention computes whole blocks of scores, masked halves included, and a model that is too large to
-//! keep reads its layers anew.
+//! Counts follow the code that runs: attention computes whole blocks of scores, masked halves included, and a
+//! model that is too large to keep reads its layers anew.
 
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Mul};
@@ -35,14 +35,16 @@ pub struct Work {
 }
 
 impl Work {
-    /// Floating-point operations of products, attention and pruning; a multiplication and an addition count one each.
+    /// Floating-point operations of products, attention and pruning; a multiplication and an addition count
+    /// one each.
     pub fn flops(&self) -> f64 {
         self.products + self.solves + self.attention
     }
 
     /// The sum over kinds of this work divided by other work of the same kind.
     pub fn over(self, other: Self) -> f64 {
-        let Self { products, solves, attention, logits, elements, weights, read, written, text } = self.each(other, |a, b| a / b);
+        let Self { products, solves, attention, logits, elements, weights, read, written, text } =
+            self.each(other, |a, b| a / b);
         [products, solves, attention, logits, elements, weights, read, written, text].iter().sum()
     }
 
@@ -105,7 +107,8 @@ impl Tokens {
     }
 }
 
-/// Scores that one query head computes for a window of `length` tokens: whole blocks of rows over all keys that any of them sees.
+/// Scores that one query head computes for a window of `length` tokens: whole blocks of rows over all keys
+/// that any of them sees.
 pub fn scores(length: usize, window: Option<usize>) -> f64 {
     let block = |start: usize| {
         let end = (start + BLOCK).min(length);
@@ -117,7 +120,9 @@ pub fn scores(length: usize, window: Option<usize>) -> f64 {
 
 /// From hidden states to the input of `o_proj`, for `heads` query and `kv` key/value heads.
 pub fn attention_inputs(config: &Config, heads: f64, kv: f64, tokens: Tokens) -> Work {
-    let (d, c, t) = (config.hidden as f64, config.head_width as f64, tokens.count);
+    let d = config.hidden as f64;
+    let c = config.head_width as f64;
+    let t = tokens.count;
     let windows = t / tokens.length.max(1) as f64;
     Work {
         products: 2.0 * d * c * (heads + 2.0 * kv) * t,
@@ -129,7 +134,8 @@ pub fn attention_inputs(config: &Config, heads: f64, kv: f64, tokens: Tokens) ->
 
 /// From hidden states to the input of `down_proj`, for `neurons`.
 pub fn mlp_inputs(config: &Config, neurons: f64, tokens: Tokens) -> Work {
-    let (d, t) = (config.hidden as f64, tokens.count);
+    let d = config.hidden as f64;
+    let t = tokens.count;
     Work { products: 4.0 * d * neurons * t, elements: (d + 2.0 * neurons) * t, ..Work::default() }
 }
 
@@ -141,8 +147,11 @@ pub fn output(config: &Config, channels: f64, tokens: f64) -> Work {
 
 /// One layer.
 pub fn layer(config: &Config, shape: &LayerShape, tokens: Tokens) -> Work {
-    let (heads, kv, neurons) = (shape.heads() as f64, shape.kv_heads() as f64, shape.intermediate_size as f64);
-    let attention = attention_inputs(config, heads, kv, tokens) + output(config, heads * config.head_width as f64, tokens.count);
+    let heads = shape.heads() as f64;
+    let kv = shape.kv_heads() as f64;
+    let neurons = shape.intermediate_size as f64;
+    let attention = attention_inputs(config, heads, kv, tokens)
+        + output(config, heads * config.head_width as f64, tokens.count);
     attention + mlp_inputs(config, neurons, tokens) + output(config, neurons, tokens.count)
 }
 
@@ -153,17 +162,20 @@ pub fn hidden(config: &Config, tokens: Tokens) -> Work {
 
 /// Logits of hidden states.
 pub fn logits(config: &Config, tokens: f64) -> Work {
-    let (v, d) = (config.vocabulary as f64, config.hidden as f64);
+    let v = config.vocabulary as f64;
+    let d = config.hidden as f64;
     Work { products: 2.0 * v * d * tokens, elements: d * tokens, ..Work::default() }
 }
 
 /// Parameters of one layer of the dense model.
 pub fn layer_parameters(config: &Config) -> f64 {
     let p = config.parameters();
-    (p.query + p.key_value + p.attention_output + p.gate_up + p.down) as f64 / config.layers.len() as f64 + 2.0 * config.hidden as f64
+    (p.query + p.key_value + p.attention_output + p.gate_up + p.down) as f64 / config.layers.len() as f64
+        + 2.0 * config.hidden as f64
 }
 
-/// Weights turned to f32 by `passes` walks over the layers: once when the model is kept, each time when it is too large for that.
+/// Weights turned to f32 by `passes` walks over the layers: once when the model is kept, each time when it is
+/// too large for that.
 pub fn conversions(config: &Config, passes: f64) -> Work {
     let times = if is_resident(config) { passes.min(1.0) } else { passes };
     Work { weights: layer_parameters(config) * config.layers.len() as f64 * times, ..Work::default() }

@@ -1,10 +1,13 @@
-//! How far a target goes beyond the layer's own output: Y = X̃B + E·diag(b), a share of its own for every output channel.
+//! How far a target goes beyond the layer's own output: Y = X̃B + E·diag(b), a share of its own for every
+//! output channel.
 //!
-//! E is what the target asks for beyond X̃B (for the residual target, the error that the stream carries so far). The inputs tell little of
-//! it, so few tokens fit its noise. Two halves of the calibration text say how much of the fit is real: with Δᵢ = Hᵢ⁻¹X̃ᵢᵀEᵢ, the weights
-//! that half i would add, the share of a column δ₁ of Δ₁ that lowers the error on half 2 most is δ₁ᵀX̃₂ᵀe₂ / δ₁ᵀX̃₂ᵀX̃₂δ₁, and alike the
-//! other way round. That is s/(s + ν) for a signal s and a noise ν; the noise halves when both halves are fitted, so b = 2h/(1 + h) of the share h
-//! that the halves agree on. Channels differ much: a few carry activations a thousand times the others'.
+//! E is what the target asks for beyond X̃B (for the residual target, the error that the stream carries so
+//! far). The inputs tell little of it, so few tokens fit its noise. Two halves of the calibration text say
+//! how much of the fit is real: with Δᵢ = Hᵢ⁻¹X̃ᵢᵀEᵢ, the weights that half i would add, the share of a
+//! column δ₁ of Δ₁ that lowers the error on half 2 most is δ₁ᵀX̃₂ᵀe₂ / δ₁ᵀX̃₂ᵀX̃₂δ₁, and alike the other way
+//! round. That is s/(s + ν) for a signal s and a noise ν; the noise halves when both halves are fitted, so b
+//! = 2h/(1 + h) of the share h that the halves agree on. Channels differ much: a few carry activations a
+//! thousand times the others'.
 //!
 //! Operations for d inputs and o outputs: 12 d²o + 2d³/3, in f64.
 
@@ -17,15 +20,17 @@ use super::factor::{self, Failure, cholesky};
 use super::gram::Sums;
 use crate::base::{Error, Kind, Result};
 
-/// The share of E that is worth fitting on both halves, 0 to 1, for each output channel; `None` when a half has no row or no correlation.
-/// `weight` is B \[d_in, d_out\].
+/// The share of E that is worth fitting on both halves, 0 to 1, for each output channel; `None` when a half
+/// has no row or no correlation. `weight` is B \[d_in, d_out\].
 ///
 /// # Errors
 /// [`Kind::Numeric`] when a half's Gram matrix stays singular whatever the damping.
 pub fn agreed(halves: [&Sums; 2], weight: &Mat<f64>, damping: Damping) -> Result<Option<Vec<f64>>> {
     let [Some(first), Some(second)] = halves.map(|half| Half::new(half, weight)) else { return Ok(None) };
-    let (a, b) = (first.added(damping)?, second.added(damping)?);
-    let (on_second, on_first) = (second.judge(a.as_ref()), first.judge(b.as_ref()));
+    let a = first.added(damping)?;
+    let b = second.added(damping)?;
+    let on_second = second.judge(a.as_ref());
+    let on_first = first.judge(b.as_ref());
     Ok(Some(on_second.into_iter().zip(on_first).map(|(p, q)| share(p.0 + q.0, p.1 + q.1)).collect()))
 }
 
@@ -85,7 +90,9 @@ impl<'a> Half<'a> {
         let mut output = Mat::zeros(added.nrows(), added.ncols());
         matmul(output.as_mut(), Accum::Replace, self.gram.as_ref(), added, 1.0, Par::rayon(0));
         let columns = added.col_iter().zip(self.extra.col_iter()).zip(output.col_iter());
-        columns.map(|((added, extra), output)| (added.transpose() * extra, added.transpose() * output)).collect()
+        columns
+            .map(|((added, extra), output)| (added.transpose() * extra, added.transpose() * output))
+            .collect()
     }
 }
 

@@ -11,7 +11,10 @@ pub(super) fn inputs(problem: &Problem, rule: &Rule, removed: &[usize]) -> Resul
     requests_fit(rule, removed)?;
     finite("the Gram matrix X̃ᵀX̃", problem.gram.as_ref())?;
     finite("the weight", problem.weight.as_ref())?;
-    problem.correlation.as_ref().map_or(Ok(()), |correlation| finite("the correlation X̃ᵀY", correlation.as_ref()))?;
+    problem
+        .correlation
+        .as_ref()
+        .map_or(Ok(()), |correlation| finite("the correlation X̃ᵀY", correlation.as_ref()))?;
     tokens_seen(problem)
 }
 
@@ -22,21 +25,30 @@ fn rule_holds(rule: &Rule) -> Result<()> {
             .hint("set first_order or second_order to true"));
     }
     if !(rule.damping.share.is_finite() && rule.damping.share >= 0.0) {
-        return Err(Error::new(Kind::Spec, format!("a damping of {} is no share", rule.damping.share)).at("prune.damping"));
+        return Err(Error::new(Kind::Spec, format!("a damping of {} is no share", rule.damping.share))
+            .at("prune.damping"));
     }
     if rule.step == 0 {
-        return Err(Error::new(Kind::Spec, "a step removes no unit").at("prune.step").hint("set it to 1 or more"));
+        return Err(Error::new(Kind::Spec, "a step removes no unit")
+            .at("prune.step")
+            .hint("set it to 1 or more"));
     }
     Ok(())
 }
 
 fn shapes_fit(problem: &Problem, rule: &Rule) -> Result<()> {
-    let (d_in, d_out) = (problem.weight.nrows(), problem.weight.ncols());
-    if rule.units == 0 || rule.width == 0 || rule.units * rule.width != d_in || rule.units > u32::MAX as usize {
+    let d_in = problem.weight.nrows();
+    let d_out = problem.weight.ncols();
+    if rule.units == 0 || rule.width == 0 || rule.units * rule.width != d_in || rule.units > u32::MAX as usize
+    {
         return Err(misfit(format!("{} units of {} channels", rule.units, rule.width), d_in, d_out));
     }
     if (problem.gram.nrows(), problem.gram.ncols()) != (d_in, d_in) {
-        return Err(misfit(format!("a Gram matrix of {} x {}", problem.gram.nrows(), problem.gram.ncols()), d_in, d_out));
+        return Err(misfit(
+            format!("a Gram matrix of {} x {}", problem.gram.nrows(), problem.gram.ncols()),
+            d_in,
+            d_out,
+        ));
     }
     match &problem.correlation {
         Some(c) if (c.nrows(), c.ncols()) != (d_in, d_out) => {
@@ -52,7 +64,10 @@ fn misfit(what: String, d_in: usize, d_out: usize) -> Error {
 
 fn requests_fit(rule: &Rule, removed: &[usize]) -> Result<()> {
     if let Some(&count) = removed.iter().find(|&&count| count > rule.units) {
-        return Err(Error::new(Kind::Internal, format!("{count} units cannot go from a module of {}", rule.units)));
+        return Err(Error::new(
+            Kind::Internal,
+            format!("{count} units cannot go from a module of {}", rule.units),
+        ));
     }
     if !removed.is_sorted() {
         return Err(Error::new(Kind::Internal, "the requested counts of removed units are not ascending"));
@@ -75,8 +90,11 @@ fn tokens_seen(problem: &Problem) -> Result<()> {
         return Err(Error::new(Kind::Numeric, "the Gram matrix X̃ᵀX̃ has a negative diagonal"));
     }
     if diagonal().all(|&value| value == 0.0) {
-        return Err(Error::new(Kind::Numeric, "the Gram matrix X̃ᵀX̃ is zero: no token was seen, or every input is zero")
-            .hint("calibrate on at least one token"));
+        return Err(Error::new(
+            Kind::Numeric,
+            "the Gram matrix X̃ᵀX̃ is zero: no token was seen, or every input is zero",
+        )
+        .hint("calibrate on at least one token"));
     }
     Ok(())
 }

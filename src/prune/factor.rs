@@ -26,7 +26,8 @@ const FIRST_SHARE: f64 = 1e-6;
 
 /// The damping, then six larger ones, each ten times the one before.
 pub(super) fn shares(damping: f64) -> impl Iterator<Item = f64> {
-    let raised = move |n: i32| if damping > 0.0 { damping * 10f64.powi(n) } else { FIRST_SHARE * 10f64.powi(n - 1) };
+    let raised =
+        move |n: i32| if damping > 0.0 { damping * 10f64.powi(n) } else { FIRST_SHARE * 10f64.powi(n - 1) };
     std::iter::once(damping).chain((1..=RAISES).map(raised))
 }
 
@@ -46,16 +47,19 @@ pub(super) struct Moments {
 
 impl Moments {
     pub fn new(problem: &Problem, mean: DampingMean) -> Result<Self> {
-        let (d_in, d_out) = (problem.weight.nrows(), problem.weight.ncols());
+        let d_in = problem.weight.nrows();
+        let d_out = problem.weight.ncols();
         let dead: Vec<bool> = (0..d_in).map(|p| problem.gram[(p, p)] == 0.0).collect();
         let mean = diagonal_mean(&problem.gram, mean);
-        let live = |matrix: &Mat<f64>| Mat::from_fn(d_out, d_in, |i, j| if dead[j] { 0.0 } else { matrix[(j, i)] });
+        let live =
+            |matrix: &Mat<f64>| Mat::from_fn(d_out, d_in, |i, j| if dead[j] { 0.0 } else { matrix[(j, i)] });
         let weight = live(&problem.weight);
         let mut output = Mat::zeros(d_out, d_in);
         matmul(output.as_mut(), Accum::Replace, weight.as_ref(), problem.gram.as_ref(), 1.0, Par::rayon(0));
         let energy = inner(weight.as_ref(), output.as_ref());
         if !energy.is_finite() {
-            return Err(Error::new(Kind::Numeric, "the module's output overflows").hint("look for huge values in the checkpoint"));
+            return Err(Error::new(Kind::Numeric, "the module's output overflows")
+                .hint("look for huge values in the checkpoint"));
         }
         let target = problem.correlation.as_ref().map(live).unwrap_or(output);
         Ok(Self { dead, mean, weight, target, energy })
@@ -79,7 +83,8 @@ pub(super) fn inner(a: MatRef<f64>, b: MatRef<f64>) -> f64 {
     a.col_iter().zip(b.col_iter()).map(|(x, y)| x.transpose() * y).sum()
 }
 
-/// H = X̃ᵀX̃ + λI and G = X̃ᵀY + λB for one λ. A dead channel is uncoupled: its row of H is a multiple of the identity's, its row of G zero.
+/// H = X̃ᵀX̃ + λI and G = X̃ᵀY + λB for one λ. A dead channel is uncoupled: its row of H is a multiple of the
+/// identity's, its row of G zero.
 pub(super) struct System<'a> {
     problem: &'a Problem,
     pub moments: &'a Moments,
@@ -110,7 +115,8 @@ impl<'a> System<'a> {
     pub fn lower(&self, channels: &[usize]) -> Mat<f64> {
         let mut lower = Mat::zeros(channels.len(), channels.len());
         for (j, &q) in channels.iter().enumerate() {
-            let (source, column) = (self.problem.gram.col(q), lower.col_as_slice_mut(j));
+            let source = self.problem.gram.col(q);
+            let column = lower.col_as_slice_mut(j);
             for (i, &p) in channels.iter().enumerate().skip(j) {
                 column[i] = if self.moments.dead[p] || self.moments.dead[q] { 0.0 } else { source[p] };
             }
@@ -126,7 +132,8 @@ pub(super) fn cholesky(mut matrix: MatMut<f64>, par: Par) -> Result<(), Failure>
     let diagonal: Vec<f64> = (0..n).map(|j| matrix[(j, j)]).collect();
     let mut memory = MemBuffer::new(cholesky_in_place_scratch::<f64>(n, par, Default::default()));
     let stack = MemStack::new(&mut memory);
-    cholesky_in_place(matrix.as_mut(), Default::default(), par, stack, Default::default()).map_err(|_| Failure::Singular)?;
+    cholesky_in_place(matrix.as_mut(), Default::default(), par, stack, Default::default())
+        .map_err(|_| Failure::Singular)?;
     let floor = 8.0 * n as f64 * f64::EPSILON;
     let sound = (0..n).all(|j| matrix[(j, j)] * matrix[(j, j)] > floor * diagonal[j]);
     if sound { Ok(()) } else { Err(Failure::Singular) }
@@ -137,8 +144,19 @@ pub(super) fn inverse(mut factor: Mat<f64>, par: Par) -> Mat<f64> {
     let n = factor.nrows();
     let mut inverted = Mat::zeros(n, n);
     invert_lower_triangular(inverted.as_mut(), factor.as_ref(), par);
-    let (lower, upper) = (BlockStructure::TriangularLower, BlockStructure::TriangularUpper);
+    let lower = BlockStructure::TriangularLower;
+    let upper = BlockStructure::TriangularUpper;
     let inverted = inverted.as_ref();
-    triangular_matmul(factor.as_mut(), lower, Accum::Replace, inverted.transpose(), upper, inverted, lower, 1.0, par);
+    triangular_matmul(
+        factor.as_mut(),
+        lower,
+        Accum::Replace,
+        inverted.transpose(),
+        upper,
+        inverted,
+        lower,
+        1.0,
+        par,
+    );
     factor
 }

@@ -1,8 +1,9 @@
 //! The sums XᵀX and XᵀY that local pruning needs, taken over any number of rows.
 //!
-//! Blocks of at most [`BLOCK`] rows are multiplied in f32, where the processor is twice as fast, and added up in f64. Against sums in f64
-//! the largest error of an entry is below 1e-6 of √(diagᵢ diagⱼ), whatever the number of blocks; a test holds that.
-//! A block of n rows costs d²n + 2·d·o·n flops (d inputs, o outputs; one triangle) and 6 d² + 16·d·o bytes of f64 sums.
+//! Blocks of at most [`BLOCK`] rows are multiplied in f32, where the processor is twice as fast, and added up
+//! in f64. Against sums in f64 the largest error of an entry is below 1e-6 of √(diagᵢ diagⱼ), whatever the
+//! number of blocks; a test holds that. A block of n rows costs d²n + 2·d·o·n flops (d inputs, o outputs; one
+//! triangle) and 6 d² + 16·d·o bytes of f64 sums.
 
 use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{BlockStructure, matmul as triangular_matmul};
@@ -46,13 +47,20 @@ impl Sums {
 }
 
 impl Statistics {
-    /// Sums over inputs of `d_in` channels and, with `d_out`, their correlation with targets of `d_out` channels.
+    /// Sums over inputs of `d_in` channels and, with `d_out`, their correlation with targets of `d_out`
+    /// channels.
     pub fn new(d_in: usize, d_out: Option<usize>) -> Self {
         let product = Mat::zeros(d_in, STRIP.min(d_in.max(d_out.unwrap_or(0))));
-        Self { rows: 0, gram: Mat::zeros(d_in, d_in), correlation: d_out.map(|d_out| Mat::zeros(d_in, d_out)), product }
+        Self {
+            rows: 0,
+            gram: Mat::zeros(d_in, d_in),
+            correlation: d_out.map(|d_out| Mat::zeros(d_in, d_out)),
+            product,
+        }
     }
 
-    /// Adds rows of X \[n, d_in\] and, if and only if targets are wanted, of Y \[n, d_out\], both stored by rows.
+    /// Adds rows of X \[n, d_in\] and, if and only if targets are wanted, of Y \[n, d_out\], both stored by
+    /// rows.
     ///
     /// # Errors
     /// [`Kind::Internal`] when the lengths do not fit.
@@ -83,12 +91,27 @@ impl Statistics {
     }
 
     fn add_gram(&mut self, x: MatRef<f32>) {
-        let (d_in, lower, full) = (x.ncols(), BlockStructure::TriangularLower, BlockStructure::Rectangular);
+        let d_in = x.ncols();
+        let lower = BlockStructure::TriangularLower;
+        let full = BlockStructure::Rectangular;
         for start in (0..d_in).step_by(STRIP) {
-            let (width, below) = (STRIP.min(d_in - start), start + STRIP.min(d_in - start));
-            let (xt, strip) = (x.transpose(), x.subcols(start, width));
-            let (mut corner, mut rest) = self.product.as_mut().submatrix_mut(start, 0, d_in - start, width).split_at_row_mut(width);
-            triangular_matmul(corner.as_mut(), lower, Accum::Replace, strip.transpose(), full, strip, full, 1.0, Par::rayon(0));
+            let width = STRIP.min(d_in - start);
+            let below = start + STRIP.min(d_in - start);
+            let xt = x.transpose();
+            let strip = x.subcols(start, width);
+            let (mut corner, mut rest) =
+                self.product.as_mut().submatrix_mut(start, 0, d_in - start, width).split_at_row_mut(width);
+            triangular_matmul(
+                corner.as_mut(),
+                lower,
+                Accum::Replace,
+                strip.transpose(),
+                full,
+                strip,
+                full,
+                1.0,
+                Par::rayon(0),
+            );
             matmul(rest.as_mut(), Accum::Replace, xt.subrows(below, d_in - below), strip, 1.0, Par::rayon(0));
             let sums = self.gram.as_mut().submatrix_mut(start, start, d_in - start, width);
             accumulate(sums, self.product.submatrix(start, 0, d_in - start, width), Part::Lower);
@@ -100,7 +123,14 @@ impl Statistics {
         for start in (0..y.ncols()).step_by(self.product.ncols().max(1)) {
             let width = self.product.ncols().min(y.ncols() - start);
             let mut product = self.product.as_mut().subcols_mut(0, width);
-            matmul(product.as_mut(), Accum::Replace, x.transpose(), y.subcols(start, width), 1.0, Par::rayon(0));
+            matmul(
+                product.as_mut(),
+                Accum::Replace,
+                x.transpose(),
+                y.subcols(start, width),
+                1.0,
+                Par::rayon(0),
+            );
             accumulate(correlation.as_mut().subcols_mut(start, width), product.as_ref(), Part::All);
         }
     }
@@ -116,10 +146,12 @@ impl Statistics {
                 self.gram[(i, j)] = self.gram[(j, i)];
             }
         }
-        let finite = self.gram.as_ref().is_all_finite() && self.correlation.as_ref().is_none_or(|c| c.as_ref().is_all_finite());
+        let finite = self.gram.as_ref().is_all_finite()
+            && self.correlation.as_ref().is_none_or(|c| c.as_ref().is_all_finite());
         if !finite {
             let what = format!("the activations of {} tokens hold NaN or infinity, or overflow", self.rows);
-            return Err(Error::new(Kind::Numeric, what).hint("look for NaN in the checkpoint and for overflow in its activations"));
+            return Err(Error::new(Kind::Numeric, what)
+                .hint("look for NaN in the checkpoint and for overflow in its activations"));
         }
         Ok(Sums { rows: self.rows, gram: self.gram, correlation: self.correlation })
     }
@@ -127,7 +159,10 @@ impl Statistics {
 
 fn rows_of(what: &str, values: &[f32], width: usize) -> Result<usize> {
     if width == 0 || !values.len().is_multiple_of(width) {
-        return Err(Error::new(Kind::Internal, format!("{} {what} are no whole rows of {width}", values.len())));
+        return Err(Error::new(
+            Kind::Internal,
+            format!("{} {what} are no whole rows of {width}", values.len()),
+        ));
     }
     Ok(values.len() / width)
 }
@@ -142,6 +177,10 @@ enum Part {
 fn accumulate(sums: MatMut<f64>, product: MatRef<f32>, part: Part) {
     sums.par_col_chunks_mut(1).zip(product.par_col_chunks(1)).enumerate().for_each(|(j, (sums, product))| {
         let skip = if matches!(part, Part::Lower) { j } else { 0 };
-        sums.col_mut(0).iter_mut().zip(product.col(0).iter()).skip(skip).for_each(|(sum, value)| *sum += f64::from(*value));
+        sums.col_mut(0)
+            .iter_mut()
+            .zip(product.col(0).iter())
+            .skip(skip)
+            .for_each(|(sum, value)| *sum += f64::from(*value));
     });
 }

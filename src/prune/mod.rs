@@ -1,9 +1,11 @@
-//! Local pruning of one module (paper §2.2, Algorithm 1): which units go, in which order, and what the others become.
+//! Local pruning of one module (paper §2.2, Algorithm 1): which units go, in which order, and what the others
+//! become.
 //!
-//! Everything is f64 on Gram matrices; no activation is needed here. One pass removes units up to the largest request and
-//! visits every smaller one on its way, so all levels cost one pass and are nested.
+//! Everything is f64 on Gram matrices; no activation is needed here. One pass removes units up to the largest
+//! request and visits every smaller one on its way, so all levels cost one pass and are nested.
 //!
-//! With d input channels, o outputs, r removed channels, k removed per step and K kept at the smallest level (flops, f64):
+//! With d input channels, o outputs, r removed channels, k removed per step and K kept at the smallest level
+//! (flops, f64):
 //!
 //! | part | flops | bytes |
 //! |---|---|---|
@@ -75,8 +77,8 @@ impl From<&spec::Prune> for Damping {
 /// One module at every requested level.
 #[derive(Debug, Clone)]
 pub struct Pruned {
-    /// All units in order of survival: those never removed (ascending), then the removed ones, the last removed first.
-    /// The units kept when r are removed are `order[..units - r]`.
+    /// All units in order of survival: those never removed (ascending), then the removed ones, the last
+    /// removed first. The units kept when r are removed are `order[..units - r]`.
     pub order: Vec<u32>,
     /// One level per request, in the order asked.
     pub levels: Vec<Level>,
@@ -95,15 +97,17 @@ pub struct Level {
     pub removed: usize,
     /// \[d_out, kept units * width\], the columns in order of survival, unit by unit.
     pub weight: Mat<f32>,
-    /// ½‖Y − X̃B̂‖² − ½‖Y − X̃B‖², summed over tokens: how much the squared error grew over the dense weight's. For the layer target
-    /// that is ½‖X̃B − X̃B̂‖², and rounding below zero is zero; for another target it is negative where the refit beats the dense weight.
+    /// ½‖Y − X̃B̂‖² − ½‖Y − X̃B‖², summed over tokens: how much the squared error grew over the dense
+    /// weight's. For the layer target that is ½‖X̃B − X̃B̂‖², and rounding below zero is zero; for another
+    /// target it is negative where the refit beats the dense weight.
     pub loss: f64,
 }
 
 impl Level {
     /// The weight as rows, \[d_out, kept channels\], as checkpoints store it.
     pub fn row_major(&self) -> Vec<f32> {
-        let (rows, columns) = (self.weight.nrows(), self.weight.ncols());
+        let rows = self.weight.nrows();
+        let columns = self.weight.ncols();
         (0..rows).flat_map(|i| (0..columns).map(move |j| (i, j))).map(|at| self.weight[at]).collect()
     }
 }
@@ -111,21 +115,25 @@ impl Level {
 /// Reads a checkpoint's weight W \[d_out, d_in\], stored by rows, as B = Wᵀ \[d_in, d_out\].
 pub fn transposed(weight: &[f32], d_out: usize, d_in: usize) -> Result<Mat<f64>> {
     if weight.len() != d_out * d_in {
-        return Err(Error::new(Kind::Internal, format!("a weight of {d_out} x {d_in} has {} values", weight.len())));
+        return Err(Error::new(
+            Kind::Internal,
+            format!("a weight of {d_out} x {d_in} has {} values", weight.len()),
+        ));
     }
     Ok(Mat::from_fn(d_in, d_out, |i, j| f64::from(weight[j * d_in + i])))
 }
 
 /// Prunes one module to every count in `removed` (ascending units, 0 and all included).
 ///
-/// The weights of a level are the ridge solution towards the dense weight, B̂_K = H_KK⁻¹ G_K with H = X̃ᵀX̃ + λI and
-/// G = X̃ᵀY + λB. With the layer target, the level that removes nothing is B itself.
-/// Channels that are always zero (zero diagonal of X̃ᵀX̃) are dead: units made of them go first, and their weights become zero.
-/// Ties go to the lower unit. When H is numerically singular, λ grows tenfold, six times at most, and `notes` says so.
+/// The weights of a level are the ridge solution towards the dense weight, B̂_K = H_KK⁻¹ G_K with H = X̃ᵀX̃ +
+/// λI and G = X̃ᵀY + λB. With the layer target, the level that removes nothing is B itself. Channels that are
+/// always zero (zero diagonal of X̃ᵀX̃) are dead: units made of them go first, and their weights become zero.
+/// Ties go to the lower unit. When H is numerically singular, λ grows tenfold, six times at most, and `notes`
+/// says so.
 ///
 /// # Errors
-/// [`Kind::Spec`] when no saliency term is on, [`Kind::Numeric`] when an input is not finite, when no token was seen or when no damping
-/// saves the factorisation, [`Kind::Internal`] when shapes or counts do not fit.
+/// [`Kind::Spec`] when no saliency term is on, [`Kind::Numeric`] when an input is not finite, when no token
+/// was seen or when no damping saves the factorisation, [`Kind::Internal`] when shapes or counts do not fit.
 pub fn prune(problem: &Problem, rule: &Rule, removed: &[usize]) -> Result<Pruned> {
     check::inputs(problem, rule, removed)?;
     let moments = Moments::new(problem, rule.damping.mean)?;
@@ -134,10 +142,13 @@ pub fn prune(problem: &Problem, rule: &Rule, removed: &[usize]) -> Result<Pruned
         match attempt(&System::new(problem, &moments, share), rule, removed) {
             Ok(pruned) => return Ok(Pruned { damping: share, notes, ..pruned }),
             Err(Failure::Fatal(error)) => return Err(error),
-            Err(Failure::Singular) => notes.push(format!("the Gram matrix is singular with a damping of {share:e}: it is raised")),
+            Err(Failure::Singular) => {
+                notes.push(format!("the Gram matrix is singular with a damping of {share:e}: it is raised"))
+            }
         }
     }
-    Err(Error::new(Kind::Numeric, "the Gram matrix stays singular whatever the damping").hint("calibrate on more tokens"))
+    Err(Error::new(Kind::Numeric, "the Gram matrix stays singular whatever the damping")
+        .hint("calibrate on more tokens"))
 }
 
 fn attempt(system: &System, rule: &Rule, removed: &[usize]) -> Result<Pruned, Failure> {

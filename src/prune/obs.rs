@@ -1,8 +1,10 @@
-//! The order of removal: Optimal Brain Surgeon on blocks of channels, ranked again after each step (paper Algorithm 1).
+//! The order of removal: Optimal Brain Surgeon on blocks of channels, ranked again after each step (paper
+//! Algorithm 1).
 //!
-//! Removing the channels P changes H⁻¹ by −VVᵀ and B by −VU, with RRᵀ = \[H⁻¹\]_PP, V = H⁻¹\[:,P\]R⁻ᵀ and U = R⁻¹B_P. B and the diagonal
-//! blocks of H⁻¹, which the saliency reads, follow at once; the rest of H⁻¹ follows a panel at a time.
-//! The first-order term needs no new gradient: H_KK B_K = G_K holds after every step, so G stays as it is.
+//! Removing the channels P changes H⁻¹ by −VVᵀ and B by −VU, with RRᵀ = \[H⁻¹\]_PP, V = H⁻¹\[:,P\]R⁻ᵀ and U =
+//! R⁻¹B_P. B and the diagonal blocks of H⁻¹, which the saliency reads, follow at once; the rest of H⁻¹
+//! follows a panel at a time. The first-order term needs no new gradient: H_KK B_K = G_K holds after every
+//! step, so G stays as it is.
 
 use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{BlockStructure, matmul as triangular_matmul};
@@ -21,8 +23,13 @@ const PANEL: usize = 128;
 /// Values of B that one thread updates and then reads while they are in its cache.
 const CHUNK: usize = 1 << 16;
 
-/// The units removed up to the largest request, first to last, and the saliency of every unit on the dense weights.
-pub(super) fn removal(system: &System, rule: &Rule, removed: &[usize]) -> Result<(Vec<u32>, Vec<f64>), Failure> {
+/// The units removed up to the largest request, first to last, and the saliency of every unit on the dense
+/// weights.
+pub(super) fn removal(
+    system: &System,
+    rule: &Rule,
+    removed: &[usize],
+) -> Result<(Vec<u32>, Vec<f64>), Failure> {
     let mut state = State::new(system, rule)?;
     let dense = state.sweep(None)?;
     let largest = removed.last().copied().unwrap_or(0);
@@ -47,7 +54,8 @@ fn progressive(state: &mut State, mut saliency: Vec<f64>, steps: &[usize]) -> Re
 
 /// How many units go at a time, so that every request is met exactly.
 fn steps(step: usize, removed: &[usize]) -> Vec<usize> {
-    let (mut at, mut steps) = (0, Vec::new());
+    let mut at = 0;
+    let mut steps = Vec::new();
     for &count in removed {
         while at < count {
             let next = step.min(count - at);
@@ -58,7 +66,8 @@ fn steps(step: usize, removed: &[usize]) -> Vec<usize> {
     steps
 }
 
-/// What is left of the module: the first `units.len() * width` channels of every matrix. Units that went stay until a flush drops them.
+/// What is left of the module: the first `units.len() * width` channels of every matrix. Units that went stay
+/// until a flush drops them.
 struct State<'a> {
     rule: &'a Rule,
     /// Original index of each unit held.
@@ -104,7 +113,10 @@ impl<'a> State<'a> {
             delayed: Mat::new(),
             used: 0,
             weight,
-            gradient: system.gradient.subrows(0, if rule.saliency.first_order { system.gradient.nrows() } else { 0 }).to_owned(),
+            gradient: system
+                .gradient
+                .subrows(0, if rule.saliency.first_order { system.gradient.nrows() } else { 0 })
+                .to_owned(),
         })
     }
 
@@ -118,10 +130,13 @@ impl<'a> State<'a> {
         units.iter().flat_map(|&unit| unit * self.rule.width..(unit + 1) * self.rule.width).collect()
     }
 
-    /// The `count` units to go next, first to last: dead ones, then the least salient, ties to the lower index.
+    /// The `count` units to go next, first to last: dead ones, then the least salient, ties to the lower
+    /// index.
     fn least(&self, saliency: &[f64], count: usize) -> Vec<usize> {
         let mut alive: Vec<usize> = (0..self.units.len()).filter(|&unit| !self.gone[unit]).collect();
-        alive.sort_by(|&a, &b| self.dead[b].cmp(&self.dead[a]).then(saliency[a].total_cmp(&saliency[b])).then(a.cmp(&b)));
+        alive.sort_by(|&a, &b| {
+            self.dead[b].cmp(&self.dead[a]).then(saliency[a].total_cmp(&saliency[b])).then(a.cmp(&b))
+        });
         alive.truncate(count);
         alive
     }
@@ -142,7 +157,8 @@ impl<'a> State<'a> {
         let mut left = self.columns(channels);
         let mut corner = Mat::from_fn(channels.len(), channels.len(), |i, j| left[(channels[i], j)]);
         cholesky(corner.as_mut(), Par::Seq)?;
-        let mut right = Mat::from_fn(self.weight.nrows(), channels.len(), |i, j| self.weight[(i, channels[j])]);
+        let mut right =
+            Mat::from_fn(self.weight.nrows(), channels.len(), |i, j| self.weight[(i, channels[j])]);
         solve_lower_triangular_in_place(corner.as_ref(), left.as_mut().transpose_mut(), Par::rayon(0));
         solve_lower_triangular_in_place(corner.as_ref(), right.as_mut().transpose_mut(), Par::rayon(0));
         Ok(Update { left, right })
@@ -150,8 +166,10 @@ impl<'a> State<'a> {
 
     /// H⁻¹\[:,P\] after all updates.
     fn columns(&self, channels: &[usize]) -> Mat<f64> {
-        let (held, used) = (self.channels(), self.used);
-        let mut columns = Mat::from_fn(held, channels.len(), |i, j| self.inverse[(i.max(channels[j]), i.min(channels[j]))]);
+        let held = self.channels();
+        let used = self.used;
+        let mut columns =
+            Mat::from_fn(held, channels.len(), |i, j| self.inverse[(i.max(channels[j]), i.min(channels[j]))]);
         let delayed = self.delayed.submatrix(0, 0, held.min(self.delayed.nrows()), used);
         if used > 0 {
             let rows = Mat::from_fn(channels.len(), used, |i, j| delayed[(channels[i], j)]);
@@ -164,20 +182,28 @@ impl<'a> State<'a> {
     fn downdate_blocks(&mut self, left: MatRef<f64>) {
         let width = self.rule.width;
         if width == 1 {
-            return left.col_iter().for_each(|v| self.blocks.row_mut(0).iter_mut().zip(v.iter()).for_each(|(d, v)| *d -= v * v));
+            return left.col_iter().for_each(|v| {
+                self.blocks.row_mut(0).iter_mut().zip(v.iter()).for_each(|(d, v)| *d -= v * v)
+            });
         }
         let held = self.units.len() * width;
         let blocks = self.blocks.as_mut().subcols_mut(0, held).par_col_chunks_mut(width);
-        blocks.zip(left.par_row_chunks(width)).for_each(|(block, v)| matmul(block, Accum::Add, v, v.transpose(), -1.0, Par::Seq));
+        blocks
+            .zip(left.par_row_chunks(width))
+            .for_each(|(block, v)| matmul(block, Accum::Add, v, v.transpose(), -1.0, Par::Seq));
     }
 
-    /// Updates B and returns the saliency of all units held, in one pass over B; that of a unit that went is zero.
+    /// Updates B and returns the saliency of all units held, in one pass over B; that of a unit that went is
+    /// zero.
     fn sweep(&mut self, update: Option<&Update>) -> Result<Vec<f64>, Failure> {
-        let (width, held) = (self.rule.width, self.channels());
+        let width = self.rule.width;
+        let held = self.channels();
         let chunk = (CHUNK / (self.weight.nrows() * width).max(1)).max(1);
         let rule = self.rule;
         let Self { weight, gradient, blocks, gone, .. } = self;
-        let (gradient, blocks, gone) = (gradient.as_ref(), blocks.as_ref(), &gone[..]);
+        let gradient = gradient.as_ref();
+        let blocks = blocks.as_ref();
+        let gone = &gone[..];
         let chunks = weight.as_mut().subcols_mut(0, held).par_col_chunks_mut(chunk * width).enumerate();
         let saliency = chunks.flat_map_iter(|(i, mut part)| {
             let first = i * chunk;
@@ -187,9 +213,14 @@ impl<'a> State<'a> {
             }
             let part = part.into_const();
             (0..part.ncols() / width).map(move |local| {
-                let (unit, own) = (first + local, part.subcols(local * width, width));
+                let unit = first + local;
+                let own = part.subcols(local * width, width);
                 let at = unit * width;
-                if gone[unit] { Ok(0.0) } else { saliency(rule, own, gradient.subcols(at, width), blocks.subcols(at, width)) }
+                if gone[unit] {
+                    Ok(0.0)
+                } else {
+                    saliency(rule, own, gradient.subcols(at, width), blocks.subcols(at, width))
+                }
             })
         });
         saliency.collect()
@@ -205,13 +236,25 @@ impl<'a> State<'a> {
         self.used = columns;
     }
 
-    /// Brings H⁻¹ up to date and drops the units that went, from the saliency too, once they are an eighth of those held.
+    /// Brings H⁻¹ up to date and drops the units that went, from the saliency too, once they are an eighth of
+    /// those held.
     fn flush(&mut self, saliency: Vec<f64>) -> Vec<f64> {
         let held = self.channels();
-        let (lower, full) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
+        let lower = BlockStructure::TriangularLower;
+        let full = BlockStructure::Rectangular;
         let delayed = self.delayed.submatrix(0, 0, held, self.used);
         let inverse = self.inverse.as_mut().submatrix_mut(0, 0, held, held);
-        triangular_matmul(inverse, lower, Accum::Add, delayed, full, delayed.transpose(), full, -1.0, Par::rayon(0));
+        triangular_matmul(
+            inverse,
+            lower,
+            Accum::Add,
+            delayed,
+            full,
+            delayed.transpose(),
+            full,
+            -1.0,
+            Par::rayon(0),
+        );
         self.used = 0;
         if self.gone.iter().filter(|&&gone| gone).count() * 8 < self.units.len() {
             return saliency;
@@ -261,18 +304,27 @@ fn pack(matrix: &mut Mat<f64>, rows: &[usize], columns: &[usize]) {
     }
 }
 
-/// Σ_p |G_p·B_p| + ½ tr(B_gᵀ \[H⁻¹\]_gg⁻¹ B_g) over the channels p of one unit g (paper Eq. 4), as far as the rule has the terms on.
-fn saliency(rule: &Rule, weight: MatRef<f64>, gradient: MatRef<f64>, block: MatRef<f64>) -> Result<f64, Failure> {
+/// Σ_p |G_p·B_p| + ½ tr(B_gᵀ \[H⁻¹\]_gg⁻¹ B_g) over the channels p of one unit g (paper Eq. 4), as far as the
+/// rule has the terms on.
+fn saliency(
+    rule: &Rule,
+    weight: MatRef<f64>,
+    gradient: MatRef<f64>,
+    block: MatRef<f64>,
+) -> Result<f64, Failure> {
     let mut sum = 0.0;
     if rule.saliency.first_order {
-        sum += weight.col_iter().zip(gradient.col_iter()).map(|(b, g)| (b.transpose() * g).abs()).sum::<f64>();
+        sum +=
+            weight.col_iter().zip(gradient.col_iter()).map(|(b, g)| (b.transpose() * g).abs()).sum::<f64>();
     }
     if rule.saliency.second_order {
         sum += second_order(weight, block)?;
     }
     match sum.is_finite() {
         true => Ok(sum),
-        false => Err(Failure::Fatal(Error::new(Kind::Numeric, "a saliency is not finite").hint("raise prune.damping"))),
+        false => Err(Failure::Fatal(
+            Error::new(Kind::Numeric, "a saliency is not finite").hint("raise prune.damping"),
+        )),
     }
 }
 
@@ -280,7 +332,11 @@ fn second_order(weight: MatRef<f64>, block: MatRef<f64>) -> Result<f64, Failure>
     let width = block.nrows();
     if width == 1 {
         let inverse = block[(0, 0)];
-        return if inverse > 0.0 { Ok(weight.squared_norm_l2() / (2.0 * inverse)) } else { Err(Failure::Singular) };
+        return if inverse > 0.0 {
+            Ok(weight.squared_norm_l2() / (2.0 * inverse))
+        } else {
+            Err(Failure::Singular)
+        };
     }
     let mut factor = block.to_owned();
     cholesky(factor.as_mut(), Par::Seq)?;

@@ -1,4 +1,5 @@
-//! The exact weights of every level, from one factor: in order of survival, the Cholesky factor of a level is a leading block of the whole.
+//! The exact weights of every level, from one factor: in order of survival, the Cholesky factor of a level is
+//! a leading block of the whole.
 
 use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place};
 use faer::{Mat, MatRef, Par};
@@ -8,7 +9,12 @@ use super::{Level, Rule};
 use crate::base::{Error, Kind};
 
 /// B̂_K = H_KK⁻¹ G_K for each count of removed units.
-pub(super) fn levels(system: &System, rule: &Rule, order: &[u32], removed: &[usize]) -> Result<Vec<Level>, Failure> {
+pub(super) fn levels(
+    system: &System,
+    rule: &Rule,
+    order: &[u32],
+    removed: &[usize],
+) -> Result<Vec<Level>, Failure> {
     let channels = channels(order, rule.width);
     let solver = Solver::new(system, &channels, largest(system, rule, removed))?;
     removed.iter().map(|&count| level(&solver, count, (rule.units - count) * rule.width)).collect()
@@ -52,14 +58,17 @@ impl<'a> Solver<'a> {
         weight
     }
 
-    /// With J(M) = ½tr MᵀHM − tr MᵀG, which is −½tr B̂ᵀG at its minimum B̂: J(B̂) − J(B) is the growth of the loss plus ½λ‖B̂ − B‖².
+    /// With J(M) = ½tr MᵀHM − tr MᵀG, which is −½tr B̂ᵀG at its minimum B̂: J(B̂) − J(B) is the growth of the
+    /// loss plus ½λ‖B̂ − B‖².
     fn loss(&self, weight: MatRef<f64>) -> f64 {
-        let (system, kept) = (self.system, weight.ncols());
-        let (dense, ridge) = (system.moments.weight.as_ref(), system.lambda * system.moments.weight.squared_norm_l2());
+        let system = self.system;
+        let kept = weight.ncols();
+        let dense = system.moments.weight.as_ref();
+        let ridge = system.lambda * system.moments.weight.squared_norm_l2();
         let start = 0.5 * (system.moments.energy + ridge) - inner(dense, system.gradient.as_ref());
         let end = -0.5 * inner(weight, gather(system.gradient.as_ref(), &self.channels[..kept]).as_ref());
-        let moved =
-            (weight - gather(dense, &self.channels[..kept])).squared_norm_l2() + gather(dense, &self.channels[kept..]).squared_norm_l2();
+        let moved = (weight - gather(dense, &self.channels[..kept])).squared_norm_l2()
+            + gather(dense, &self.channels[kept..]).squared_norm_l2();
         end - start - 0.5 * system.lambda * moved
     }
 }

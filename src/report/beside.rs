@@ -1,4 +1,5 @@
-//! Tables beside the wide view: pruned models against the dense one on the same documents, and the harness against native scoring.
+//! Tables beside the wide view: pruned models against the dense one on the same documents, and the harness
+//! against native scoring.
 
 use std::collections::BTreeMap;
 
@@ -40,8 +41,12 @@ impl Sheet {
         let head = |name: &str, role| Column { name: name.into(), role };
         let models = self.models.iter().map(|(_, _, model)| head(model, Role::Summary));
         let columns = std::iter::once(head(self.corner, Role::Name)).chain(models).collect();
-        let cells = |row: &Vec<Option<String>>| row.iter().map(|cell| cell.clone().unwrap_or_default()).collect::<Vec<_>>();
-        let row = |(key, row): (&(usize, String), &Vec<Option<String>>)| [vec![self.names[key].clone()], cells(row)].concat();
+        let cells = |row: &Vec<Option<String>>| {
+            row.iter().map(|cell| cell.clone().unwrap_or_default()).collect::<Vec<_>>()
+        };
+        let row = |(key, row): (&(usize, String), &Vec<Option<String>>)| {
+            [vec![self.names[key].clone()], cells(row)].concat()
+        };
         let rows: Vec<Vec<String>> = self.rows.iter().map(row).collect();
         (!rows.is_empty()).then_some(Grid { columns, rows })
     }
@@ -73,7 +78,8 @@ fn difference_name(metric: &str) -> Option<String> {
 
 /// What the harness says beside what native scoring says, a row per metric.
 pub fn harness<'a>(figures: impl Iterator<Item = &'a Figure> + Clone) -> Option<Grid> {
-    let native: BTreeMap<(&str, &str), f64> = figures.clone().map(|f| ((f.model.as_str(), f.metric.as_str()), f.value)).collect();
+    let native: BTreeMap<(&str, &str), f64> =
+        figures.clone().map(|f| ((f.model.as_str(), f.metric.as_str()), f.value)).collect();
     let shown = figures.filter_map(|f| Some((f, f.metric.strip_prefix("lm_eval:")?)));
     let shown = shown.filter(|(_, metric)| !metric.split_once('/').is_some_and(|(_, task)| is_subtask(task)));
     let mut sheet = Sheet::new("metric", shown.clone().map(|(f, _)| model_key(&f.model)));

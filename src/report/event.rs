@@ -13,7 +13,8 @@ use crate::base::{Error, Kind, Result, ResultExt};
 use crate::search::GenerationRecord;
 use crate::space::{Distribution, Shape};
 
-/// Version of the format that this build writes, and the newest that it reads. Version 1 had no times and no `progress`.
+/// Version of the format that this build writes, and the newest that it reads. Version 1 had no times and no
+/// `progress`.
 pub const VERSION: u32 = 2;
 
 /// Something that happened in a run.
@@ -33,7 +34,15 @@ pub enum Event {
     /// A step begins; `key` addresses its result.
     StepStarted { trial: String, step: String, key: String },
     /// A step is over. `model` is the model that it belongs to, where there is one.
-    StepFinished { trial: String, model: Option<String>, step: String, key: String, cache: Cache, seconds: f64, peak_bytes: Option<u64> },
+    StepFinished {
+        trial: String,
+        model: Option<String>,
+        step: String,
+        key: String,
+        cache: Cache,
+        seconds: f64,
+        peak_bytes: Option<u64>,
+    },
     /// How far the work inside a step is, told every few seconds.
     Progress { trial: String, what: String, done: u64, units: u64 },
     /// A generation of the search is done.
@@ -137,21 +146,26 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the log at `path`, creating it when there is none. A last line that a killed writer left unfinished is cut off.
+    /// Opens the log at `path`, creating it when there is none. A last line that a killed writer left
+    /// unfinished is cut off.
     ///
     /// # Errors
-    /// The file cannot be opened or cut, or what it holds cannot be read, as by [`read`]: nothing is added to a newer log.
+    /// The file cannot be opened or cut, or what it holds cannot be read, as by [`read`]: nothing is added to
+    /// a newer log.
     pub fn open(path: &Path) -> Result<Self> {
         if path.exists() {
             read(path)?;
         }
         let open = || {
-            let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+            let mut file =
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
             file.set_len(complete(&std::fs::read(path)?).len() as u64)?;
             file.seek(SeekFrom::End(0))?;
             Ok(file)
         };
-        open().map(|file| Self { path: path.to_path_buf(), file }).map_err(|e| io_error(path, "open the event log", &e))
+        open()
+            .map(|file| Self { path: path.to_path_buf(), file })
+            .map_err(|e| io_error(path, "open the event log", &e))
     }
 
     /// Appends one event; it is on the disk when this returns.
@@ -186,7 +200,8 @@ pub fn read(path: &Path) -> Result<Vec<Event>> {
     Ok(read_stamped(path)?.into_iter().map(|stamped| stamped.event).collect())
 }
 
-/// All events of a log with their times. A last line without its newline is the trace of a killed writer and left out.
+/// All events of a log with their times. A last line without its newline is the trace of a killed writer and
+/// left out.
 ///
 /// # Errors
 /// The file cannot be read, a line is no event, or it is of a newer version.
@@ -205,10 +220,12 @@ fn complete(bytes: &[u8]) -> &[u8] {
 fn parse(line: &[u8]) -> Result<Stamped> {
     let header: Header = serde_json::from_slice(line).or_error(Kind::Disk, "not an event")?;
     if header.version > VERSION {
-        let what = format!("the event log has version {}, this build reads up to version {VERSION}", header.version);
+        let what =
+            format!("the event log has version {}, this build reads up to version {VERSION}", header.version);
         return Err(Error::new(Kind::Disk, what).hint("use the newer tyr that wrote it"));
     }
-    let line: Line<Event> = serde_json::from_slice(line).or_error(Kind::Disk, "not an event of this version")?;
+    let line: Line<Event> =
+        serde_json::from_slice(line).or_error(Kind::Disk, "not an event of this version")?;
     Ok(Stamped { at: line.at, event: line.event })
 }
 
@@ -218,7 +235,13 @@ mod tests {
     use crate::report::figure::tests::figure;
 
     fn events() -> Vec<Event> {
-        let summary = GenerationSummary { generation: 1, fitness: Some(0.1), parent_fitness: None, offspring: 8, evaluated: vec![8, 2] };
+        let summary = GenerationSummary {
+            generation: 1,
+            fitness: Some(0.1),
+            parent_fitness: None,
+            offspring: 8,
+            evaluated: vec![8, 2],
+        };
         vec![
             Event::RunStarted { run: "r".into(), trials: vec!["a".into()] },
             Event::Generation { trial: "a".into(), iteration: 1, summary },
@@ -253,8 +276,12 @@ mod tests {
     fn a_log_of_the_first_version_is_read_without_times() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("events.jsonl");
-        std::fs::write(&path, "{\"version\":1,\"event\":{\"kind\":\"trial_finished\",\"trial\":\"a\"}}\n").unwrap();
-        assert_eq!(read_stamped(&path).unwrap(), [Stamped { at: None, event: Event::TrialFinished { trial: "a".into() } }]);
+        std::fs::write(&path, "{\"version\":1,\"event\":{\"kind\":\"trial_finished\",\"trial\":\"a\"}}\n")
+            .unwrap();
+        assert_eq!(
+            read_stamped(&path).unwrap(),
+            [Stamped { at: None, event: Event::TrialFinished { trial: "a".into() } }]
+        );
     }
 
     #[test]
@@ -262,7 +289,10 @@ mod tests {
         let before = now();
         let (_dir, path) = written(&events());
         let times: Vec<_> = read_stamped(&path).unwrap().into_iter().map(|s| s.at).collect();
-        assert!(times.is_sorted() && times[0] >= before && times[3] <= now() && before.is_some(), "{times:?}");
+        assert!(
+            times.is_sorted() && times[0] >= before && times[3] <= now() && before.is_some(),
+            "{times:?}"
+        );
     }
 
     #[test]
@@ -286,7 +316,10 @@ mod tests {
         text.push_str("{\"version\":3,\"event\":{\"kind\":\"teleported\"},\"more\":1}\n");
         std::fs::write(&path, text).unwrap();
         let e = read(&path).unwrap_err().to_string();
-        assert!(e.contains("version 3") && e.contains("up to version 2") && e.contains("events.jsonl:2"), "{e}");
+        assert!(
+            e.contains("version 3") && e.contains("up to version 2") && e.contains("events.jsonl:2"),
+            "{e}"
+        );
         assert!(Log::open(&path).is_err());
     }
 
@@ -294,7 +327,11 @@ mod tests {
     fn damage_in_the_middle_names_its_line() {
         let (_dir, path) = written(&events());
         for damage in ["{\n", "{\"version\":1,\"event\":{\"kind\":\"teleported\"}}\n", "\u{fffd}\n"] {
-            std::fs::write(&path, format!("{}{damage}{}", line(&events()[0], None).unwrap(), line(&events()[1], None).unwrap())).unwrap();
+            std::fs::write(
+                &path,
+                format!("{}{damage}{}", line(&events()[0], None).unwrap(), line(&events()[1], None).unwrap()),
+            )
+            .unwrap();
             let e = read(&path).unwrap_err();
             assert!(e.kind == Kind::Disk && e.to_string().contains("events.jsonl:2"), "{e}");
         }

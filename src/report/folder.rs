@@ -1,4 +1,5 @@
-//! A run's folder: where its event logs are, and the files of tables that are made from them, live and afterwards alike.
+//! A run's folder: where its event logs are, and the files of tables that are made from them, live and
+//! afterwards alike.
 
 use std::path::{Path, PathBuf};
 
@@ -35,9 +36,14 @@ pub fn logs(run: &Path) -> Result<Vec<PathBuf>> {
     let own = run_log(run);
     if !own.exists() {
         let what = "there is no run in this folder: it has no events.jsonl";
-        return Err(Error::new(Kind::Usage, what).at(run.display()).hint("name a folder that `tyr run` made, as in runs/NAME"));
+        return Err(Error::new(Kind::Usage, what)
+            .at(run.display())
+            .hint("name a folder that `tyr run` made, as in runs/NAME"));
     }
-    let trials = labels(&event::read(&own)?).into_iter().map(|label| trial_log(run, &label)).filter(|log| log.exists());
+    let trials = labels(&event::read(&own)?)
+        .into_iter()
+        .map(|label| trial_log(run, &label))
+        .filter(|log| log.exists());
     Ok(std::iter::once(own).chain(trials).collect())
 }
 
@@ -119,7 +125,11 @@ mod tests {
     fn every_file_of_tables_is_written() {
         let dir = tempfile::tempdir().unwrap();
         publish(dir.path(), &Tables::default()).unwrap();
-        let written: Vec<_> = contents(&Tables::default()).unwrap().iter().map(|(name, _)| dir.path().join(name).exists()).collect();
+        let written: Vec<_> = contents(&Tables::default())
+            .unwrap()
+            .iter()
+            .map(|(name, _)| dir.path().join(name).exists())
+            .collect();
         assert_eq!(written, [true; 5]);
     }
 }

@@ -48,7 +48,9 @@ impl Grid {
         let cells = |row: Vec<&str>| row.into_iter().map(|c| c.replace('|', "\\|")).collect::<Vec<_>>();
         let head = cells(self.columns.iter().map(|c| c.name.as_str()).collect());
         let rows: Vec<_> = self.rows.iter().map(|r| cells(r.iter().map(String::as_str).collect())).collect();
-        let width = |i: usize| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0).max(head[i].chars().count()).max(3);
+        let width = |i: usize| {
+            rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0).max(head[i].chars().count()).max(3)
+        };
         let widths: Vec<usize> = (0..head.len()).map(width).collect();
         let left: Vec<bool> = self.columns.iter().map(|c| matches!(c.role, Role::Name | Role::Bar)).collect();
         let dashes = |(&width, &left): (&usize, &bool)| {
@@ -65,7 +67,9 @@ impl Grid {
     }
 
     fn latex_table(&self, caption: &str) -> String {
-        let line = |cells: Vec<&str>| format!("    {} \\\\\n", cells.into_iter().map(latex_escape).collect::<Vec<_>>().join(" & "));
+        let line = |cells: Vec<&str>| {
+            format!("    {} \\\\\n", cells.into_iter().map(latex_escape).collect::<Vec<_>>().join(" & "))
+        };
         let head = line(self.columns.iter().map(|c| c.name.as_str()).collect());
         let rows: String = self.rows.iter().map(|r| line(r.iter().map(String::as_str).collect())).collect();
         let alignment = format!("l{}", "r".repeat(self.columns.len().saturating_sub(1)));
@@ -74,18 +78,24 @@ impl Grid {
         format!("{open}  \\begin{{tabular}}{{{alignment}}}\n{body}  \\end{{tabular}}\n\\end{{table}}\n")
     }
 
-    /// The grid in pieces that fit: whole, else summary and details apart, and those that still do not fit turned on their side.
+    /// The grid in pieces that fit: whole, else summary and details apart, and those that still do not fit
+    /// turned on their side.
     fn pages(&self, fits: &dyn Fn(&Grid) -> bool) -> Vec<Grid> {
         if fits(self) {
             return vec![self.clone()];
         }
-        let apart = [Role::Summary, Role::Detail].into_iter().map(|role| (role, self.only(role))).filter(|(_, g)| g.columns.len() > 1);
+        let apart = [Role::Summary, Role::Detail]
+            .into_iter()
+            .map(|role| (role, self.only(role)))
+            .filter(|(_, g)| g.columns.len() > 1);
         apart.flat_map(|(role, g)| if fits(&g) { vec![g] } else { g.transposed(role).packed(fits) }).collect()
     }
 
     /// The names and the columns of a role.
     fn only(&self, role: Role) -> Grid {
-        self.pick(&(0..self.columns.len()).filter(|&i| i == 0 || self.columns[i].role == role).collect::<Vec<_>>())
+        self.pick(
+            &(0..self.columns.len()).filter(|&i| i == 0 || self.columns[i].role == role).collect::<Vec<_>>(),
+        )
     }
 
     fn pick(&self, columns: &[usize]) -> Grid {
@@ -98,11 +108,19 @@ impl Grid {
         let corner = if role == Role::Detail { "task" } else { "measure" };
         let name = Column { name: corner.into(), role: Role::Name };
         let heads = self.rows.iter().map(|r| Column { name: r[0].clone(), role });
-        let row = |i: usize| std::iter::once(self.columns[i].name.clone()).chain(self.rows.iter().map(|r| r[i].clone())).collect();
-        Grid { columns: std::iter::once(name).chain(heads).collect(), rows: (1..self.columns.len()).map(row).collect() }
+        let row = |i: usize| {
+            std::iter::once(self.columns[i].name.clone())
+                .chain(self.rows.iter().map(|r| r[i].clone()))
+                .collect()
+        };
+        Grid {
+            columns: std::iter::once(name).chain(heads).collect(),
+            rows: (1..self.columns.len()).map(row).collect(),
+        }
     }
 
-    /// Columns in order in as few grids as they need, each with the names in front; a single column that is too wide stays so.
+    /// Columns in order in as few grids as they need, each with the names in front; a single column that is
+    /// too wide stays so.
     fn packed(&self, fits: &dyn Fn(&Grid) -> bool) -> Vec<Grid> {
         let mut parts: Vec<Vec<usize>> = Vec::new();
         for i in 1..self.columns.len() {
@@ -146,7 +164,8 @@ fn broken(name: &str) -> String {
 
 fn markdown_row(cells: &[String], widths: &[usize], left: &[bool]) -> String {
     let pad = |i: usize| {
-        let (cell, width) = (&cells[i], widths[i]);
+        let cell = &cells[i];
+        let width = widths[i];
         if left[i] { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
     };
     format!("| {} |\n", (0..cells.len()).map(pad).collect::<Vec<_>>().join(" | "))
@@ -175,7 +194,9 @@ mod tests {
         let column = |name: String, role| Column { name, role };
         let mut columns = vec![column("model".into(), Role::Name), column("kl".into(), Role::Summary)];
         columns.extend((0..details).map(|i| column(format!("some_task_{i}"), Role::Detail)));
-        let row = |name: &str| std::iter::once(name.to_string()).chain((0..=details).map(|i| i.to_string())).collect();
+        let row = |name: &str| {
+            std::iter::once(name.to_string()).chain((0..=details).map(|i| i.to_string())).collect()
+        };
         Grid { rows: vec![row("dense"), row("a|b_%")], columns }
     }
 
@@ -209,7 +230,10 @@ mod tests {
 
     #[test]
     fn markdown_and_latex_escape_what_they_must() {
-        assert_eq!(grid(0).markdown(), "| model  |  kl |\n| :----- | --: |\n| dense  |   0 |\n| a\\|b_% |   0 |\n");
+        assert_eq!(
+            grid(0).markdown(),
+            "| model  |  kl |\n| :----- | --: |\n| dense  |   0 |\n| a\\|b_% |   0 |\n"
+        );
         assert!(grid(0).latex("50% of x_y").contains("\\caption{50\\% of x\\_y}"));
         assert!(grid(0).latex("").contains("    a|b\\_\\% & 0 \\\\\n    \\bottomrule\n"));
     }

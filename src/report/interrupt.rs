@@ -13,7 +13,8 @@ pub fn stopped() -> bool {
     STOP.load(Ordering::Relaxed)
 }
 
-/// From now on the first SIGINT makes [`stopped`] true and says so on stderr, the second one exits with code 130.
+/// From now on the first SIGINT makes [`stopped`] true and says so on stderr, the second one exits with code
+/// 130.
 pub fn install_interrupt_handler() {
     let handler: extern "C" fn(libc::c_int) = on_interrupt;
     // SAFETY: the handler does only what a signal handler may: an atomic swap, write(2) and _exit(2).
@@ -25,7 +26,8 @@ extern "C" fn on_interrupt(_signal: libc::c_int) {
         // SAFETY: _exit may be called from a signal handler.
         unsafe { libc::_exit(Kind::Interrupted.exit_code().into()) };
     }
-    // SAFETY: write(2) may be called from a signal handler; the buffer is static. Nothing can be done when stderr is gone.
+    // SAFETY: write(2) may be called from a signal handler; the buffer is static. Nothing can be done when
+    // stderr is gone.
     unsafe { libc::write(2, MESSAGE.as_ptr().cast(), MESSAGE.len()) };
 }
 

@@ -15,30 +15,43 @@ pub fn fits(shape: &Shape, distribution: &Distribution) -> bool {
 /// The view as plain text, a line per layer and one for all of them.
 pub fn text(shape: &Shape, distribution: &Distribution) -> String {
     let rows = rows(shape, distribution);
-    let widths: Vec<usize> = (0..5).map(|i| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> =
+        (0..5).map(|i| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0)).collect();
     let line = |r: &[String; 5]| {
         let [layer, heads, head_bar, neurons, neuron_bar] = r;
-        let (l, h, b, n) = (widths[0], widths[1], widths[2], widths[3]);
-        format!("{layer:>l$}  {heads:>h$} {head_bar:<b$}  {neurons:>n$} {neuron_bar}").trim_end().to_string() + "\n"
+        let l = widths[0];
+        let h = widths[1];
+        let b = widths[2];
+        let n = widths[3];
+        format!("{layer:>l$}  {heads:>h$} {head_bar:<b$}  {neurons:>n$} {neuron_bar}").trim_end().to_string()
+            + "\n"
     };
     rows.iter().map(line).collect()
 }
 
 /// The view as a Markdown table.
 pub fn markdown(shape: &Shape, distribution: &Distribution) -> String {
-    let heads = [("layer", Role::Summary), ("heads", Role::Summary), ("", Role::Bar), ("neurons", Role::Summary), ("", Role::Bar)];
+    let heads = [
+        ("layer", Role::Summary),
+        ("heads", Role::Summary),
+        ("", Role::Bar),
+        ("neurons", Role::Summary),
+        ("", Role::Bar),
+    ];
     let columns = heads.into_iter().map(|(name, role)| Column { name: name.into(), role }).collect();
     Grid { columns, rows: rows(shape, distribution).into_iter().skip(1).map(Vec::from).collect() }.markdown()
 }
 
-/// Cells of every line: layer, kept heads of all, bar, kept neurons of all, bar; the first line holds the heads of the columns.
+/// Cells of every line: layer, kept heads of all, bar, kept neurons of all, bar; the first line holds the
+/// heads of the columns.
 fn rows(shape: &Shape, distribution: &Distribution) -> Vec<[String; 5]> {
     let head = ["layer", "heads", "", "neurons", ""].map(String::from);
     let layer = |layer: usize| {
         let kept = |kind| distribution.kept(shape, ModuleId { layer, kind });
         row(layer.to_string(), ModuleKind::ALL.map(|kind| (kept(kind), shape.units(kind).units)))
     };
-    let total = ModuleKind::ALL.map(|kind| (shape.layers * shape.units(kind).units, distribution.total(kind)));
+    let total =
+        ModuleKind::ALL.map(|kind| (shape.layers * shape.units(kind).units, distribution.total(kind)));
     let all = row("all".into(), total.map(|(units, removed)| (units - removed, units)));
     std::iter::once(head).chain((0..shape.layers).map(layer)).chain([all]).collect()
 }
@@ -80,7 +93,10 @@ layer  heads               neurons
   all   7/12 ███████░░░░░  199/300 █████████████░░░░░░░
 ";
         assert_eq!(text(&shape(3), &found), expected);
-        assert!(markdown(&shape(3), &found).contains("|     2 |   3/4 | ███░         |  99/100 | ███████████████████░ |\n"));
+        assert!(
+            markdown(&shape(3), &found)
+                .contains("|     2 |   3/4 | ███░         |  99/100 | ███████████████████░ |\n")
+        );
         assert_eq!(bar((1, 1000)).chars().filter(|&c| c == '█').count(), 1);
     }
 

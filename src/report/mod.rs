@@ -1,7 +1,8 @@
-//! Events to tables: what happened in a run, as JSON lines, and the CSV, Markdown, LaTeX, JSON and terminal views of it.
+//! Events to tables: what happened in a run, as JSON lines, and the CSV, Markdown, LaTeX, JSON and terminal
+//! views of it.
 //!
-//! Events are the only wire from the runner to bars and tables, so tables written while a run goes on and tables rebuilt from its
-//! event logs come out of the same code and have the same bytes.
+//! Events are the only wire from the runner to bars and tables, so tables written while a run goes on and
+//! tables rebuilt from its event logs come out of the same code and have the same bytes.
 
 pub mod columns;
 pub mod event;

@@ -1,4 +1,5 @@
-//! Numbers as text: floats in JSON that may not be finite, shortest round-trip floats in CSV, and readable ones in tables.
+//! Numbers as text: floats in JSON that may not be finite, shortest round-trip floats in CSV, and readable
+//! ones in tables.
 
 /// Serde of an f64 that may be NaN or infinite: those are the strings `"NaN"`, `"inf"` and `"-inf"`.
 pub mod json {
@@ -6,7 +7,11 @@ pub mod json {
     use serde::{Deserializer, Serializer};
 
     pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-        if value.is_finite() { serializer.serialize_f64(*value) } else { serializer.serialize_str(&value.to_string()) }
+        if value.is_finite() {
+            serializer.serialize_f64(*value)
+        } else {
+            serializer.serialize_str(&value.to_string())
+        }
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
@@ -129,18 +134,27 @@ mod tests {
 
     #[test]
     fn readable_numbers_have_sensible_digits() {
-        assert_eq!([0.0, 960.0, 99_840.0, 134_515_008.0, 8_030_261_248.0].map(count), ["0", "960", "99.8K", "134.5M", "8.03B"]);
+        assert_eq!(
+            [0.0, 960.0, 99_840.0, 134_515_008.0, 8_030_261_248.0].map(count),
+            ["0", "960", "99.8K", "134.5M", "8.03B"]
+        );
         assert_eq!([999.7, 999_960.0, 999_999_999.0].map(count), ["1.0K", "1.0M", "1.00B"]);
         assert_eq!([6.137, 999.0, 12_345.6, 2.5e8].map(perplexity), ["6.14", "999.00", "12346", "2.50e8"]);
         assert_eq!([0.0, 1.23456, 0.000_012_3].map(divergence), ["0.0000", "1.2346", "1.2e-5"]);
-        assert_eq!([0.0, 950.0, 1e6, 1.236e9, 62.14e9, 999.6e9].map(bytes), ["0 B", "950 B", "1.00 MB", "1.24 GB", "62.1 GB", "1.00 TB"]);
+        assert_eq!(
+            [0.0, 950.0, 1e6, 1.236e9, 62.14e9, 999.6e9].map(bytes),
+            ["0 B", "950 B", "1.00 MB", "1.24 GB", "62.1 GB", "1.00 TB"]
+        );
         assert_eq!([60.0, 172_799.0, 200_000.0].map(age), ["1 min 00 s", "47 h 59 min", "2 days"]);
         assert_eq!([0.4, 200.0, 7_500.0].map(duration), ["0 s", "3 min 20 s", "2 h 05 min"]);
     }
 
     #[test]
     fn csv_numbers_are_short_and_missing_ones_empty() {
-        assert_eq!([0.1, 134_515_008.0, 1e-7, 2.5e300, 0.0].map(shortest), ["0.1", "134515008", "1e-7", "2.5e300", "0"]);
+        assert_eq!(
+            [0.1, 134_515_008.0, 1e-7, 2.5e300, 0.0].map(shortest),
+            ["0.1", "134515008", "1e-7", "2.5e300", "0"]
+        );
         assert_eq!([f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(shortest), ["", "", ""]);
     }
 

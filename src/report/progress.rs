@@ -1,4 +1,5 @@
-//! Progress of long steps on stderr: a bar with an ETA on a terminal, plain lines every few seconds elsewhere.
+//! Progress of long steps on stderr: a bar with an ETA on a terminal, plain lines every few seconds
+//! elsewhere.
 
 use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
@@ -122,7 +123,11 @@ impl Lines {
     fn begin(&mut self, what: &str, units: u64) {
         let now = Instant::now();
         self.step = Some(Step { what: what.into(), units, done: 0, started: now, said: now });
-        self.say(&if units == 0 { format!("{what}: started") } else { format!("{what}: started, {units} to do") });
+        self.say(&if units == 0 {
+            format!("{what}: started")
+        } else {
+            format!("{what}: started, {units} to do")
+        });
     }
 
     fn advance(&mut self, units: u64) {

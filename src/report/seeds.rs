@@ -19,7 +19,8 @@ pub struct Seeds {
 /// The label without its `seed=N`; `None` when it has none.
 pub fn base(label: &str) -> Option<String> {
     label.match_indices("seed=").find_map(|(start, name)| {
-        let (before, rest) = (&label[..start], &label[start + name.len()..]);
+        let before = &label[..start];
+        let rest = &label[start + name.len()..];
         let after = rest.trim_start_matches(|c: char| c.is_ascii_digit());
         let whole = before.is_empty() || before.ends_with([',', '/']);
         let ended = after.len() < rest.len() && (after.is_empty() || after.starts_with(','));
@@ -41,19 +42,26 @@ pub fn groups(trials: &[(&str, Wide)]) -> Vec<Seeds> {
         }
         members.entry(label).or_default().push(wide);
     }
-    let several = labels.into_iter().filter_map(|label| members.get(&label).map(|m| (label, m))).filter(|(_, m)| m.len() > 1);
+    let several = labels
+        .into_iter()
+        .filter_map(|label| members.get(&label).map(|m| (label, m)))
+        .filter(|(_, m)| m.len() > 1);
     several.map(|(label, m)| Seeds { label, count: m.len(), wide: aggregate(m) }).collect()
 }
 
 fn aggregate(members: &[&Wide]) -> Wide {
     let names: BTreeSet<_> = members.iter().flat_map(|w| &w.rows).map(|(name, _)| model_key(name)).collect();
-    let rows_of = |name: &str| -> Vec<&Row> { members.iter().flat_map(|w| &w.rows).filter(|(n, _)| n == name).map(|(_, r)| r).collect() };
+    let rows_of = |name: &str| -> Vec<&Row> {
+        members.iter().flat_map(|w| &w.rows).filter(|(n, _)| n == name).map(|(_, r)| r).collect()
+    };
     Wide { rows: names.into_iter().map(|(_, _, name)| (name.clone(), merge(&rows_of(&name)))).collect() }
 }
 
 fn merge(rows: &[&Row]) -> Row {
     let measures: BTreeSet<&Measure> = rows.iter().flat_map(|r| r.keys()).collect();
-    let values = |m: &Measure| -> Vec<f64> { rows.iter().filter_map(|r| r.get(m).copied().flatten()).map(|c| c.value).collect() };
+    let values = |m: &Measure| -> Vec<f64> {
+        rows.iter().filter_map(|r| r.get(m).copied().flatten()).map(|c| c.value).collect()
+    };
     measures.into_iter().map(|m| (m.clone(), mean_and_deviation(&values(m)))).collect()
 }
 
@@ -75,7 +83,10 @@ mod tests {
         assert_eq!(of("target=0.5,ablation=default,seed=3"), "target=0.5,ablation=default");
         assert_eq!(of("seed=3,target=0.5"), "target=0.5");
         assert_eq!(of("a=1,seed=3,target=0.5"), "a=1,target=0.5");
-        assert_eq!((of("seed=12"), of("run/seed=1"), of("run/seed=1,a=1")), ("".into(), "run".into(), "run/a=1".into()));
+        assert_eq!(
+            (of("seed=12"), of("run/seed=1"), of("run/seed=1,a=1")),
+            ("".into(), "run".into(), "run/a=1".into())
+        );
         for other in ["target=0.5", "seed=3/target=0.5", "a,seed=", "a,seed=x", "a,seed=1x", "myseed=3", ""] {
             assert_eq!(base(other), None, "{other}");
         }

@@ -25,7 +25,8 @@ pub fn status(events: &[Stamped], holder: Option<&str>, now: Option<u64>) -> Str
             paces.entry(trial.to_string()).or_default().add(event, *at);
         }
     }
-    let trials: Vec<Line> = tables.trials().iter().filter(|t| sweep.contains(&t.label)).map(|t| Line::new(t, &paces)).collect();
+    let trials: Vec<Line> =
+        tables.trials().iter().filter(|t| sweep.contains(&t.label)).map(|t| Line::new(t, &paces)).collect();
     Page { run: tables.run(), trials: told(trials, holder), holder, now }.text()
 }
 
@@ -74,7 +75,9 @@ impl<'a> Line<'a> {
 /// The same lines, of which the one that the holder began last runs.
 fn told<'a>(mut lines: Vec<Line<'a>>, holder: Option<&str>) -> Vec<Line<'a>> {
     let unfinished = lines.iter_mut().filter(|line| line.state == State::Stopped);
-    if let Some(line) = unfinished.max_by_key(|line| line.pace.session.map(|(began, _)| began)).filter(|_| holder.is_some()) {
+    if let Some(line) =
+        unfinished.max_by_key(|line| line.pace.session.map(|(began, _)| began)).filter(|_| holder.is_some())
+    {
         line.state = State::Running;
     }
     lines
@@ -128,9 +131,11 @@ impl Pace {
     fn place(&self, step: Option<&str>) -> String {
         let what = self.progress.as_ref().map(|(what, ..)| what.as_str());
         // A step that says its own name again says nothing new.
-        let inner = what.filter(|what| !step.is_some_and(|step| step.starts_with(&what.replace([' ', '/'], "-"))));
+        let inner =
+            what.filter(|what| !step.is_some_and(|step| step.starts_with(&what.replace([' ', '/'], "-"))));
         let far = self.progress.as_ref().filter(|(_, _, units)| *units > 0);
-        let far = far.map(|(what, done, units)| format!("{done} of {units}{}", units_of(step.unwrap_or(what))));
+        let far =
+            far.map(|(what, done, units)| format!("{done} of {units}{}", units_of(step.unwrap_or(what))));
         let parts: Vec<&str> = [step, inner, far.as_deref()].into_iter().flatten().collect();
         if parts.is_empty() { "between two steps".into() } else { format!("in {}", parts.join(", ")) }
     }
@@ -165,14 +170,18 @@ impl Page<'_> {
     }
 
     fn summary(&self) -> String {
-        let (done, failed, all) = (self.count(State::Done), self.count(State::Failed), self.trials.len());
+        let done = self.count(State::Done);
+        let failed = self.count(State::Failed);
+        let all = self.trials.len();
         let failures = if failed > 0 { format!(", {failed} failed") } else { String::new() };
         let trials = format!("{done} of {all} trial{} done{failures}", if all == 1 { "" } else { "s" });
         let (state, more) = match self.holder {
             Some("") => ("running".to_string(), ""),
             Some(process) => (format!("running, process {process}"), ""),
             None if done == all => ("done".into(), ""),
-            None if done + failed == all => ("over".into(), "; mend the cause and run the same command again"),
+            None if done + failed == all => {
+                ("over".into(), "; mend the cause and run the same command again")
+            }
             None => ("stopped".into(), "; run the same command again to go on"),
         };
         format!("{}: {state}, {trials}{more}\n", self.run)
@@ -186,7 +195,8 @@ impl Page<'_> {
             let count = if models.is_empty() { String::new() } else { models.len().to_string() };
             [line.trial.label.clone(), line.state.word().into(), took, count]
         };
-        let heads = [("trial", Side::Left), ("state", Side::Left), ("took", Side::Right), ("models", Side::Right)];
+        let heads =
+            [("trial", Side::Left), ("state", Side::Left), ("took", Side::Right), ("models", Side::Right)];
         columns(heads, &self.trials.iter().map(row).collect::<Vec<_>>())
     }
 
@@ -196,8 +206,10 @@ impl Page<'_> {
     }
 
     fn detail(&self, line: &Line) -> String {
-        let (label, place) = (&line.trial.label, line.pace.place(line.trial.step.as_deref()));
-        let since = || line.pace.step.zip(self.now).map(|(began, now)| now.saturating_sub(began) as f64 / 1e3);
+        let label = &line.trial.label;
+        let place = line.pace.place(line.trial.step.as_deref());
+        let since =
+            || line.pace.step.zip(self.now).map(|(began, now)| now.saturating_sub(began) as f64 / 1e3);
         let text = match (line.state, &line.trial.status) {
             (State::Running, _) => {
                 let lasted = since().map(|s| format!(", for {}", duration(s))).unwrap_or_default();
@@ -212,8 +224,11 @@ impl Page<'_> {
 
     /// A table per corpus: trials by models.
     fn perplexities(&self) -> String {
-        let corpora: BTreeSet<&str> = self.trials.iter().flat_map(|l| l.trial.figures()).filter_map(corpus).collect();
-        let tables = corpora.into_iter().map(|name| format!("perplexity {name}\n{}", self.perplexity_table(name).terminal()));
+        let corpora: BTreeSet<&str> =
+            self.trials.iter().flat_map(|l| l.trial.figures()).filter_map(corpus).collect();
+        let tables = corpora
+            .into_iter()
+            .map(|name| format!("perplexity {name}\n{}", self.perplexity_table(name).terminal()));
         tables.collect::<Vec<_>>().join("\n")
     }
 
@@ -222,11 +237,19 @@ impl Page<'_> {
             let figures = line.trial.figures().filter(|f| corpus(f) == Some(name));
             figures.map(|f| (model_key(&f.model), f.value)).collect()
         };
-        let all: Vec<_> = self.trials.iter().map(|line| (&line.trial.label, measured(line))).filter(|(_, m)| !m.is_empty()).collect();
+        let all: Vec<_> = self
+            .trials
+            .iter()
+            .map(|line| (&line.trial.label, measured(line)))
+            .filter(|(_, m)| !m.is_empty())
+            .collect();
         let models: BTreeSet<_> = all.iter().flat_map(|(_, m)| m.keys().cloned()).collect();
         let heads = models.iter().map(|(_, _, model)| Column { name: model.clone(), role: Role::Summary });
-        let cell = |value: Option<&f64>| value.filter(|v| v.is_finite()).map(|&v| perplexity(v)).unwrap_or_default();
-        let rows = all.iter().map(|(label, m)| std::iter::once(label.to_string()).chain(models.iter().map(|k| cell(m.get(k)))).collect());
+        let cell =
+            |value: Option<&f64>| value.filter(|v| v.is_finite()).map(|&v| perplexity(v)).unwrap_or_default();
+        let rows = all.iter().map(|(label, m)| {
+            std::iter::once(label.to_string()).chain(models.iter().map(|k| cell(m.get(k)))).collect()
+        });
         let name = Column { name: "trial".into(), role: Role::Name };
         Grid { columns: std::iter::once(name).chain(heads).collect(), rows: rows.collect() }
     }

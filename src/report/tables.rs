@@ -86,9 +86,13 @@ impl Tables {
             Event::TrialFailed { trial, error } => self.trial(trial).close(Status::Failed(error.clone())),
             Event::StepStarted { trial, step, .. } => self.trial(trial).step = Some(step.clone()),
             Event::StepFinished { trial, .. } => self.trial(trial).finish_step(event),
-            Event::Generation { trial, iteration, summary } => self.trial(trial).generation = Some((*iteration, summary.clone())),
+            Event::Generation { trial, iteration, summary } => {
+                self.trial(trial).generation = Some((*iteration, summary.clone()))
+            }
             Event::FigureMeasured { figure } => self.trial(&figure.trial).measure(figure.clone()),
-            Event::DistributionFound { trial, model, shape, distribution } => self.trial(trial).distribute(model, shape, distribution),
+            Event::DistributionFound { trial, model, shape, distribution } => {
+                self.trial(trial).distribute(model, shape, distribution)
+            }
             Event::Warning { trial: Some(trial), message } => warn(&mut self.trial(trial).warnings, message),
             Event::Warning { trial: None, message } => warn(&mut self.warnings, message),
         }
@@ -106,7 +110,10 @@ impl Tables {
 
     /// Several runs as one: labels get the name given to their run in front.
     pub fn joined(runs: Vec<(String, Self)>) -> Self {
-        let mut all = Self { run: runs.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", "), ..Self::default() };
+        let mut all = Self {
+            run: runs.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", "),
+            ..Self::default()
+        };
         for (name, run) in runs {
             all.warnings.extend(run.warnings);
             all.trials.extend(run.trials.into_iter().map(|t| t.renamed(&name)));
@@ -131,7 +138,10 @@ impl Tables {
         out.push_str(&self.blocks().iter().map(Block::markdown).collect::<Vec<_>>().join("\n"));
         for trial in &self.trials {
             out.push_str(
-                &trial.last_distribution().map(|(title, s, d)| format!("\n### {title}\n\n{}", layers::markdown(s, d))).unwrap_or_default(),
+                &trial
+                    .last_distribution()
+                    .map(|(title, s, d)| format!("\n### {title}\n\n{}", layers::markdown(s, d)))
+                    .unwrap_or_default(),
             );
         }
         out
@@ -140,7 +150,10 @@ impl Tables {
     /// The wide views as booktabs tables.
     pub fn latex(&self) -> String {
         let tables = self.blocks().into_iter().flat_map(Block::latex);
-        std::iter::once("% Needs \\usepackage{booktabs}.\n".to_string()).chain(tables).collect::<Vec<_>>().join("\n")
+        std::iter::once("% Needs \\usepackage{booktabs}.\n".to_string())
+            .chain(tables)
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// The wide views for a terminal of 100 columns.
@@ -155,12 +168,15 @@ impl Tables {
         found.map(|(title, s, d)| format!("{title}\n{}", layers::text(s, d))).collect::<Vec<_>>().join("\n")
     }
 
-    /// `results.json`: all figures but costs, all distributions, and the aggregates over seeds; ends with a newline.
+    /// `results.json`: all figures but costs, all distributions, and the aggregates over seeds; ends with a
+    /// newline.
     pub fn json(&self) -> Result<String> {
         let trials: Vec<_> = self.trials.iter().map(Trial::json).collect();
         let seeds: Vec<_> = self.seeds().iter().map(seeds_json).collect();
         let value = serde_json::json!({ "version": VERSION, "run": self.run, "trials": trials, "seeds": seeds, "warnings": self.warnings });
-        Ok(serde_json::to_string_pretty(&value).or_error(Kind::Internal, "cannot write the results as JSON")? + "\n")
+        Ok(serde_json::to_string_pretty(&value)
+            .or_error(Kind::Internal, "cannot write the results as JSON")?
+            + "\n")
     }
 
     fn start(&mut self, run: &str, trials: &[String]) {
@@ -168,7 +184,8 @@ impl Tables {
         trials.iter().for_each(|label| {
             self.trial(label);
         });
-        // The newest sweep's order, then trials that it no longer has; whatever comes later is put at the end.
+        // The newest sweep's order, then trials that it no longer has; whatever comes later is put at the
+        // end.
         let place = |t: &Trial| trials.iter().position(|label| *label == t.label).unwrap_or(usize::MAX);
         self.trials.sort_by_key(place);
     }
@@ -217,14 +234,17 @@ impl Trial {
 
     /// Keeps what a computed step cost; reading a stored result is no cost of the step.
     fn finish_step(&mut self, event: &Event) {
-        let Event::StepFinished { trial, model, step, cache, seconds, peak_bytes, .. } = event else { return };
+        let Event::StepFinished { trial, model, step, cache, seconds, peak_bytes, .. } = event else {
+            return;
+        };
         self.step = None;
         if *cache == Cache::Hit {
             return;
         }
         let costs = [("seconds", Some(*seconds)), ("peak_bytes", peak_bytes.map(|b| b as f64))];
         for (family, value) in costs.into_iter().filter_map(|(family, value)| value.map(|v| (family, v))) {
-            let (model, metric) = (model.clone().unwrap_or_default(), format!("{family}/{step}"));
+            let model = model.clone().unwrap_or_default();
+            let metric = format!("{family}/{step}");
             self.measure(Figure { trial: trial.clone(), model, metric, value, stderr: None, n: None });
         }
     }
@@ -238,7 +258,10 @@ impl Trial {
         if layers::fits(shape, distribution) {
             self.distributions.insert(model_key(model), (*shape, distribution.clone()));
         } else {
-            warn(&mut self.warnings, &format!("the distribution of {model} does not fit the model's shape and is not shown"));
+            warn(
+                &mut self.warnings,
+                &format!("the distribution of {model} does not fit the model's shape and is not shown"),
+            );
         }
     }
 
@@ -262,7 +285,8 @@ impl Trial {
         let flags = self.figures.values().filter_map(Figure::flag);
         let notes = status.into_iter().chain(flags).chain(self.warnings.iter().cloned()).collect();
         let figures = || self.figures.values();
-        let further = [(beside::PAIRED, beside::paired(figures())), (beside::HARNESS, beside::harness(figures()))];
+        let further =
+            [(beside::PAIRED, beside::paired(figures())), (beside::HARNESS, beside::harness(figures()))];
         let further = further.into_iter().filter_map(|(title, grid)| Some((title, grid?))).collect();
         Block { title: self.label.clone(), grid: self.wide().grid(), further, notes }
     }
@@ -285,7 +309,10 @@ impl Trial {
 impl Block {
     fn markdown(&self) -> String {
         let grid = self.grid.as_ref().map(Grid::markdown);
-        let further = self.further.iter().map(|(title, grid)| Some(format!("{}:\n\n{}", capitalised(title), grid.markdown())));
+        let further = self
+            .further
+            .iter()
+            .map(|(title, grid)| Some(format!("{}:\n\n{}", capitalised(title), grid.markdown())));
         let notes = (!self.notes.is_empty()).then(|| self.notes.iter().map(|n| format!("- {n}\n")).collect());
         let parts = [Some(format!("## {}\n", self.title)), grid].into_iter().chain(further).chain([notes]);
         parts.flatten().collect::<Vec<String>>().join("\n")
@@ -320,7 +347,8 @@ fn seeds_json(seeds: &Seeds) -> serde_json::Value {
     let mut cells = Vec::new();
     for (model, row) in &seeds.wide.rows {
         for (measure, cell) in row {
-            let (mean, deviation) = (cell.map(|c| c.value), cell.and_then(|c| c.spread));
+            let mean = cell.map(|c| c.value);
+            let deviation = cell.and_then(|c| c.spread);
             cells.push(serde_json::json!({ "model": model, "measure": measure.name(), "mean": mean, "deviation": deviation }));
         }
     }

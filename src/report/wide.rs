@@ -142,11 +142,16 @@ impl Wide {
         wide
     }
 
-    /// Adds the share of the dense model's mean accuracy, where both are known and it is not yet there: for the dense model itself, and
-    /// for models that were not compared document by document.
+    /// Adds the share of the dense model's mean accuracy, where both are known and it is not yet there: for
+    /// the dense model itself, and for models that were not compared document by document.
     fn add_retained(&mut self) {
         let mean = |row: &Row| row.get(&Measure::Mean).copied().flatten().map(|c| c.value);
-        let dense = self.rows.iter().find(|(name, _)| name == "dense").and_then(|(_, row)| mean(row)).filter(|&m| m > 0.0);
+        let dense = self
+            .rows
+            .iter()
+            .find(|(name, _)| name == "dense")
+            .and_then(|(_, row)| mean(row))
+            .filter(|&m| m > 0.0);
         let Some(dense) = dense else { return };
         for (_, row) in &mut self.rows {
             if let Some(own) = mean(row) {
@@ -161,7 +166,10 @@ impl Wide {
         let name = Column { name: "model".into(), role: Role::Name };
         let columns = std::iter::once(name).chain(measures.iter().map(|m| m.column())).collect();
         let cells = |row: &Row| -> Vec<String> {
-            measures.iter().map(|m| row.get(m).copied().flatten().map(|c| m.cell(c)).unwrap_or_default()).collect()
+            measures
+                .iter()
+                .map(|m| row.get(m).copied().flatten().map(|c| m.cell(c)).unwrap_or_default())
+                .collect()
         };
         let rows = self.rows.iter().map(|(name, row)| [vec![name.clone()], cells(row)].concat()).collect();
         (!measures.is_empty()).then_some(Grid { columns, rows })

@@ -1,4 +1,5 @@
-//! What a run's store holds: sizes, states and which trials use what, as their logs tell; and removing what nobody uses.
+//! What a run's store holds: sizes, states and which trials use what, as their logs tell; and removing what
+//! nobody uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
@@ -74,7 +75,8 @@ impl Item {
             Selection::Unused => self.used_by.is_empty(),
             Selection::Unfinished => self.used_by.is_empty() || self.condition != Condition::Finished,
             Selection::Matching { kind, older_than } => {
-                kind.as_ref().is_none_or(|kind| kind == self.kind()) && older_than.is_none_or(|age| self.age >= age)
+                kind.as_ref().is_none_or(|kind| kind == self.kind())
+                    && older_than.is_none_or(|age| self.age >= age)
             }
         }
     }
@@ -86,11 +88,16 @@ impl Item {
 /// There is no run in the folder, or something in it cannot be read.
 pub fn list(run: &Path) -> Result<Listing> {
     let uses = uses(run)?;
-    let items = Store::at(&run.join("store")).entries()?.iter().map(|entry| item(entry, &uses)).collect::<Result<_>>()?;
+    let items = Store::at(&run.join("store"))
+        .entries()?
+        .iter()
+        .map(|entry| item(entry, &uses))
+        .collect::<Result<_>>()?;
     let mut all = Vec::new();
     walk(run, &mut all)?;
     let is_partial = |path: &Path| path.extension().is_some_and(|e| e == "partial");
-    let mut partial: Vec<_> = all.into_iter().filter(|(path, _)| is_partial(path)).map(|(path, data)| (path, data.len())).collect();
+    let mut partial: Vec<_> =
+        all.into_iter().filter(|(path, _)| is_partial(path)).map(|(path, data)| (path, data.len())).collect();
     partial.sort();
     Ok(Listing { items, partial })
 }
@@ -104,7 +111,11 @@ pub fn prune(run: &Path, selection: &Selection) -> Result<Listing> {
     let _lock = Lock::take(run)?;
     let Listing { items, partial } = list(run)?;
     let items: Vec<Item> = items.into_iter().filter(|item| item.selected(selection)).collect();
-    for entry in Store::at(&run.join("store")).entries()?.iter().filter(|e| items.iter().any(|i| i.address == e.address)) {
+    for entry in Store::at(&run.join("store"))
+        .entries()?
+        .iter()
+        .filter(|e| items.iter().any(|i| i.address == e.address))
+    {
         entry.remove()?;
     }
     for (path, _) in partial.iter().filter(|(path, _)| path.exists()) {
@@ -146,7 +157,8 @@ fn uses(run: &Path) -> Result<BTreeMap<String, Use>> {
 /// What one trial's log says of the store.
 #[derive(Default)]
 struct Trial {
-    /// Results of the session that finished the trial last and of those after it; of all sessions when none did.
+    /// Results of the session that finished the trial last and of those after it; of all sessions when none
+    /// did.
     used: BTreeSet<String>,
     /// Results of the newest session.
     session: BTreeSet<String>,

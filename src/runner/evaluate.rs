@@ -1,4 +1,5 @@
-//! Measuring one model: size, perplexity, divergence from the dense one, tasks. Each measurement is a list of named figures.
+//! Measuring one model: size, perplexity, divergence from the dense one, tasks. Each measurement is a list of
+//! named figures.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -70,9 +71,18 @@ pub fn on_corpus(model: &Model, name: &str, set: &EvaluationSet, watch: &dyn Wat
 }
 
 /// KL(dense ‖ model) on the first `tokens` tokens of an evaluation set.
-pub fn from_dense(model: &Model, dense: &Model, set: &EvaluationSet, tokens: usize, watch: &dyn Watch) -> Result<Vec<Measure>> {
+pub fn from_dense(
+    model: &Model,
+    dense: &Model,
+    set: &EvaluationSet,
+    tokens: usize,
+    watch: &dyn Watch,
+) -> Result<Vec<Measure>> {
     let count = (tokens / set.0.length).clamp(1, set.0.count());
-    let part = EvaluationSet(Windows { tokens: set.0.tokens[..count * set.0.length].to_vec(), length: set.0.length });
+    let part = EvaluationSet(Windows {
+        tokens: set.0.tokens[..count * set.0.length].to_vec(),
+        length: set.0.length,
+    });
     watch.begin("kl", count as u64);
     let mean = divergence(model, dense, &part, watch);
     watch.end();
@@ -81,8 +91,10 @@ pub fn from_dense(model: &Model, dense: &Model, set: &EvaluationSet, tokens: usi
 
 /// Tasks and groups that a spec names, with the log of samples.
 pub fn on_tasks(model: &Model, tokenizer: &Tokenizer, spec: &Spec, watch: &dyn Watch) -> Result<Measured> {
-    let (config, started) = (model.config(), Instant::now());
-    let (selection, bos) = (Selection::of(spec)?, bos(spec, config.bos)?);
+    let config = model.config();
+    let started = Instant::now();
+    let selection = Selection::of(spec)?;
+    let bos = bos(spec, config.bos)?;
     let encoder = Encoder::new(tokenizer, bos, config.bos.or(config.eos.first().copied()));
     let options = Options { data: spec.evaluate.data.clone(), limit: spec.evaluate.limit };
     let mut scorer = Scorer::new(model);
@@ -105,24 +117,39 @@ fn bos(spec: &Spec, id: Option<u32>) -> Result<Bos> {
     match (spec.evaluate.bos, id) {
         (false, _) => Ok(Bos::Absent),
         (true, Some(id)) => Ok(Bos::Before(id)),
-        (true, None) => Err(Error::new(Kind::Spec, "the model names no BOS token").at("evaluate.bos").hint("set evaluate.bos = false")),
+        (true, None) => Err(Error::new(Kind::Spec, "the model names no BOS token")
+            .at("evaluate.bos")
+            .hint("set evaluate.bos = false")),
     }
 }
 
-/// Tasks through the lm-evaluation-harness: `lm_eval:<metric>/<task>`, beside the native figures of the same tasks.
-pub fn on_harness(source: &Source, model: Arc<Model>, settings: &LmEval, spec: &Spec, watch: &dyn Watch) -> Result<Measured> {
-    let (e, started) = (&spec.evaluate, Instant::now());
+/// Tasks through the lm-evaluation-harness: `lm_eval:<metric>/<task>`, beside the native figures of the same
+/// tasks.
+pub fn on_harness(
+    source: &Source,
+    model: Arc<Model>,
+    settings: &LmEval,
+    spec: &Spec,
+    watch: &dyn Watch,
+) -> Result<Measured> {
+    let e = &spec.evaluate;
+    let started = Instant::now();
     let extent = Extent { data: e.data.as_deref(), limit: e.limit, bos: e.bos, samples: false };
     let outcome = serve::lm_eval::evaluate(source, model, settings, extent, watch)?;
     let effort = Effort { requests: outcome.prompts, tokens: None, seconds: started.elapsed().as_secs_f64() };
     let effort = Some(format!("lm_eval {}: {effort}, its start included", outcome.harness));
     let all = outcome.tasks.iter().chain(&outcome.groups);
-    let measure = |task: &String, metric: &String, e: &eval::Estimate| Measure::estimate(format!("lm_eval:{metric}/{task}"), e);
-    let measures = all.flat_map(|(task, values)| values.iter().map(move |(metric, e)| measure(task, metric, e))).collect();
+    let measure = |task: &String, metric: &String, e: &eval::Estimate| {
+        Measure::estimate(format!("lm_eval:{metric}/{task}"), e)
+    };
+    let measures = all
+        .flat_map(|(task, values)| values.iter().map(move |(metric, e)| measure(task, metric, e)))
+        .collect();
     Ok(Measured { measures, report: None, effort })
 }
 
-/// Figures of a report: each task's and group's metrics, and the mean accuracy over what was named (a group counts once).
+/// Figures of a report: each task's and group's metrics, and the mean accuracy over what was named (a group
+/// counts once).
 fn measures(report: &eval::Report) -> Vec<Measure> {
     let rows = report.rows();
     let of_row = |row: &eval::Row| of_estimates("", row.name, row.metrics);
@@ -131,10 +158,14 @@ fn measures(report: &eval::Report) -> Vec<Measure> {
 }
 
 fn of_estimates(suffix: &str, name: &str, estimates: &eval::Estimates) -> Vec<Measure> {
-    estimates.iter().map(|(metric, e)| Measure::estimate(format!("{}{suffix}/{name}", metric.name()), e)).collect()
+    estimates
+        .iter()
+        .map(|(metric, e)| Measure::estimate(format!("{}{suffix}/{name}", metric.name()), e))
+        .collect()
 }
 
-/// What a model keeps of the dense one on the same documents: paired differences of accuracies, and the retained share of their mean.
+/// What a model keeps of the dense one on the same documents: paired differences of accuracies, and the
+/// retained share of their mean.
 ///
 /// # Errors
 /// The two reports are not of the same documents.
@@ -148,6 +179,7 @@ pub fn beside_dense(dense: &eval::Report, report: &eval::Report) -> Result<Vec<M
 
 /// Warnings where figures of the dense model are far from published ones.
 pub fn against_published(model: &Model, spec: &Spec, dense: &[Measure]) -> Result<Vec<String>> {
-    let ours: Vec<Ours> = dense.iter().map(|m| Ours { metric: &m.metric, value: m.value, stderr: m.stderr }).collect();
+    let ours: Vec<Ours> =
+        dense.iter().map(|m| Ours { metric: &m.metric, value: m.value, stderr: m.stderr }).collect();
     published::warnings(&spec.model.source, model.config(), &spec.evaluate, &ours)
 }

@@ -1,4 +1,5 @@
-//! The event logs of a run and the tables that grow from them; tables are files that anyone can rebuild from the logs.
+//! The event logs of a run and the tables that grow from them; tables are files that anyone can rebuild from
+//! the logs.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -67,7 +68,14 @@ mod tests {
     use crate::report::Figure;
 
     fn measured(trial: &str, metric: &str, value: f64) -> Event {
-        let figure = Figure { trial: trial.into(), model: "dense".into(), metric: metric.into(), value, stderr: None, n: None };
+        let figure = Figure {
+            trial: trial.into(),
+            model: "dense".into(),
+            metric: metric.into(),
+            value,
+            stderr: None,
+            n: None,
+        };
         Event::FigureMeasured { figure }
     }
 
@@ -86,7 +94,9 @@ mod tests {
             for label in &labels {
                 journal.begin_trial(label).unwrap();
                 journal.emit(measured(label, "kl", i as f64)).unwrap();
-                journal.emit(Event::Warning { trial: Some(label.clone()), message: format!("sweep {i}") }).unwrap();
+                journal
+                    .emit(Event::Warning { trial: Some(label.clone()), message: format!("sweep {i}") })
+                    .unwrap();
                 journal.emit(Event::TrialFailed { trial: label.clone(), error: "no luck".into() }).unwrap();
             }
             journal.emit(Event::RunFinished { run: "r".into(), failed: labels.len() }).unwrap();
@@ -96,6 +106,9 @@ mod tests {
             assert_eq!(files(dir.path()), live);
         }
         let csv = String::from_utf8(files(dir.path()).swap_remove(0)).unwrap();
-        assert_eq!(csv, "trial,model,metric,value,stderr,n\nc,dense,kl,2,,\nb,dense,kl,1,,\na,dense,kl,1,,\n");
+        assert_eq!(
+            csv,
+            "trial,model,metric,value,stderr,n\nc,dense,kl,2,,\nb,dense,kl,1,,\na,dense,kl,1,,\n"
+        );
     }
 }

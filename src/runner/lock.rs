@@ -34,8 +34,13 @@ impl Lock {
     /// [`Kind::Busy`] with the holder's process id when another process runs it.
     pub fn take(folder: &Path) -> Result<Self> {
         let path = folder.join("lock");
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(|e| io_error(&path, "open", &e))?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|e| io_error(&path, "open", &e))?;
         match patiently(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(busy(folder, &path)),

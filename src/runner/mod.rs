@@ -1,6 +1,8 @@
-//! Running an experiment: trials one after the other, their steps addressed by content in a store, results written as they appear.
+//! Running an experiment: trials one after the other, their steps addressed by content in a store, results
+//! written as they appear.
 //!
-//! `pipeline` reads like the figure in the design: calibrate, build a supernet, search it, compact, evaluate, from coarse to fine.
+//! `pipeline` reads like the figure in the design: calibrate, build a supernet, search it, compact, evaluate,
+//! from coarse to fine.
 
 pub mod cache;
 pub mod evaluate;
@@ -45,8 +47,8 @@ pub struct Finished {
 /// Runs every trial of an experiment into `runs/<name>/`; what is finished from an earlier run is taken up.
 ///
 /// # Errors
-/// Another process holds the run, the user stopped it, or trials failed (kind of the only trial's error, or [`Kind::Partial`] when
-/// other trials succeeded).
+/// Another process holds the run, the user stopped it, or trials failed (kind of the only trial's error, or
+/// [`Kind::Partial`] when other trials succeeded).
 pub fn run(loaded: &Loaded, runs: &Path, on_failure: OnFailure, watch: &dyn Watch) -> Result<Finished> {
     let folder = runs.join(&loaded.spec.name);
     files::create_dir(&folder)?;
@@ -59,7 +61,11 @@ pub fn run(loaded: &Loaded, runs: &Path, on_failure: OnFailure, watch: &dyn Watc
     journal.emit(Event::RunFinished { run: loaded.spec.name.clone(), failed: failures.len() })?;
     journal.publish()?;
     summary(failures, labels.len())?;
-    Ok(Finished { folder, tables: journal.tables().terminal(), distributions: journal.tables().terminal_distributions() })
+    Ok(Finished {
+        folder,
+        tables: journal.tables().terminal(),
+        distributions: journal.tables().terminal_distributions(),
+    })
 }
 
 fn run_trials(
@@ -88,7 +94,13 @@ fn run_trials(
     Ok(failures)
 }
 
-fn run_trial(trial: &Trial, folder: &Path, store: &Store, journal: &mut Journal, watch: &dyn Watch) -> Result<()> {
+fn run_trial(
+    trial: &Trial,
+    folder: &Path,
+    store: &Store,
+    journal: &mut Journal,
+    watch: &dyn Watch,
+) -> Result<()> {
     let home = folder.join("trials").join(&trial.label);
     files::write(&home.join("resolved.toml"), trial.spec.to_toml()?.as_bytes())?;
     pipeline::Pipeline::new(trial, &home, store, journal, watch).run()?;

@@ -1,4 +1,5 @@
-//! One trial from the dense model to the table: coarse to fine over the intervals, a supernet and a search each.
+//! One trial from the dense model to the table: coarse to fine over the intervals, a supernet and a search
+//! each.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,7 +48,13 @@ struct Built {
 
 impl<'a> Pipeline<'a> {
     /// Of `trial`, whose own files go to `home`.
-    pub fn new(trial: &'a Trial, home: &'a Path, store: &'a Store, journal: &'a mut Journal, watch: &'a dyn Watch) -> Self {
+    pub fn new(
+        trial: &'a Trial,
+        home: &'a Path,
+        store: &'a Store,
+        journal: &'a mut Journal,
+        watch: &'a dyn Watch,
+    ) -> Self {
         let watch = Watched::new(watch, &trial.label, journal.trial_log());
         Self { label: &trial.label, spec: &trial.spec, home, store, journal, watch, dense: None }
     }
@@ -58,7 +65,8 @@ impl<'a> Pipeline<'a> {
         let mut distribution = prepared.uniform(self.spec)?;
         let iterations = schedule(&prepared.shape, &self.spec.supernet.intervals)?;
         self.measure_dense(&prepared)?;
-        let (mut teacher, mut last) = (TeacherStates::new(), None);
+        let mut teacher = TeacherStates::new();
+        let mut last = None;
         for iteration in &iterations {
             self.announce(iteration)?;
             let built = self.supernet(&prepared, iteration, distribution.clone())?;
@@ -69,7 +77,12 @@ impl<'a> Pipeline<'a> {
                 break;
             }
             distribution = self.search(&prepared, iteration, &built, &mut teacher)?;
-            last = Some(self.measure(&format!("iteration-{}", iteration.number), &prepared, &built, &distribution)?);
+            last = Some(self.measure(
+                &format!("iteration-{}", iteration.number),
+                &prepared,
+                &built,
+                &distribution,
+            )?);
         }
         if self.spec.supernet.refit {
             last = Some(self.refit(&prepared, &distribution)?);
@@ -79,17 +92,24 @@ impl<'a> Pipeline<'a> {
 
     /// Tells what the schedule wants known.
     fn announce(&mut self, iteration: &Iteration) -> Result<()> {
-        iteration.notes.iter().try_for_each(|note| self.journal.emit(Event::Note { trial: Some(self.label.into()), message: note.clone() }))
+        iteration.notes.iter().try_for_each(|note| {
+            self.journal.emit(Event::Note { trial: Some(self.label.into()), message: note.clone() })
+        })
     }
 
     /// Builds the supernet of an iteration around a distribution.
-    fn supernet(&mut self, prepared: &Prepared, iteration: &Iteration, centre: Distribution) -> Result<Built> {
+    fn supernet(
+        &mut self,
+        prepared: &Prepared,
+        iteration: &Iteration,
+        centre: Distribution,
+    ) -> Result<Built> {
         let space = iteration.space(prepared.shape, centre, self.spec.supernet.levels)?;
         self.build(prepared, &iteration.number.to_string(), space, self.spec.supernet.accumulation)
     }
 
-    /// Prunes once more at the distribution found, one level per module: each is fitted to what the modules before it really became,
-    /// no longer to the mean over levels that the search needed.
+    /// Prunes once more at the distribution found, one level per module: each is fitted to what the modules
+    /// before it really became, no longer to the mean over levels that the search needed.
     fn refit(&mut self, prepared: &Prepared, found: &Distribution) -> Result<PathBuf> {
         let space = Space::around(prepared.shape, found.clone(), [1, 1], 1)?;
         let built = self.build(prepared, "refit", space, Accumulation::Single)?;
@@ -97,7 +117,13 @@ impl<'a> Pipeline<'a> {
     }
 
     /// Builds the supernet of a space.
-    fn build(&mut self, prepared: &Prepared, name: &str, space: Space, accumulation: Accumulation) -> Result<Built> {
+    fn build(
+        &mut self,
+        prepared: &Prepared,
+        name: &str,
+        space: Space,
+        accumulation: Accumulation,
+    ) -> Result<Built> {
         let dtype = storage_dtype(self.spec.model.dtype, &prepared.model)?;
         let options = supernet::Options {
             prune: self.spec.prune.clone(),
@@ -116,24 +142,41 @@ impl<'a> Pipeline<'a> {
     }
 
     /// Searches a supernet; every generation is stored as it ends.
-    fn search(&mut self, prepared: &Prepared, iteration: &Iteration, built: &Built, teacher: &mut TeacherStates) -> Result<Distribution> {
+    fn search(
+        &mut self,
+        prepared: &Prepared,
+        iteration: &Iteration,
+        built: &Built,
+        teacher: &mut TeacherStates,
+    ) -> Result<Distribution> {
         let key = keys::search(&prepared.roots, &built.address, self.spec, iteration.number);
         let net = Supernet::at(&prepared.model, &built.folder, built.space.clone());
         let job = Job { spec: self.spec, prepared, net: &net, number: iteration.number };
         let mut records = Vec::new();
-        let entry = self.step(&format!("search-{}", iteration.number), "search", None, &key, |entry, watch| {
-            records = job.run(teacher, &entry.folder, watch)?;
-            Ok(vec![GenerationLog::NAME.into(), FOUND.into()])
-        })?;
+        let entry =
+            self.step(&format!("search-{}", iteration.number), "search", None, &key, |entry, watch| {
+                records = job.run(teacher, &entry.folder, watch)?;
+                Ok(vec![GenerationLog::NAME.into(), FOUND.into()])
+            })?;
         for summary in records.iter().map(GenerationSummary::from) {
-            self.journal.emit(Event::Generation { trial: self.label.into(), iteration: iteration.number, summary })?;
+            self.journal.emit(Event::Generation {
+                trial: self.label.into(),
+                iteration: iteration.number,
+                summary,
+            })?;
         }
         let found: Found = files::read_json(&entry.folder.join(FOUND))?;
         Ok(found.distribution)
     }
 
     /// Makes the model of a distribution, recounts it and measures it; gives its folder.
-    fn measure(&mut self, name: &str, prepared: &Prepared, built: &Built, distribution: &Distribution) -> Result<PathBuf> {
+    fn measure(
+        &mut self,
+        name: &str,
+        prepared: &Prepared,
+        built: &Built,
+        distribution: &Distribution,
+    ) -> Result<PathBuf> {
         let key = keys::compact(&built.address, distribution)?;
         let dtype = storage_dtype(self.spec.model.dtype, &prepared.model)?;
         let entry = self.step(&format!("compact-{name}"), "model", Some(name), &key, |entry, _| {
@@ -163,13 +206,16 @@ impl<'a> Pipeline<'a> {
     fn reached(&self, model: &Model, prepared: &Prepared, distribution: &Distribution) -> f64 {
         match self.spec.sparsity.basis {
             crate::spec::Basis::Prunable => distribution.sparsity(&prepared.shape),
-            crate::spec::Basis::Total => 1.0 - model.checkpoint().parameters() as f64 / prepared.model.checkpoint().parameters() as f64,
+            crate::spec::Basis::Total => {
+                1.0 - model.checkpoint().parameters() as f64 / prepared.model.checkpoint().parameters() as f64
+            }
         }
     }
 
     /// Counts what the file holds against what the distribution says.
     fn recount(&self, model: &Model, prepared: &Prepared, distribution: &Distribution) -> Result<()> {
-        let (dense, small) = (prepared.model.config(), model.config());
+        let dense = prepared.model.config();
+        let small = model.config();
         for (l, layer) in small.layers.iter().enumerate() {
             let lost = [
                 (dense.heads - layer.heads()) * dense.head_width / prepared.shape.attention.width,
@@ -178,12 +224,17 @@ impl<'a> Pipeline<'a> {
             if lost != distribution.removed[2 * l..2 * l + 2] {
                 return Err(Error::new(
                     Kind::Internal,
-                    format!("layer {l} of the smaller model lost {lost:?} units, the distribution says otherwise"),
+                    format!(
+                        "layer {l} of the smaller model lost {lost:?} units, the distribution says otherwise"
+                    ),
                 ));
             }
         }
         if model.checkpoint().parameters() != small.parameters().total() {
-            return Err(Error::new(Kind::Internal, "the smaller model's file does not hold the parameters that its shapes say"));
+            return Err(Error::new(
+                Kind::Internal,
+                "the smaller model's file does not hold the parameters that its shapes say",
+            ));
         }
         Ok(())
     }
@@ -212,16 +263,32 @@ impl<'a> Pipeline<'a> {
     }
 
     /// Perplexities, divergence and tasks of a model; gives their figures.
-    fn evaluations(&mut self, name: &str, hash: &str, model: &Model, prepared: &Prepared) -> Result<Vec<Measure>> {
-        let (spec, mut all) = (self.spec, Vec::new());
+    fn evaluations(
+        &mut self,
+        name: &str,
+        hash: &str,
+        model: &Model,
+        prepared: &Prepared,
+    ) -> Result<Vec<Measure>> {
+        let spec = self.spec;
+        let mut all = Vec::new();
         for (corpus, set) in &prepared.sets.evaluation {
-            let (what, key) = (format!("perplexity/{corpus}"), keys::perplexity(hash, corpus, &set.0.hash()));
-            all.extend(self.evaluation(&what, name, &key, |watch| Ok(evaluate::on_corpus(model, corpus, set, watch)?.into()))?.0);
+            let what = format!("perplexity/{corpus}");
+            let key = keys::perplexity(hash, corpus, &set.0.hash());
+            all.extend(
+                self.evaluation(&what, name, &key, |watch| {
+                    Ok(evaluate::on_corpus(model, corpus, set, watch)?.into())
+                })?
+                .0,
+            );
         }
         let first = spec.evaluate.perplexity.first().and_then(|c| prepared.sets.evaluation.get(c));
         if let Some(set) = first.filter(|_| spec.evaluate.kl_tokens > 0 && name != "dense") {
-            let (tokens, key) = (spec.evaluate.kl_tokens, keys::kl(hash, &prepared.roots.model, &set.0.hash(), spec));
-            self.evaluation("kl", name, &key, |watch| Ok(evaluate::from_dense(model, &prepared.model, set, tokens, watch)?.into()))?;
+            let tokens = spec.evaluate.kl_tokens;
+            let key = keys::kl(hash, &prepared.roots.model, &set.0.hash(), spec);
+            self.evaluation("kl", name, &key, |watch| {
+                Ok(evaluate::from_dense(model, &prepared.model, set, tokens, watch)?.into())
+            })?;
         }
         if !spec.evaluate.tasks.is_empty() {
             all.extend(self.tasks(name, hash, model, prepared)?);
@@ -230,12 +297,14 @@ impl<'a> Pipeline<'a> {
         Ok(all)
     }
 
-    /// Tasks of a model, and for a pruned one the paired differences to the dense one, which was evaluated first.
+    /// Tasks of a model, and for a pruned one the paired differences to the dense one, which was evaluated
+    /// first.
     fn tasks(&mut self, name: &str, hash: &str, model: &Model, prepared: &Prepared) -> Result<Vec<Measure>> {
         let spec = self.spec;
         let key = keys::tasks(&prepared.roots, hash, spec);
-        let (measures, entry) =
-            self.evaluation("tasks", name, &key, |watch| evaluate::on_tasks(model, &prepared.tokenizer, spec, watch))?;
+        let (measures, entry) = self.evaluation("tasks", name, &key, |watch| {
+            evaluate::on_tasks(model, &prepared.tokenizer, spec, watch)
+        })?;
         let report: eval::Report = files::read_json(&entry.folder.join(SAMPLES))?;
         match &self.dense {
             Some(dense) if name != "dense" => {
@@ -273,8 +342,14 @@ impl<'a> Pipeline<'a> {
     }
 
     fn figure(&mut self, model: &str, m: &Measure) -> Result<()> {
-        let figure =
-            Figure { trial: self.label.into(), model: model.into(), metric: m.metric.clone(), value: m.value, stderr: m.stderr, n: m.n };
+        let figure = Figure {
+            trial: self.label.into(),
+            model: model.into(),
+            metric: m.metric.clone(),
+            value: m.value,
+            stderr: m.stderr,
+            n: m.n,
+        };
         self.journal.emit(Event::FigureMeasured { figure })
     }
 
@@ -292,7 +367,11 @@ impl<'a> Pipeline<'a> {
         let cache = if self.is_finished(&entry)? { Cache::Hit } else { Cache::Miss };
         let meter = Meter::start();
         if cache == Cache::Miss {
-            self.journal.emit(Event::StepStarted { trial: self.label.into(), step: step.into(), key: entry.address.clone() })?;
+            self.journal.emit(Event::StepStarted {
+                trial: self.label.into(),
+                step: step.into(),
+                key: entry.address.clone(),
+            })?;
             let made = work(&entry, &self.watch);
             self.watch.take_notes().into_iter().try_for_each(|note| self.warn(note))?;
             entry.finish(kind, &made?, meter.so_far())?;
@@ -340,12 +419,15 @@ impl<'a> Pipeline<'a> {
     }
 }
 
-/// The same files under another name: linked where the file system can, else copied. The configuration comes last.
+/// The same files under another name: linked where the file system can, else copied. The configuration comes
+/// last.
 fn link_model(from: &Path, to: &Path) -> Result<()> {
     files::create_dir(to)?;
-    let mut names: Vec<_> =
-        std::fs::read_dir(from).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(|e| files::io_error(from, "list", &e))?;
-    names.retain(|n| ![MANIFEST, "key.json", "cost.json"].contains(&n.file_name().to_string_lossy().as_ref()));
+    let mut names: Vec<_> = std::fs::read_dir(from)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|e| files::io_error(from, "list", &e))?;
+    names
+        .retain(|n| ![MANIFEST, "key.json", "cost.json"].contains(&n.file_name().to_string_lossy().as_ref()));
     names.sort_by_key(|n| (n.file_name() == "config.json", n.file_name()));
     for name in names {
         let target = to.join(name.file_name());
@@ -354,8 +436,8 @@ fn link_model(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Links or copies a file to a name, whole. A rename between two names of one file does nothing, so the temporary name is removed both
-/// before, lest a copy write through an old link, and after.
+/// Links or copies a file to a name, whole. A rename between two names of one file does nothing, so the
+/// temporary name is removed both before, lest a copy write through an old link, and after.
 fn place(from: &Path, to: &Path) -> std::io::Result<()> {
     let partial = to.with_extension(format!("{}.partial", std::process::id()));
     let remove = || match std::fs::remove_file(&partial) {

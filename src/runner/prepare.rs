@@ -44,7 +44,8 @@ impl Prepared {
         Ok(Self { source, roots, model, tokenizer, sets, shape })
     }
 
-    /// The search set of a fitness corpus: the main one for the calibration corpus, so that both are scored in one pass.
+    /// The search set of a fitness corpus: the main one for the calibration corpus, so that both are scored
+    /// in one pass.
     pub fn search_set<'a>(&'a self, spec: &Spec, name: &str, own: &'a SearchSet) -> &'a SearchSet {
         if name == spec.calibration.corpus { &self.sets.search } else { own }
     }

@@ -1,4 +1,5 @@
-//! The search step of a trial: what an evaluator is made of, and the record of every generation, from which a stopped search goes on.
+//! The search step of a trial: what an evaluator is made of, and the record of every generation, from which a
+//! stopped search goes on.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,12 +27,17 @@ pub struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Searches on from the generations in `folder`, where every generation and then the distribution found are written; gives all
-    /// generations.
+    /// Searches on from the generations in `folder`, where every generation and then the distribution found
+    /// are written; gives all generations.
     ///
     /// # Errors
     /// [`Kind::Search`] when the space has no legal move; those of the evaluator.
-    pub fn run(&self, teacher: &mut TeacherStates, folder: &Path, watch: &dyn Watch) -> Result<Vec<GenerationRecord>> {
+    pub fn run(
+        &self,
+        teacher: &mut TeacherStates,
+        folder: &Path,
+        watch: &dyn Watch,
+    ) -> Result<Vec<GenerationRecord>> {
         let mut records = GenerationLog::at(folder).read()?;
         let mut evaluator = self.evaluator(std::mem::take(teacher), watch)?;
         watch.begin(&format!("search {}", self.number), self.spec.search.generations as u64);
@@ -39,24 +45,39 @@ impl Job<'_> {
         watch.end();
         *teacher = evaluator.into_population().into_teacher();
         let state = ended?;
-        let found = Found { distribution: self.net.space().distribution(&state.parent), generations: state.generation };
+        let found = Found {
+            distribution: self.net.space().distribution(&state.parent),
+            generations: state.generation,
+        };
         files::write_json(&folder.join(FOUND), &found)?;
         Ok(records)
     }
 
     fn evaluator<'b>(&'b self, teacher: TeacherStates, watch: &'b dyn Watch) -> Result<Evaluator<'b>> {
-        let (spec, prepared) = (self.spec, self.prepared);
+        let spec = self.spec;
+        let prepared = self.prepared;
         let sampler = |set| Sampler::new(set, spec.seed, self.number);
-        let corpus = |(name, set)| Corpus { name: String::clone(name), sampler: sampler(prepared.search_set(spec, name, set)) };
+        let corpus = |(name, set)| Corpus {
+            name: String::clone(name),
+            sampler: sampler(prepared.search_set(spec, name, set)),
+        };
         let corpora = prepared.sets.corpora.iter().map(corpus).collect();
-        let objective = Objective::new(&spec.fitness, prepared.model.config(), spec.calibration.sequence_length)?;
+        let objective =
+            Objective::new(&spec.fitness, prepared.model.config(), spec.calibration.sequence_length)?;
         let population = Population::new(&prepared.model, self.net).with_teacher(teacher);
         Evaluator::new(population, sampler(&prepared.sets.search), corpora, objective, watch)
     }
 
     /// The remaining generations, each written as it ends.
-    fn evolve(&self, evaluator: &mut Evaluator, records: &mut Vec<GenerationRecord>, folder: &Path, watch: &dyn Watch) -> Result<State> {
-        let search = Search::new(self.net.space().clone(), self.spec.search.clone(), self.spec.seed, self.number)?;
+    fn evolve(
+        &self,
+        evaluator: &mut Evaluator,
+        records: &mut Vec<GenerationRecord>,
+        folder: &Path,
+        watch: &dyn Watch,
+    ) -> Result<State> {
+        let search =
+            Search::new(self.net.space().clone(), self.spec.search.clone(), self.spec.seed, self.number)?;
         let start = records.last().map_or_else(|| search.start(), GenerationRecord::state);
         watch.advance(records.len() as u64);
         let (state, ending) = search.run(start, evaluator, |record| {
@@ -73,8 +94,11 @@ impl Job<'_> {
 }
 
 fn no_move() -> Error {
-    Error::new(Kind::Search, "the search space has no legal move: no module can give a unit to another of its kind")
-        .hint("raise supernet.levels, change sparsity.target, or set search.generations = 0")
+    Error::new(
+        Kind::Search,
+        "the search space has no legal move: no module can give a unit to another of its kind",
+    )
+    .hint("raise supernet.levels, change sparsity.target, or set search.generations = 0")
 }
 
 /// The generations of one search, one JSON line each.
@@ -96,7 +120,11 @@ impl GenerationLog {
         }
         let text = files::read_text(&self.path)?;
         text.lines()
-            .map(|l| serde_json::from_str(l).or_error(Kind::Disk, "not a generation").map_err(|e| e.at(self.path.display())))
+            .map(|l| {
+                serde_json::from_str(l)
+                    .or_error(Kind::Disk, "not a generation")
+                    .map_err(|e| e.at(self.path.display()))
+            })
             .collect()
     }
 

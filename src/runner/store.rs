@@ -1,4 +1,5 @@
-//! Results of steps, addressed by a hash of what they depend on. A finished one has a manifest with the hash of each of its files.
+//! Results of steps, addressed by a hash of what they depend on. A finished one has a manifest with the hash
+//! of each of its files.
 
 use std::path::{Path, PathBuf};
 
@@ -55,8 +56,15 @@ impl Store {
             return Ok(vec![]);
         }
         let found = std::fs::read_dir(&self.root).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        let folders = found.map_err(|e| files::io_error(&self.root, "list", &e))?.into_iter().map(|e| e.path()).filter(|p| p.is_dir());
-        let entry = |folder: PathBuf| Entry { address: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(), folder };
+        let folders = found
+            .map_err(|e| files::io_error(&self.root, "list", &e))?
+            .into_iter()
+            .map(|e| e.path())
+            .filter(|p| p.is_dir());
+        let entry = |folder: PathBuf| Entry {
+            address: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            folder,
+        };
         let mut all: Vec<Entry> = folders.map(entry).collect();
         all.sort_by(|a, b| a.address.cmp(&b.address));
         Ok(all)
@@ -84,7 +92,11 @@ impl Entry {
         for (name, want) in &manifest.files {
             let path = self.folder.join(name);
             if hash::of_file(&path)? != *want {
-                return Err(Error::new(Kind::Disk, "the file is damaged: its hash differs from the one in the manifest").at(path.display()));
+                return Err(Error::new(
+                    Kind::Disk,
+                    "the file is damaged: its hash differs from the one in the manifest",
+                )
+                .at(path.display()));
             }
         }
         Ok(())
@@ -106,9 +118,15 @@ impl Entry {
     /// Marks the result as finished with these files, and notes what it cost in a file of its own.
     pub fn finish(&self, step: &str, names: &[String], cost: Cost) -> Result<()> {
         let key: serde_json::Value = files::read_json(&self.folder.join("key.json"))?;
-        let hashes = names.iter().map(|n| Ok((n.clone(), hash::of_file(&self.folder.join(n))?))).collect::<Result<_>>()?;
+        let hashes = names
+            .iter()
+            .map(|n| Ok((n.clone(), hash::of_file(&self.folder.join(n))?)))
+            .collect::<Result<_>>()?;
         files::write_json(&self.folder.join("cost.json"), &cost)?;
-        files::write_json(&self.manifest(), &Manifest { version: VERSION, step: step.into(), key, files: hashes })
+        files::write_json(
+            &self.manifest(),
+            &Manifest { version: VERSION, step: step.into(), key, files: hashes },
+        )
     }
 }
 

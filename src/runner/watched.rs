@@ -1,4 +1,5 @@
-//! A watch that shows notes and also keeps them, so that they reach the event log, and writes there how far a long step is.
+//! A watch that shows notes and also keeps them, so that they reach the event log, and writes there how far a
+//! long step is.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,7 +21,16 @@ pub struct Watched<'a> {
 impl<'a> Watched<'a> {
     /// Around another watch; progress goes to the log of a trial.
     pub fn new(inner: &'a dyn Watch, trial: &str, log: Option<SharedLog>) -> Self {
-        let teller = |log| Mutex::new(Teller { log, trial: trial.into(), what: String::new(), done: 0, units: 0, said: Instant::now() });
+        let teller = |log| {
+            Mutex::new(Teller {
+                log,
+                trial: trial.into(),
+                what: String::new(),
+                done: 0,
+                units: 0,
+                said: Instant::now(),
+            })
+        };
         Self { inner, notes: Mutex::default(), teller: log.map(teller) }
     }
 
@@ -66,8 +76,8 @@ impl Watch for Watched<'_> {
     }
 }
 
-/// Writes progress to a log: when a step begins, when it advances first (one that goes on jumps to where it was), then at most every
-/// [`EVERY`].
+/// Writes progress to a log: when a step begins, when it advances first (one that goes on jumps to where it
+/// was), then at most every [`EVERY`].
 struct Teller {
     log: SharedLog,
     trial: String,
@@ -93,8 +103,14 @@ impl Teller {
 
     fn say(&mut self) {
         self.said = Instant::now();
-        let event = Event::Progress { trial: self.trial.clone(), what: self.what.clone(), done: self.done, units: self.units };
-        // Progress that cannot be written stops nothing: the next event that matters meets the same disk and fails.
+        let event = Event::Progress {
+            trial: self.trial.clone(),
+            what: self.what.clone(),
+            done: self.done,
+            units: self.units,
+        };
+        // Progress that cannot be written stops nothing: the next event that matters meets the same disk and
+        // fails.
         let _ = self.log.lock().unwrap_or_else(PoisonError::into_inner).append(&event);
     }
 }
@@ -126,6 +142,9 @@ mod tests {
         let watched = Watched::new(&Silent, "t", None);
         watched.note("damping raised");
         watched.begin("x", 1);
-        assert_eq!((watched.take_notes(), watched.take_notes()), (vec!["damping raised".to_string()], vec![]));
+        assert_eq!(
+            (watched.take_notes(), watched.take_notes()),
+            (vec!["damping raised".to_string()], vec![])
+        );
     }
 }

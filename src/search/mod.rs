@@ -1,7 +1,8 @@
 //! Evolutionary search for the distribution of sparsity (paper §2.4, Algorithm 3) over a trait [`Evaluate`].
 //!
-//! Pure: no tensor, no file, no clock. A generation depends on its parent and its number alone, because each draws from a random
-//! stream of its own; so a search that was stopped goes on from the last record as if nothing had happened.
+//! Pure: no tensor, no file, no clock. A generation depends on its parent and its number alone, because each
+//! draws from a random stream of its own; so a search that was stopped goes on from the last record as if
+//! nothing had happened.
 
 mod offspring;
 mod select;
@@ -16,8 +17,8 @@ use crate::spec::{Search as Settings, Stage};
 
 /// Scores candidates.
 pub trait Evaluate {
-    /// The fitness of every candidate, in order; lower is better, NaN is worst. All candidates are scored on the same tokens, which
-    /// `draw` names.
+    /// The fitness of every candidate, in order; lower is better, NaN is worst. All candidates are scored on
+    /// the same tokens, which `draw` names.
     fn fitness(&mut self, candidates: &[Candidate], draw: &Draw) -> Result<Vec<f64>>;
 }
 
@@ -39,7 +40,8 @@ pub struct State {
     pub generation: usize,
     /// The best candidate so far.
     pub parent: Candidate,
-    /// Its fitness on the tokens of the last stage that scored it; absent before the first generation and when it is infinite.
+    /// Its fitness on the tokens of the last stage that scored it; absent before the first generation and
+    /// when it is infinite.
     pub fitness: Option<f64>,
 }
 
@@ -119,7 +121,8 @@ impl Search {
     /// A search of `space` for iteration `iteration` (from 1) of the coarse-to-fine schedule.
     ///
     /// # Errors
-    /// `settings` ask for no offspring, no flip or no stage, or a stage keeps nobody, or the last one keeps several.
+    /// `settings` ask for no offspring, no flip or no stage, or a stage keeps nobody, or the last one keeps
+    /// several.
     pub fn new(space: Space, settings: Settings, seed: u64, iteration: usize) -> Result<Self> {
         check(&settings)?;
         Ok(Self { space, settings, seed, iteration })
@@ -135,8 +138,8 @@ impl Search {
         State { generation: 0, parent: self.space.start(), fitness: None }
     }
 
-    /// Runs the generation after `state`: offspring of the parent pass the stages, the last of which scores the parent too and keeps
-    /// one. Among equals the parent stays.
+    /// Runs the generation after `state`: offspring of the parent pass the stages, the last of which scores
+    /// the parent too and keeps one. Among equals the parent stays.
     ///
     /// # Errors
     /// The parent is not in the space, the evaluator fails, or all fitness values of a stage are NaN.
@@ -144,7 +147,8 @@ impl Search {
         self.check_parent(state)?;
         let generation = state.generation + 1;
         let mut rng = rng::stream(self.seed, &format!("search/{}/{generation}", self.iteration));
-        let offspring = offspring(&self.space, &state.parent, self.settings.offspring, self.settings.max_flips, &mut rng);
+        let offspring =
+            offspring(&self.space, &state.parent, self.settings.offspring, self.settings.max_flips, &mut rng);
         if offspring.is_empty() {
             return Ok(Outcome::NoMove);
         }
@@ -152,8 +156,8 @@ impl Search {
         Ok(Outcome::Generation { state: record.state(), record })
     }
 
-    /// Runs generations after `state` until all are done or no move is left; `each` is called after every generation, so that the
-    /// caller can store the record, and stops the search by returning an error.
+    /// Runs generations after `state` until all are done or no move is left; `each` is called after every
+    /// generation, so that the caller can store the record, and stops the search by returning an error.
     ///
     /// # Errors
     /// As [`Search::step`], and whatever `each` returns.
@@ -191,8 +195,17 @@ impl Search {
         let draw = Draw { generation, stage, tokens: self.settings.stages[stage - 1].tokens };
         let (winner, parent_fitness, last) = final_stage(evaluator, &draw, finalists)?;
         stages.push(last);
-        let (parent, fitness) = (parent.clone(), finite(winner.fitness));
-        Ok(GenerationRecord { generation, parent, winner: winner.candidate, parent_fitness, fitness, offspring: count, stages })
+        let parent = parent.clone();
+        let fitness = finite(winner.fitness);
+        Ok(GenerationRecord {
+            generation,
+            parent,
+            winner: winner.candidate,
+            parent_fitness,
+            fitness,
+            offspring: count,
+            stages,
+        })
     }
 
     /// All stages but the last: who is left, best first.
@@ -205,7 +218,8 @@ impl Search {
         let early = &self.settings.stages[..self.settings.stages.len() - 1];
         let mut records = Vec::new();
         for (stage, &Stage { tokens, survivors }) in (1..).zip(early) {
-            let selected = select::stage(evaluator, &Draw { generation, stage, tokens }, candidates, survivors)?;
+            let selected =
+                select::stage(evaluator, &Draw { generation, stage, tokens }, candidates, survivors)?;
             candidates = selected.survivors.into_iter().map(|s| s.candidate).collect();
             records.push(selected.record);
         }
@@ -217,7 +231,8 @@ impl Search {
             return Ok(());
         }
         let what = format!("the parent of generation {} is not in the search space", state.generation + 1);
-        Err(Error::new(Kind::Search, what).hint("the stored search belongs to another spec; remove it to search anew"))
+        Err(Error::new(Kind::Search, what)
+            .hint("the stored search belongs to another spec; remove it to search anew"))
     }
 }
 
@@ -227,9 +242,11 @@ fn final_stage(
     draw: &Draw,
     candidates: Vec<Candidate>,
 ) -> Result<(select::Scored, Option<f64>, StageRecord)> {
-    let (parent, all) = (candidates[0].clone(), candidates.len());
+    let parent = candidates[0].clone();
+    let all = candidates.len();
     let mut selected = select::stage(evaluator, draw, candidates, all)?;
-    let parent_fitness = selected.survivors.iter().find(|s| s.candidate == parent).and_then(|s| finite(s.fitness));
+    let parent_fitness =
+        selected.survivors.iter().find(|s| s.candidate == parent).and_then(|s| finite(s.fitness));
     let winner = selected.survivors.swap_remove(0);
     Ok((winner, parent_fitness, StageRecord { survivors: 1, ..selected.record }))
 }
@@ -239,7 +256,9 @@ fn finite(value: f64) -> Option<f64> {
 }
 
 fn check(settings: &Settings) -> Result<()> {
-    let error = |key: &str, what: &str, hint: &str| Err(Error::new(Kind::Spec, what).at(format!("search.{key}")).hint(hint));
+    let error = |key: &str, what: &str, hint: &str| {
+        Err(Error::new(Kind::Spec, what).at(format!("search.{key}")).hint(hint))
+    };
     if settings.offspring == 0 {
         return error("offspring", "a generation without offspring finds nothing", "use at least 1");
     }
@@ -247,9 +266,17 @@ fn check(settings: &Settings) -> Result<()> {
         return error("max_flips", "mutations of no flip change nothing", "use at least 1");
     }
     match settings.stages.last() {
-        None => error("stages", "there is no selection stage", "give at least one, for example [{ tokens = 2048, survivors = 1 }]"),
-        Some(last) if last.survivors != 1 => error("stages", "the last stage keeps more or less than one", "set its survivors to 1"),
-        Some(_) if settings.stages.iter().any(|s| s.survivors == 0) => error("stages", "a stage keeps nobody", "use at least 1"),
+        None => error(
+            "stages",
+            "there is no selection stage",
+            "give at least one, for example [{ tokens = 2048, survivors = 1 }]",
+        ),
+        Some(last) if last.survivors != 1 => {
+            error("stages", "the last stage keeps more or less than one", "set its survivors to 1")
+        }
+        Some(_) if settings.stages.iter().any(|s| s.survivors == 0) => {
+            error("stages", "a stage keeps nobody", "use at least 1")
+        }
         Some(_) => Ok(()),
     }
 }

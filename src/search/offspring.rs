@@ -1,4 +1,5 @@
-//! Offspring of a parent: drawn by mutation while that finds new ones, enumerated when it does not. No loop waits for luck.
+//! Offspring of a parent: drawn by mutation while that finds new ones, enumerated when it does not. No loop
+//! waits for luck.
 
 use std::collections::BTreeSet;
 
@@ -12,9 +13,15 @@ const MISSES: usize = 256;
 /// Neighbours enumerated at most, beyond as many as are asked for.
 const ENUMERATED: usize = 100_000;
 
-/// Up to `count` distinct candidates within `max_flips` moves of `parent`, without the parent itself, in the order in which they were
-/// found. Fewer are returned only when no more exist.
-pub fn offspring(space: &Space, parent: &Candidate, count: usize, max_flips: usize, rng: &mut Rng) -> Vec<Candidate> {
+/// Up to `count` distinct candidates within `max_flips` moves of `parent`, without the parent itself, in the
+/// order in which they were found. Fewer are returned only when no more exist.
+pub fn offspring(
+    space: &Space,
+    parent: &Candidate,
+    count: usize,
+    max_flips: usize,
+    rng: &mut Rng,
+) -> Vec<Candidate> {
     let mut found = Brood { seen: BTreeSet::from([parent.clone()]), order: Vec::new() };
     if legal_moves(space, parent).is_empty() {
         return found.order;
@@ -55,8 +62,8 @@ impl Brood {
     }
 }
 
-/// One mutation: min(u, v) flips with u and v uniform in 1..=`max_flips`, each flip one legal move drawn uniformly. Later flips may
-/// undo earlier ones, so the result can be the parent.
+/// One mutation: min(u, v) flips with u and v uniform in 1..=`max_flips`, each flip one legal move drawn
+/// uniformly. Later flips may undo earlier ones, so the result can be the parent.
 fn mutate(space: &Space, parent: &Candidate, max_flips: usize, rng: &mut Rng) -> Candidate {
     let flips = rng.random_range(1..=max_flips).min(rng.random_range(1..=max_flips));
     let mut child = parent.clone();
@@ -70,7 +77,8 @@ fn mutate(space: &Space, parent: &Candidate, max_flips: usize, rng: &mut Rng) ->
     child
 }
 
-/// The candidates within `max_flips` moves of `parent`, nearest first until `limit` are known, without the parent.
+/// The candidates within `max_flips` moves of `parent`, nearest first until `limit` are known, without the
+/// parent.
 pub fn neighbours(space: &Space, parent: &Candidate, max_flips: usize, limit: usize) -> BTreeSet<Candidate> {
     let mut known = BTreeSet::from([parent.clone()]);
     let mut frontier = vec![parent.clone()];
@@ -84,8 +92,14 @@ pub fn neighbours(space: &Space, parent: &Candidate, max_flips: usize, limit: us
     known
 }
 
-/// The unknown candidates one move from `frontier`; they become known. Stops when more than `limit` are known.
-fn expand(space: &Space, frontier: &[Candidate], known: &mut BTreeSet<Candidate>, limit: usize) -> Vec<Candidate> {
+/// The unknown candidates one move from `frontier`; they become known. Stops when more than `limit` are
+/// known.
+fn expand(
+    space: &Space,
+    frontier: &[Candidate],
+    known: &mut BTreeSet<Candidate>,
+    limit: usize,
+) -> Vec<Candidate> {
     let mut next = Vec::new();
     for from in frontier {
         for step in legal_moves(space, from) {

@@ -28,15 +28,25 @@ pub fn order(a: f64, b: f64) -> Ordering {
     a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
 }
 
-/// Scores `candidates` on the stage's draw and keeps the `survivors` best; among equals the earlier candidate goes first.
+/// Scores `candidates` on the stage's draw and keeps the `survivors` best; among equals the earlier candidate
+/// goes first.
 ///
 /// # Errors
 /// The evaluator fails, returns another number of values than candidates, or only NaN.
-pub fn stage(evaluator: &mut (impl Evaluate + ?Sized), draw: &Draw, candidates: Vec<Candidate>, survivors: usize) -> Result<Selected> {
+pub fn stage(
+    evaluator: &mut (impl Evaluate + ?Sized),
+    draw: &Draw,
+    candidates: Vec<Candidate>,
+    survivors: usize,
+) -> Result<Selected> {
     let values = evaluator.fitness(&candidates, draw)?;
     check(&values, candidates.len(), draw)?;
     let count = candidates.len();
-    let mut scored: Vec<Scored> = candidates.into_iter().zip(values).map(|(candidate, fitness)| Scored { candidate, fitness }).collect();
+    let mut scored: Vec<Scored> = candidates
+        .into_iter()
+        .zip(values)
+        .map(|(candidate, fitness)| Scored { candidate, fitness })
+        .collect();
     scored.retain(|s| !s.fitness.is_nan());
     let invalid = count - scored.len();
     scored.sort_by(|a, b| order(a.fitness, b.fitness));
@@ -48,13 +58,19 @@ pub fn stage(evaluator: &mut (impl Evaluate + ?Sized), draw: &Draw, candidates: 
 fn check(values: &[f64], candidates: usize, draw: &Draw) -> Result<()> {
     let place = format!("generation {}, stage {}", draw.generation, draw.stage);
     if values.len() != candidates {
-        let what = format!("the evaluator returned {} fitness values for {candidates} candidates", values.len());
+        let what =
+            format!("the evaluator returned {} fitness values for {candidates} candidates", values.len());
         return Err(Error::new(Kind::Internal, what).at(place));
     }
     if values.iter().all(|v| v.is_nan()) {
-        return Err(Error::new(Kind::Numeric, format!("the fitness of all {candidates} candidates is not a number"))
-            .at(place)
-            .hint("look for NaN in the supernet's weights; more calibration tokens or a larger prune.damping help"));
+        return Err(Error::new(
+            Kind::Numeric,
+            format!("the fitness of all {candidates} candidates is not a number"),
+        )
+        .at(place)
+        .hint(
+            "look for NaN in the supernet's weights; more calibration tokens or a larger prune.damping help",
+        ));
     }
     Ok(())
 }

@@ -32,7 +32,8 @@ fn space(layers: usize, levels: usize) -> Space {
 }
 
 fn settings(generations: usize, offspring: usize, survivors: &[usize]) -> Settings {
-    let stages = survivors.iter().enumerate().map(|(i, &survivors)| Stage { tokens: 10 << i, survivors }).collect();
+    let stages =
+        survivors.iter().enumerate().map(|(i, &survivors)| Stage { tokens: 10 << i, survivors }).collect();
     Settings { generations, offspring, max_flips: 3, stages, text: SearchText::Disjoint, tokens: 1000 }
 }
 
@@ -45,7 +46,9 @@ fn convex(candidate: &Candidate) -> f64 {
     candidate
         .iter()
         .enumerate()
-        .map(|(i, &level)| (1.0 + i as f64) * (level as f64 - [2.0, -1.0, -2.0, 1.5, 0.5, 0.0][i % 6]).powi(2))
+        .map(|(i, &level)| {
+            (1.0 + i as f64) * (level as f64 - [2.0, -1.0, -2.0, 1.5, 0.5, 0.0][i % 6]).powi(2)
+        })
         .sum()
 }
 
@@ -143,11 +146,17 @@ fn one_layer_ends_the_search_at_once_and_says_so() {
 #[test]
 fn a_single_level_and_a_model_pruned_to_nothing_offer_no_move() {
     let single = search(space(3, 1), settings(5, 8, &[1]));
-    assert_eq!(single.step(&single.start(), &mut Mock::new(|_: &Candidate, _: &Draw| 0.0)).unwrap(), Outcome::NoMove);
+    assert_eq!(
+        single.step(&single.start(), &mut Mock::new(|_: &Candidate, _: &Draw| 0.0)).unwrap(),
+        Outcome::NoMove
+    );
     let shape = space(3, 5).shape;
     let gone = Distribution { removed: vec![8, 16, 8, 16, 8, 16] };
     let search = search(Space::around(shape, gone, [1, 2], 5).unwrap(), settings(5, 8, &[1]));
-    assert_eq!(search.step(&search.start(), &mut Mock::new(|_: &Candidate, _: &Draw| 0.0)).unwrap(), Outcome::NoMove);
+    assert_eq!(
+        search.step(&search.start(), &mut Mock::new(|_: &Candidate, _: &Draw| 0.0)).unwrap(),
+        Outcome::NoMove
+    );
 }
 
 #[test]
@@ -185,7 +194,9 @@ fn seed_and_iteration_change_the_offspring() {
 fn stages_pass_the_best_on_and_only_the_last_scores_the_parent() {
     let search = search(space(4, 5), settings(1, 12, &[6, 3, 1]));
     let mut mock = Mock::new(rugged);
-    let Outcome::Generation { record, .. } = search.step(&search.start(), &mut mock).unwrap() else { panic!("moves exist") };
+    let Outcome::Generation { record, .. } = search.step(&search.start(), &mut mock).unwrap() else {
+        panic!("moves exist")
+    };
     let draws: Vec<_> = mock.asked.iter().map(|(d, c)| (d.generation, d.stage, d.tokens, c.len())).collect();
     assert_eq!(draws, [(1, 1, 10, 12), (1, 2, 20, 6), (1, 3, 40, 4)]);
     for (before, after) in mock.asked.iter().zip(&mock.asked[1..]) {
@@ -233,7 +244,10 @@ fn a_parent_that_is_not_a_number_loses_to_infinity() {
     let (state, records) = run(&search, |c, _| if *c == start { f64::NAN } else { f64::INFINITY });
     assert_ne!(state.parent, search.start().parent);
     assert_eq!((records[0].parent_fitness, records[0].fitness), (None, None));
-    assert_eq!(serde_json::from_str::<GenerationRecord>(&serde_json::to_string(&records[0]).unwrap()).unwrap(), records[0]);
+    assert_eq!(
+        serde_json::from_str::<GenerationRecord>(&serde_json::to_string(&records[0]).unwrap()).unwrap(),
+        records[0]
+    );
 }
 
 #[test]
@@ -259,7 +273,9 @@ fn an_evaluator_that_forgets_a_candidate_is_an_error() {
 #[test]
 fn the_caller_stops_a_search_between_generations() {
     let search = search(space(3, 5), settings(5, 8, &[4, 1]));
-    let stop = |r: &GenerationRecord| if r.generation == 2 { Err(Error::new(Kind::Interrupted, "stopped")) } else { Ok(()) };
+    let stop = |r: &GenerationRecord| {
+        if r.generation == 2 { Err(Error::new(Kind::Interrupted, "stopped")) } else { Ok(()) }
+    };
     let e = search.run(search.start(), &mut Mock::new(rugged), stop).unwrap_err();
     assert_eq!(e.kind, Kind::Interrupted);
 }

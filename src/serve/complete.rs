@@ -68,11 +68,21 @@ struct Parts {
 fn prepare(state: &State, body: &[u8]) -> Result<Prepared, ApiError> {
     let request = Completion::parse(body)?;
     if request.model.as_ref().is_some_and(|m| *m != state.options.name) {
-        let what = format!("there is no model `{}`; this server has `{}`", request.model.unwrap_or_default(), state.options.name);
-        return Err(ApiError { status: StatusCode::NOT_FOUND, ..ApiError::bad("model", what).code("model_not_found") });
+        let what = format!(
+            "there is no model `{}`; this server has `{}`",
+            request.model.unwrap_or_default(),
+            state.options.name
+        );
+        return Err(ApiError {
+            status: StatusCode::NOT_FOUND,
+            ..ApiError::bad("model", what).code("model_not_found")
+        });
     }
     if request.prompts.len() > state.options.limits.prompts {
-        return Err(ApiError::bad("prompt", format!("more than {} prompts in one request", state.options.limits.prompts)));
+        return Err(ApiError::bad(
+            "prompt",
+            format!("more than {} prompts in one request", state.options.limits.prompts),
+        ));
     }
     let number = state.requests.fetch_add(1, Ordering::Relaxed);
     let settings = Settings {
@@ -81,17 +91,24 @@ fn prepare(state: &State, body: &[u8]) -> Result<Prepared, ApiError> {
         stop: request.stop.clone(),
         logprobs: request.logprobs,
     };
-    let (mut works, mut choices) = (Vec::new(), Vec::new());
+    let mut works = Vec::new();
+    let mut choices = Vec::new();
     for (index, prompt) in request.prompts.iter().enumerate() {
         let scored = request.echo && request.logprobs.is_some();
         let work = Work { index, prompt: ids(state, prompt)?, settings: settings.clone(), scored };
         state.check(&work)?;
-        let echo = request.echo.then(|| Ok::<_, ApiError>((text(state, prompt)?, work.prompt[0]))).transpose()?;
+        let echo =
+            request.echo.then(|| Ok::<_, ApiError>((text(state, prompt)?, work.prompt[0]))).transpose()?;
         choices.push(Choice::new(index, request.logprobs.is_some(), echo));
         works.push(work);
     }
     let prompt_tokens = works.iter().map(|w| w.prompt.len()).sum();
-    let head = Head { id: format!("cmpl-{number}"), created: super::routes::now(), model: state.options.name.clone(), prompt_tokens };
+    let head = Head {
+        id: format!("cmpl-{number}"),
+        created: super::routes::now(),
+        model: state.options.name.clone(),
+        prompt_tokens,
+    };
     let parts = Parts { head, running: choices.len(), choices, events: None };
     Ok(Prepared { works, parts, stream: request.stream.then_some(request.stream_usage) })
 }
@@ -113,16 +130,21 @@ fn text(state: &State, prompt: &Prompt) -> Result<String, ApiError> {
 impl State {
     /// Refuses a prompt that the model cannot read.
     fn check(&self, work: &Work) -> Result<(), ApiError> {
-        let (n, context) = (work.prompt.len(), self.context);
+        let n = work.prompt.len();
+        let context = self.context;
         if n == 0 {
             return Err(ApiError::bad("prompt", "a prompt has no token"));
         }
         if let Some(token) = work.prompt.iter().find(|&&t| t as usize >= self.vocabulary.len()) {
-            return Err(ApiError::bad("prompt", format!("token {token} is outside the vocabulary of {}", self.vocabulary.len())));
+            return Err(ApiError::bad(
+                "prompt",
+                format!("token {token} is outside the vocabulary of {}", self.vocabulary.len()),
+            ));
         }
         // The last token of a prompt that is only scored is not read, so it may lie one beyond the context.
         let settings = &work.settings;
-        let only_scored = work.scored && (settings.max_tokens == 0 || settings.max_tokens == 1 && settings.sampling.is_greedy());
+        let only_scored = work.scored
+            && (settings.max_tokens == 0 || settings.max_tokens == 1 && settings.sampling.is_greedy());
         if n > context + usize::from(only_scored) {
             let what = format!("a prompt of {n} tokens is longer than the model's context of {context}");
             return Err(ApiError::bad("prompt", what).code("context_length_exceeded"));

@@ -1,4 +1,5 @@
-//! Connections with limits: their number, the time a request's head may take, the time a client may leave an answer untouched.
+//! Connections with limits: their number, the time a request's head may take, the time a client may leave an
+//! answer untouched.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,7 +24,10 @@ const REFUSALS: usize = 32;
 
 /// The whole answer to a connection too many.
 fn refusal() -> String {
-    let body = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too many connections").code("connection_limit").body().to_string();
+    let body = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too many connections")
+        .code("connection_limit")
+        .body()
+        .to_string();
     let head = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-type: application/json";
     format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
@@ -62,7 +66,12 @@ pub struct Door {
 
 impl Door {
     pub fn new(listener: TcpListener, connections: usize, idle: Duration) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(connections)), refusals: Arc::new(Semaphore::new(REFUSALS)), idle }
+        Self {
+            listener,
+            places: Arc::new(Semaphore::new(connections)),
+            refusals: Arc::new(Semaphore::new(REFUSALS)),
+            idle,
+        }
     }
 
     fn refuse(&self, stream: TcpStream) {
@@ -126,7 +135,8 @@ pub struct Connection {
 impl Connection {
     fn new(stream: TcpStream, place: OwnedSemaphorePermit, idle: Duration) -> Self {
         let _ = stream.set_nodelay(true); // answers are only slower without it
-        let (reading, writing) = (Box::pin(sleep(idle)), Box::pin(sleep(idle)));
+        let reading = Box::pin(sleep(idle));
+        let writing = Box::pin(sleep(idle));
         Self { stream, activity: Activity::default(), idle, reading, writing, stalled: false, _place: place }
     }
 
@@ -151,7 +161,11 @@ fn expired<T>(timer: &mut Pin<Box<Sleep>>, context: &mut Context) -> Poll<io::Re
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context, buffer: &mut ReadBuf) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context,
+        buffer: &mut ReadBuf,
+    ) -> Poll<io::Result<()>> {
         if Pin::new(&mut self.stream).poll_read(context, buffer)?.is_ready() {
             return Poll::Ready(Ok(()));
         }

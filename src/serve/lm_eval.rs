@@ -27,18 +27,31 @@ pub struct Extent<'a> {
 /// Name of the model on the loopback server.
 const NAME: &str = "tyr";
 
-/// Evaluates a model with the harness: serves it on loopback, and has the service at `settings.url`, or one started here, ask.
+/// Evaluates a model with the harness: serves it on loopback, and has the service at `settings.url`, or one
+/// started here, ask.
 ///
 /// # Errors
 /// The service cannot be started or reached, or the harness fails.
-pub fn evaluate(source: &Source, model: Arc<Model>, settings: &LmEval, extent: Extent, watch: &dyn Watch) -> Result<Outcome> {
+pub fn evaluate(
+    source: &Source,
+    model: Arc<Model>,
+    settings: &LmEval,
+    extent: Extent,
+    watch: &dyn Watch,
+) -> Result<Outcome> {
     let tokenizer = tokenizer(source, model.config(), extent.bos)?;
     let context_len = model.config().context;
     let key = service::secret()?;
-    let server = Server::start(source, model, Options { api_key: Some(key.clone()), ..Options::loopback(NAME) })?;
+    let server =
+        Server::start(source, model, Options { api_key: Some(key.clone()), ..Options::loopback(NAME) })?;
     let service = if settings.url.is_some() { None } else { Some(Service::start(&settings.python)?) };
     let client = client(settings, service.as_ref())?;
-    let endpoint = Endpoint { name: NAME.into(), completions_url: server.completions_url(), api_key: Some(key), context_len };
+    let endpoint = Endpoint {
+        name: NAME.into(),
+        completions_url: server.completions_url(),
+        api_key: Some(key),
+        context_len,
+    };
     let job = Job {
         num_fewshot: settings.num_fewshot,
         limit: (extent.limit > 0).then_some(extent.limit),
@@ -58,9 +71,13 @@ fn tokenizer(source: &Source, config: &Config, bos: bool) -> Result<TokenizerCho
     let prefix_token_id = config.bos.or(config.eos.first().copied());
     match (bos, source) {
         (false, _) => Ok(TokenizerChoice::Remote { prefix_token_id }),
-        (true, Source::Folder(path)) => Ok(TokenizerChoice::HuggingFace { path: absolute(path)?, add_bos: true, prefix_token_id }),
-        (true, Source::Builtin(_)) => Err(Error::new(Kind::Spec, "the harness cannot put a BOS before the built-in model's texts")
-            .hint("set evaluate.bos = false, or name a model folder")),
+        (true, Source::Folder(path)) => {
+            Ok(TokenizerChoice::HuggingFace { path: absolute(path)?, add_bos: true, prefix_token_id })
+        }
+        (true, Source::Builtin(_)) => {
+            Err(Error::new(Kind::Spec, "the harness cannot put a BOS before the built-in model's texts")
+                .hint("set evaluate.bos = false, or name a model folder"))
+        }
     }
 }
 
@@ -70,7 +87,9 @@ fn absolute(path: &Path) -> Result<std::path::PathBuf> {
 
 fn client(settings: &LmEval, service: Option<&Service>) -> Result<Client> {
     match (&settings.url, service) {
-        (None, Some(service)) => Client::new(service.url(), Some(service.token().into()), Patience::default()),
+        (None, Some(service)) => {
+            Client::new(service.url(), Some(service.token().into()), Patience::default())
+        }
         (url, _) => {
             let token = std::env::var("TYR_LM_EVAL_TOKEN").ok();
             Client::new(url.as_deref().unwrap_or_default(), token, Patience::default())

@@ -1,7 +1,9 @@
-//! An OpenAI-compatible completions server: `/v1/completions` with echo and prompt log-probabilities, and the tokenizer's routes.
+//! An OpenAI-compatible completions server: `/v1/completions` with echo and prompt log-probabilities, and the
+//! tokenizer's routes.
 //!
-//! Connections are served by a small asynchronous runtime; the model belongs to one thread, which scores and writes for all clients
-//! together. Limits are explicit ([`Limits`]): connections, requests in the house, bytes and seconds of a body, seconds of silence.
+//! Connections are served by a small asynchronous runtime; the model belongs to one thread, which scores and
+//! writes for all clients together. Limits are explicit ([`Limits`]): connections, requests in the house,
+//! bytes and seconds of a body, seconds of silence.
 
 mod complete;
 mod connection;
@@ -81,7 +83,13 @@ pub struct Options {
 impl Options {
     /// On a free port of the loopback interface, open to everyone on this machine.
     pub fn loopback(name: &str) -> Self {
-        Self { host: IpAddr::from([127, 0, 0, 1]), port: 0, api_key: None, name: name.into(), limits: Limits::default() }
+        Self {
+            host: IpAddr::from([127, 0, 0, 1]),
+            port: 0,
+            api_key: None,
+            name: name.into(),
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -109,7 +117,9 @@ impl Server {
         let thread = thread.or_error(Kind::Internal, "cannot start a thread")?;
         match bound.recv() {
             Ok(address) => Ok(Self { address, stop, thread: Some(thread), served }),
-            Err(_) => Err(joined(thread).err().unwrap_or_else(|| Error::new(Kind::Internal, "the server ended before it began"))),
+            Err(_) => Err(joined(thread)
+                .err()
+                .unwrap_or_else(|| Error::new(Kind::Internal, "the server ended before it began"))),
         }
     }
 
@@ -169,13 +179,19 @@ impl House {
     fn run(self, ready: &mpsc::Sender<SocketAddr>) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.or_error(Kind::Internal, "cannot start the asynchronous runtime")?;
-        let (host, port) = (self.options.host, self.options.port);
+        let host = self.options.host;
+        let port = self.options.port;
         let listener = runtime.block_on(tokio::net::TcpListener::bind((host, port)));
         let listener = listener.or_error(Kind::Network, format!("cannot listen on {host}:{port}"))?;
         let address = listener.local_addr().or_error(Kind::Network, "the listening socket has no address")?;
         let (asks, waiting) = mpsc::channel();
         let cut = Arc::new(AtomicBool::new(false));
-        let worker = worker::Worker { model: self.model.clone(), tokenizer: self.tokenizer, asks: waiting, cut: cut.clone() };
+        let worker = worker::Worker {
+            model: self.model.clone(),
+            tokenizer: self.tokenizer,
+            asks: waiting,
+            cut: cut.clone(),
+        };
         let alive = Arc::new(());
         let living = Arc::downgrade(&alive);
         let worker = std::thread::Builder::new().name("tyr-model".into()).spawn(move || {
@@ -193,7 +209,13 @@ impl House {
 }
 
 /// Serves a model until the user asks to stop; `announce` gets the server once it listens.
-pub fn run(source: &Source, model: Model, options: Options, watch: &dyn Watch, announce: impl FnOnce(&Server)) -> Result<()> {
+pub fn run(
+    source: &Source,
+    model: Model,
+    options: Options,
+    watch: &dyn Watch,
+    announce: impl FnOnce(&Server),
+) -> Result<()> {
     if options.api_key.is_none() && !options.host.is_loopback() {
         watch.note("the server is open to the network and asks for no key: set --api-key");
     }

@@ -17,8 +17,7 @@ pub struct Head {
 impl Head {
     /// An answer with these choices.
     pub fn answer(&self, choices: Vec<Value>, usage: Option<Value>) -> Value {
-        let mut answer =
-            json!({"id": self.id, "object": "text_completion", "created": self.created, "model": self.model, "choices": choices});
+        let mut answer = json!({"id": self.id, "object": "text_completion", "created": self.created, "model": self.model, "choices": choices});
         if let Some(usage) = usage {
             answer["usage"] = usage;
         }
@@ -58,7 +57,15 @@ impl Choice {
     /// `echo` is the prompt's text and first token, where they are wanted back.
     pub fn new(index: usize, logprobs: bool, echo: Option<(String, u32)>) -> Self {
         let (text, first) = echo.map_or((String::new(), None), |(text, first)| (text, Some(first)));
-        Self { index, text, finish: None, logprobs: logprobs.then(Logprobs::default), first, offset: 0, written: 0 }
+        Self {
+            index,
+            text,
+            finish: None,
+            logprobs: logprobs.then(Logprobs::default),
+            first,
+            offset: 0,
+            written: 0,
+        }
     }
 
     /// Takes an event in; a failure is the caller's.
@@ -108,7 +115,9 @@ impl Choice {
 
     /// Whether there is anything to send.
     pub fn has_news(&self) -> bool {
-        !self.text.is_empty() || self.finish.is_some() || self.logprobs.as_ref().is_some_and(|l| !l.tokens.is_empty())
+        !self.text.is_empty()
+            || self.finish.is_some()
+            || self.logprobs.as_ref().is_some_and(|l| !l.tokens.is_empty())
     }
 
     /// What has come since the last call.

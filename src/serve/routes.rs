@@ -48,7 +48,9 @@ impl State {
         living: Weak<()>,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(options.limits.requests));
-        let (context, requests, started) = (model.config().context, AtomicU64::new(0), now());
+        let context = model.config().context;
+        let requests = AtomicU64::new(0);
+        let started = now();
         Self { options, context, vocabulary, asks, served, requests, slots, living, started }
     }
 
@@ -58,7 +60,9 @@ impl State {
 
     /// A place among the requests in the house, and the word that this one's connection is busy.
     fn hold(&self, request: &Request) -> Result<Hold, ApiError> {
-        let full = |_| ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too many requests are waiting").code("queue_full");
+        let full = |_| {
+            ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too many requests are waiting").code("queue_full")
+        };
         let slot = self.slots.clone().try_acquire_owned().map_err(full)?;
         Ok(Hold { _slot: slot, _answering: activity(request).map(|a| a.begin()) })
     }
@@ -70,7 +74,12 @@ pub fn now() -> u64 {
 }
 
 /// Serves until told to stop, then for the grace time at most.
-pub async fn serve(listener: tokio::net::TcpListener, state: State, stopped: watch::Receiver<bool>, grace: Duration) {
+pub async fn serve(
+    listener: tokio::net::TcpListener,
+    state: State,
+    stopped: watch::Receiver<bool>,
+    grace: Duration,
+) {
     let door = Door::new(listener, state.limits().connections, state.limits().idle_time);
     let service = router(Arc::new(state)).into_make_service_with_connect_info::<Activity>();
     let server = axum::serve(door, service).with_graceful_shutdown(told(stopped.clone()));
@@ -95,7 +104,9 @@ fn router(state: Arc<State>) -> Router {
         .route("/tokenize", post(tokenize))
         .route("/detokenize", post(detokenize))
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "there is no such route"))
-        .method_not_allowed_fallback(async || ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this route has other methods"))
+        .method_not_allowed_fallback(async || {
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this route has other methods")
+        })
         .layer(from_fn_with_state(state.clone(), guard))
         .with_state(state)
 }
@@ -118,7 +129,10 @@ fn activity(request: &Request) -> Option<Activity> {
 }
 
 fn has_key(headers: &HeaderMap, key: &str) -> bool {
-    let given = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.strip_prefix("Bearer "));
     given.is_some_and(|given| same(given.as_bytes(), key.as_bytes()))
 }
 
@@ -129,14 +143,24 @@ fn same(a: &[u8], b: &[u8]) -> bool {
 
 /// A body within its limits.
 async fn read(body: Body, headers: &HeaderMap, limits: &Limits) -> Result<Bytes, ApiError> {
-    let too_large = || ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {} bytes", limits.body_bytes));
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    let too_large = || {
+        ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is larger than {} bytes", limits.body_bytes),
+        )
+    };
+    let announced =
+        headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     if announced.is_some_and(|n| n > limits.body_bytes as u64) {
         return Err(too_large());
     }
     match tokio::time::timeout(limits.body_time, to_bytes(body, limits.body_bytes)).await {
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(e)) if std::error::Error::source(&e).is_some_and(|s| s.to_string().contains("length limit")) => Err(too_large()),
+        Ok(Err(e))
+            if std::error::Error::source(&e).is_some_and(|s| s.to_string().contains("length limit")) =>
+        {
+            Err(too_large())
+        }
         Ok(Err(e)) => Err(ApiError::new(StatusCode::BAD_REQUEST, format!("the body did not arrive: {e}"))),
         Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body took too long to arrive")),
     }
@@ -153,7 +177,8 @@ async fn health(Shared(state): Shared<Arc<State>>) -> Result<axum::Json<Value>, 
     if state.living.strong_count() == 0 {
         return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the model's thread has ended"));
     }
-    let (all, free) = (state.limits().requests, state.slots.available_permits());
+    let all = state.limits().requests;
+    let free = state.slots.available_permits();
     Ok(axum::Json(json!({"status": "ok", "model": state.options.name, "requests": all - free})))
 }
 
@@ -165,10 +190,14 @@ async fn models(Shared(state): Shared<Arc<State>>) -> axum::Json<Value> {
     axum::Json(json!({"object": "list", "data": [card(&state)]}))
 }
 
-async fn model(Shared(state): Shared<Arc<State>>, Path(name): Path<String>) -> Result<axum::Json<Value>, ApiError> {
+async fn model(
+    Shared(state): Shared<Arc<State>>,
+    Path(name): Path<String>,
+) -> Result<axum::Json<Value>, ApiError> {
     match name == state.options.name {
         true => Ok(axum::Json(card(&state))),
-        false => Err(ApiError::new(StatusCode::NOT_FOUND, format!("there is no model `{name}`")).code("model_not_found")),
+        false => Err(ApiError::new(StatusCode::NOT_FOUND, format!("there is no model `{name}`"))
+            .code("model_not_found")),
     }
 }
 
@@ -193,16 +222,26 @@ async fn json_body<T: DeserializeOwned>(state: &State, request: Request) -> Resu
     serde_json::from_slice(&read(body, &head.headers, state.limits()).await?).map_err(|e| wire::malformed(&e))
 }
 
-async fn tokenize(Shared(state): Shared<Arc<State>>, request: Request) -> Result<axum::Json<Value>, ApiError> {
-    let (_hold, context) = (state.hold(&request)?, state.context);
+async fn tokenize(
+    Shared(state): Shared<Arc<State>>,
+    request: Request,
+) -> Result<axum::Json<Value>, ApiError> {
+    let _hold = state.hold(&request)?;
+    let context = state.context;
     let body: Tokenize = json_body(&state, request).await?;
-    let encode = move || state.vocabulary.tokenizer().inner().encode_fast(body.prompt, body.add_special_tokens);
-    let encoding = aside(encode).await?.map_err(|e| ApiError::bad("prompt", format!("the text cannot be tokenised: {e}")))?;
+    let encode =
+        move || state.vocabulary.tokenizer().inner().encode_fast(body.prompt, body.add_special_tokens);
+    let encoding = aside(encode)
+        .await?
+        .map_err(|e| ApiError::bad("prompt", format!("the text cannot be tokenised: {e}")))?;
     let tokens = encoding.get_ids();
     Ok(axum::Json(json!({"tokens": tokens, "count": tokens.len(), "max_model_len": context})))
 }
 
-async fn detokenize(Shared(state): Shared<Arc<State>>, request: Request) -> Result<axum::Json<Value>, ApiError> {
+async fn detokenize(
+    Shared(state): Shared<Arc<State>>,
+    request: Request,
+) -> Result<axum::Json<Value>, ApiError> {
     let _hold = state.hold(&request)?;
     let body: Detokenize = json_body(&state, request).await?;
     let text = aside(move || state.vocabulary.tokenizer().decode(&body.tokens)).await??;

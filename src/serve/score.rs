@@ -32,7 +32,8 @@ fn request(prompt: &[u32], context: usize) -> Request {
     Request { context: prompt[..1].to_vec(), continuation }
 }
 
-/// Scores prompts of one batch of [`plan`], with so many likeliest tokens each. No prompt is empty or longer than the context and one.
+/// Scores prompts of one batch of [`plan`], with so many likeliest tokens each. No prompt is empty or longer
+/// than the context and one.
 ///
 /// # Errors
 /// Of the batch: the model failed. Of a prompt: its log-probabilities are NaN.
@@ -43,7 +44,11 @@ pub fn score(model: &Model, prompts: &[(&[u32], usize)]) -> Result<Vec<Result<Sc
     let mut places: Vec<Place> = Vec::new();
     for (prompt, rows) in tree.rows.iter().enumerate() {
         let token = |i: usize| prompts[prompt].0.get(i + 1).copied();
-        places.extend(rows.iter().cloned().flatten().enumerate().map(|(i, row)| Place { row, prompt, token: token(i) }));
+        places.extend(rows.iter().cloned().flatten().enumerate().map(|(i, row)| Place {
+            row,
+            prompt,
+            token: token(i),
+        }));
     }
     places.sort_by_key(|p| p.row); // stable: the entries of a prompt stay in order
     let mut entries: Vec<Vec<Entry>> = vec![vec![]; prompts.len()];
@@ -52,7 +57,8 @@ pub fn score(model: &Model, prompts: &[(&[u32], usize)]) -> Result<Vec<Result<Sc
     for start in (0..tree.tokens.len()).step_by(rows_at_once) {
         let rows = start..(start + rows_at_once).min(tree.tokens.len());
         let logits = model.logits(&hidden.narrow(0, start, rows.len())?)?;
-        let these = places.partition_point(|p| p.row < rows.start)..places.partition_point(|p| p.row < rows.end);
+        let these =
+            places.partition_point(|p| p.row < rows.start)..places.partition_point(|p| p.row < rows.end);
         read(&logits, start, &places[these], &tops, &mut entries)?;
     }
     Ok(entries.into_iter().zip(prompts).map(|(entries, (prompt, _))| finish(entries, prompt.len())).collect())
@@ -65,12 +71,20 @@ struct Place {
     token: Option<u32>,
 }
 
-fn read(logits: &Tensor, first: usize, places: &[Place], tops: &[usize], entries: &mut [Vec<Entry>]) -> Result<()> {
+fn read(
+    logits: &Tensor,
+    first: usize,
+    places: &[Place],
+    tops: &[usize],
+    entries: &mut [Vec<Entry>],
+) -> Result<()> {
     let most = places.iter().map(|p| tops[p.prompt]).max().unwrap_or(0).max(1);
     let best = top_logprobs(logits, most)?;
     let token = |p: &Place| p.token.or_else(|| best[p.row - first].first().map(|b| b.0)).unwrap_or(0);
     let pairs: Vec<(usize, u32)> = places.iter().map(|p| (p.row - first, token(p))).collect();
-    for ((place, &(row, token)), (logprob, _)) in places.iter().zip(&pairs).zip(pair_logprobs(logits, &pairs)?) {
+    for ((place, &(row, token)), (logprob, _)) in
+        places.iter().zip(&pairs).zip(pair_logprobs(logits, &pairs)?)
+    {
         let top = best[row].iter().take(tops[place.prompt]).copied().collect();
         entries[place.prompt].push(Entry { token, logprob, top }.floored());
     }

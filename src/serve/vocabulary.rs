@@ -27,7 +27,8 @@ pub struct Token {
 impl Vocabulary {
     pub fn open(source: &Source, config: &Config, tokenizer: Arc<Tokenizer>) -> Result<Self> {
         let said = match source.optional("tokenizer_config.json")? {
-            Some(bytes) => serde_json::from_slice(&bytes).or_error(Kind::Checkpoint, "tokenizer_config.json is not JSON")?,
+            Some(bytes) => serde_json::from_slice(&bytes)
+                .or_error(Kind::Checkpoint, "tokenizer_config.json is not JSON")?,
             None => Value::Null,
         };
         let special = |key: &str, id: Option<u32>| {
@@ -56,7 +57,9 @@ impl Vocabulary {
     /// A token's text; the token must be one that the model knows.
     pub fn token(&self, id: u32) -> &Token {
         self.texts[id as usize].get_or_init(|| match self.tokenizer.decode(&[id]) {
-            Ok(text) if !text.contains(char::REPLACEMENT_CHARACTER) => Token { length: text.chars().count(), label: text },
+            Ok(text) if !text.contains(char::REPLACEMENT_CHARACTER) => {
+                Token { length: text.chars().count(), label: text }
+            }
             Ok(text) => Token { length: text.chars().count(), label: format!("id:{id}") },
             // A row of the embedding that the tokenizer has no text for.
             Err(_) => Token { length: 0, label: format!("id:{id}") },

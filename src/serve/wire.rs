@@ -1,4 +1,5 @@
-//! Requests as they arrive: `/v1/completions` with its four shapes of prompt, checked value by value. Unknown fields are ignored.
+//! Requests as they arrive: `/v1/completions` with its four shapes of prompt, checked value by value. Unknown
+//! fields are ignored.
 
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -66,7 +67,10 @@ impl Completion {
         let max_tokens = whole("max_tokens", &body.max_tokens)?.unwrap_or(MAX_TOKENS);
         let completion = Self {
             model: text("model", &body.model)?,
-            prompts: body.prompt.map(|p| p.0).ok_or_else(|| ApiError::bad("prompt", "`prompt` is missing"))?,
+            prompts: body
+                .prompt
+                .map(|p| p.0)
+                .ok_or_else(|| ApiError::bad("prompt", "`prompt` is missing"))?,
             max_tokens: usize::try_from(max_tokens).unwrap_or(usize::MAX),
             temperature: number("temperature", &body.temperature, 1.0, HOTTEST)?,
             top_p: number("top_p", &body.top_p, 1.0, 1.0)?,
@@ -96,8 +100,12 @@ impl Body {
                 return Err(ApiError::bad(name, format!("`{name}` must be 1")));
             }
         }
-        let idle =
-            |v: &Value| v.is_null() || v.as_f64() == Some(0.0) || v.as_str() == Some("") || v.as_object().is_some_and(|o| o.is_empty());
+        let idle = |v: &Value| {
+            v.is_null()
+                || v.as_f64() == Some(0.0)
+                || v.as_str() == Some("")
+                || v.as_object().is_some_and(|o| o.is_empty())
+        };
         let others = [
             ("suffix", &self.suffix),
             ("presence_penalty", &self.presence_penalty),
@@ -113,7 +121,10 @@ impl Body {
 
 /// A body that is not the JSON expected.
 pub fn malformed(e: &serde_json::Error) -> ApiError {
-    ApiError::new(axum::http::StatusCode::BAD_REQUEST, format!("the body is not the JSON that is expected here: {e}"))
+    ApiError::new(
+        axum::http::StatusCode::BAD_REQUEST,
+        format!("the body is not the JSON that is expected here: {e}"),
+    )
 }
 
 fn given(value: &Option<Value>) -> Option<&Value> {
@@ -127,7 +138,9 @@ fn whole(name: &'static str, value: &Option<Value>) -> Result<Option<u64>, ApiEr
 
 fn seed(value: &Option<Value>) -> Result<Option<u64>, ApiError> {
     let wrong = |v: &Value| ApiError::bad("seed", format!("`seed` must be a whole number, not {v}"));
-    given(value).map(|v| v.as_u64().or_else(|| v.as_i64().map(|s| s as u64)).ok_or_else(|| wrong(v))).transpose()
+    given(value)
+        .map(|v| v.as_u64().or_else(|| v.as_i64().map(|s| s as u64)).ok_or_else(|| wrong(v)))
+        .transpose()
 }
 
 fn number(name: &'static str, value: &Option<Value>, default: f64, most: f64) -> Result<f64, ApiError> {
@@ -175,7 +188,8 @@ impl<'de> Deserialize<'de> for Prompts {
 
 struct PromptsVisitor;
 
-const SHAPES: &str = "`prompt`: a text, a list of texts, a list of token ids, or a list of lists of token ids";
+const SHAPES: &str =
+    "`prompt`: a text, a list of texts, a list of token ids, or a list of lists of token ids";
 
 impl<'de> Visitor<'de> for PromptsVisitor {
     type Value = Prompts;
@@ -189,7 +203,8 @@ impl<'de> Visitor<'de> for PromptsVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Prompts, A::Error> {
-        let (mut prompts, mut ids) = (Vec::new(), Vec::new());
+        let mut prompts = Vec::new();
+        let mut ids = Vec::new();
         while let Some(element) = from.next_element::<Element>()? {
             match element {
                 Element::Id(id) => ids.push(id),

@@ -1,7 +1,9 @@
-//! The model's thread: takes requests of all clients, scores prompts in common passes, and moves all texts on by a token at a time.
+//! The model's thread: takes requests of all clients, scores prompts in common passes, and moves all texts on
+//! by a token at a time.
 //!
-//! Each turn is one scoring pass and one token of every text, so that neither kind of work waits for the other's end. Prompts that
-//! arrive during a round of scoring wait for the next round. Work whose client has gone is dropped.
+//! Each turn is one scoring pass and one token of every text, so that neither kind of work waits for the
+//! other's end. Prompts that arrive during a round of scoring wait for the next round. Work whose client has
+//! gone is dropped.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -126,11 +128,21 @@ struct Desk<'a> {
 
 impl<'a> Desk<'a> {
     fn new(model: &'a Model, tokenizer: &'a Tokenizer) -> Self {
-        Self { model, tokenizer, to_score: vec![], round: VecDeque::new(), to_write: VecDeque::new(), writing: vec![] }
+        Self {
+            model,
+            tokenizer,
+            to_score: vec![],
+            round: VecDeque::new(),
+            to_write: VecDeque::new(),
+            writing: vec![],
+        }
     }
 
     fn is_idle(&self) -> bool {
-        self.to_score.is_empty() && self.round.is_empty() && self.to_write.is_empty() && self.writing.is_empty()
+        self.to_score.is_empty()
+            && self.round.is_empty()
+            && self.to_write.is_empty()
+            && self.writing.is_empty()
     }
 
     fn take(&mut self, ask: Ask) {
@@ -179,7 +191,8 @@ impl<'a> Desk<'a> {
         let prompts: Vec<&[u32]> = self.to_score.iter().map(|i| i.work.prompt.as_slice()).collect();
         let batches = plan(&prompts, self.model.config().context);
         let mut items: Vec<Option<Item>> = self.to_score.drain(..).map(Some).collect();
-        self.round = batches.iter().map(|batch| batch.iter().filter_map(|&i| items[i].take()).collect()).collect();
+        self.round =
+            batches.iter().map(|batch| batch.iter().filter_map(|&i| items[i].take()).collect()).collect();
     }
 
     fn answer(&mut self, item: Item, scored: Result<Scored>) {
@@ -191,7 +204,9 @@ impl<'a> Desk<'a> {
         let settings = &item.work.settings;
         match scored.next {
             None if settings.max_tokens > 0 => item.send(Event::NoRoom),
-            Some(next) if settings.max_tokens == 1 && settings.sampling.is_greedy() => item.send(self.first(&item.work, next)),
+            Some(next) if settings.max_tokens == 1 && settings.sampling.is_greedy() => {
+                item.send(self.first(&item.work, next))
+            }
             _ => self.pass_on(item),
         }
     }
@@ -221,7 +236,8 @@ impl<'a> Desk<'a> {
     }
 
     fn hand_out(&mut self, steps: Vec<Option<Result<Step>>>) {
-        let mut events = steps.into_iter().map(|step| step.map(|s| s.map_or_else(Event::Failed, Event::Step)));
+        let mut events =
+            steps.into_iter().map(|step| step.map(|s| s.map_or_else(Event::Failed, Event::Step)));
         self.writing.retain(|(item, _)| {
             let Some(event) = events.next().flatten() else { return true };
             let stays = !event.is_last();

@@ -1,8 +1,10 @@
-//! The search space as data: units, levels, candidates, legal moves, budget arithmetic. Pure: no tensor, no file, no clock.
+//! The search space as data: units, levels, candidates, legal moves, budget arithmetic. Pure: no tensor, no
+//! file, no clock.
 //!
-//! A model of L layers has 2L modules; a module loses whole units (heads or neurons). A *distribution* says how many units each
-//! module loses. A *space* offers every module a few levels around a distribution, one *step* of units apart, the step being the same
-//! for all modules of a kind; so a step down in one module and a step up in another of its kind keep the total exactly.
+//! A model of L layers has 2L modules; a module loses whole units (heads or neurons). A *distribution* says
+//! how many units each module loses. A *space* offers every module a few levels around a distribution, one
+//! *step* of units apart, the step being the same for all modules of a kind; so a step down in one module and
+//! a step up in another of its kind keep the total exactly.
 
 mod moves;
 mod uniform;
@@ -98,7 +100,8 @@ impl Shape {
 
     /// Parameters that can leave: all units of all modules.
     pub fn prunable(&self) -> usize {
-        ModuleKind::ALL.iter().map(|&k| self.units(k).units * self.units(k).parameters).sum::<usize>() * self.layers
+        ModuleKind::ALL.iter().map(|&k| self.units(k).units * self.units(k).parameters).sum::<usize>()
+            * self.layers
     }
 }
 
@@ -144,7 +147,10 @@ impl Distribution {
 
     /// Each module's own sparsity.
     pub fn shares<'a>(&'a self, shape: &'a Shape) -> impl Iterator<Item = f64> + 'a {
-        self.removed.iter().enumerate().map(|(i, &r)| r as f64 / shape.units(ModuleId::from_index(i).kind).units as f64)
+        self.removed
+            .iter()
+            .enumerate()
+            .map(|(i, &r)| r as f64 / shape.units(ModuleId::from_index(i).kind).units as f64)
     }
 }
 
@@ -165,23 +171,32 @@ pub struct Space {
 }
 
 impl Space {
-    /// At most `levels` levels per module around `centre`; those below nothing or above everything removed are left out.
+    /// At most `levels` levels per module around `centre`; those below nothing or above everything removed
+    /// are left out.
     ///
     /// # Errors
     /// `levels` is even or zero, a step is zero, or the centre does not fit the shape.
     pub fn around(shape: Shape, centre: Distribution, steps: [usize; 2], levels: usize) -> Result<Self> {
         if levels.is_multiple_of(2) || steps.contains(&0) {
-            return Err(Error::new(Kind::Search, format!("{levels} levels with steps {steps:?} make no search space"))
-                .hint("use an odd number of levels and steps of at least one unit"));
+            return Err(Error::new(
+                Kind::Search,
+                format!("{levels} levels with steps {steps:?} make no search space"),
+            )
+            .hint("use an odd number of levels and steps of at least one unit"));
         }
         if centre.removed.len() != shape.modules() {
             return Err(Error::new(
                 Kind::Search,
-                format!("a distribution over {} modules does not fit {} modules", centre.removed.len(), shape.modules()),
+                format!(
+                    "a distribution over {} modules does not fit {} modules",
+                    centre.removed.len(),
+                    shape.modules()
+                ),
             ));
         }
-        let range =
-            (0..shape.modules()).map(|i| level_range(&shape, &centre, steps, levels, ModuleId::from_index(i))).collect::<Result<_>>()?;
+        let range = (0..shape.modules())
+            .map(|i| level_range(&shape, &centre, steps, levels, ModuleId::from_index(i)))
+            .collect::<Result<_>>()?;
         Ok(Self { shape, centre, steps, range })
     }
 
@@ -210,12 +225,19 @@ impl Space {
 
     /// A candidate's distribution.
     pub fn distribution(&self, candidate: &Candidate) -> Distribution {
-        Distribution { removed: candidate.iter().enumerate().map(|(i, &level)| self.removed(ModuleId::from_index(i), level)).collect() }
+        Distribution {
+            removed: candidate
+                .iter()
+                .enumerate()
+                .map(|(i, &level)| self.removed(ModuleId::from_index(i), level))
+                .collect(),
+        }
     }
 
     /// Whether every module's level exists.
     pub fn contains(&self, candidate: &Candidate) -> bool {
-        candidate.len() == self.range.len() && candidate.iter().zip(&self.range).all(|(l, (low, high))| low <= l && l <= high)
+        candidate.len() == self.range.len()
+            && candidate.iter().zip(&self.range).all(|(l, (low, high))| low <= l && l <= high)
     }
 
     /// Candidates that keep the totals, as a decimal logarithm (an upper bound: totals are not enforced).
@@ -224,8 +246,16 @@ impl Space {
     }
 }
 
-fn level_range(shape: &Shape, centre: &Distribution, steps: [usize; 2], levels: usize, module: ModuleId) -> Result<(i32, i32)> {
-    let (units, removed, step) = (shape.units(module.kind).units, centre.removed[module.index()], steps[module.kind as usize]);
+fn level_range(
+    shape: &Shape,
+    centre: &Distribution,
+    steps: [usize; 2],
+    levels: usize,
+    module: ModuleId,
+) -> Result<(i32, i32)> {
+    let units = shape.units(module.kind).units;
+    let removed = centre.removed[module.index()];
+    let step = steps[module.kind as usize];
     if removed > units {
         return Err(Error::new(Kind::Search, format!("{module} cannot lose {removed} of {units} units")));
     }

@@ -25,7 +25,12 @@ pub fn legal_moves(space: &Space, candidate: &Candidate) -> Vec<Move> {
     let modules = 0..candidate.len();
     let relieved = modules.clone().filter(|&i| can(i, -1));
     relieved
-        .flat_map(|r| modules.clone().filter(move |&b| b != r && same_kind(r, b)).map(move |b| Move { relieved: r, burdened: b }))
+        .flat_map(|r| {
+            modules
+                .clone()
+                .filter(move |&b| b != r && same_kind(r, b))
+                .map(move |b| Move { relieved: r, burdened: b })
+        })
         .filter(|m| can(m.burdened, 1))
         .collect()
 }

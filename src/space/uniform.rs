@@ -15,23 +15,28 @@ pub enum Request {
 /// The uniform distribution for a request.
 ///
 /// # Errors
-/// The share is not within [0, 1] (a basis of total parameters can ask for more than is prunable), or rounds to nothing although
-/// something was asked.
+/// The share is not within [0, 1] (a basis of total parameters can ask for more than is prunable), or rounds
+/// to nothing although something was asked.
 pub fn uniform(shape: &Shape, request: Request) -> Result<Distribution> {
     let share = match request {
         Request::Total(s) | Request::PerLayer(s) => s,
     };
     if !(0.0..=1.0).contains(&share) {
-        return Err(Error::new(Kind::Search, format!("a share of {share:.4} of the prunable parameters cannot be removed"))
-            .hint("lower sparsity.target, or set sparsity.basis = \"prunable\""));
+        return Err(Error::new(
+            Kind::Search,
+            format!("a share of {share:.4} of the prunable parameters cannot be removed"),
+        )
+        .hint("lower sparsity.target, or set sparsity.basis = \"prunable\""));
     }
     let per_kind = ModuleKind::ALL.map(|kind| per_layer(shape, request, shape.units(kind).units));
     let removed = (0..shape.modules()).map(|i| per_kind[i % 2][ModuleId::from_index(i).layer]).collect();
     let distribution = Distribution { removed };
     if share > 0.0 && distribution.parameters(shape) == 0 {
-        return Err(
-            Error::new(Kind::Search, format!("a share of {share:.4} is less than one unit of any kind")).hint("raise sparsity.target")
-        );
+        return Err(Error::new(
+            Kind::Search,
+            format!("a share of {share:.4} is less than one unit of any kind"),
+        )
+        .hint("raise sparsity.target"));
     }
     Ok(distribution)
 }
@@ -40,7 +45,9 @@ pub fn uniform(shape: &Shape, request: Request) -> Result<Distribution> {
 fn per_layer(shape: &Shape, request: Request, units: usize) -> Vec<usize> {
     match request {
         Request::PerLayer(share) => vec![(share * units as f64).round_ties_even() as usize; shape.layers],
-        Request::Total(share) => spread((share * (units * shape.layers) as f64).round_ties_even() as usize, shape.layers),
+        Request::Total(share) => {
+            spread((share * (units * shape.layers) as f64).round_ties_even() as usize, shape.layers)
+        }
     }
 }
 

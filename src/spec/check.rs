@@ -1,4 +1,5 @@
-//! One layer against the schema: unknown keys, wrong types, numbers out of range, unknown names, missing keys. All at once.
+//! One layer against the schema: unknown keys, wrong types, numbers out of range, unknown names, missing
+//! keys. All at once.
 
 use super::finding::Finding;
 use super::key::KeyPath;
@@ -10,11 +11,15 @@ pub fn check(node: &Node, shape: &Shape, path: &KeyPath, found: &mut Vec<Finding
     match (&shape.form, &node.value) {
         (Form::Any, _) | (Form::Bool, Value::Bool(_)) | (Form::Text, Value::Text(_)) => {}
         (Form::Integer(range), Value::Integer(i)) => check_range(node, *i as f64, range, shape, path, found),
-        (Form::Integer(range), Value::Float(x)) if whole(*x).is_some() => check_range(node, *x, range, shape, path, found),
+        (Form::Integer(range), Value::Float(x)) if whole(*x).is_some() => {
+            check_range(node, *x, range, shape, path, found)
+        }
         (Form::Number(range), Value::Integer(i)) => check_range(node, *i as f64, range, shape, path, found),
         (Form::Number(range), Value::Float(x)) => check_range(node, *x, range, shape, path, found),
         (Form::Choice(names), Value::Text(text)) => check_choice(node, text, names, path, found),
-        (Form::Array(item, at_least), Value::Array(items)) => check_array(node, items, item, *at_least, path, found),
+        (Form::Array(item, at_least), Value::Array(items)) => {
+            check_array(node, items, item, *at_least, path, found)
+        }
         (Form::Table(table), Value::Table(entries)) => {
             entries.iter().for_each(|(key, entry)| check_entry(key, entry, table, path, found));
             check_required(node, table, path, found);
@@ -41,11 +46,21 @@ fn called(path: &KeyPath) -> String {
 fn check_range(node: &Node, x: f64, range: &Range, shape: &Shape, path: &KeyPath, found: &mut Vec<Finding>) {
     if !range.holds(x) {
         let message = format!("{x} is out of range for {}", called(path));
-        found.push(Finding::error(path.clone(), message).at(node.at.clone()).hint(format!("it takes {}", shape.words())));
+        found.push(
+            Finding::error(path.clone(), message)
+                .at(node.at.clone())
+                .hint(format!("it takes {}", shape.words())),
+        );
     }
 }
 
-fn check_choice(node: &Node, text: &str, names: &[(String, String)], path: &KeyPath, found: &mut Vec<Finding>) {
+fn check_choice(
+    node: &Node,
+    text: &str,
+    names: &[(String, String)],
+    path: &KeyPath,
+    found: &mut Vec<Finding>,
+) {
     if names.iter().any(|(name, _)| name == text) {
         return;
     }
@@ -58,10 +73,19 @@ fn check_choice(node: &Node, text: &str, names: &[(String, String)], path: &KeyP
     found.push(Finding::error(path.clone(), message).at(node.at.clone()).hint(hint));
 }
 
-fn check_array(node: &Node, items: &[Node], item: &Shape, at_least: usize, path: &KeyPath, found: &mut Vec<Finding>) {
+fn check_array(
+    node: &Node,
+    items: &[Node],
+    item: &Shape,
+    at_least: usize,
+    path: &KeyPath,
+    found: &mut Vec<Finding>,
+) {
     if items.len() < at_least {
         let message = format!("{} is empty", called(path));
-        found.push(Finding::error(path.clone(), message).at(node.at.clone()).hint("give it at least one element"));
+        found.push(
+            Finding::error(path.clone(), message).at(node.at.clone()).hint("give it at least one element"),
+        );
     }
     items.iter().enumerate().for_each(|(i, element)| check(element, item, &path.index(i), found));
 }
@@ -73,7 +97,8 @@ fn check_entry(key: &str, entry: &Entry, table: &Table, path: &KeyPath, found: &
     }
 }
 
-/// The finding for a key that the table does not have: names the nearest key, the table where it belongs, or the table's keys.
+/// The finding for a key that the table does not have: names the nearest key, the table where it belongs, or
+/// the table's keys.
 fn unknown(key: &str, table: &Table, path: &KeyPath) -> Finding {
     let place = if path.steps().is_empty() { "an experiment".to_owned() } else { format!("`{path}`") };
     let finding = Finding::error(path.key(key), format!("unknown key `{key}` in {place}"));
@@ -89,7 +114,8 @@ fn unknown(key: &str, table: &Table, path: &KeyPath) -> Finding {
 /// Paths of the keys that have this very name.
 fn elsewhere(key: &str) -> Vec<String> {
     let leaves = Shape::root().leaves();
-    let ours = leaves.iter().filter(|(path, _)| path.last() == key && !path.to_string().starts_with("profile"));
+    let ours =
+        leaves.iter().filter(|(path, _)| path.last() == key && !path.to_string().starts_with("profile"));
     ours.map(|(path, _)| path.to_string()).collect()
 }
 
@@ -97,12 +123,19 @@ fn elsewhere(key: &str) -> Vec<String> {
 pub fn unknown_path(path: &KeyPath) -> Finding {
     let name = path.to_string();
     let finding = Finding::error(path.clone(), format!("unknown key `{name}`"));
-    let leaves: Vec<String> = Shape::root().leaves().iter().map(|(p, _)| p.to_string()).filter(|p| !p.starts_with("profile")).collect();
+    let leaves: Vec<String> = Shape::root()
+        .leaves()
+        .iter()
+        .map(|(p, _)| p.to_string())
+        .filter(|p| !p.starts_with("profile"))
+        .collect();
     let home = elsewhere(path.last());
     match nearest(&name, leaves.iter().map(String::as_str)) {
         _ if home.len() == 1 => finding.hint(format!("did you mean `{}`?", home[0])),
         Some(near) => finding.hint(format!("did you mean `{near}`?")),
-        None => finding.hint("write the tables too, as in `prune.damping`; the reference page lists all keys"),
+        None => {
+            finding.hint("write the tables too, as in `prune.damping`; the reference page lists all keys")
+        }
     }
 }
 
@@ -116,7 +149,8 @@ fn check_required(node: &Node, table: &Table, path: &KeyPath, found: &mut Vec<Fi
 /// The finding for a key that has no default and is not there.
 pub fn missing(path: &KeyPath, key: &str, table: &Table) -> Finding {
     let takes = table.fields.get(key).map(Shape::words).unwrap_or_default();
-    Finding::error(path.key(key), format!("{} lacks `{key}`", called(path))).hint(format!("add `{key}`: {takes}"))
+    Finding::error(path.key(key), format!("{} lacks `{key}`", called(path)))
+        .hint(format!("add `{key}`: {takes}"))
 }
 
 /// The nearest of some names, if one is near enough to be meant.

@@ -3,7 +3,10 @@
 use std::fmt::{self, Write};
 use std::path::PathBuf;
 
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, SourceSpan, SpanContents};
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents,
+    SourceSpan, SpanContents,
+};
 
 use super::key::{KeyPath, Step};
 use super::node::{At, Layer, Origin};
@@ -22,7 +25,8 @@ pub enum Severity {
 pub enum Provenance {
     /// No layer sets it but the embedded defaults.
     Defaults,
-    /// The experiment file or a script that it names; `profile` where the value is in a `[profile.NAME]` table.
+    /// The experiment file or a script that it names; `profile` where the value is in a `[profile.NAME]`
+    /// table.
     File { path: PathBuf, line: usize, column: usize, profile: Option<String> },
     /// The command line's `--profile`.
     Profile { name: String },
@@ -143,9 +147,14 @@ fn render_one(finding: &Finding, style: Style) -> String {
         Style::Plain => GraphicalTheme::unicode_nocolor(),
         Style::Colour => GraphicalTheme::unicode(),
     };
-    let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(110).with_context_lines(0);
+    let handler =
+        GraphicalReportHandler::new_themed(theme).with_links(false).with_width(110).with_context_lines(0);
     let mut text = String::new();
-    if handler.render_report(&mut text, &Shown { finding, line: finding.at.as_ref().map(SourceLine) }).is_err() || text.is_empty() {
+    if handler
+        .render_report(&mut text, &Shown { finding, line: finding.at.as_ref().map(SourceLine) })
+        .is_err()
+        || text.is_empty()
+    {
         // A handler that fails must not hide the message.
         let _ = writeln!(text, "{}", finding.message);
     }
@@ -164,7 +173,12 @@ struct Shown<'a> {
 struct SourceLine<'a>(&'a At);
 
 impl miette::SourceCode for SourceLine<'_> {
-    fn read_span<'b>(&'b self, _: &SourceSpan, _: usize, _: usize) -> Result<Box<dyn SpanContents<'b> + 'b>, MietteError> {
+    fn read_span<'b>(
+        &'b self,
+        _: &SourceSpan,
+        _: usize,
+        _: usize,
+    ) -> Result<Box<dyn SpanContents<'b> + 'b>, MietteError> {
         let text = &self.0.origin.text;
         let start = text[..self.0.start()].rfind('\n').map_or(0, |i| i + 1);
         let line = text[start..].lines().next().unwrap_or_default();

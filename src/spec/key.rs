@@ -21,7 +21,8 @@ impl KeyPath {
         Self(dotted.split('.').filter(|k| !k.is_empty()).map(|k| Step::Key(k.to_owned())).collect())
     }
 
-    /// A path as a user writes it, with TOML quoting: `corpora."my text".train`. `None` where it is no TOML key.
+    /// A path as a user writes it, with TOML quoting: `corpora."my text".train`. `None` where it is no TOML
+    /// key.
     pub fn parse(text: &str) -> Option<Self> {
         let keys = toml_edit::Key::parse(text.trim()).ok()?;
         Some(Self(keys.iter().map(|k| Step::Key(k.get().to_owned())).collect()))
@@ -60,7 +61,11 @@ impl KeyPath {
 
     /// The last key, without its tables.
     pub fn last(&self) -> &str {
-        self.0.iter().rev().find_map(|s| if let Step::Key(k) = s { Some(k.as_str()) } else { None }).unwrap_or_default()
+        self.0
+            .iter()
+            .rev()
+            .find_map(|s| if let Step::Key(k) = s { Some(k.as_str()) } else { None })
+            .unwrap_or_default()
     }
 
     /// Whether one of the two paths contains the other, so that setting both sets something twice.

@@ -1,5 +1,5 @@
-//! The layers of an experiment: embedded defaults (and over them the paper's, if wanted) < file < profile < environment < `--set`. Each
-//! is read and checked where it is written; figment merges them.
+//! The layers of an experiment: embedded defaults (and over them the paper's, if wanted) < file < profile <
+//! environment < `--set`. Each is read and checked where it is written; figment merges them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -118,17 +118,21 @@ fn set(argument: &str, found: &mut Vec<Finding>) -> Option<Node> {
     match parts {
         Some((length, path)) => assignment(&at(start..start + length), start + length + 1, &path, found),
         None => {
-            let finding = Finding::error(KeyPath::default(), format!("`{argument}` sets no key")).at(at(start..start + argument.len()));
+            let finding = Finding::error(KeyPath::default(), format!("`{argument}` sets no key"))
+                .at(at(start..start + argument.len()));
             found.push(finding.hint("write KEY=VALUE, as in --set prune.damping=0.05"));
             None
         }
     }
 }
 
-/// One key and its value, the value's text starting at `offset` of the origin. `None` where something is wrong.
+/// One key and its value, the value's text starting at `offset` of the origin. `None` where something is
+/// wrong.
 fn assignment(key: &At, offset: usize, path: &KeyPath, found: &mut Vec<Finding>) -> Option<Node> {
     let before = found.len();
-    let shape = Shape::root().at(path).filter(|_| !path.overlaps(&KeyPath::of("profile")) && !path.steps().is_empty());
+    let shape = Shape::root()
+        .at(path)
+        .filter(|_| !path.overlaps(&KeyPath::of("profile")) && !path.steps().is_empty());
     let Some(shape) = shape else {
         found.push(unknown_path(path).at(key.clone()));
         return None;
@@ -145,14 +149,20 @@ fn assignment(key: &At, offset: usize, path: &KeyPath, found: &mut Vec<Finding>)
     }
 }
 
-/// Reads a value as TOML; a bare word is a string, and where the key takes a string, so is anything without quotes.
+/// Reads a value as TOML; a bare word is a string, and where the key takes a string, so is anything without
+/// quotes.
 fn typed_value(origin: &Arc<Origin>, offset: usize, shape: &Shape) -> Result<Node, Finding> {
     let raw = origin.text.get(offset..).unwrap_or_default();
-    let text = || Node { value: Value::Text(raw.to_owned()), at: At { origin: origin.clone(), span: offset..origin.text.len() } };
+    let text = || Node {
+        value: Value::Text(raw.to_owned()),
+        at: At { origin: origin.clone(), span: offset..origin.text.len() },
+    };
     let structured = raw.trim_start().starts_with(['"', '\'', '[', '{']);
     match &shape.form {
         Form::Text | Form::Choice(_) if !structured => Ok(text()),
-        _ => node::value(origin, offset).or_else(|finding| if structured { Err(finding) } else { Ok(text()) }),
+        _ => {
+            node::value(origin, offset).or_else(|finding| if structured { Err(finding) } else { Ok(text()) })
+        }
     }
 }
 
@@ -160,7 +170,8 @@ fn without_findings(layer: &Node, found: &[Finding]) -> Node {
     if layer.at.origin.layer != Layer::File {
         return layer.clone();
     }
-    let start = layer.at.origin.profile.as_ref().map_or(KeyPath::default(), |name| KeyPath::of("profile").key(name));
+    let start =
+        layer.at.origin.profile.as_ref().map_or(KeyPath::default(), |name| KeyPath::of("profile").key(name));
     let paths = found.iter().filter_map(|finding| finding.key.below(&start));
     paths.fold(layer.clone(), |layer, path| layer.dropping(path.steps()))
 }
@@ -181,12 +192,16 @@ impl Layers {
         let paper = self.wants_paper().then(|| paper().0);
         let (defaults, others) = self.0.split_at(1.min(self.0.len()));
         let layers = defaults.iter().chain(&paper).chain(others).map(|layer| layer.without(&DOCUMENT_KEYS));
-        layers.fold(Figment::new(), |all, layer| all.merge(Serialized::defaults(layer))).extract().map_err(|e| e.to_string())
+        layers
+            .fold(Figment::new(), |all, layer| all.merge(Serialized::defaults(layer)))
+            .extract()
+            .map_err(|e| e.to_string())
     }
 
     /// Whether the strongest layer that says which defaults count names the paper's.
     fn wants_paper(&self) -> bool {
-        self.get(&KeyPath::of("defaults")).is_some_and(|node| matches!(&node.value, Value::Text(name) if name == "paper"))
+        self.get(&KeyPath::of("defaults"))
+            .is_some_and(|node| matches!(&node.value, Value::Text(name) if name == "paper"))
     }
 
     /// The strongest layer's value of a key that no merging goes into, such as `sweep`.
@@ -194,10 +209,11 @@ impl Layers {
         self.0.iter().rev().find_map(|layer| layer.get(path.steps()))
     }
 
-    /// Where the value of a key comes from; for a key that no layer has, the place of the nearest table above it. `None`
-    /// where only the defaults have it.
+    /// Where the value of a key comes from; for a key that no layer has, the place of the nearest table above
+    /// it. `None` where only the defaults have it.
     pub fn locate(&self, path: &KeyPath) -> Option<At> {
-        let deepest = self.0.iter().map(|layer| layer.deepest(path.steps())).max_by_key(|(depth, _)| *depth)?;
+        let deepest =
+            self.0.iter().map(|layer| layer.deepest(path.steps())).max_by_key(|(depth, _)| *depth)?;
         let (depth, at) = deepest;
         (depth > 0 && at.origin.layer != Layer::Defaults).then_some(at)
     }

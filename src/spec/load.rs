@@ -1,4 +1,5 @@
-//! From a source to trials: read the layers, merge, expand, resolve, check. Findings are gathered; nothing stops at the first.
+//! From a source to trials: read the layers, merge, expand, resolve, check. Findings are gathered; nothing
+//! stops at the first.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -114,13 +115,23 @@ pub(super) fn inspect_text(source: &Source, text: &str, known: &Known) -> Result
     let (layers, mut found) = layers::read(source, text);
     let layers = layers.without(&found);
     let base = if found.iter().any(stops) { None } else { base(&layers, &bases, &mut found) };
-    let trials =
-        base.as_ref().map(|spec| trials(&layers, spec, &bases, &Rules { known, files: source.files }, &mut found)).unwrap_or_default();
+    let trials = base
+        .as_ref()
+        .map(|spec| trials(&layers, spec, &bases, &Rules { known, files: source.files }, &mut found))
+        .unwrap_or_default();
     found.sort_by_key(position);
     found.dedup();
-    let (errors, warnings): (Vec<_>, Vec<_>) = found.iter().cloned().partition(|f| f.severity == Severity::Error);
+    let (errors, warnings): (Vec<_>, Vec<_>) =
+        found.iter().cloned().partition(|f| f.severity == Severity::Error);
     let spec = base.filter(|_| errors.is_empty());
-    let loaded = |spec| Loaded { spec, trials, warnings, path: source.path.clone(), folder: bases.file, text: text.to_owned() };
+    let loaded = |spec| Loaded {
+        spec,
+        trials,
+        warnings,
+        path: source.path.clone(),
+        folder: bases.file,
+        text: text.to_owned(),
+    };
     Ok(Checked { path: source.path.clone(), findings: found, loaded: spec.map(loaded) })
 }
 
@@ -182,7 +193,13 @@ struct Rules<'a> {
     files: Files,
 }
 
-fn trials(layers: &Layers, base: &Spec, bases: &Bases, given: &Rules, found: &mut Vec<Finding>) -> Vec<Trial> {
+fn trials(
+    layers: &Layers,
+    base: &Spec,
+    bases: &Bases,
+    given: &Rules,
+    found: &mut Vec<Finding>,
+) -> Vec<Trial> {
     let combinations = sweep::expand(layers, base.seed, found);
     let axes = combinations.first().map(|c| c.axes.clone()).unwrap_or_default();
     let exclusions = sweep::exclusions(layers, &axes, found);
@@ -205,7 +222,12 @@ fn trials(layers: &Layers, base: &Spec, bases: &Bases, given: &Rules, found: &mu
     trials
 }
 
-fn is_excluded(rules: &[BTreeMap<String, Json>], combination: &Combination, spec: &Spec, used: &mut [bool]) -> bool {
+fn is_excluded(
+    rules: &[BTreeMap<String, Json>],
+    combination: &Combination,
+    spec: &Spec,
+    used: &mut [bool],
+) -> bool {
     // A spec that cannot be written as JSON has no value to match.
     let values = serde_json::to_value(spec).unwrap_or_default();
     let hits: Vec<bool> = rules.iter().map(|rule| sweep::excluded(rule, combination, &values)).collect();
@@ -225,7 +247,8 @@ fn report_exclusions(layers: &Layers, used: &[bool], trials: &[Trial], found: &m
         found.push(Finding { at: place(&root), ..finding });
     }
     for (i, _) in used.iter().enumerate().filter(|(_, used)| !**used) {
-        let finding = Finding::warning(root.index(i), "this excludes no trial").hint("check its values against the axes' values");
+        let finding = Finding::warning(root.index(i), "this excludes no trial")
+            .hint("check its values against the axes' values");
         found.push(Finding { at: place(&root.index(i)), ..finding });
     }
 }
@@ -241,7 +264,9 @@ impl Gathered {
     fn add(&mut self, label: &str, spec: &Spec, layers: &Layers, given: &Rules) {
         for issue in rules::check(spec, given.known, given.files) {
             let placed = issue.keys.iter().find_map(|key| layers.locate(key).map(|at| (key.clone(), at)));
-            let finding = placed.into_iter().fold(issue.finding, |finding, (key, at)| Finding { key, ..finding }.at(at));
+            let finding = placed
+                .into_iter()
+                .fold(issue.finding, |finding, (key, at)| Finding { key, ..finding }.at(at));
             self.add_one(label, finding);
         }
         if let Some(finding) = self.scripts.finding(spec, given.known.script) {
@@ -263,7 +288,8 @@ impl Gathered {
             all if all.len() == trials => finding,
             [one] => Finding { message: format!("{} (trial {one})", finding.message), ..finding },
             [first, ..] => {
-                let message = format!("{} ({} of {trials} trials, first {first})", finding.message, labels.len());
+                let message =
+                    format!("{} ({} of {trials} trials, first {first})", finding.message, labels.len());
                 Finding { message, ..finding }
             }
             [] => finding,
@@ -274,7 +300,11 @@ impl Gathered {
 impl Checked {
     /// All findings as text; empty where there are none.
     pub fn render(&self, style: Style) -> String {
-        if self.findings.is_empty() { String::new() } else { render(&self.findings, &self.path.display().to_string(), style) }
+        if self.findings.is_empty() {
+            String::new()
+        } else {
+            render(&self.findings, &self.path.display().to_string(), style)
+        }
     }
 
     /// The experiment.
@@ -290,7 +320,11 @@ impl Checked {
 impl Loaded {
     /// The warnings as text; empty where there are none.
     pub fn render_warnings(&self, style: Style) -> String {
-        if self.warnings.is_empty() { String::new() } else { render(&self.warnings, &self.path.display().to_string(), style) }
+        if self.warnings.is_empty() {
+            String::new()
+        } else {
+            render(&self.warnings, &self.path.display().to_string(), style)
+        }
     }
 }
 

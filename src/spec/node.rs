@@ -107,7 +107,8 @@ impl Node {
         self.child(first)?.get(rest)
     }
 
-    /// How many of `steps` exist below this value, and the place of the last that does (the key's where it is one).
+    /// How many of `steps` exist below this value, and the place of the last that does (the key's where it is
+    /// one).
     pub fn deepest(&self, steps: &[Step]) -> (usize, At) {
         let mut node = self;
         let mut at = self.at.clone();
@@ -153,9 +154,14 @@ impl Node {
     /// This value without the one at `steps`; arrays are dropped whole, as they are merged.
     pub fn dropping(&self, steps: &[Step]) -> Node {
         let mut node = self.clone();
-        let (Value::Table(table), Some((Step::Key(key), rest))) = (&mut node.value, steps.split_first()) else { return node };
+        let (Value::Table(table), Some((Step::Key(key), rest))) = (&mut node.value, steps.split_first())
+        else {
+            return node;
+        };
         match table.get_mut(key) {
-            Some(entry) if !rest.is_empty() && matches!(entry.node.value, Value::Table(_)) => entry.node = entry.node.dropping(rest),
+            Some(entry) if !rest.is_empty() && matches!(entry.node.value, Value::Table(_)) => {
+                entry.node = entry.node.dropping(rest)
+            }
             _ => drop(table.remove(key)),
         }
         node
@@ -167,7 +173,9 @@ impl Node {
         let entry = |entry: &Entry| Entry { key: at(&entry.key), node: entry.node.moved(origin) };
         let value = match &self.value {
             Value::Array(items) => Value::Array(items.iter().map(|item| item.moved(origin)).collect()),
-            Value::Table(table) => Value::Table(table.iter().map(|(key, e)| (key.clone(), entry(e))).collect()),
+            Value::Table(table) => {
+                Value::Table(table.iter().map(|(key, e)| (key.clone(), entry(e))).collect())
+            }
             scalar => scalar.clone(),
         };
         Node { value, at: at(&self.at) }
@@ -237,7 +245,11 @@ impl Reader<'_> {
     fn integer(&self, digits: &str, radix: u32, at: &At, found: &mut Vec<Finding>) -> Value {
         Value::Integer(i64::from_str_radix(digits, radix).unwrap_or_else(|_| {
             let message = format!("{digits} is no integer of 64 bits");
-            found.push(Finding::error(KeyPath::default(), message).at(at.clone()).hint(format!("the largest is {}", i64::MAX)));
+            found.push(
+                Finding::error(KeyPath::default(), message)
+                    .at(at.clone())
+                    .hint(format!("the largest is {}", i64::MAX)),
+            );
             0
         }))
     }
@@ -268,7 +280,9 @@ impl Serialize for Node {
             Value::Text(text) => serializer.serialize_str(text),
             Value::Datetime => Err(serde::ser::Error::custom("a date has no place here")),
             Value::Array(items) => serializer.collect_seq(items),
-            Value::Table(table) => serializer.collect_map(table.iter().map(|(key, entry)| (key, &entry.node))),
+            Value::Table(table) => {
+                serializer.collect_map(table.iter().map(|(key, entry)| (key, &entry.node)))
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Relative paths: those of the file count from the file's folder, those of the environment and of `--set` from the current folder.
+//! Relative paths: those of the file count from the file's folder, those of the environment and of `--set`
+//! from the current folder.
 
 use std::path::{Path, PathBuf};
 
@@ -31,7 +32,10 @@ pub fn absolute(mut spec: Spec, layers: &Layers, bases: &Bases) -> Spec {
     for (name, corpus) in &mut spec.corpora {
         let table = KeyPath::of("corpora").key(name);
         for (split, files) in [("train", &mut corpus.train), ("test", &mut corpus.test)] {
-            files.iter_mut().enumerate().for_each(|(i, file)| *file = resolve(file, table.key(split).index(i)));
+            files
+                .iter_mut()
+                .enumerate()
+                .for_each(|(i, file)| *file = resolve(file, table.key(split).index(i)));
         }
     }
     for (name, task) in &mut spec.tasks {

@@ -1,4 +1,5 @@
-//! The reference page: every key with its type, default, unit and meaning, and the paper's name for it. Generated from the schema.
+//! The reference page: every key with its type, default, unit and meaning, and the paper's name for it.
+//! Generated from the schema.
 
 use std::fmt::Write;
 
@@ -28,7 +29,10 @@ pub fn reference() -> String {
     let (defaults, _) = layers::defaults();
     if let Form::Table(root) = &Shape::root().form {
         let scalars = root.fields.iter().filter(|(_, shape)| !matches!(shape.form, Form::Table(_)));
-        let top = Table { fields: scalars.map(|(key, shape)| (key.clone(), shape.clone())).collect(), ..Table::default() };
+        let top = Table {
+            fields: scalars.map(|(key, shape)| (key.clone(), shape.clone())).collect(),
+            ..Table::default()
+        };
         section(&mut page, "Top level", "", &top, &KeyPath::default(), &defaults);
         for (key, shape) in ordered(root, &KeyPath::default(), &defaults) {
             tables(&mut page, shape, &KeyPath::of(key), &defaults);
@@ -48,7 +52,9 @@ fn tables(page: &mut String, shape: &Shape, path: &KeyPath, defaults: &Node) {
                 // A profile holds the keys of the experiment once more.
                 Some(_) if path == &KeyPath::of("profile") => note(page, "`[profile.NAME]`", &shape.doc),
                 Some(others) => tables(page, others, &path.key("NAME"), defaults),
-                None => ordered(table, path, defaults).iter().for_each(|(key, inner)| arrays(page, inner, &path.key(key), defaults)),
+                None => ordered(table, path, defaults)
+                    .iter()
+                    .for_each(|(key, inner)| arrays(page, inner, &path.key(key), defaults)),
             }
         }
         _ => arrays(page, shape, path, defaults),
@@ -62,7 +68,9 @@ fn arrays(page: &mut String, shape: &Shape, path: &KeyPath, defaults: &Node) {
         && !table.fields.is_empty()
     {
         section(page, &format!("`[[{path}]]`"), &item.doc, table, path, defaults);
-        ordered(table, path, defaults).iter().for_each(|(key, inner)| arrays(page, inner, &path.key(key), defaults));
+        ordered(table, path, defaults)
+            .iter()
+            .for_each(|(key, inner)| arrays(page, inner, &path.key(key), defaults));
     }
 }
 
@@ -90,8 +98,11 @@ fn without_title(doc: &str) -> &str {
 fn rows(page: &mut String, prefix: &str, table: &Table, path: &KeyPath, defaults: &Node) {
     for (key, shape) in ordered(table, path, defaults) {
         match &shape.form {
-            Form::Table(inner) if !inner.fields.is_empty() => rows(page, &format!("{prefix}{key}."), inner, &path.key(key), defaults),
-            Form::Table(inner) if inner.others.as_ref().is_some_and(|o| matches!(o.form, Form::Table(_))) => {}
+            Form::Table(inner) if !inner.fields.is_empty() => {
+                rows(page, &format!("{prefix}{key}."), inner, &path.key(key), defaults)
+            }
+            Form::Table(inner) if inner.others.as_ref().is_some_and(|o| matches!(o.form, Form::Table(_))) => {
+            }
             _ => row(page, &format!("{prefix}{key}"), shape, is_required(table, key)),
         }
     }
@@ -109,14 +120,17 @@ fn row(page: &mut String, name: &str, shape: &Shape, required: bool) {
     };
     let unit = shape.unit.as_deref().unwrap_or_default();
     let paper = shape.paper.as_deref().unwrap_or_default();
-    let cells = [format!("`{name}`"), type_of(shape), default, unit.to_owned(), meaning(shape), paper.to_owned()];
+    let cells =
+        [format!("`{name}`"), type_of(shape), default, unit.to_owned(), meaning(shape), paper.to_owned()];
     let cells = cells.map(|cell| cell.replace('|', "\\|").replace('\n', " "));
     let _ = writeln!(page, "| {} |", cells.join(" | "));
 }
 
 fn type_of(shape: &Shape) -> String {
     match &shape.form {
-        Form::Choice(names) => names.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+        Form::Choice(names) => {
+            names.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        }
         Form::Array(item, _) => match &item.form {
             Form::Table(table) if !table.fields.is_empty() => "tables, see below".into(),
             _ => format!("array of: {}", type_of(item)),
@@ -148,10 +162,13 @@ fn sentence(doc: &str) -> String {
 fn toml_of(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::Object(object) => {
-            let pairs: Vec<String> = object.iter().map(|(key, value)| format!("{key} = {}", toml_of(value))).collect();
+            let pairs: Vec<String> =
+                object.iter().map(|(key, value)| format!("{key} = {}", toml_of(value))).collect();
             if pairs.is_empty() { "{}".into() } else { format!("{{ {} }}", pairs.join(", ")) }
         }
-        serde_json::Value::Array(items) => format!("[{}]", items.iter().map(toml_of).collect::<Vec<_>>().join(", ")),
+        serde_json::Value::Array(items) => {
+            format!("[{}]", items.iter().map(toml_of).collect::<Vec<_>>().join(", "))
+        }
         scalar => scalar.to_string(),
     }
 }
@@ -163,7 +180,8 @@ fn ordered<'a>(table: &'a Table, path: &KeyPath, defaults: &Node) -> Vec<(&'a st
         steps.push(Step::Key(key.to_owned()));
         defaults.get(&steps).map_or(usize::MAX, |node| node.at.span.start)
     };
-    let mut keys: Vec<(&str, &Shape)> = table.fields.iter().map(|(key, shape)| (key.as_str(), shape)).collect();
+    let mut keys: Vec<(&str, &Shape)> =
+        table.fields.iter().map(|(key, shape)| (key.as_str(), shape)).collect();
     keys.sort_by_key(|(key, _)| place(key));
     keys
 }

@@ -1,5 +1,6 @@
-//! The JSON schema of an experiment file: generated from the types, with the defaults of `defaults.toml`. It is the only source of
-//! names, types, ranges and legal values: `check` walks it, the reference page prints it, editors read the committed copy.
+//! The JSON schema of an experiment file: generated from the types, with the defaults of `defaults.toml`. It
+//! is the only source of names, types, ranges and legal values: `check` walks it, the reference page prints
+//! it, editors read the committed copy.
 
 use std::sync::LazyLock;
 
@@ -17,7 +18,8 @@ pub fn schema() -> &'static Json {
     &SCHEMA
 }
 
-/// The schema as a text with a final newline: `tyr schema` prints it, `schemas/experiment.schema.json` holds it.
+/// The schema as a text with a final newline: `tyr schema` prints it, `schemas/experiment.schema.json` holds
+/// it.
 pub fn schema_json() -> String {
     format!("{:#}\n", schema())
 }
@@ -70,8 +72,8 @@ fn drop_null_choice(object: &mut Map<String, Json>) {
     }
 }
 
-/// Every table's key may come from another layer, so only elements of arrays, which are replaced whole, require theirs in a file.
-/// What the merged experiment needs is kept as `x-required`.
+/// Every table's key may come from another layer, so only elements of arrays, which are replaced whole,
+/// require theirs in a file. What the merged experiment needs is kept as `x-required`.
 fn keep_required_in_elements(root: &mut Json) {
     let elements = [name_of::<Stage>(), name_of::<LayerWeight>(), name_of::<Case>()];
     require_when_merged(root);
@@ -86,7 +88,9 @@ fn name_of<T: schemars::JsonSchema>() -> String {
 }
 
 fn require_when_merged(schema: &mut Json) {
-    if let Some((object, required)) = schema.as_object_mut().and_then(|o| o.remove("required").map(|r| (o, r))) {
+    if let Some((object, required)) =
+        schema.as_object_mut().and_then(|o| o.remove("required").map(|r| (o, r)))
+    {
         object.insert("x-required".into(), required);
     }
 }
@@ -117,7 +121,11 @@ fn set_default(root: &mut Json, pointer: &str, value: &Json) {
 /// What has a default is never missing.
 fn keep_needed_without_default(root: &mut Json) {
     forget_defaulted(root);
-    root["definitions"].as_object_mut().into_iter().flat_map(|all| all.values_mut()).for_each(forget_defaulted);
+    root["definitions"]
+        .as_object_mut()
+        .into_iter()
+        .flat_map(|all| all.values_mut())
+        .for_each(forget_defaulted);
 }
 
 fn forget_defaulted(table: &mut Json) {
@@ -144,7 +152,8 @@ fn reference(root: &Json, pointer: &str) -> Option<String> {
 /// Adds what a file has and a resolved experiment has not: sweeps, exclusions and profiles.
 fn add_document_keys(root: &mut Json, axis: Json) {
     root["title"] = json!("tyr experiment");
-    root["description"] = json!("An experiment of tyr. Every key has a default; a file names only what differs.");
+    root["description"] =
+        json!("An experiment of tyr. Every key has a default; a file names only what differs.");
     root["properties"]["sweep"] = json!({ "type": "array", "items": axis, "default": [],
         "description": "Axes of a sweep. They multiply: every combination is a trial." });
     root["properties"]["exclude"] = json!({ "type": "array", "items": { "type": "object" }, "default": [],

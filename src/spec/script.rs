@@ -1,4 +1,5 @@
-//! Fitness scripts among the findings: a module that knows the language checks them, and what it says gets its place in their text.
+//! Fitness scripts among the findings: a module that knows the language checks them, and what it says gets
+//! its place in their text.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,8 +11,8 @@ use super::node::{At, Layer, Origin};
 use super::types::{FitnessKind, Spec};
 use crate::base::{Error, Result};
 
-/// Checks the script at a path against the corpora that it may read. The place of its error is `PATH`, `PATH:LINE` or
-/// `PATH:LINE:COLUMN`, both counted from 1.
+/// Checks the script at a path against the corpora that it may read. The place of its error is `PATH`,
+/// `PATH:LINE` or `PATH:LINE:COLUMN`, both counted from 1.
 pub type CheckScript = fn(&Path, &[String]) -> Result<()>;
 
 /// Scripts that were checked: the trials of a sweep share theirs.
@@ -21,9 +22,16 @@ pub struct Scripts(BTreeMap<(PathBuf, Vec<String>), Option<Finding>>);
 impl Scripts {
     /// What is wrong with the script of an experiment, if it has one that is there.
     pub fn finding(&mut self, spec: &Spec, check: CheckScript) -> Option<Finding> {
-        let script = spec.fitness.script.as_ref().filter(|path| spec.fitness.kind == FitnessKind::Script && path.is_file())?;
+        let script = spec
+            .fitness
+            .script
+            .as_ref()
+            .filter(|path| spec.fitness.kind == FitnessKind::Script && path.is_file())?;
         let key = (script.clone(), spec.fitness.corpora.clone());
-        self.0.entry(key).or_insert_with_key(|(path, corpora)| check(path, corpora).err().map(|e| finding(path, e))).clone()
+        self.0
+            .entry(key)
+            .or_insert_with_key(|(path, corpora)| check(path, corpora).err().map(|e| finding(path, e)))
+            .clone()
     }
 }
 
@@ -38,7 +46,8 @@ fn at(path: &Path, place: &str) -> Option<At> {
     let (line, column) = numbers.split_once(':').unwrap_or((numbers, "1"));
     let text = std::fs::read_to_string(path).ok()?;
     let start = offset(&text, line.parse().ok()?, column.parse().ok()?)?;
-    let origin = Origin { layer: Layer::Script, name: shown(path).display().to_string(), text, profile: None };
+    let origin =
+        Origin { layer: Layer::Script, name: shown(path).display().to_string(), text, profile: None };
     let span = start..start + word(&origin.text[start..]);
     Some(At { origin: Arc::new(origin), span })
 }
@@ -78,7 +87,9 @@ mod tests {
     #[test]
     fn a_place_in_a_script_is_found_by_line_and_column() {
         let (_dir, path) = written("// ä\nfn fitness(m) {\n  m.klx\n}\n");
-        let place = |rest: &str| at(&path, &format!("{}{rest}", path.display())).map(|at| (at.line_column(), at.span.len()));
+        let place = |rest: &str| {
+            at(&path, &format!("{}{rest}", path.display())).map(|at| (at.line_column(), at.span.len()))
+        };
         assert_eq!(place(":3:5"), Some(((3, 5), 3)));
         assert_eq!(place(":2"), Some(((2, 1), 2)));
         assert_eq!(place(":1:4"), Some(((1, 4), 2)));

@@ -71,7 +71,10 @@ pub struct Range {
 impl Range {
     /// Whether the number lies in the range. NaN lies in none.
     pub fn holds(&self, x: f64) -> bool {
-        x.is_finite() && self.min.is_none_or(|m| x >= m) && self.max.is_none_or(|m| x <= m) && self.below.is_none_or(|m| x < m)
+        x.is_finite()
+            && self.min.is_none_or(|m| x >= m)
+            && self.max.is_none_or(|m| x <= m)
+            && self.below.is_none_or(|m| x < m)
     }
 
     /// The range in words; empty without limits.
@@ -137,7 +140,8 @@ impl Shape {
     /// Reads one schema, following references into `root`.
     fn read(schema: &Json, root: &Json) -> Shape {
         let target = resolve(schema, root);
-        let text = |key: &str| schema.get(key).or_else(|| target.get(key)).and_then(Json::as_str).map(str::to_owned);
+        let text =
+            |key: &str| schema.get(key).or_else(|| target.get(key)).and_then(Json::as_str).map(str::to_owned);
         Shape {
             doc: text("description").unwrap_or_default(),
             default: schema.get("default").or_else(|| target.get("default")).cloned(),

@@ -50,7 +50,8 @@ pub struct Axis {
 pub struct Case {
     /// What labels call the case.
     pub label: String,
-    /// Keys with their values: `{ "prune.saliency.second_order" = false }`. Nothing set is the experiment as it is.
+    /// Keys with their values: `{ "prune.saliency.second_order" = false }`. Nothing set is the experiment as
+    /// it is.
     #[serde(default)]
     pub set: BTreeMap<String, Json>,
 }
@@ -79,13 +80,15 @@ struct Choice {
     overrides: Vec<Node>,
 }
 
-/// Reads the axes of the layers and multiplies them, the first axis slowest. Without axes there is one combination, `main`.
+/// Reads the axes of the layers and multiplies them, the first axis slowest. Without axes there is one
+/// combination, `main`.
 pub fn expand(layers: &Layers, seed: u64, found: &mut Vec<Finding>) -> Vec<Combination> {
     let root = KeyPath::of("sweep");
     let Some(node) = layers.get(&root) else { return vec![main()] };
     let axes: Vec<Axis> = read(node, &root, found).unwrap_or_default();
     let before = found.len();
-    let read = axes.iter().enumerate().filter_map(|(i, axis)| read_axis(axis, node, &root.index(i), seed, found));
+    let read =
+        axes.iter().enumerate().filter_map(|(i, axis)| read_axis(axis, node, &root.index(i), seed, found));
     let mut choices: Vec<Choices> = read.collect();
     choices.iter_mut().for_each(distinct_labels);
     check_overlaps(&choices, layers, found);
@@ -103,21 +106,35 @@ fn read<T: DeserializeOwned>(node: &Node, path: &KeyPath, found: &mut Vec<Findin
     value.map_err(|e| found.push(Finding::error(path.clone(), e.to_string()).at(node.at.clone()))).ok()
 }
 
-fn read_axis(axis: &Axis, sweep: &Node, path: &KeyPath, seed: u64, found: &mut Vec<Finding>) -> Option<Choices> {
+fn read_axis(
+    axis: &Axis,
+    sweep: &Node,
+    path: &KeyPath,
+    seed: u64,
+    found: &mut Vec<Finding>,
+) -> Option<Choices> {
     let node = sweep.get(&path.steps()[1..])?;
     match (&axis.key, &axis.values, &axis.cases, axis.seeds) {
         (Some(key), Some(values), None, None) => read_values(axis, key, values, node, path, found),
         (None, None, Some(cases), None) => read_cases(axis, cases, node, path, found),
         (None, None, None, Some(seeds)) => read_seeds(axis, seeds, seed, node, path, found),
         _ => {
-            let finding = Finding::error(path.clone(), "this axis is none of the three kinds").at(node.at.clone());
+            let finding =
+                Finding::error(path.clone(), "this axis is none of the three kinds").at(node.at.clone());
             found.push(finding.hint("an axis has `key` and `values`, or `cases`, or `seeds`"));
             None
         }
     }
 }
 
-fn read_values(axis: &Axis, key: &str, values: &[Json], node: &Node, path: &KeyPath, found: &mut Vec<Finding>) -> Option<Choices> {
+fn read_values(
+    axis: &Axis,
+    key: &str,
+    values: &[Json],
+    node: &Node,
+    path: &KeyPath,
+    found: &mut Vec<Finding>,
+) -> Option<Choices> {
     let place = node.get(KeyPath::of("key").steps())?;
     let target = swept_key(key, place, path, found)?;
     let shape = Shape::root().at(&target)?;
@@ -127,30 +144,53 @@ fn read_values(axis: &Axis, key: &str, values: &[Json], node: &Node, path: &KeyP
         check(at, shape, &target, found);
         choices.push(Choice { label: value_label(value, i), overrides: vec![at.clone().under(&target)] });
         if values[..i].contains(value) {
-            found.push(Finding::error(path.key("values").index(i), format!("{value} is there twice")).at(at.at.clone()));
+            found.push(
+                Finding::error(path.key("values").index(i), format!("{value} is there twice"))
+                    .at(at.at.clone()),
+            );
         }
     }
     let name = named(axis.name.as_deref().unwrap_or_default(), target.last());
     Some(Choices { name, paths: vec![target], choices })
 }
 
-fn read_cases(axis: &Axis, cases: &[Case], node: &Node, path: &KeyPath, found: &mut Vec<Finding>) -> Option<Choices> {
-    let mut all = Choices { name: named(axis.name.as_deref().unwrap_or_default(), "case"), paths: Vec::new(), choices: Vec::new() };
+fn read_cases(
+    axis: &Axis,
+    cases: &[Case],
+    node: &Node,
+    path: &KeyPath,
+    found: &mut Vec<Finding>,
+) -> Option<Choices> {
+    let mut all = Choices {
+        name: named(axis.name.as_deref().unwrap_or_default(), "case"),
+        paths: Vec::new(),
+        choices: Vec::new(),
+    };
     for (i, case) in cases.iter().enumerate() {
         let path = path.key("cases").index(i);
         let place = node.get(KeyPath::of("cases").index(i).steps())?;
         let overrides = case_overrides(place, &path, &mut all.paths, found);
         all.choices.push(Choice { label: named(&case.label, &(i + 1).to_string()), overrides });
         if cases[..i].iter().any(|other| other.label == case.label) {
-            found.push(Finding::error(path.key("label"), format!("two cases are called \"{}\"", case.label)).at(place.at.clone()));
+            found.push(
+                Finding::error(path.key("label"), format!("two cases are called \"{}\"", case.label))
+                    .at(place.at.clone()),
+            );
         }
     }
     Some(all)
 }
 
 /// The layers of `set = { "a.b" = 1 }`, each value checked as its key's.
-fn case_overrides(case: &Node, path: &KeyPath, paths: &mut Vec<KeyPath>, found: &mut Vec<Finding>) -> Vec<Node> {
-    let Some(Node { value: Value::Table(entries), .. }) = case.get(KeyPath::of("set").steps()) else { return Vec::new() };
+fn case_overrides(
+    case: &Node,
+    path: &KeyPath,
+    paths: &mut Vec<KeyPath>,
+    found: &mut Vec<Finding>,
+) -> Vec<Node> {
+    let Some(Node { value: Value::Table(entries), .. }) = case.get(KeyPath::of("set").steps()) else {
+        return Vec::new();
+    };
     let mut overrides = Vec::new();
     for (key, entry) in entries {
         let place = Node { value: Value::Text(key.clone()), at: entry.key.clone() };
@@ -164,11 +204,20 @@ fn case_overrides(case: &Node, path: &KeyPath, paths: &mut Vec<KeyPath>, found: 
     overrides
 }
 
-fn read_seeds(axis: &Axis, seeds: u32, seed: u64, node: &Node, path: &KeyPath, found: &mut Vec<Finding>) -> Option<Choices> {
+fn read_seeds(
+    axis: &Axis,
+    seeds: u32,
+    seed: u64,
+    node: &Node,
+    path: &KeyPath,
+    found: &mut Vec<Finding>,
+) -> Option<Choices> {
     let place = node.get(KeyPath::of("seeds").steps())?;
     let last = i64::try_from(seed).ok().and_then(|first| first.checked_add(i64::from(seeds) - 1));
     let Some(last) = last else {
-        found.push(Finding::error(path.key("seeds"), "the last seed does not fit into 63 bits").at(place.at.clone()));
+        found.push(
+            Finding::error(path.key("seeds"), "the last seed does not fit into 63 bits").at(place.at.clone()),
+        );
         return None;
     };
     let target = KeyPath::of("seed");
@@ -177,7 +226,11 @@ fn read_seeds(axis: &Axis, seeds: u32, seed: u64, node: &Node, path: &KeyPath, f
         Choice { label: value.to_string(), overrides: vec![node.under(&target)] }
     };
     let choices = (last + 1 - i64::from(seeds)..=last).map(choice).collect();
-    Some(Choices { name: named(axis.name.as_deref().unwrap_or_default(), "seed"), paths: vec![target.clone()], choices })
+    Some(Choices {
+        name: named(axis.name.as_deref().unwrap_or_default(), "seed"),
+        paths: vec![target.clone()],
+        choices,
+    })
 }
 
 /// The path of a key that an axis sets.
@@ -189,7 +242,8 @@ fn swept_key(key: &str, place: &Node, path: &KeyPath, found: &mut Vec<Finding>) 
         return None;
     };
     if NOT_SWEPT.iter().any(|name| target.overlaps(&KeyPath::of(name))) {
-        let finding = Finding::error(path.clone(), format!("`{target}` cannot differ between trials")).at(place.at.clone());
+        let finding = Finding::error(path.clone(), format!("`{target}` cannot differ between trials"))
+            .at(place.at.clone());
         found.push(finding.hint("sweep a key of one of the experiment's tables, or `seed`"));
         return None;
     }
@@ -202,7 +256,10 @@ fn check_overlaps(axes: &[Choices], layers: &Layers, found: &mut Vec<Finding>) {
         let earlier = || axes[..i].iter().flat_map(|a| &a.paths);
         for path in axis.paths.iter().filter(|p| earlier().any(|other| other.overlaps(p))) {
             let place = KeyPath::of("sweep").index(i);
-            let finding = Finding::error(place.clone(), format!("two axes set `{path}`, and only the later one would count"));
+            let finding = Finding::error(
+                place.clone(),
+                format!("two axes set `{path}`, and only the later one would count"),
+            );
             let finding = finding.hint("put the values of both into one axis of `cases`");
             found.push(Finding { at: layers.get(&place).map(|n| n.at.clone()), ..finding });
         }
@@ -213,7 +270,11 @@ fn check_size(axes: &[Choices], node: &Node, found: &mut Vec<Finding>) {
     let size = axes.iter().try_fold(1_usize, |size, axis| size.checked_mul(axis.choices.len()));
     if size.is_none_or(|size| size > MOST_TRIALS) {
         let message = format!("the axes multiply to more than {MOST_TRIALS} trials");
-        found.push(Finding::error(KeyPath::of("sweep"), message).at(node.at.clone()).hint("split the experiment into several files"));
+        found.push(
+            Finding::error(KeyPath::of("sweep"), message)
+                .at(node.at.clone())
+                .hint("split the experiment into several files"),
+        );
     }
 }
 
@@ -221,7 +282,10 @@ fn multiply(axes: &[Choices]) -> Vec<Combination> {
     let names = axis_names(axes);
     let start = vec![Combination { label: String::new(), ..main() }];
     let all = axes.iter().zip(&names).fold(start, |combinations, (axis, name)| {
-        combinations.iter().flat_map(|c| axis.choices.iter().map(move |choice| with(c, name, choice))).collect()
+        combinations
+            .iter()
+            .flat_map(|c| axis.choices.iter().map(move |choice| with(c, name, choice)))
+            .collect()
     });
     if axes.is_empty() { vec![main()] } else { all.into_iter().map(shortened).collect() }
 }
@@ -253,7 +317,8 @@ fn distinct_labels(axis: &mut Choices) {
     axis.choices.iter_mut().zip(labels).for_each(|(choice, label)| choice.label = label);
 }
 
-/// Adds `-2`, `-3`, … to names that were there before, upper and lower case alike: some file systems do not tell them apart.
+/// Adds `-2`, `-3`, … to names that were there before, upper and lower case alike: some file systems do not
+/// tell them apart.
 fn number_repeats(names: &mut [String]) {
     let mut seen = BTreeSet::new();
     for name in names {
@@ -303,7 +368,8 @@ fn named(text: &str, otherwise: &str) -> String {
     if name.is_empty() { slug(otherwise) } else { name }
 }
 
-/// Whether a trial has all values that an exclusion names; a key may be one of the axes or a path of the experiment.
+/// Whether a trial has all values that an exclusion names; a key may be one of the axes or a path of the
+/// experiment.
 pub fn excluded(rule: &BTreeMap<String, Json>, combination: &Combination, values: &Json) -> bool {
     rule.iter().all(|(key, wanted)| {
         let axis = combination.axes.iter().find(|(name, _)| name == key);
@@ -315,7 +381,11 @@ pub fn excluded(rule: &BTreeMap<String, Json>, combination: &Combination, values
 }
 
 /// Reads the exclusions and checks that each key is an axis or a key of the experiment.
-pub fn exclusions(layers: &Layers, axes: &[(String, String)], found: &mut Vec<Finding>) -> Vec<BTreeMap<String, Json>> {
+pub fn exclusions(
+    layers: &Layers,
+    axes: &[(String, String)],
+    found: &mut Vec<Finding>,
+) -> Vec<BTreeMap<String, Json>> {
     let root = KeyPath::of("exclude");
     let Some(node) = layers.get(&root) else { return Vec::new() };
     let rules: Vec<BTreeMap<String, Json>> = read(node, &root, found).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! The experiment file as types, one to one with its tables and keys. Values only: rules between keys live in `rules`.
-//! Doc comments become the descriptions in the JSON schema and in the reference page.
+//! The experiment file as types, one to one with its tables and keys. Values only: rules between keys live in
+//! `rules`. Doc comments become the descriptions in the JSON schema and in the reference page.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -53,7 +53,8 @@ pub enum Defaults {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
-    /// A folder in the Hugging Face layout, `hf:OWNER/NAME[@REVISION]`, or `builtin:quickstart`. A relative folder is taken from the spec file's folder.
+    /// A folder in the Hugging Face layout, `hf:OWNER/NAME[@REVISION]`, or `builtin:quickstart`. A relative
+    /// folder is taken from the spec file's folder.
     pub source: String,
     /// Storage dtype of what is written (supernet, pruned model); `auto` keeps the checkpoint's.
     pub dtype: Dtype,
@@ -101,8 +102,8 @@ pub struct Calibration {
     /// Tokens of one window, drawn at a random place of the text.
     #[schemars(range(min = 2), extend("x-unit" = "tokens", "x-paper" = "sequence length, 4096"))]
     pub sequence_length: usize,
-    /// Texts of one token added to the windows: their commonest tokens, each once. Many models mark the first token of a text with a huge
-    /// activation; these keep that right for tokens that no window starts with.
+    /// Texts of one token added to the windows: their commonest tokens, each once. Many models mark the first
+    /// token of a text with a huge activation; these keep that right for tokens that no window starts with.
     #[schemars(extend("x-unit" = "tokens"))]
     pub starts: usize,
 }
@@ -189,7 +190,8 @@ pub struct Prune {
     /// How far to go from `layer` (0) to `target` (1): G = (1−blend)·G_layer + blend·G_target.
     #[schemars(range(min = 0.0, max = 1.0), extend("x-unit" = "share of 1"))]
     pub blend: f64,
-    /// Whether the blend is lowered, module by module, to the share that two halves of the calibration text agree on.
+    /// Whether the blend is lowered, module by module, to the share that two halves of the calibration text
+    /// agree on.
     pub shrink: Shrink,
 }
 
@@ -197,7 +199,8 @@ pub struct Prune {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DampingMean {
-    /// The arithmetic mean (the paper's): a few channels with huge activations make it huge for all others too.
+    /// The arithmetic mean (the paper's): a few channels with huge activations make it huge for all others
+    /// too.
     Arithmetic,
     /// The geometric mean over the channels that are not always zero: that of a usual channel.
     Geometric,
@@ -209,7 +212,8 @@ pub enum DampingMean {
 pub enum Shrink {
     /// Not at all.
     None,
-    /// By what weights fitted on one half of the calibration text explain of the other half: few tokens fit noise.
+    /// By what weights fitted on one half of the calibration text explain of the other half: few tokens fit
+    /// noise.
     Halves,
 }
 
@@ -302,7 +306,8 @@ pub struct Supernet {
     /// Sparsity between two neighbouring levels, one iteration of the coarse-to-fine schedule each.
     #[schemars(length(min = 1), inner(range(min = 0.0, max = 1.0)), extend("x-unit" = "share of 1", "x-paper" = "sparsity interval Δ of each iteration"))]
     pub intervals: Vec<f64>,
-    /// Whether the distribution found is pruned once more at the end, each module fitted to what the modules before it really became.
+    /// Whether the distribution found is pruned once more at the end, each module fitted to what the modules
+    /// before it really became.
     pub refit: bool,
 }
 
@@ -446,7 +451,8 @@ pub struct Evaluate {
     pub limit: usize,
     /// Put the tokenizer's BOS before every task request.
     pub bos: bool,
-    /// Folder with the task files, laid out as on the hub. A relative path is taken from the spec file's folder.
+    /// Folder with the task files, laid out as on the hub. A relative path is taken from the spec file's
+    /// folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
     /// Also run tasks through the lm-evaluation-harness.

@@ -1,6 +1,7 @@
 //! Error accumulation: what later layers see of a module that has several levels (paper §2.3, Table 4).
 //!
-//! `o_proj` and `down_proj` are linear, so the mean of the levels' outputs is the output of their mean weight: one forward pass.
+//! `o_proj` and `down_proj` are linear, so the mean of the levels' outputs is the output of their mean
+//! weight: one forward pass.
 
 use rand::RngExt as _;
 
@@ -8,14 +9,24 @@ use crate::base::{Result, rng};
 use crate::space::{ModuleId, Space};
 use crate::spec::Accumulation;
 
-/// Share of every level (by removed units) in what is passed on; none means that the dense output is passed on.
-pub(super) fn shares(mode: Accumulation, space: &Space, module: ModuleId, seed: u64, name: &str) -> Option<Vec<(usize, f64)>> {
+/// Share of every level (by removed units) in what is passed on; none means that the dense output is passed
+/// on.
+pub(super) fn shares(
+    mode: Accumulation,
+    space: &Space,
+    module: ModuleId,
+    seed: u64,
+    name: &str,
+) -> Option<Vec<(usize, f64)>> {
     let removed: Vec<usize> = space.levels(module).map(|level| space.removed(module, level)).collect();
     let one = |r: usize| Some(vec![(r, 1.0)]);
     match mode {
         Accumulation::None => None,
         Accumulation::Single => one(space.centre.removed[module.index()]),
-        Accumulation::Random => one(removed[rng::stream(seed, &format!("accumulate/{name}/{module}")).random_range(0..removed.len())]),
+        Accumulation::Random => {
+            one(removed
+                [rng::stream(seed, &format!("accumulate/{name}/{module}")).random_range(0..removed.len())])
+        }
         Accumulation::Uniform => Some(normalised(removed, |_| 1.0)),
         Accumulation::Expectation => {
             let units = space.shape.units(module.kind).units as f64;
@@ -32,8 +43,16 @@ fn normalised(removed: Vec<usize>, weight: impl Fn(usize) -> f64) -> Vec<(usize,
 }
 
 /// Adds `share`·(a level's weight in survival order) to a dense-shaped weight [d_out, d_in], both row-major.
-pub(super) fn add_level(dense: &mut [f32], level: &[f32], share: f64, order: &[u32], kept: usize, width: usize) -> Result<()> {
-    let (inner, columns) = (order.len() * width, kept * width);
+pub(super) fn add_level(
+    dense: &mut [f32],
+    level: &[f32],
+    share: f64,
+    order: &[u32],
+    kept: usize,
+    width: usize,
+) -> Result<()> {
+    let inner = order.len() * width;
+    let columns = kept * width;
     if columns == 0 {
         return Ok(());
     }
@@ -66,14 +85,19 @@ mod tests {
 
     #[test]
     fn every_mode_that_passes_levels_on_sums_to_one() {
-        for mode in [Accumulation::Single, Accumulation::Random, Accumulation::Uniform, Accumulation::Expectation] {
+        for mode in
+            [Accumulation::Single, Accumulation::Random, Accumulation::Uniform, Accumulation::Expectation]
+        {
             for module in [0, 1].map(ModuleId::from_index) {
                 let sum: f64 = shares(mode, &space(), module, 0, "1").unwrap().iter().map(|s| s.1).sum();
                 assert!((sum - 1.0).abs() < 1e-12);
             }
         }
         assert!(shares(Accumulation::None, &space(), ModuleId::from_index(0), 0, "1").is_none());
-        assert_eq!(shares(Accumulation::Single, &space(), ModuleId::from_index(1), 0, "1").unwrap(), vec![(4, 1.0)]);
+        assert_eq!(
+            shares(Accumulation::Single, &space(), ModuleId::from_index(1), 0, "1").unwrap(),
+            vec![(4, 1.0)]
+        );
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! Building the supernet layer by layer: collect a module's statistics on the accumulated stream, prune it to all levels, pass its
-//! accumulated output on.
+//! Building the supernet layer by layer: collect a module's statistics on the accumulated stream, prune it to
+//! all levels, pass its accumulated output on.
 //!
-//! Two streams of hidden states run through the model: the *accumulated* one, which sees pruned modules, and, when the reconstruction
-//! target needs it, the *dense* one. A module that is already on disk is not pruned again: its levels are read and passed on, so a
-//! build that was stopped goes on with the same result.
+//! Two streams of hidden states run through the model: the *accumulated* one, which sees pruned modules, and,
+//! when the reconstruction target needs it, the *dense* one. A module that is already on disk is not pruned
+//! again: its levels are read and passed on, so a build that was stopped goes on with the same result.
 
 use candle_core::Tensor;
 use faer::Mat;
@@ -24,7 +24,8 @@ use crate::tensor::{add_bias, with_slice};
 /// Tokens of one batch of windows, about.
 pub const BATCH_TOKENS: usize = 4096;
 
-/// What enters a module is kept from the statistics to the pass onward when they take at most this many bytes; else they are computed twice.
+/// What enters a module is kept from the statistics to the pass onward when they take at most this many
+/// bytes; else they are computed twice.
 pub const KEPT_BYTES: usize = 1 << 30;
 
 /// How to build.
@@ -53,8 +54,15 @@ struct Batch {
 ///
 /// # Errors
 /// The user stopped it, the disk is full, or a module's statistics hold no finite numbers.
-pub fn build(model: &Model, supernet: &Supernet, calibration: &CalibrationSet, options: &Options, watch: &dyn Watch) -> Result<()> {
-    let mut builder = Builder { model, supernet, options, watch, batches: batches(model, calibration, options)? };
+pub fn build(
+    model: &Model,
+    supernet: &Supernet,
+    calibration: &CalibrationSet,
+    options: &Options,
+    watch: &dyn Watch,
+) -> Result<()> {
+    let mut builder =
+        Builder { model, supernet, options, watch, batches: batches(model, calibration, options)? };
     watch.begin("supernet", supernet.space().shape.modules() as u64);
     let built = (0..model.config().layers.len()).try_for_each(|l| builder.layer(l));
     watch.end();
@@ -69,7 +77,10 @@ fn batches(model: &Model, calibration: &CalibrationSet, options: &Options) -> Re
         Ok(Batch { segments: Segments::windows(tokens.len() / length, length), accumulated, dense })
     };
     let parts = [&calibration.windows, &calibration.starts];
-    parts.iter().flat_map(|part| part.batches(BATCH_TOKENS).map(|tokens| batch(tokens, part.length))).collect()
+    parts
+        .iter()
+        .flat_map(|part| part.batches(BATCH_TOKENS).map(|tokens| batch(tokens, part.length)))
+        .collect()
 }
 
 struct Builder<'a> {
@@ -84,7 +95,9 @@ impl Builder<'_> {
     fn layer(&mut self, l: usize) -> Result<()> {
         let layer = self.model.layer(l)?;
         match self.options.supernet.sequential {
-            Sequential::Module => ModuleKind::ALL.iter().try_for_each(|&kind| self.module(&layer, ModuleId { layer: l, kind })),
+            Sequential::Module => {
+                ModuleKind::ALL.iter().try_for_each(|&kind| self.module(&layer, ModuleId { layer: l, kind }))
+            }
             Sequential::Layer => self.both_modules(&layer, l),
         }
     }
@@ -97,7 +110,8 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Prunes both modules on statistics collected with both dense, then passes both on (the released code's order).
+    /// Prunes both modules on statistics collected with both dense, then passes both on (the released code's
+    /// order).
     fn both_modules(&mut self, layer: &Layer, l: usize) -> Result<()> {
         let [attention, mlp] = ModuleKind::ALL.map(|kind| ModuleId { layer: l, kind });
         self.prune(layer, attention)?;
@@ -114,7 +128,8 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Makes a module's levels unless they are there; gives the module's inputs when they were computed and are worth keeping.
+    /// Makes a module's levels unless they are there; gives the module's inputs when they were computed and
+    /// are worth keeping.
     fn prune(&self, layer: &Layer, module: ModuleId) -> Result<Option<Vec<Inputs>>> {
         self.watch.checkpoint()?;
         if self.supernet.has(module, |e| self.watch.note(&format!("{e}; it is made anew"))) {
@@ -122,9 +137,16 @@ impl Builder<'_> {
         }
         let (halves, inputs) = self.statistics(layer, module)?;
         let d_in = halves.0.gram.nrows();
-        let weight = with_slice(module_weight(layer, module.kind), |w| transposed(w, self.model.config().hidden, d_in))?;
+        let weight = with_slice(module_weight(layer, module.kind), |w| {
+            transposed(w, self.model.config().hidden, d_in)
+        })?;
         let problem = self.problem(module, halves, weight)?;
-        let removed: Vec<usize> = self.supernet.space().levels(module).map(|level| self.supernet.space().removed(module, level)).collect();
+        let removed: Vec<usize> = self
+            .supernet
+            .space()
+            .levels(module)
+            .map(|level| self.supernet.space().removed(module, level))
+            .collect();
         let pruned = prune::prune(&problem, &self.rule(module.kind), &removed).map_err(|e| e.at(module))?;
         pruned.notes.iter().for_each(|note| self.watch.note(&format!("{module}: {note}")));
         self.supernet.write(module, &pruned, self.options.dtype, problem.correlation.is_some())?;
@@ -149,29 +171,38 @@ impl Builder<'_> {
         let prune = &self.options.prune;
         let agreed = blend::agreed(halves, weight, Damping::from(prune)).map_err(|e| e.at(module))?;
         if agreed.is_none() {
-            self.watch.note(&format!("{module}: one window of text has no two halves to compare; the blend stays"));
+            self.watch
+                .note(&format!("{module}: one window of text has no two halves to compare; the blend stays"));
         }
-        Ok(agreed.unwrap_or_else(|| vec![1.0; weight.ncols()]).into_iter().map(|share| prune.blend * share).collect())
+        Ok(agreed
+            .unwrap_or_else(|| vec![1.0; weight.ncols()])
+            .into_iter()
+            .map(|share| prune.blend * share)
+            .collect())
     }
 
     fn rule(&self, kind: ModuleKind) -> Rule {
-        let (unit, prune) = (self.supernet.space().shape.units(kind), &self.options.prune);
+        let unit = self.supernet.space().shape.units(kind);
+        let prune = &self.options.prune;
         let step = match kind {
             ModuleKind::Attention => prune.step.heads,
             ModuleKind::Mlp => prune.step.neurons,
         };
-        let (saliency, ranking, damping) = (prune.saliency, prune.ranking, Damping::from(prune));
+        let saliency = prune.saliency;
+        let ranking = prune.ranking;
+        let damping = Damping::from(prune);
         Rule { units: unit.units, width: unit.width, step, saliency, ranking, damping }
     }
 
-    /// X̃ᵀX̃ and, for a target other than the layer's, X̃ᵀY over all batches, or over each half of the text where the
-    /// halves are to be compared.
+    /// X̃ᵀX̃ and, for a target other than the layer's, X̃ᵀY over all batches, or over each half of the text
+    /// where the halves are to be compared.
     fn statistics(&self, layer: &Layer, module: ModuleId) -> Result<(Halves, Option<Vec<Inputs>>)> {
         let unit = self.supernet.space().shape.units(module.kind);
         let d_in = unit.units * unit.width;
         let d_out = self.model.config().hidden;
         let new = || Statistics::new(d_in, self.batches[0].dense.is_some().then_some(d_out));
-        let (mut first, mut second) = (new(), self.halves().then(new));
+        let mut first = new();
+        let mut second = self.halves().then(new);
         let mut kept = self.keeps(d_in).then(Vec::new);
         for (i, batch) in self.batches.iter().enumerate() {
             let inputs = self.inputs(layer, module.kind, batch)?;
@@ -202,7 +233,8 @@ impl Builder<'_> {
         self.options.prune.shrink == Shrink::Halves && self.batches[0].dense.is_some()
     }
 
-    /// Rows of a batch that count to the first half of the text: those of half its windows; single windows go to either half in turn.
+    /// Rows of a batch that count to the first half of the text: those of half its windows; single windows go
+    /// to either half in turn.
     fn first_half(&self, batch: usize) -> usize {
         let segments = &self.batches[batch].segments;
         match segments.0.len() {
@@ -217,7 +249,10 @@ impl Builder<'_> {
             ModuleKind::Mlp => self.model.mlp_activations(&layer.mlp, stream),
         };
         let output = |stream: &Tensor| crate::tensor::linear(&of(stream)?, module_weight(layer, kind));
-        Ok(Inputs { accumulated: of(&batch.accumulated)?, dense_output: batch.dense.as_ref().map(output).transpose()? })
+        Ok(Inputs {
+            accumulated: of(&batch.accumulated)?,
+            dense_output: batch.dense.as_ref().map(output).transpose()?,
+        })
     }
 
     /// Y of the reconstruction in full: XB, or R + XB − R̃; none for the layer target.
@@ -240,7 +275,13 @@ impl Builder<'_> {
         self.advance(layer, module.kind, &weight, inputs)
     }
 
-    fn advance(&mut self, layer: &Layer, kind: ModuleKind, weight: &Tensor, inputs: Option<Vec<Inputs>>) -> Result<()> {
+    fn advance(
+        &mut self,
+        layer: &Layer,
+        kind: ModuleKind,
+        weight: &Tensor,
+        inputs: Option<Vec<Inputs>>,
+    ) -> Result<()> {
         let linear = match kind {
             ModuleKind::Attention => &layer.attention.o,
             ModuleKind::Mlp => &layer.mlp.down,
@@ -252,7 +293,8 @@ impl Builder<'_> {
                 None => self.inputs(layer, kind, &self.batches[i])?,
             };
             let batch = &mut self.batches[i];
-            batch.accumulated = (&batch.accumulated + linear.with_weight(weight.clone()).forward(&inputs.accumulated)?)?;
+            batch.accumulated =
+                (&batch.accumulated + linear.with_weight(weight.clone()).forward(&inputs.accumulated)?)?;
             if let (Some(stream), Some(output)) = (&batch.dense, &inputs.dense_output) {
                 batch.dense = Some((stream + add_bias(output.clone(), linear.bias.as_ref())?)?);
             }

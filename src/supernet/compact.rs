@@ -1,4 +1,5 @@
-//! Compaction: a distribution becomes a really smaller model, its heads and neurons in their original order, saved as a folder.
+//! Compaction: a distribution becomes a really smaller model, its heads and neurons in their original order,
+//! saved as a folder.
 
 use std::path::Path;
 
@@ -11,7 +12,8 @@ use crate::model::{Config, LayerShape, Model, Source};
 use crate::space::{Distribution, ModuleId, ModuleKind, UnitSpec};
 use crate::tensor::with_slice;
 
-/// Writes the model of `distribution`: every removed unit's rows and columns are gone, the rest has the supernet's weights.
+/// Writes the model of `distribution`: every removed unit's rows and columns are gone, the rest has the
+/// supernet's weights.
 ///
 /// # Errors
 /// A level that the supernet does not hold, or a disk failure.
@@ -40,7 +42,9 @@ pub fn shapes(config: &Config, supernet: &Supernet, distribution: &Distribution)
 
 /// The kept units of every module, ascending.
 fn all_kept(supernet: &Supernet, distribution: &Distribution) -> Result<Vec<Vec<u32>>> {
-    (0..distribution.removed.len()).map(|i| kept_units(supernet, distribution, ModuleId::from_index(i))).collect()
+    (0..distribution.removed.len())
+        .map(|i| kept_units(supernet, distribution, ModuleId::from_index(i)))
+        .collect()
 }
 
 /// The kept units of a module, ascending.
@@ -79,7 +83,9 @@ impl Compaction<'_> {
     fn tensor(&self, name: &str, _shape: &[usize]) -> Result<Vec<f32>> {
         let parts: Vec<&str> = name.split('.').collect();
         match parts[..] {
-            ["model", "layers", layer, _, projection, what] => self.projection(name, layer.parse().unwrap_or(0), projection, what),
+            ["model", "layers", layer, _, projection, what] => {
+                self.projection(name, layer.parse().unwrap_or(0), projection, what)
+            }
             _ => self.whole(name),
         }
     }
@@ -102,8 +108,10 @@ impl Compaction<'_> {
 
     /// The rows of q, k, v, gate or up that stay.
     fn rows(&self, whole: &[f32], layer: usize, projection: &str) -> Vec<f32> {
-        let (config, unit) = (self.model.config(), self.supernet.space().shape.attention);
-        let (c, attention) = (config.head_width, &self.kept[2 * layer]);
+        let config = self.model.config();
+        let unit = self.supernet.space().shape.attention;
+        let c = config.head_width;
+        let attention = &self.kept[2 * layer];
         let (blocks, width, count): (Vec<usize>, usize, usize) = match projection {
             "q_proj" => (heads(attention, unit, c).collect(), c, config.heads),
             "k_proj" | "v_proj" => {
@@ -120,14 +128,20 @@ impl Compaction<'_> {
 
     /// A module's weight with its columns in original order.
     fn columns(&self, module: ModuleId) -> Result<Vec<f32>> {
-        let (removed, width) = (self.distribution.removed[module.index()], self.supernet.space().shape.units(module.kind).width);
-        let (weight, survivors, sorted) =
-            (self.supernet.weight(module, removed)?, self.supernet.kept(module, removed)?, &self.kept[module.index()]);
+        let removed = self.distribution.removed[module.index()];
+        let width = self.supernet.space().shape.units(module.kind).width;
+        let weight = self.supernet.weight(module, removed)?;
+        let survivors = self.supernet.kept(module, removed)?;
+        let sorted = &self.kept[module.index()];
         if sorted.is_empty() {
             return Ok(vec![]);
         }
-        let place: std::collections::BTreeMap<u32, usize> = survivors.iter().enumerate().map(|(i, &u)| (u, i)).collect();
+        let place: std::collections::BTreeMap<u32, usize> =
+            survivors.iter().enumerate().map(|(i, &u)| (u, i)).collect();
         let rows = weight.chunks_exact(sorted.len() * width);
-        Ok(rows.flat_map(|row| sorted.iter().flat_map(|u| &row[place[u] * width..][..width])).copied().collect())
+        Ok(rows
+            .flat_map(|row| sorted.iter().flat_map(|u| &row[place[u] * width..][..width]))
+            .copied()
+            .collect())
     }
 }

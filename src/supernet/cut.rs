@@ -6,9 +6,14 @@ use crate::base::Result;
 use crate::model::{Attention, Config, Mlp};
 use crate::space::UnitSpec;
 
-/// Attention that computes the context of the kept `units` only, unit after unit in the given order; `o` is left whole.
-/// Key/value heads that no kept query head uses are cut too.
-pub fn cut_attention(attention: &Attention, units: &[u32], unit: UnitSpec, config: &Config) -> Result<Attention> {
+/// Attention that computes the context of the kept `units` only, unit after unit in the given order; `o` is
+/// left whole. Key/value heads that no kept query head uses are cut too.
+pub fn cut_attention(
+    attention: &Attention,
+    units: &[u32],
+    unit: UnitSpec,
+    config: &Config,
+) -> Result<Attention> {
     let c = config.head_width;
     let heads: Vec<usize> = units
         .iter()
@@ -21,7 +26,8 @@ pub fn cut_attention(attention: &Attention, units: &[u32], unit: UnitSpec, confi
     kv.sort_unstable();
     kv.dedup();
     let kv_of = heads.iter().map(|&h| kv.partition_point(|&j| j < attention.kv_of[h])).collect();
-    let (q_rows, kv_rows) = (channels(&heads, c, &attention.norm)?, channels(&kv, c, &attention.norm)?);
+    let q_rows = channels(&heads, c, &attention.norm)?;
+    let kv_rows = channels(&kv, c, &attention.norm)?;
     Ok(Attention {
         norm: attention.norm.clone(),
         q: attention.q.rows(&q_rows)?,
@@ -35,7 +41,12 @@ pub fn cut_attention(attention: &Attention, units: &[u32], unit: UnitSpec, confi
 /// An MLP that computes the kept neurons only, in the given order; `down` is left whole.
 pub fn cut_mlp(mlp: &Mlp, neurons: &[u32]) -> Result<Mlp> {
     let rows = Tensor::from_slice(neurons, neurons.len(), mlp.norm.device())?;
-    Ok(Mlp { norm: mlp.norm.clone(), gate: mlp.gate.rows(&rows)?, up: mlp.up.rows(&rows)?, down: mlp.down.clone() })
+    Ok(Mlp {
+        norm: mlp.norm.clone(),
+        gate: mlp.gate.rows(&rows)?,
+        up: mlp.up.rows(&rows)?,
+        down: mlp.down.clone(),
+    })
 }
 
 /// Rows of blocks of `width` rows each.

@@ -1,5 +1,6 @@
-//! The supernet on disk: one safetensors file per module with the order of survival and every level's kept columns, in the model's
-//! storage dtype, and a hash beside each. The dense level is the checkpoint itself unless it was refitted; the fully removed one is empty.
+//! The supernet on disk: one safetensors file per module with the order of survival and every level's kept
+//! columns, in the model's storage dtype, and a hash beside each. The dense level is the checkpoint itself
+//! unless it was refitted; the fully removed one is empty.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -90,22 +91,39 @@ impl<'m> Supernet<'m> {
         self.module(module).inspect_err(|e| damaged(e)).is_ok()
     }
 
-    /// Writes a module's levels, then its seal. A dense level that was not refitted is left to the checkpoint.
-    pub(super) fn write(&self, module: ModuleId, pruned: &Pruned, dtype: Dtype, refitted: bool) -> Result<()> {
+    /// Writes a module's levels, then its seal. A dense level that was not refitted is left to the
+    /// checkpoint.
+    pub(super) fn write(
+        &self,
+        module: ModuleId,
+        pruned: &Pruned,
+        dtype: Dtype,
+        refitted: bool,
+    ) -> Result<()> {
         let stored = pruned.levels.iter().filter(|l| refitted || l.removed > 0);
         let rows = |level: &crate::prune::Level| vec![level.weight.nrows(), level.weight.ncols()];
-        let data: Vec<_> = stored.map(|l| (format!("weight.{}", l.removed), rows(l), from_f32(dtype, &l.row_major()))).collect();
+        let data: Vec<_> = stored
+            .map(|l| (format!("weight.{}", l.removed), rows(l), from_f32(dtype, &l.row_major())))
+            .collect();
         let order: Vec<u8> = pruned.order.iter().flat_map(|u| u.to_le_bytes()).collect();
-        let mut views = vec![("order".to_string(), TensorView::new(Dtype::U32, vec![pruned.order.len()], &order))];
-        views.extend(data.iter().map(|(name, shape, bytes)| (name.clone(), TensorView::new(dtype, shape.clone(), bytes))));
+        let mut views =
+            vec![("order".to_string(), TensorView::new(Dtype::U32, vec![pruned.order.len()], &order))];
+        views.extend(
+            data.iter()
+                .map(|(name, shape, bytes)| (name.clone(), TensorView::new(dtype, shape.clone(), bytes))),
+        );
         let views = views
             .into_iter()
             .map(|(n, v)| v.map(|v| (n, v)))
             .collect::<Result<Vec<_>, _>>()
             .or_error(Kind::Internal, "a level makes no tensor")?;
-        let bytes = safetensors::serialize(views, None).or_error(Kind::Internal, "levels make no safetensors file")?;
+        let bytes = safetensors::serialize(views, None)
+            .or_error(Kind::Internal, "levels make no safetensors file")?;
         files::write(&self.path(module, "safetensors"), &bytes)?;
-        files::write_json(&self.path(module, "json"), &Seal { version: VERSION, hash: hash::of_bytes(&bytes) })
+        files::write_json(
+            &self.path(module, "json"),
+            &Seal { version: VERSION, hash: hash::of_bytes(&bytes) },
+        )
     }
 
     fn module(&self, module: ModuleId) -> Result<&Module> {
@@ -119,7 +137,9 @@ impl<'m> Supernet<'m> {
     }
 
     fn open(&self, module: ModuleId, path: &Path) -> Result<Module> {
-        let damaged = |what: String| Error::new(Kind::Disk, what).hint("delete the file and run again: it will be made anew");
+        let damaged = |what: String| {
+            Error::new(Kind::Disk, what).hint("delete the file and run again: it will be made anew")
+        };
         let seal: Seal = files::read_json(&self.path(module, "json"))?;
         if seal.version > VERSION {
             return Err(damaged(format!("made by a newer tyr (format {})", seal.version)));
@@ -132,13 +152,18 @@ impl<'m> Supernet<'m> {
     }
 
     fn index(&self, module: ModuleId, bytes: Bytes) -> Option<Module> {
-        let (mut order, mut levels) = (vec![], BTreeMap::new());
+        let mut order = vec![];
+        let mut levels = BTreeMap::new();
         let tensors = SafeTensors::deserialize(&bytes).ok()?;
         for (name, view) in tensors.iter() {
             let start = view.data().as_ptr() as usize - bytes.as_ptr() as usize;
             match name.strip_prefix("weight.") {
-                Some(removed) => drop(levels.insert(removed.parse().ok()?, (view.dtype(), start..start + view.data().len()))),
-                None => order = view.data().as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect(),
+                Some(removed) => drop(
+                    levels.insert(removed.parse().ok()?, (view.dtype(), start..start + view.data().len())),
+                ),
+                None => {
+                    order = view.data().as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect()
+                }
             }
         }
         drop(tensors);
@@ -163,25 +188,31 @@ impl<'m> Supernet<'m> {
             Some((dtype, range)) => Ok(to_f32(*dtype, &opened.bytes[range.clone()])),
             None if removed == 0 => self.dense(module),
             None => {
-                Err(Error::new(Kind::Internal, format!("{module} has no level with {removed} units removed")).at(self.folder.display()))
+                Err(Error::new(Kind::Internal, format!("{module} has no level with {removed} units removed"))
+                    .at(self.folder.display()))
             }
         }
     }
 
     /// The checkpoint's own weight, its columns in order of survival.
     fn dense(&self, module: ModuleId) -> Result<Vec<f32>> {
-        let (unit, layer) = (self.space.shape.units(module.kind), self.model.layer(module.layer)?);
+        let unit = self.space.shape.units(module.kind);
+        let layer = self.model.layer(module.layer)?;
         let weight = with_slice(module_weight(&layer, module.kind), |w| Ok(w.to_vec()))?;
         let order = self.order(module)?;
         let rows = weight.chunks_exact(unit.units * unit.width);
-        Ok(rows.flat_map(|row| order.iter().flat_map(move |&u| &row[u as usize * unit.width..][..unit.width])).copied().collect())
+        Ok(rows
+            .flat_map(|row| order.iter().flat_map(move |&u| &row[u as usize * unit.width..][..unit.width]))
+            .copied()
+            .collect())
     }
 
     /// The same as a tensor on the model's device.
     pub fn weight_tensor(&self, module: ModuleId, removed: usize) -> Result<Tensor> {
         let unit = self.space.shape.units(module.kind);
         let shape = (self.model.config().hidden, (unit.units - removed) * unit.width);
-        Ok(Tensor::from_vec(self.weight(module, removed)?, shape, &Device::Cpu)?.to_device(self.model.device())?)
+        Ok(Tensor::from_vec(self.weight(module, removed)?, shape, &Device::Cpu)?
+            .to_device(self.model.device())?)
     }
 
     /// Σ share · weight over levels, in the dense layout [d_out, d_in], row-major.
@@ -190,7 +221,14 @@ impl<'m> Supernet<'m> {
         let shape = (self.model.config().hidden, unit.units * unit.width);
         let mut dense = vec![0f32; shape.0 * shape.1];
         for &(removed, share) in shares {
-            add_level(&mut dense, &self.weight(module, removed)?, share, self.order(module)?, unit.units - removed, unit.width)?;
+            add_level(
+                &mut dense,
+                &self.weight(module, removed)?,
+                share,
+                self.order(module)?,
+                unit.units - removed,
+                unit.width,
+            )?;
         }
         Ok(Tensor::from_vec(dense, shape, &Device::Cpu)?.to_device(self.model.device())?)
     }

@@ -1,4 +1,5 @@
-//! On tiny random models: what is written, what is passed on, what resumes, and that compaction equals zero-filling.
+//! On tiny random models: what is written, what is passed on, what resumes, and that compaction equals
+//! zero-filling.
 
 use candle_core::{Device, Tensor};
 use rand::RngExt as _;
@@ -61,11 +62,18 @@ impl Fixture {
     }
 
     pub fn build(&self, name: &str, space: Space, options: &Options) -> Supernet<'_> {
-        let calibration = CalibrationSet::new(Windows { tokens: tokens(16 * 32, "calibration"), length: 32 }, 0);
+        let calibration =
+            CalibrationSet::new(Windows { tokens: tokens(16 * 32, "calibration"), length: 32 }, 0);
         self.build_on(&calibration, name, space, options)
     }
 
-    pub fn build_on(&self, calibration: &CalibrationSet, name: &str, space: Space, options: &Options) -> Supernet<'_> {
+    pub fn build_on(
+        &self,
+        calibration: &CalibrationSet,
+        name: &str,
+        space: Space,
+        options: &Options,
+    ) -> Supernet<'_> {
         let folder = self.dir.path().join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let supernet = Supernet::at(&self.model, &folder, space);
@@ -76,7 +84,15 @@ impl Fixture {
     pub fn compacted(&self, supernet: &Supernet, candidate: &Candidate, name: &str) -> Model {
         let folder = self.dir.path().join(name);
         let distribution = supernet.space().distribution(candidate);
-        compact::compact(&self.model, &self.source, supernet, &distribution, safetensors::Dtype::F32, &folder).unwrap();
+        compact::compact(
+            &self.model,
+            &self.source,
+            supernet,
+            &distribution,
+            safetensors::Dtype::F32,
+            &folder,
+        )
+        .unwrap();
         Model::open(&Source::folder(&folder).unwrap(), &Device::Cpu).unwrap()
     }
 }
@@ -107,7 +123,9 @@ fn worst(a: &Tensor, b: &Tensor) -> f32 {
 
 #[test]
 fn the_compacted_model_equals_the_zero_filled_one() {
-    for (unit, bias) in [(AttentionUnit::Head, false), (AttentionUnit::KvGroup, false), (AttentionUnit::Head, true)] {
+    for (unit, bias) in
+        [(AttentionUnit::Head, false), (AttentionUnit::KvGroup, false), (AttentionUnit::Head, true)]
+    {
         let f = fixture(Pico { bias, ..Pico::default() });
         let supernet = f.build("net", f.space(unit, 0.5), &options(|_, _| {}));
         let shape = supernet.space().shape;
@@ -162,7 +180,11 @@ fn a_build_that_was_stopped_goes_on_to_the_same_bytes() {
     std::fs::write(f.dir.path().join("again/layer-000-mlp.safetensors"), b"damaged").unwrap();
     f.build("again", f.space(AttentionUnit::Head, 0.5), &residual);
     for file in files.iter().chain(&["layer-000-mlp"]) {
-        assert_eq!(read("whole", &format!("{file}.safetensors")), read("again", &format!("{file}.safetensors")), "{file}");
+        assert_eq!(
+            read("whole", &format!("{file}.safetensors")),
+            read("again", &format!("{file}.safetensors")),
+            "{file}"
+        );
     }
 }
 
@@ -179,10 +201,12 @@ fn every_mode_order_and_target_builds_finite_levels() {
                     p.shrink = if j == 1 { spec::Shrink::Halves } else { spec::Shrink::None };
                     (s.accumulation, s.sequential) = (accumulation, sequential);
                 });
-                let supernet = f.build(&format!("net-{i}-{j}-{k}"), f.space(AttentionUnit::Head, 0.5), &options);
+                let supernet =
+                    f.build(&format!("net-{i}-{j}-{k}"), f.space(AttentionUnit::Head, 0.5), &options);
                 for module in (0..4).map(ModuleId::from_index) {
                     for level in supernet.space().levels(module) {
-                        let weight = supernet.weight(module, supernet.space().removed(module, level)).unwrap();
+                        let weight =
+                            supernet.weight(module, supernet.space().removed(module, level)).unwrap();
                         assert!(weight.iter().all(|w| w.is_finite()));
                     }
                 }
@@ -194,8 +218,11 @@ fn every_mode_order_and_target_builds_finite_levels() {
 #[test]
 fn accumulation_changes_what_later_modules_become_and_the_first_not() {
     let f = fixture(Pico::default());
-    let net = |name: &str, mode| f.build(name, f.space(AttentionUnit::Head, 0.5), &options(|_, s| s.accumulation = mode));
-    let (a, b) = (net("a", Accumulation::None), net("b", Accumulation::Single));
+    let net = |name: &str, mode| {
+        f.build(name, f.space(AttentionUnit::Head, 0.5), &options(|_, s| s.accumulation = mode))
+    };
+    let a = net("a", Accumulation::None);
+    let b = net("b", Accumulation::Single);
     let weight = |n: &Supernet, i| n.weight(ModuleId::from_index(i), n.space().centre.removed[i]).unwrap();
     assert_eq!(weight(&a, 0), weight(&b, 0));
     assert_ne!(weight(&a, 1), weight(&b, 1));
@@ -211,9 +238,15 @@ fn starts_count_as_windows_of_one_token() {
     let without = CalibrationSet::new(Windows { tokens: repeated, length: 1 }, 0);
     let windows_only = CalibrationSet::new(Windows { tokens: text, length: 1 }, 0);
     let residual = options(|p, _| p.target = Target::Residual);
-    let net = |set: &CalibrationSet, name: &str| f.build_on(set, name, f.space(AttentionUnit::Head, 0.5), &residual);
-    let (a, b, c) = (net(&with_starts, "a"), net(&without, "b"), net(&windows_only, "c"));
-    let filled = |n: &Supernet, i| n.mean_weight(ModuleId::from_index(i), &[(n.space().centre.removed[i], 1.0)]).unwrap();
+    let net = |set: &CalibrationSet, name: &str| {
+        f.build_on(set, name, f.space(AttentionUnit::Head, 0.5), &residual)
+    };
+    let a = net(&with_starts, "a");
+    let b = net(&without, "b");
+    let c = net(&windows_only, "c");
+    let filled = |n: &Supernet, i| {
+        n.mean_weight(ModuleId::from_index(i), &[(n.space().centre.removed[i], 1.0)]).unwrap()
+    };
     assert!((0..6).all(|i| worst(&filled(&a, i), &filled(&b, i)) < 1e-5));
     assert!((0..6).any(|i| worst(&filled(&a, i), &filled(&c, i)) > 1e-3));
 }
@@ -225,7 +258,8 @@ fn a_refit_of_one_level_is_the_middle_level_of_single_accumulation() {
     let single = options(|_, s| s.accumulation = Accumulation::Single);
     let one = Space::around(space.shape, space.centre.clone(), [1, 1], 1).unwrap();
     assert!((0..6).all(|i| one.levels(ModuleId::from_index(i)).count() == 1));
-    let (refit, net) = (f.build("refit", one, &single), f.build("net", space, &single));
+    let refit = f.build("refit", one, &single);
+    let net = f.build("net", space, &single);
     for module in (0..6).map(ModuleId::from_index) {
         let removed = net.space().centre.removed[module.index()];
         let filled = |n: &Supernet| n.mean_weight(module, &[(removed, 1.0)]).unwrap();
@@ -248,10 +282,12 @@ fn the_residual_target_brings_the_output_closer_to_the_dense_one() {
         let small = f.compacted(&supernet, &supernet.space().start(), &format!("{name}-small"));
         let ids = tokens(16 * 32, "calibration");
         let segments = Segments::windows(16, 32);
-        let (x, y) = (f.model.hidden(&ids, &segments).unwrap(), small.hidden(&ids, &segments).unwrap());
+        let x = f.model.hidden(&ids, &segments).unwrap();
+        let y = small.hidden(&ids, &segments).unwrap();
         crate::tensor::loss::squared_distance(&x, &y).unwrap()
     };
-    let (layer, residual) = (error("layer", Target::Layer), error("residual", Target::Residual));
+    let layer = error("layer", Target::Layer);
+    let residual = error("residual", Target::Residual);
     assert!(residual < layer, "residual {residual}, layer {layer}");
 }
 

@@ -1,8 +1,10 @@
-//! Causal attention over ragged batches: segments of tokens that may continue other segments, so that shared prefixes are computed once.
+//! Causal attention over ragged batches: segments of tokens that may continue other segments, so that shared
+//! prefixes are computed once.
 //!
-//! Rotary embedding (rotate-half convention), grouped-query heads by an explicit table, and sliding windows are part of the operation.
-//! Work per segment of T tokens with keys K: 4·T·K·c operations per query head (half of it masked away by blocks), and the only large
-//! temporary is one block of scores, [`BLOCK`] × K per thread.
+//! Rotary embedding (rotate-half convention), grouped-query heads by an explicit table, and sliding windows
+//! are part of the operation. Work per segment of T tokens with keys K: 4·T·K·c operations per query head
+//! (half of it masked away by blocks), and the only large temporary is one block of scores, [`BLOCK`] × K per
+//! thread.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -19,8 +21,8 @@ use crate::base::Result;
 /// Query rows of one block of scores.
 pub const BLOCK: usize = 64;
 
-/// Fewest queries and keys of a block: faer sums products of up to 4096 terms in another order, and a row's bits would depend on what
-/// shares its block.
+/// Fewest queries and keys of a block: faer sums products of up to 4096 terms in another order, and a row's
+/// bits would depend on what shares its block.
 const LEAST: (usize, usize) = (4, 16);
 
 /// A run of consecutive tokens of one text; its rows lie together in the batch.
@@ -41,7 +43,11 @@ pub struct Segments(pub Vec<Segment>);
 impl Segments {
     /// `count` texts of `length` tokens each.
     pub fn windows(count: usize, length: usize) -> Self {
-        Self((0..count).map(|i| Segment { rows: i * length..(i + 1) * length, position: 0, parent: None }).collect())
+        Self(
+            (0..count)
+                .map(|i| Segment { rows: i * length..(i + 1) * length, position: 0, parent: None })
+                .collect(),
+        )
     }
 
     /// Adds a segment of `length` tokens after `parent`; returns its index.
@@ -59,7 +65,9 @@ impl Segments {
 
     /// Row ranges of a segment's keys: its ancestors', oldest first, then its own.
     fn keys(&self, segment: usize) -> Vec<Range<usize>> {
-        let mut chain: Vec<_> = std::iter::successors(Some(segment), |&s| self.0[s].parent).map(|s| self.0[s].rows.clone()).collect();
+        let mut chain: Vec<_> = std::iter::successors(Some(segment), |&s| self.0[s].parent)
+            .map(|s| self.0[s].rows.clone())
+            .collect();
         chain.reverse();
         chain
     }
@@ -95,8 +103,11 @@ pub struct Rotary {
 impl Rotary {
     /// Tables for `positions` positions at the given inverse frequencies (one per pair of channels).
     pub fn new(inverse_frequencies: &[f64], positions: usize) -> Self {
-        let angles =
-            |f: fn(f64) -> f64| (0..positions).flat_map(|p| inverse_frequencies.iter().map(move |w| f(p as f64 * w) as f32)).collect();
+        let angles = |f: fn(f64) -> f64| {
+            (0..positions)
+                .flat_map(|p| inverse_frequencies.iter().map(move |w| f(p as f64 * w) as f32))
+                .collect()
+        };
         Self { cos: angles(f64::cos), sin: angles(f64::sin), half: inverse_frequencies.len() }
     }
 
@@ -111,8 +122,16 @@ impl Rotary {
     }
 }
 
-/// softmax(QKᵀ/√c)·V per head. `q` is [n, heads·c], `k` and `v` are [n, kv_heads·c], unrotated; gives the context [n, heads·c].
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, heads: Heads, rotary: &Rotary) -> Result<Tensor> {
+/// softmax(QKᵀ/√c)·V per head. `q` is [n, heads·c], `k` and `v` are [n, kv_heads·c], unrotated; gives the
+/// context [n, heads·c].
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    segments: &Segments,
+    heads: Heads,
+    rotary: &Rotary,
+) -> Result<Tensor> {
     attention_on(backend(q), q, k, v, segments, heads, rotary)
 }
 
@@ -131,13 +150,29 @@ pub(super) fn attention_on(
     }
 }
 
-fn on_cpu(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, heads: Heads, rotary: &Rotary) -> Result<Tensor> {
+fn on_cpu(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    segments: &Segments,
+    heads: Heads,
+    rotary: &Rotary,
+) -> Result<Tensor> {
     let (rows, columns) = q.dims2()?;
     let mut out = vec![0f32; rows * columns];
     with_slice(q, |q| {
         with_slice(k, |k| {
             with_slice(v, |v| {
-                let job = Job { q, k, v, segments, heads, rotary, columns, kv_columns: k.len().checked_div(rows).unwrap_or(0) };
+                let job = Job {
+                    q,
+                    k,
+                    v,
+                    segments,
+                    heads,
+                    rotary,
+                    columns,
+                    kv_columns: k.len().checked_div(rows).unwrap_or(0),
+                };
                 job.run(&mut out);
                 Ok(())
             })
@@ -167,35 +202,47 @@ unsafe impl Sync for Output {}
 impl Job<'_> {
     fn run(&self, out: &mut [f32]) {
         let kv_heads = self.heads.kv_of.iter().max().map_or(0, |m| m + 1);
-        let tasks: Vec<(usize, usize)> = (0..self.segments.0.len()).flat_map(|s| (0..kv_heads).map(move |j| (s, j))).collect();
+        let tasks: Vec<(usize, usize)> =
+            (0..self.segments.0.len()).flat_map(|s| (0..kv_heads).map(move |j| (s, j))).collect();
         let output = Output(out.as_mut_ptr());
         tasks.par_iter().for_each(|&(segment, kv)| self.group(segment, kv, output));
     }
 
     /// All query heads of one key/value head, over one segment.
     fn group(&self, segment: usize, kv: usize, output: Output) {
-        let queries: Vec<usize> = (0..self.heads.kv_of.len()).filter(|&h| self.heads.kv_of[h] == kv).collect();
+        let queries: Vec<usize> =
+            (0..self.heads.kv_of.len()).filter(|&h| self.heads.kv_of[h] == kv).collect();
         if queries.is_empty() {
             return;
         }
         let ranges = self.segments.keys(segment);
         let mut keys = gather(self.k, &ranges, self.kv_columns, kv, self.heads.width);
         let values = gather(self.v, &ranges, self.kv_columns, kv, self.heads.width);
-        vectorised(|| keys.chunks_exact_mut(self.heads.width).enumerate().for_each(|(p, row)| self.rotary.rotate(row, p, 1.0)));
+        vectorised(|| {
+            keys.chunks_exact_mut(self.heads.width)
+                .enumerate()
+                .for_each(|(p, row)| self.rotary.rotate(row, p, 1.0))
+        });
         for head in queries {
             self.head(segment, head, &keys, &values, output);
         }
     }
 
     fn head(&self, segment: usize, head: usize, keys: &[f32], values: &[f32], output: Output) {
-        let (c, segment) = (self.heads.width, &self.segments.0[segment]);
+        let c = self.heads.width;
+        let segment = &self.segments.0[segment];
         let scale = 1.0 / (c as f32).sqrt();
         let mut scores = Vec::new();
         for start in segment.rows.clone().step_by(BLOCK) {
             let rows = start..(start + BLOCK).min(segment.rows.end);
             let first = segment.position + (start - segment.rows.start);
             let mut queries = gather(self.q, std::slice::from_ref(&rows), self.columns, head, c);
-            vectorised(|| queries.chunks_exact_mut(c).enumerate().for_each(|(i, row)| self.rotary.rotate(row, first + i, scale)));
+            vectorised(|| {
+                queries
+                    .chunks_exact_mut(c)
+                    .enumerate()
+                    .for_each(|(i, row)| self.rotary.rotate(row, first + i, scale))
+            });
             let seen = self.heads.window.map_or(0, |w| (first + 1).saturating_sub(w))..first + rows.len();
             let context = block(
                 &queries,
@@ -207,21 +254,46 @@ impl Job<'_> {
             );
             for (row, context) in rows.zip(context.chunks_exact(c)) {
                 // SAFETY: `row` and `head` lie inside the output, and this task alone owns them.
-                unsafe { std::ptr::copy_nonoverlapping(context.as_ptr(), output.0.add(row * self.columns + head * c), c) };
+                unsafe {
+                    std::ptr::copy_nonoverlapping(
+                        context.as_ptr(),
+                        output.0.add(row * self.columns + head * c),
+                        c,
+                    )
+                };
             }
         }
     }
 }
 
 /// Context of a block of queries over the keys they see; the query `i` sees keys up to `first + i`.
-pub(super) fn block(queries: &[f32], keys: &[f32], values: &[f32], first: usize, heads: Heads, scores: &mut Vec<f32>) -> Vec<f32> {
+pub(super) fn block(
+    queries: &[f32],
+    keys: &[f32],
+    values: &[f32],
+    first: usize,
+    heads: Heads,
+    scores: &mut Vec<f32>,
+) -> Vec<f32> {
     let c = heads.width;
-    let (q, k, v) = (at_least(queries, LEAST.0 * c), at_least(keys, LEAST.1 * c), at_least(values, LEAST.1 * c));
-    let (t, n) = (q.len() / c, k.len() / c);
+    let q = at_least(queries, LEAST.0 * c);
+    let k = at_least(keys, LEAST.1 * c);
+    let v = at_least(values, LEAST.1 * c);
+    let t = q.len() / c;
+    let n = k.len() / c;
     scores.clear();
     scores.resize(t * n, 0.0);
-    let (q, k, v) = (matrix(&q, t, c, c), matrix(&k, n, c, c), matrix(&v, n, c, c));
-    faer::linalg::matmul::matmul(matrix_mut(scores, t, n, n), Accum::Replace, q, k.transpose(), 1.0, faer::Par::Seq);
+    let q = matrix(&q, t, c, c);
+    let k = matrix(&k, n, c, c);
+    let v = matrix(&v, n, c, c);
+    faer::linalg::matmul::matmul(
+        matrix_mut(scores, t, n, n),
+        Accum::Replace,
+        q,
+        k.transpose(),
+        1.0,
+        faer::Par::Seq,
+    );
     vectorised(|| {
         for (i, row) in scores.chunks_exact_mut(n).enumerate() {
             let end = (first + i + 1).min(n);
@@ -230,7 +302,14 @@ pub(super) fn block(queries: &[f32], keys: &[f32], values: &[f32], first: usize,
         }
     });
     let mut context = vec![0f32; t * c];
-    faer::linalg::matmul::matmul(matrix_mut(&mut context, t, c, c), Accum::Replace, matrix(scores, t, n, n), v, 1.0, faer::Par::Seq);
+    faer::linalg::matmul::matmul(
+        matrix_mut(&mut context, t, c, c),
+        Accum::Replace,
+        matrix(scores, t, n, n),
+        v,
+        1.0,
+        faer::Par::Seq,
+    );
     context.truncate(queries.len());
     context
 }
@@ -256,7 +335,13 @@ fn softmax(row: &mut [f32], range: Range<usize>) {
 }
 
 /// The columns of one head over row ranges, packed.
-pub(super) fn gather(data: &[f32], ranges: &[Range<usize>], columns: usize, head: usize, width: usize) -> Vec<f32> {
+pub(super) fn gather(
+    data: &[f32],
+    ranges: &[Range<usize>],
+    columns: usize,
+    head: usize,
+    width: usize,
+) -> Vec<f32> {
     let mut out = Vec::with_capacity(ranges.iter().map(|r| r.len()).sum::<usize>() * width);
     for row in ranges.iter().cloned().flatten() {
         out.extend_from_slice(&data[row * columns + head * width..][..width]);
@@ -264,20 +349,38 @@ pub(super) fn gather(data: &[f32], ranges: &[Range<usize>], columns: usize, head
     out
 }
 
-fn on_candle(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, heads: Heads, rotary: &Rotary) -> Result<Tensor> {
+fn on_candle(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    segments: &Segments,
+    heads: Heads,
+    rotary: &Rotary,
+) -> Result<Tensor> {
     let columns = q.dim(1)?;
     if columns == 0 || segments.0.is_empty() {
         return Ok(q.clone());
     }
-    let parts = (0..segments.0.len()).map(|s| segment_on_candle(q, k, v, segments, s, heads, rotary)).collect::<Result<Vec<_>>>()?;
+    let parts = (0..segments.0.len())
+        .map(|s| segment_on_candle(q, k, v, segments, s, heads, rotary))
+        .collect::<Result<Vec<_>>>()?;
     Ok(Tensor::cat(&parts, 0)?)
 }
 
-fn segment_on_candle(q: &Tensor, k: &Tensor, v: &Tensor, segments: &Segments, s: usize, heads: Heads, rotary: &Rotary) -> Result<Tensor> {
+fn segment_on_candle(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    segments: &Segments,
+    s: usize,
+    heads: Heads,
+    rotary: &Rotary,
+) -> Result<Tensor> {
     let segment = &segments.0[s];
     let ranges = segments.keys(s);
     let chain = |x: &Tensor| -> Result<Tensor> {
-        let parts = ranges.iter().map(|r| x.narrow(0, r.start, r.len())).collect::<candle_core::Result<Vec<_>>>()?;
+        let parts =
+            ranges.iter().map(|r| x.narrow(0, r.start, r.len())).collect::<candle_core::Result<Vec<_>>>()?;
         per_head(&Tensor::cat(&parts, 0)?, heads.width)
     };
     let keys = rotate_on_candle(&chain(k)?, 0, rotary)?;
@@ -290,7 +393,8 @@ pub(super) fn per_head(x: &Tensor, width: usize) -> Result<Tensor> {
     Ok(x.reshape((x.dim(0)?, x.dim(1)? / width, width))?.transpose(0, 1)?.contiguous()?)
 }
 
-/// Context [n, heads·c] of a segment's queries [n, heads·c], unrotated, over rotated keys and values [kv_heads, t, c].
+/// Context [n, heads·c] of a segment's queries [n, heads·c], unrotated, over rotated keys and values
+/// [kv_heads, t, c].
 pub(super) fn context_on_candle(
     q: &Tensor,
     keys: &Tensor,
@@ -300,17 +404,26 @@ pub(super) fn context_on_candle(
     rotary: &Rotary,
 ) -> Result<Tensor> {
     let table = Tensor::from_iter(heads.kv_of.iter().map(|&j| j as u32), q.device())?;
-    let (keys, values) = (keys.index_select(&table, 0)?, values.index_select(&table, 0)?);
+    let keys = keys.index_select(&table, 0)?;
+    let values = values.index_select(&table, 0)?;
     let queries = rotate_on_candle(&per_head(q, heads.width)?, segment.position, rotary)?;
-    let scores = (queries.matmul(&keys.t()?)? / (heads.width as f64).sqrt())?.broadcast_add(&mask(segment, heads.window, q.device())?)?;
+    let scores = (queries.matmul(&keys.t()?)? / (heads.width as f64).sqrt())?.broadcast_add(&mask(
+        segment,
+        heads.window,
+        q.device(),
+    )?)?;
     let context = candle_nn::ops::softmax(&scores, D::Minus1)?.matmul(&values)?;
     Ok(context.transpose(0, 1)?.contiguous()?.flatten(1, 2)?)
 }
 
 pub(super) fn rotate_on_candle(x: &Tensor, position: usize, rotary: &Rotary) -> Result<Tensor> {
-    let (length, half) = (x.dim(1)?, rotary.half);
-    let table = |t: &[f32]| Tensor::from_slice(&t[position * half..(position + length) * half], (length, half), x.device());
-    Ok(candle_nn::rotary_emb::rope_slow(&x.unsqueeze(0)?, &table(&rotary.cos)?, &table(&rotary.sin)?)?.squeeze(0)?)
+    let length = x.dim(1)?;
+    let half = rotary.half;
+    let table = |t: &[f32]| {
+        Tensor::from_slice(&t[position * half..(position + length) * half], (length, half), x.device())
+    };
+    Ok(candle_nn::rotary_emb::rope_slow(&x.unsqueeze(0)?, &table(&rotary.cos)?, &table(&rotary.sin)?)?
+        .squeeze(0)?)
 }
 
 /// 0 where a query sees a key, −∞ elsewhere: [rows, keys].
@@ -318,6 +431,8 @@ fn mask(segment: &Segment, window: Option<usize>, device: &Device) -> Result<Ten
     let keys = segment.position + segment.rows.len();
     let visible = |p: usize, j: usize| j <= p && window.is_none_or(|w| p - j < w);
     let rows = segment.position..keys;
-    let data: Vec<f32> = rows.flat_map(|p| (0..keys).map(move |j| if visible(p, j) { 0.0 } else { f32::NEG_INFINITY })).collect();
+    let data: Vec<f32> = rows
+        .flat_map(|p| (0..keys).map(move |j| if visible(p, j) { 0.0 } else { f32::NEG_INFINITY }))
+        .collect();
     Ok(Tensor::from_vec(data, (segment.rows.len(), keys), device)?)
 }

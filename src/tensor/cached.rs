@@ -1,13 +1,17 @@
-//! Attention over a cache: one text's keys (already rotated) and values are kept per key/value head, so that a new token costs one row.
+//! Attention over a cache: one text's keys (already rotated) and values are kept per key/value head, so that
+//! a new token costs one row.
 //!
-//! Work of a new token after t others: 4·t·c operations per query head. Nothing is copied on the host but what is new.
+//! Work of a new token after t others: 4·t·c operations per query head. Nothing is copied on the host but
+//! what is new.
 
 use std::slice::from_ref;
 
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
-use super::attention::{BLOCK, Heads, Rotary, Segment, block, context_on_candle, gather, per_head, rotate_on_candle};
+use super::attention::{
+    BLOCK, Heads, Rotary, Segment, block, context_on_candle, gather, per_head, rotate_on_candle,
+};
 use super::math::vectorised;
 use super::{Backend, with_slice};
 use crate::base::Result;
@@ -51,9 +55,17 @@ impl Kv {
         elements * size_of::<f32>()
     }
 
-    /// Appends the tokens of the rows of `k` and `v` [n, kv_heads·c] and gives the context [n, heads·c] of their queries `q`
-    /// [n, heads·c], all unrotated: what [`super::attention::attention`] gives for these rows of the whole text.
-    pub fn attend(&mut self, q: &Tensor, k: &Tensor, v: &Tensor, heads: Heads, rotary: &Rotary) -> Result<Tensor> {
+    /// Appends the tokens of the rows of `k` and `v` [n, kv_heads·c] and gives the context [n, heads·c] of
+    /// their queries `q` [n, heads·c], all unrotated: what [`super::attention::attention`] gives for these
+    /// rows of the whole text.
+    pub fn attend(
+        &mut self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        heads: Heads,
+        rotary: &Rotary,
+    ) -> Result<Tensor> {
         let (rows, columns) = q.dims2()?;
         let position = self.length;
         self.length += rows;
@@ -62,7 +74,9 @@ impl Kv {
         }
         match &mut self.store {
             Store::Host(kept) => Host { heads, rotary, position, rows, columns }.attend(kept, q, k, v),
-            Store::Device(kept) => on_candle(kept, q, k, v, &Segment { rows: 0..rows, position, parent: None }, heads, rotary),
+            Store::Device(kept) => {
+                on_candle(kept, q, k, v, &Segment { rows: 0..rows, position, parent: None }, heads, rotary)
+            }
         }
     }
 }
@@ -80,7 +94,9 @@ fn on_candle(
     let values = per_head(v, heads.width)?;
     let (keys, values) = match kept.take() {
         None => (keys, values),
-        Some((old_keys, old_values)) => (Tensor::cat(&[old_keys, keys], 1)?, Tensor::cat(&[old_values, values], 1)?),
+        Some((old_keys, old_values)) => {
+            (Tensor::cat(&[old_keys, keys], 1)?, Tensor::cat(&[old_values, values], 1)?)
+        }
     };
     let context = context_on_candle(q, &keys, &values, segment, heads, rotary);
     *kept = Some((keys, values));
@@ -97,14 +113,24 @@ struct Host<'a> {
 }
 
 impl Host<'_> {
-    fn attend(&self, kept: &mut [(Vec<f32>, Vec<f32>)], q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+    fn attend(
+        &self,
+        kept: &mut [(Vec<f32>, Vec<f32>)],
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+    ) -> Result<Tensor> {
         let mut out = vec![0f32; self.rows * self.columns];
         with_slice(q, |q| {
             with_slice(k, |k| {
                 with_slice(v, |v| {
-                    let each = kept.par_iter_mut().enumerate().map(|(kv, kept)| self.group(kept, kv, q, k, v));
+                    let each =
+                        kept.par_iter_mut().enumerate().map(|(kv, kept)| self.group(kept, kv, q, k, v));
                     let contexts: Vec<Vec<(usize, Vec<f32>)>> = each.collect();
-                    contexts.iter().flatten().for_each(|(head, context)| self.place(&mut out, *head, context));
+                    contexts
+                        .iter()
+                        .flatten()
+                        .for_each(|(head, context)| self.place(&mut out, *head, context));
                     Ok(())
                 })
             })
@@ -113,11 +139,23 @@ impl Host<'_> {
     }
 
     /// Appends to one key/value head and gives the contexts of its query heads.
-    fn group(&self, (keys, values): &mut (Vec<f32>, Vec<f32>), kv: usize, q: &[f32], k: &[f32], v: &[f32]) -> Vec<(usize, Vec<f32>)> {
-        let (c, columns) = (self.heads.width, k.len() / self.rows);
+    fn group(
+        &self,
+        (keys, values): &mut (Vec<f32>, Vec<f32>),
+        kv: usize,
+        q: &[f32],
+        k: &[f32],
+        v: &[f32],
+    ) -> Vec<(usize, Vec<f32>)> {
+        let c = self.heads.width;
+        let columns = k.len() / self.rows;
         let all = 0..self.rows;
         let mut new = gather(k, from_ref(&all), columns, kv, c);
-        vectorised(|| new.chunks_exact_mut(c).enumerate().for_each(|(i, row)| self.rotary.rotate(row, self.position + i, 1.0)));
+        vectorised(|| {
+            new.chunks_exact_mut(c)
+                .enumerate()
+                .for_each(|(i, row)| self.rotary.rotate(row, self.position + i, 1.0))
+        });
         keys.extend(new);
         values.extend(gather(v, from_ref(&all), columns, kv, c));
         let queries = (0..self.heads.kv_of.len()).filter(|&h| self.heads.kv_of[h] == kv);
@@ -126,14 +164,22 @@ impl Host<'_> {
 
     fn head(&self, head: usize, q: &[f32], keys: &[f32], values: &[f32]) -> Vec<f32> {
         let c = self.heads.width;
-        let (mut context, mut scores) = (Vec::with_capacity(self.rows * c), Vec::new());
+        let mut context = Vec::with_capacity(self.rows * c);
+        let mut scores = Vec::new();
         for start in (0..self.rows).step_by(BLOCK) {
             let rows = start..(start + BLOCK).min(self.rows);
             let first = self.position + start;
             let seen = self.heads.window.map_or(0, |w| (first + 1).saturating_sub(w))..first + rows.len();
             let queries = self.queries(head, q, rows, first);
             let part = seen.start * c..seen.end * c;
-            context.extend(block(&queries, &keys[part.clone()], &values[part], first - seen.start, self.heads, &mut scores));
+            context.extend(block(
+                &queries,
+                &keys[part.clone()],
+                &values[part],
+                first - seen.start,
+                self.heads,
+                &mut scores,
+            ));
         }
         context
     }
@@ -143,7 +189,12 @@ impl Host<'_> {
         let c = self.heads.width;
         let scale = 1.0 / (c as f32).sqrt();
         let mut queries = gather(q, &[rows], self.columns, head, c);
-        vectorised(|| queries.chunks_exact_mut(c).enumerate().for_each(|(i, row)| self.rotary.rotate(row, first + i, scale)));
+        vectorised(|| {
+            queries
+                .chunks_exact_mut(c)
+                .enumerate()
+                .for_each(|(i, row)| self.rotary.rotate(row, first + i, scale))
+        });
         queries
     }
 
@@ -175,14 +226,25 @@ mod tests {
 
     /// A text attended in `parts` through a cache, against the whole at once.
     fn check(backend: Backend, kv_of: &[usize], window: Option<usize>, parts: &[usize]) {
-        let (n, kv) = (parts.iter().sum(), kv_of.iter().max().unwrap() + 1);
-        let (q, k, v) = (random(n, kv_of.len() * 8, "q"), random(n, kv * 8, "k"), random(n, kv * 8, "v"));
+        let n = parts.iter().sum();
+        let kv = kv_of.iter().max().unwrap() + 1;
+        let q = random(n, kv_of.len() * 8, "q");
+        let k = random(n, kv * 8, "k");
+        let v = random(n, kv * 8, "v");
         let heads = Heads { kv_of, width: 8, window };
-        let whole = attention(&q, &k, &v, &Segments::windows(1, n), heads, &rotary()).unwrap().to_vec2::<f32>().unwrap();
-        let (mut cache, mut at) = (Kv::on(backend, kv), 0);
+        let whole = attention(&q, &k, &v, &Segments::windows(1, n), heads, &rotary())
+            .unwrap()
+            .to_vec2::<f32>()
+            .unwrap();
+        let mut cache = Kv::on(backend, kv);
+        let mut at = 0;
         for &part in parts {
             let rows = |x: &Tensor| x.narrow(0, at, part).unwrap();
-            let got = cache.attend(&rows(&q), &rows(&k), &rows(&v), heads, &rotary()).unwrap().to_vec2::<f32>().unwrap();
+            let got = cache
+                .attend(&rows(&q), &rows(&k), &rows(&v), heads, &rotary())
+                .unwrap()
+                .to_vec2::<f32>()
+                .unwrap();
             for (got, want) in got.concat().iter().zip(whole[at..at + part].concat()) {
                 assert!((got - want).abs() < 2e-6, "{backend:?} {parts:?}: {got} for {want}");
             }

@@ -32,22 +32,32 @@ pub(super) fn threads() -> Par {
 }
 
 pub(super) fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
-    let ((n, k), (m, wk)) = (x.dims2()?, w.dims2()?);
+    let (n, k) = x.dims2()?;
+    let (m, wk) = w.dims2()?;
     if k != wk {
         return Err(candle_core::Error::Msg(format!("linear: input has {k} columns, weight has {wk}")).into());
     }
     let mut out = vec![0f32; n * m];
     with_rows(x, |xs, x_stride| {
         with_rows(w, |ws, w_stride| {
-            let (xs, ws) = (matrix(xs, n, k, x_stride), matrix(ws, m, k, w_stride));
-            faer::linalg::matmul::matmul(matrix_mut(&mut out, n, m, m), Accum::Replace, xs, ws.transpose(), 1.0, threads());
+            let xs = matrix(xs, n, k, x_stride);
+            let ws = matrix(ws, m, k, w_stride);
+            faer::linalg::matmul::matmul(
+                matrix_mut(&mut out, n, m, m),
+                Accum::Replace,
+                xs,
+                ws.transpose(),
+                1.0,
+                threads(),
+            );
             Ok(())
         })
     })?;
     Ok(Tensor::from_vec(out, (n, m), &Device::Cpu)?)
 }
 
-/// Elements from the first on and the distance between rows, of a [n, k] tensor whose rows are contiguous; others are copied first.
+/// Elements from the first on and the distance between rows, of a [n, k] tensor whose rows are contiguous;
+/// others are copied first.
 fn with_rows<T>(x: &Tensor, f: impl FnOnce(&[f32], usize) -> Result<T>) -> Result<T> {
     let strides = x.stride();
     if strides[1] != 1 || strides[0] < x.dim(1)? {
@@ -69,7 +79,11 @@ pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f32) -> Result<Tens
         with_slice(weight, |w| {
             let rows = (GRAIN / d).max(1);
             out.par_chunks_mut(rows * d).zip(x.par_chunks(rows * d)).for_each(|(out, x)| {
-                vectorised(|| out.chunks_exact_mut(d).zip(x.chunks_exact(d)).for_each(|(o, x)| norm_row(o, x, w, epsilon)));
+                vectorised(|| {
+                    out.chunks_exact_mut(d)
+                        .zip(x.chunks_exact(d))
+                        .for_each(|(o, x)| norm_row(o, x, w, epsilon))
+                });
             });
             Ok(())
         })
@@ -102,9 +116,11 @@ pub(super) fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     let mut out = vec![0f32; gate.elem_count()];
     with_slice(gate, |g| {
         with_slice(up, |u| {
-            out.par_chunks_mut(GRAIN).zip(g.par_chunks(GRAIN)).zip(u.par_chunks(GRAIN)).for_each(|((o, g), u)| {
-                vectorised(|| o.iter_mut().zip(g).zip(u).for_each(|((o, g), u)| *o = silu(*g) * u));
-            });
+            out.par_chunks_mut(GRAIN).zip(g.par_chunks(GRAIN)).zip(u.par_chunks(GRAIN)).for_each(
+                |((o, g), u)| {
+                    vectorised(|| o.iter_mut().zip(g).zip(u).for_each(|((o, g), u)| *o = silu(*g) * u));
+                },
+            );
             Ok(())
         })
     })?;

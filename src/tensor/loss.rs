@@ -1,6 +1,7 @@
 //! What is read off logits: log-probabilities of tokens, and the divergence between two models' predictions.
 //!
-//! Per row of V logits: one exponential per element and one pass over memory (4·V bytes per side); sums in f64 over rows.
+//! Per row of V logits: one exponential per element and one pass over memory (4·V bytes per side); sums in
+//! f64 over rows.
 
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
@@ -9,7 +10,8 @@ use super::math::{exp, max, sum_exp, vectorised};
 use super::with_slice;
 use crate::base::Result;
 
-/// Log-probability of one token per row, and whether it is the likeliest (the first of equals counts). `logits` is [n, V].
+/// Log-probability of one token per row, and whether it is the likeliest (the first of equals counts).
+/// `logits` is [n, V].
 pub fn token_logprobs(logits: &Tensor, tokens: &[u32]) -> Result<Vec<(f64, bool)>> {
     pair_logprobs(logits, &tokens.iter().copied().enumerate().collect::<Vec<_>>())
 }
@@ -30,11 +32,13 @@ fn logprob(row: &[f32], token: u32) -> (f64, bool) {
     ((row[token as usize] - top) as f64 - (sum_exp(row, top) as f64).ln(), likeliest)
 }
 
-/// The `k` likeliest tokens of every row of logits [n, V] with their log-probabilities, the likeliest first, of equals the lower id.
-/// A token's value is bit for bit what [`pair_logprobs`] gives.
+/// The `k` likeliest tokens of every row of logits [n, V] with their log-probabilities, the likeliest first,
+/// of equals the lower id. A token's value is bit for bit what [`pair_logprobs`] gives.
 pub fn top_logprobs(logits: &Tensor, k: usize) -> Result<Vec<Vec<(u32, f64)>>> {
     let v = logits.dim(1)?;
-    with_slice(logits, |data| Ok(data.par_chunks_exact(v).map(|row| vectorised(|| likeliest(row, k))).collect()))
+    with_slice(logits, |data| {
+        Ok(data.par_chunks_exact(v).map(|row| vectorised(|| likeliest(row, k))).collect())
+    })
 }
 
 #[inline(always)]
@@ -73,16 +77,22 @@ impl Teacher {
         let vocabulary = logits.dim(1)?;
         let all = top_k == 0 || top_k >= vocabulary;
         let row = |row: &[f32]| if all { TeacherRow::new(row, None) } else { TeacherRow::top(row, top_k) };
-        with_slice(logits, |data| Ok(Self { vocabulary, rows: data.par_chunks_exact(vocabulary).map(|r| vectorised(|| row(r))).collect() }))
+        with_slice(logits, |data| {
+            Ok(Self {
+                vocabulary,
+                rows: data.par_chunks_exact(vocabulary).map(|r| vectorised(|| row(r))).collect(),
+            })
+        })
     }
 
-    /// Σ over rows of KL(teacher ‖ student), in nats; the student's logits are [n, V], renormalised over the teacher's tokens.
-    /// The rows are those from `start` on.
+    /// Σ over rows of KL(teacher ‖ student), in nats; the student's logits are [n, V], renormalised over the
+    /// teacher's tokens. The rows are those from `start` on.
     pub fn divergence(&self, student: &Tensor, start: usize) -> Result<f64> {
         let v = self.vocabulary;
         with_slice(student, |data| {
             let rows = &self.rows[start..start + data.len() / v];
-            let each: Vec<f64> = data.par_chunks_exact(v).zip(rows).map(|(z, t)| vectorised(|| t.divergence(z))).collect();
+            let each: Vec<f64> =
+                data.par_chunks_exact(v).zip(rows).map(|(z, t)| vectorised(|| t.divergence(z))).collect();
             Ok(each.iter().sum())
         })
     }
@@ -103,7 +113,9 @@ impl TeacherRow {
     fn top(logits: &[f32], k: usize) -> Self {
         let mut order: Vec<u32> = (0..logits.len() as u32).collect();
         // Ties go to the lower id, so that the set does not depend on the algorithm.
-        order.select_nth_unstable_by(k - 1, |&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
+        order.select_nth_unstable_by(k - 1, |&a, &b| {
+            logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b))
+        });
         order.truncate(k);
         order.sort_unstable();
         let kept: Vec<f32> = order.iter().map(|&t| logits[t as usize]).collect();
@@ -131,7 +143,8 @@ impl TeacherRow {
 #[inline(always)]
 fn expectation(p: &[f32], z: &[f32], shift: f32) -> f64 {
     let mut lanes = [0f32; 16];
-    let (ps, zs) = (p.chunks_exact(16), z.chunks_exact(16));
+    let ps = p.chunks_exact(16);
+    let zs = z.chunks_exact(16);
     let rest: f32 = ps.remainder().iter().zip(zs.remainder()).map(|(p, z)| p * (z - shift)).sum();
     for (p, z) in ps.zip(zs) {
         for i in 0..16 {

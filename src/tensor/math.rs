@@ -1,4 +1,5 @@
-//! Exponentials over slices, written so that the compiler vectorises them for the processor found at run time.
+//! Exponentials over slices, written so that the compiler vectorises them for the processor found at run
+//! time.
 
 use pulp::Arch;
 
@@ -8,7 +9,8 @@ pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     Arch::new().dispatch(f)
 }
 
-/// eˣ to about 2 ulp: 2ⁿ·p(r) with r = x − n·ln 2 in [−ln2/2, ln2/2] and p of degree 6. Below −87 it gives 0, above 88 e⁸⁸.
+/// eˣ to about 2 ulp: 2ⁿ·p(r) with r = x − n·ln 2 in [−ln2/2, ln2/2] and p of degree 6. Below −87 it gives 0,
+/// above 88 e⁸⁸.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;

@@ -1,7 +1,9 @@
-//! The few operations that must be fast, over candle tensors: products, norms, gated units, attention, losses.
+//! The few operations that must be fast, over candle tensors: products, norms, gated units, attention,
+//! losses.
 //!
-//! On the CPU each runs our kernel (products by faer, elementwise work vectorised by pulp, rows in parallel by rayon); on any other
-//! device, and in tests as the second opinion, it is composed of candle operations. Compute is in f32 everywhere.
+//! On the CPU each runs our kernel (products by faer, elementwise work vectorised by pulp, rows in parallel
+//! by rayon); on any other device, and in tests as the second opinion, it is composed of candle operations.
+//! Compute is in f32 everywhere.
 
 pub mod attention;
 pub mod cached;
@@ -36,7 +38,8 @@ pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
 }
 
 fn linear_on(backend: Backend, x: &Tensor, w: &Tensor) -> Result<Tensor> {
-    let (n, m) = (x.dim(0)?, w.dim(0)?);
+    let n = x.dim(0)?;
+    let m = w.dim(0)?;
     if n == 0 || m == 0 || x.dim(1)? == 0 {
         return Ok(Tensor::zeros((n, m), candle_core::DType::F32, x.device())?);
     }

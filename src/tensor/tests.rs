@@ -28,7 +28,8 @@ fn close(a: &Tensor, b: &Tensor, tolerance: f32) {
 
 #[test]
 fn linear_multiplies_also_parts_of_rows() {
-    let (x, w) = (random(5, 8, "x"), random(3, 4, "w"));
+    let x = random(5, 8, "x");
+    let w = random(3, 4, "w");
     let part = x.narrow(1, 2, 4).unwrap();
     for backend in BOTH {
         let y = rows(&linear_on(backend, &part, &w).unwrap());
@@ -46,7 +47,12 @@ fn linear_of_nothing_is_zero_or_empty() {
     let none = Tensor::zeros((4, 0), candle_core::DType::F32, &Device::Cpu).unwrap();
     let w = Tensor::zeros((3, 0), candle_core::DType::F32, &Device::Cpu).unwrap();
     assert_eq!(rows(&linear(&none, &w).unwrap()), vec![vec![0.0; 3]; 4]);
-    assert_eq!(linear(&random(2, 4, "x"), &Tensor::zeros((0, 4), candle_core::DType::F32, &Device::Cpu).unwrap()).unwrap().dims(), [2, 0]);
+    assert_eq!(
+        linear(&random(2, 4, "x"), &Tensor::zeros((0, 4), candle_core::DType::F32, &Device::Cpu).unwrap())
+            .unwrap()
+            .dims(),
+        [2, 0]
+    );
 }
 
 #[test]
@@ -56,10 +62,19 @@ fn linear_refuses_shapes_that_do_not_fit() {
 
 #[test]
 fn norms_and_gates_agree_between_backends() {
-    let (x, w) = (random(33, 37, "x"), random(1, 37, "w").squeeze(0).unwrap());
-    close(&rms_norm_on(Backend::Cpu, &x, &w, 1e-5).unwrap(), &rms_norm_on(Backend::Candle, &x, &w, 1e-5).unwrap(), 1e-5);
+    let x = random(33, 37, "x");
+    let w = random(1, 37, "w").squeeze(0).unwrap();
+    close(
+        &rms_norm_on(Backend::Cpu, &x, &w, 1e-5).unwrap(),
+        &rms_norm_on(Backend::Candle, &x, &w, 1e-5).unwrap(),
+        1e-5,
+    );
     let u = random(33, 37, "u");
-    close(&swiglu_on(Backend::Cpu, x.clone(), &u).unwrap(), &swiglu_on(Backend::Candle, x, &u).unwrap(), 1e-6);
+    close(
+        &swiglu_on(Backend::Cpu, x.clone(), &u).unwrap(),
+        &swiglu_on(Backend::Candle, x, &u).unwrap(),
+        1e-6,
+    );
 }
 
 fn rotary() -> Rotary {
@@ -71,16 +86,21 @@ fn attention_agrees_between_backends_with_uneven_groups_and_windows() {
     let segments = Segments::windows(2, 150);
     for (kv_of, window) in [(vec![0, 0, 0, 1], None), (vec![1, 0], Some(20)), (vec![0], Some(1))] {
         let kv = kv_of.iter().max().unwrap() + 1;
-        let (q, k, v) = (random(300, kv_of.len() * 8, "q"), random(300, kv * 8, "k"), random(300, kv * 8, "v"));
+        let q = random(300, kv_of.len() * 8, "q");
+        let k = random(300, kv * 8, "k");
+        let v = random(300, kv * 8, "v");
         let heads = Heads { kv_of: &kv_of, width: 8, window };
-        let [a, b] = BOTH.map(|backend| attention_on(backend, &q, &k, &v, &segments, heads, &rotary()).unwrap());
+        let [a, b] =
+            BOTH.map(|backend| attention_on(backend, &q, &k, &v, &segments, heads, &rotary()).unwrap());
         close(&a, &b, 2e-6);
     }
 }
 
 #[test]
 fn a_segment_that_continues_another_equals_the_whole_text() {
-    let (q, k, v) = (random(90, 16, "q"), random(90, 8, "k"), random(90, 8, "v"));
+    let q = random(90, 16, "q");
+    let k = random(90, 8, "k");
+    let v = random(90, 8, "v");
     let heads = Heads { kv_of: &[0, 0], width: 8, window: Some(50) };
     let mut split = Segments::default();
     let first = split.push(30, None);
@@ -101,10 +121,13 @@ fn bits(x: &Tensor) -> Vec<u32> {
 #[test]
 fn rows_of_attention_do_not_depend_on_how_a_text_is_split() {
     for (width, window) in [(4, None), (16, Some(40)), (64, None), (80, None), (128, None), (128, Some(7))] {
-        let (q, k, v) = (random(140, 2 * width, "q"), random(140, width, "k"), random(140, width, "v"));
+        let q = random(140, 2 * width, "q");
+        let k = random(140, width, "k");
+        let v = random(140, width, "v");
         let heads = Heads { kv_of: &[0, 0], width, window };
         let rotary = Rotary::new(&vec![0.1; width / 2], 140);
-        let whole = attention_on(Backend::Cpu, &q, &k, &v, &Segments::windows(1, 140), heads, &rotary).unwrap();
+        let whole =
+            attention_on(Backend::Cpu, &q, &k, &v, &Segments::windows(1, 140), heads, &rotary).unwrap();
         for lengths in [&[1, 139][..], &[2, 1, 60, 77], &[17, 3, 1, 1, 118], &[139, 1]] {
             let mut split = Segments::default();
             lengths.iter().fold(None, |parent, &length| Some(split.push(length, parent)));
@@ -118,7 +141,8 @@ fn rows_of_attention_do_not_depend_on_how_a_text_is_split() {
 #[test]
 fn rows_of_a_product_do_not_depend_on_how_many_there_are_from_two_on() {
     for (inner, outer) in [(64, 48), (256, 704), (576, 1536), (1536, 576)] {
-        let (x, w) = (random(130, inner, "x"), random(outer, inner, "w"));
+        let x = random(130, inner, "x");
+        let w = random(outer, inner, "w");
         let whole = bits(&linear(&x, &w).unwrap());
         for count in [2, 3, 7, 16, 33, 64, 129] {
             let part = bits(&linear(&x.narrow(0, 1, count).unwrap(), &w).unwrap());
@@ -132,7 +156,12 @@ fn attention_without_heads_is_empty() {
     let none = Tensor::zeros((10, 0), candle_core::DType::F32, &Device::Cpu).unwrap();
     let heads = Heads { kv_of: &[], width: 8, window: None };
     for backend in BOTH {
-        assert_eq!(attention_on(backend, &none, &none, &none, &Segments::windows(1, 10), heads, &rotary()).unwrap().dims(), [10, 0]);
+        assert_eq!(
+            attention_on(backend, &none, &none, &none, &Segments::windows(1, 10), heads, &rotary())
+                .unwrap()
+                .dims(),
+            [10, 0]
+        );
     }
 }
 
@@ -155,9 +184,11 @@ fn token_logprobs_are_log_softmax() {
 
 #[test]
 fn divergence_is_the_textbook_sum_for_all_and_for_top_k() {
-    let (t, s) = (random(4, 53, "t"), random(4, 53, "s"));
+    let t = random(4, 53, "t");
+    let s = random(4, 53, "s");
     for k in [0usize, 53, 60, 7, 1] {
-        let want: f64 = (0..4).map(|i| textbook(&rows(&t)[i], &rows(&s)[i], if k == 0 { 53 } else { k.min(53) })).sum();
+        let want: f64 =
+            (0..4).map(|i| textbook(&rows(&t)[i], &rows(&s)[i], if k == 0 { 53 } else { k.min(53) })).sum();
         let got = loss::Teacher::new(&t, k).unwrap().divergence(&s, 0).unwrap();
         assert!((got - want).abs() < 1e-6, "k {k}: {got} for {want}");
     }
@@ -173,10 +204,12 @@ fn textbook(t: &[f32], s: &[f32], k: usize) -> f64 {
 
 #[test]
 fn divergence_of_a_slice_of_rows_uses_those_rows() {
-    let (t, s) = (random(6, 20, "t"), random(6, 20, "s"));
+    let t = random(6, 20, "t");
+    let s = random(6, 20, "s");
     let teacher = loss::Teacher::new(&t, 0).unwrap();
     let whole = teacher.divergence(&s, 0).unwrap();
-    let parts = teacher.divergence(&s.narrow(0, 0, 2).unwrap(), 0).unwrap() + teacher.divergence(&s.narrow(0, 2, 4).unwrap(), 2).unwrap();
+    let parts = teacher.divergence(&s.narrow(0, 0, 2).unwrap(), 0).unwrap()
+        + teacher.divergence(&s.narrow(0, 2, 4).unwrap(), 2).unwrap();
     assert!((whole - parts).abs() < 1e-9);
 }
 
@@ -195,7 +228,10 @@ fn the_likeliest_tokens_come_in_order_with_the_same_values_as_pairs() {
         want.sort_by(|&a, &b| rows(&logits)[i][b as usize].total_cmp(&rows(&logits)[i][a as usize]));
         assert_eq!(best.iter().map(|b| b.0).collect::<Vec<_>>(), want[..5]);
         for (token, logprob) in best {
-            assert_eq!(logprob.to_bits(), loss::pair_logprobs(&logits, &[(i, token)]).unwrap()[0].0.to_bits());
+            assert_eq!(
+                logprob.to_bits(),
+                loss::pair_logprobs(&logits, &[(i, token)]).unwrap()[0].0.to_bits()
+            );
         }
     }
     let ties = Tensor::new(&[[1f32, 2.0, 2.0, 0.0]], &Device::Cpu).unwrap();

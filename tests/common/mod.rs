@@ -55,7 +55,8 @@ impl Tiny {
         let dir = tempfile::tempdir().unwrap();
         pico.write(&dir.path().join("model"), 4).unwrap();
         let text = |split| tyr::data::quickstart::text(split, 6000);
-        std::fs::write(dir.path().join("train.txt"), text(tyr::data::quickstart::Split::Calibration)).unwrap();
+        std::fs::write(dir.path().join("train.txt"), text(tyr::data::quickstart::Split::Calibration))
+            .unwrap();
         std::fs::write(dir.path().join("test.txt"), text(tyr::data::quickstart::Split::Evaluation)).unwrap();
         std::fs::write(dir.path().join("spec.toml"), SPEC).unwrap();
         lengthen_context(&dir.path().join("model/config.json"));
@@ -85,7 +86,11 @@ impl Tiny {
 /// Task requests of one token per character are long.
 fn lengthen_context(config: &Path) {
     let text = std::fs::read_to_string(config).unwrap();
-    std::fs::write(config, text.replace("\"max_position_embeddings\": 256", "\"max_position_embeddings\": 2048")).unwrap();
+    std::fs::write(
+        config,
+        text.replace("\"max_position_embeddings\": 256", "\"max_position_embeddings\": 2048"),
+    )
+    .unwrap();
 }
 
 /// What a failed command said and its exit code.

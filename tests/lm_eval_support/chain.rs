@@ -1,4 +1,5 @@
-//! The whole chain from the harness to the model, held open for several jobs, so that one link at a time can be wrong.
+//! The whole chain from the harness to the model, held open for several jobs, so that one link at a time can
+//! be wrong.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +32,8 @@ impl Surroundings for Still {
 
 impl Chain {
     pub fn new(source: &Source, model: &Arc<Model>, python: &str) -> Self {
-        let (context, prefix) = (model.config().context, model.config().bos);
+        let context = model.config().context;
+        let prefix = model.config().bos;
         let server = Server::start(source, model.clone(), Options::loopback("tyr")).unwrap();
         Self { server, service: Service::start(python).unwrap(), context, prefix }
     }
@@ -42,13 +44,22 @@ impl Chain {
 
     /// A job as `tyr` sends it, but for what `change` does to it.
     pub fn run(&self, data: &Path, tasks: &[&str], change: impl FnOnce(&mut Job)) -> Result<Outcome> {
-        let model =
-            Endpoint { name: "tyr".into(), completions_url: self.server.completions_url(), api_key: None, context_len: self.context };
+        let model = Endpoint {
+            name: "tyr".into(),
+            completions_url: self.server.completions_url(),
+            api_key: None,
+            context_len: self.context,
+        };
         let tasks: Vec<String> = tasks.iter().map(|t| t.to_string()).collect();
         let mut job = Job {
             samples: true,
             data: Data { root: Some(data.to_path_buf()), include_path: None },
-            ..Job::new(service::secret()?, &tasks, model, TokenizerChoice::Remote { prefix_token_id: self.prefix })
+            ..Job::new(
+                service::secret()?,
+                &tasks,
+                model,
+                TokenizerChoice::Remote { prefix_token_id: self.prefix },
+            )
         };
         job.run.max_retries = 1;
         change(&mut job);

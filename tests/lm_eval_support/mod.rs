@@ -78,13 +78,16 @@ enum Order {
 impl Words {
     /// Some words, decided by two numbers.
     fn words(&self, a: usize, b: usize, count: usize) -> String {
-        let mut state = (a as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (b as u64 + 7).wrapping_mul(0xD1B5_4A32_D192_ED03);
+        let mut state = (a as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            ^ (b as u64 + 7).wrapping_mul(0xD1B5_4A32_D192_ED03);
         let mut next = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) as usize
         };
         match self.order {
-            Order::Any => (0..count).map(|_| self.list[next() % self.list.len()].as_str()).collect::<Vec<_>>().join(" "),
+            Order::Any => {
+                (0..count).map(|_| self.list[next() % self.list.len()].as_str()).collect::<Vec<_>>().join(" ")
+            }
             Order::Kept => {
                 let start = next() % (self.list.len() - count);
                 self.list[start..start + count].join(" ")
@@ -110,7 +113,8 @@ impl Mirror {
         Self { root: root.to_path_buf(), words }
     }
 
-    /// Of sentences that the built-in model knows: of others its scores are large, and f32 rounds large numbers coarsely.
+    /// Of sentences that the built-in model knows: of others its scores are large, and f32 rounds large
+    /// numbers coarsely.
     pub fn of_the_built_in_world(root: &Path) -> Self {
         let text = tyr::data::quickstart::text(tyr::data::quickstart::Split::Evaluation, 60_000);
         let words = Words { list: text.split_whitespace().map(String::from).collect(), order: Order::Kept };
@@ -121,7 +125,12 @@ impl Mirror {
     pub fn plain(&self) {
         for (config, seed) in [("ARC-Easy", 1), ("ARC-Challenge", 2)] {
             SPLITS.iter().for_each(|split| {
-                self.split("allenai/ai2_arc", Some(config), split, (0..ROWS).map(|i| arc(&self.words, seed, i)).collect())
+                self.split(
+                    "allenai/ai2_arc",
+                    Some(config),
+                    split,
+                    (0..ROWS).map(|i| arc(&self.words, seed, i)).collect(),
+                )
             });
         }
         let splits = |config| SPLITS.map(|split| (Some(config), split));
@@ -136,8 +145,11 @@ impl Mirror {
 
     /// WikiText-2 by pages.
     pub fn wikitext(&self) {
-        let (dataset, config) = ("EleutherAI/wikitext_document_level", Some("wikitext-2-raw-v1"));
-        SPLITS.iter().for_each(|split| self.split(dataset, config, split, (0..PAGES).map(|i| page(&self.words, i)).collect()));
+        let dataset = "EleutherAI/wikitext_document_level";
+        let config = Some("wikitext-2-raw-v1");
+        SPLITS.iter().for_each(|split| {
+            self.split(dataset, config, split, (0..PAGES).map(|i| page(&self.words, i)).collect())
+        });
         self.readme(dataset, &SPLITS.map(|split| (config, split)));
     }
 
@@ -148,17 +160,30 @@ impl Mirror {
 
     /// All subjects of MMLU.
     pub fn mmlu(&self, rows: [usize; 2]) {
-        let subjects: Vec<&str> = SUBGROUPS.iter().flat_map(|(_, subjects)| subjects.iter().copied()).collect();
+        let subjects: Vec<&str> =
+            SUBGROUPS.iter().flat_map(|(_, subjects)| subjects.iter().copied()).collect();
         for (s, subject) in subjects.iter().enumerate() {
-            self.split("cais/mmlu", Some(subject), "test", (0..rows[s % 2]).map(|i| question(&self.words, s, i)).collect());
-            self.split("cais/mmlu", Some(subject), "dev", (0..6).map(|i| question(&self.words, s, 100 + i)).collect());
+            self.split(
+                "cais/mmlu",
+                Some(subject),
+                "test",
+                (0..rows[s % 2]).map(|i| question(&self.words, s, i)).collect(),
+            );
+            self.split(
+                "cais/mmlu",
+                Some(subject),
+                "dev",
+                (0..6).map(|i| question(&self.words, s, 100 + i)).collect(),
+            );
         }
         let splits: Vec<_> = subjects.iter().flat_map(|s| [(Some(*s), "test"), (Some(*s), "dev")]).collect();
         self.readme("cais/mmlu", &splits);
     }
 
     fn whole(&self, dataset: &str, config: Option<&str>, row: fn(&Words, usize) -> Value) {
-        SPLITS.iter().for_each(|split| self.split(dataset, config, split, (0..ROWS).map(|i| row(&self.words, i)).collect()));
+        SPLITS.iter().for_each(|split| {
+            self.split(dataset, config, split, (0..ROWS).map(|i| row(&self.words, i)).collect())
+        });
         self.readme(dataset, &SPLITS.map(|split| (config, split)));
     }
 
@@ -187,7 +212,15 @@ impl Mirror {
 fn arc(w: &Words, seed: usize, i: usize) -> Value {
     let n = 3 + i % 3;
     let labels: Vec<String> =
-        (0..n).map(|j| if i.is_multiple_of(4) { format!("{}", j + 1) } else { char::from(b'A' + j as u8).to_string() }).collect();
+        (0..n)
+            .map(|j| {
+                if i.is_multiple_of(4) {
+                    format!("{}", j + 1)
+                } else {
+                    char::from(b'A' + j as u8).to_string()
+                }
+            })
+            .collect();
     let key = labels[(i * 7 + seed) % n].clone();
     json!({"id": format!("{i}"), "question": w.words(seed, i, 9), "choices": {"text": w.choices(seed, i, n), "label": labels}, "answerKey": key})
 }
@@ -218,15 +251,21 @@ fn winogrande(w: &Words, i: usize) -> Value {
 
 fn hellaswag(w: &Words, i: usize) -> Value {
     let mark = ["", " [title] Next", " [step] two  spaces [substeps]", " IN CAPITALS"][i % 4];
-    let endings: Vec<String> =
-        w.choices(15, i, 4).iter().enumerate().map(|(j, e)| format!("{}{e}", ["", "[x] ", "  ", ""][(i + j) % 4])).collect();
+    let endings: Vec<String> = w
+        .choices(15, i, 4)
+        .iter()
+        .enumerate()
+        .map(|(j, e)| format!("{}{e}", ["", "[x] ", "  ", ""][(i + j) % 4]))
+        .collect();
     json!({"ind": i, "activity_label": w.words(16, i, 2), "ctx_a": format!("{}{mark}", w.words(17, i, 7)), "ctx_b": w.words(18, i, 2),
            "ctx": "", "endings": endings, "source_id": "", "split": "val", "split_type": "indomain", "label": format!("{}", (i * 5) % 4)})
 }
 
 /// With the data set's spaces around signs, headings of two levels, and signs that the detokeniser looks for.
 fn page(w: &Words, i: usize) -> Value {
-    let (title, a, b) = (w.words(60, i, 2), w.words(61, i, 9), w.words(62, i, 12 + 5 * i));
+    let title = w.words(60, i, 2);
+    let a = w.words(61, i, 9);
+    let b = w.words(62, i, 12 + 5 * i);
     json!({"page": format!(" = {title} = \n \n {a} , the \" {b} \" of 1 @,@ 2{i}0 @-@ ton ( {a} ) . \n = = {title} = = \n \n {b} 's ; {a} ! \n ")})
 }
 

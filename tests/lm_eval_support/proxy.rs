@@ -1,4 +1,5 @@
-//! A man in the middle: forwards to the completions server and changes what it answers, as a server with a defect would.
+//! A man in the middle: forwards to the completions server and changes what it answers, as a server with a
+//! defect would.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -20,7 +21,8 @@ pub struct Proxy {
 impl Proxy {
     pub fn before(server: SocketAddr, defect: Defect) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, ended) = (listener.local_addr().unwrap(), Arc::new(AtomicBool::new(false)));
+        let address = listener.local_addr().unwrap();
+        let ended = Arc::new(AtomicBool::new(false));
         let seen = ended.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().take_while(|_| !seen.load(Ordering::Relaxed)).flatten() {
@@ -54,20 +56,32 @@ fn forward(stream: &TcpStream, server: SocketAddr, defect: Defect) -> Option<()>
         }
         lines.push(line);
     }
-    let header =
-        |name: &str| lines.iter().find_map(|l| l.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim()));
+    let header = |name: &str| {
+        lines.iter().find_map(|l| {
+            l.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim())
+        })
+    };
     let mut body = vec![0; header("content-length").map_or(0, |n| n.parse().unwrap())];
     reader.read_exact(&mut body).ok()?;
     let mut first = lines[0].split(' ');
-    let (method, path) = (first.next()?.parse().unwrap(), first.next()?);
-    let mut request = Client::builder().no_proxy().build().unwrap().request(method, format!("http://{server}{path}")).body(body);
+    let method = first.next()?.parse().unwrap();
+    let path = first.next()?;
+    let mut request = Client::builder()
+        .no_proxy()
+        .build()
+        .unwrap()
+        .request(method, format!("http://{server}{path}"))
+        .body(body);
     for name in ["authorization", "content-type"] {
         request = header(name).into_iter().fold(request, |r, value| r.header(name, value));
     }
     let answer = request.send().ok()?;
-    let (status, text) = (answer.status().as_u16(), changed(&answer.text().ok()?, defect));
-    let head =
-        format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", text.len());
+    let status = answer.status().as_u16();
+    let text = changed(&answer.text().ok()?, defect);
+    let head = format!(
+        "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        text.len()
+    );
     (&mut &*stream).write_all(format!("{head}{text}").as_bytes()).ok()
 }
 

@@ -1,4 +1,5 @@
-//! Clients that mean no good, or do not know better: whatever they send, the server stays up and its memory stays bounded.
+//! Clients that mean no good, or do not know better: whatever they send, the server stays up and its memory
+//! stays bounded.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -23,7 +24,13 @@ impl Process {
         let folder = tempfile::tempdir().unwrap();
         Pico::of_bytes(CONTEXT).write(folder.path(), 3).unwrap();
         let mut command = Command::new(assert_cmd::cargo::cargo_bin("tyr"));
-        command.arg("serve").arg(folder.path()).args(["--port", "0"]).args(arguments).stdout(Stdio::piped()).stderr(Stdio::null());
+        command
+            .arg("serve")
+            .arg(folder.path())
+            .args(["--port", "0"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -105,7 +112,9 @@ fn bytes_that_are_no_http_are_refused_or_cut_off() {
     let house = House::with(|o| o.limits = Limits { idle_time: Duration::from_secs(2), ..Limits::default() });
     let long = format!("GET /health HTTP/1.1\r\nx: {}\r\n\r\n", "a".repeat(2 << 20));
     let many = format!("GET /health HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(50_000));
-    let post = |head: &str, body: &str| format!("POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{head}\r\n\r\n{body}");
+    let post = |head: &str, body: &str| {
+        format!("POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{head}\r\n\r\n{body}")
+    };
     let cases = [
         ("\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\r\n\r\n".to_string(), "a TLS hello"),
         ("\r\n\r\n\r\n\0\0\0\0".to_string(), "nothing"),
@@ -151,8 +160,11 @@ fn bodies_that_are_no_json_or_too_much_of_it_are_told() {
         assert_eq!(status, 400, "{}: {answer}", &body[..body.len().min(80)]);
         assert!(answer["error"]["message"].as_str().is_some_and(|m| !m.is_empty() && m.len() < 1000));
     }
-    for (path, body) in [("/tokenize", "{\"prompt\": [1]}"), ("/detokenize", "{\"tokens\": [-1]}"), ("/detokenize", "{\"tokens\": \"a\"}")]
-    {
+    for (path, body) in [
+        ("/tokenize", "{\"prompt\": [1]}"),
+        ("/detokenize", "{\"tokens\": [-1]}"),
+        ("/detokenize", "{\"tokens\": \"a\"}"),
+    ] {
         assert_eq!(house.send("POST", path, body, None).0, 400, "{path} {body}");
     }
     house.is_well();
@@ -186,11 +198,16 @@ fn long_texts_are_tokenised_beside_the_other_work() {
     let house = House::new();
     let body = json!({"prompt": "the hen ".repeat(120_000)}).to_string();
     std::thread::scope(|scope| {
-        let long: Vec<_> = (0..4).map(|_| scope.spawn(|| house.send("POST", "/tokenize", &body, None))).collect();
+        let long: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| house.send("POST", "/tokenize", &body, None))).collect();
         std::thread::sleep(Duration::from_millis(50));
         let started = Instant::now();
         assert_eq!(house.send("GET", "/health", "", None).0, 200);
-        assert!(started.elapsed() < Duration::from_secs(5), "health waited for tokenisers: {:?}", started.elapsed());
+        assert!(
+            started.elapsed() < Duration::from_secs(5),
+            "health waited for tokenisers: {:?}",
+            started.elapsed()
+        );
         for answer in long {
             let (status, answer) = answer.join().unwrap();
             assert_eq!((status, answer["count"].as_u64().is_some_and(|n| n > 100_000)), (200, true));
@@ -205,8 +222,10 @@ fn large() -> Value {
 
 #[test]
 fn a_client_that_does_not_read_is_cut_off() {
-    let house = House::with(|o| o.limits = Limits { idle_time: Duration::from_millis(700), ..Limits::default() });
-    let (reading, deaf) = (Raw::open(&house), Raw::open(&house));
+    let house =
+        House::with(|o| o.limits = Limits { idle_time: Duration::from_millis(700), ..Limits::default() });
+    let reading = Raw::open(&house);
+    let deaf = Raw::open(&house);
     reading.request("/v1/completions", &large());
     let whole = reading.read();
     let (_, body) = whole.split_once("\r\n\r\n").unwrap();

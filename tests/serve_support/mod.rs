@@ -54,7 +54,8 @@ impl House {
             "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n{body}"
         ));
         let answer = raw.read();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer but {answer:?}"));
+        let (head, body) =
+            answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer but {answer:?}"));
         (head[9..12].parse().unwrap(), head.to_lowercase(), body.to_string())
     }
 
@@ -92,7 +93,11 @@ impl House {
     }
 }
 
-fn start(source: &Source, model: &Arc<Model>, change: impl FnOnce(&mut Options)) -> tyr::base::Result<Server> {
+fn start(
+    source: &Source,
+    model: &Arc<Model>,
+    change: impl FnOnce(&mut Options),
+) -> tyr::base::Result<Server> {
     let mut options = Options::loopback("pico");
     change(&mut options);
     Server::start(source, model.clone(), options)
@@ -126,12 +131,16 @@ impl Raw {
 
     pub fn request(&self, path: &str, body: &Value) {
         let body = body.to_string();
-        self.write(&format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len()));
+        self.write(&format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ));
     }
 
     /// All that comes until the other side closes; chunks of a stream are left as they are.
     pub fn read(&self) -> String {
-        let (mut all, mut part) = (Vec::new(), [0; 4096]);
+        let mut all = Vec::new();
+        let mut part = [0; 4096];
         loop {
             match (&self.0).read(&mut part) {
                 Ok(0) => break,

@@ -1,7 +1,9 @@
 //! Kinds of document, and how puzzles are told in them or asked.
 
 use super::dice::Dice;
-use super::phrases::{EVENTS, FACTS, HABITS, LETTER_ENDS, LETTER_HEADS, OPENINGS, STOCK, STOCK_HEADS, TALK, VERSES};
+use super::phrases::{
+    EVENTS, FACTS, HABITS, LETTER_ENDS, LETTER_HEADS, OPENINGS, STOCK, STOCK_HEADS, TALK, VERSES,
+};
 use super::puzzles::{Kind, Puzzle};
 use super::scene::{Cast, Scene};
 
@@ -108,8 +110,16 @@ fn song(scene: &mut Scene) -> String {
 }
 
 fn quiz(scene: &mut Scene) -> String {
-    let kinds =
-        [Kind::Passage, Kind::Passage, Kind::YesNo, Kind::YesNo, Kind::Reference, Kind::Reference, Kind::Counting, Kind::Completion];
+    let kinds = [
+        Kind::Passage,
+        Kind::Passage,
+        Kind::YesNo,
+        Kind::YesNo,
+        Kind::Reference,
+        Kind::Reference,
+        Kind::Counting,
+        Kind::Completion,
+    ];
     one_of(scene, &kinds)
 }
 

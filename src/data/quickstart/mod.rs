@@ -114,6 +114,7 @@ pub fn samples(task: &str, n: usize) -> Option<Vec<Sample>> {
 
 fn sample(dice: &mut Dice, kind: Kind) -> Sample {
     let (context, question) = genres::asked(dice, kind);
-    let (choices, gold) = (question.choices, question.gold);
+    let choices = question.choices;
+    let gold = question.gold;
     Sample { context, choices, gold }
 }

@@ -114,8 +114,11 @@ pub(super) const STOCK: &[&str] = &[
 ];
 
 /// How lists begin.
-pub(super) const STOCK_HEADS: &[&str] =
-    &["What {A.full} keeps in the {spot}:", "A list of {A.full}, {A.trade}, for the {spot}:", "Found in the {spot} by {A.full}:"];
+pub(super) const STOCK_HEADS: &[&str] = &[
+    "What {A.full} keeps in the {spot}:",
+    "A list of {A.full}, {A.trade}, for the {spot}:",
+    "Found in the {spot} by {A.full}:",
+];
 
 /// How letters begin and end.
 pub(super) const LETTER_HEADS: &[&str] = &[

@@ -23,7 +23,8 @@ pub(super) struct Puzzle {
 
 /// What people do with things in a passage.
 const GETTING: [&str; 14] = [
-    "brought", "carried", "found", "bought", "lost", "sold", "hid", "broke", "mended", "painted", "borrowed", "stole", "dropped", "cleaned",
+    "brought", "carried", "found", "bought", "lost", "sold", "hid", "broke", "mended", "painted", "borrowed",
+    "stole", "dropped", "cleaned",
 ];
 
 /// The days of passages, in order.
@@ -42,8 +43,15 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) const ALL: [Kind; 7] =
-        [Kind::Agreement, Kind::Completion, Kind::Passage, Kind::YesNo, Kind::Reference, Kind::Counting, Kind::Facts];
+    pub(super) const ALL: [Kind; 7] = [
+        Kind::Agreement,
+        Kind::Completion,
+        Kind::Passage,
+        Kind::YesNo,
+        Kind::Reference,
+        Kind::Counting,
+        Kind::Facts,
+    ];
 
     /// A new puzzle about the people and words of `scene`.
     pub(super) fn puzzle(self, scene: &mut Scene) -> Puzzle {
@@ -107,8 +115,13 @@ fn counted(noun: &str, plural: bool) -> String {
 
 /// The same predicate in the singular and in the plural.
 fn verb_phrases(scene: &mut Scene) -> (String, String) {
-    let (one, many) =
-        *scene.dice.pick(&[&("is", "are"), &("was", "were"), &("has been", "have been"), &("looks", "look"), &("seems", "seem")]);
+    let (one, many) = *scene.dice.pick(&[
+        &("is", "are"),
+        &("was", "were"),
+        &("has been", "have been"),
+        &("looks", "look"),
+        &("seems", "seem"),
+    ]);
     let rest = scene.say_one(&["{adj}", "{adj} and {adj}", "{colour}", "very {adj} today"]).to_lowercase();
     (format!("{one} {rest}"), format!("{many} {rest}"))
 }
@@ -116,7 +129,8 @@ fn verb_phrases(scene: &mut Scene) -> (String, String) {
 /// Someone takes one tool and leaves another: what is done next?
 fn completion(scene: &mut Scene) -> Puzzle {
     let drawn = scene.dice.distinct(4, DEEDS.len());
-    let ((tool, place, deed), left) = (DEEDS[drawn[0]], DEEDS[drawn[1]].0);
+    let (tool, place, deed) = DEEDS[drawn[0]];
+    let left = DEEDS[drawn[1]].0;
     let wrong = drawn[1..].iter().map(|&i| DEEDS[i].2.to_string()).collect();
     let way = scene.dice.pick(&["went out", "went to the PLACE"]).replace("PLACE", place);
     let told = scene.say_one(&[
@@ -144,7 +158,8 @@ fn passage(scene: &mut Scene) -> Puzzle {
 fn details(scene: &mut Scene) -> Puzzle {
     let day = DAYS[scene.next_day(DAYS.len())];
     let animal = with_s(scene.word("animal"));
-    let (colours, spots) = (scene.words("colour", 4), scene.words("spot", 4));
+    let colours = scene.words("colour", 4);
+    let spots = scene.words("spot", 4);
     let numbers = scene.dice.distinct(4, 10).into_iter().map(|n| NUMBERS[n + 2]).collect();
     let asks: [(String, Vec<&str>); 3] = [
         (format!("What colour were the {animal} on {day}?"), colours),
@@ -157,9 +172,10 @@ fn details(scene: &mut Scene) -> Puzzle {
         "On DAY, NUMBER COLOUR ANIMALS {idle.ed} near the SPOT.",
         "On DAY, {B} and {A} {verb.ed} NUMBER COLOUR ANIMALS near the SPOT.",
     ]);
-    let passage = [("DAY", day), ("NUMBER", number), ("COLOUR", colour), ("ANIMALS", &animal), ("SPOT", spot)]
-        .iter()
-        .fold(passage, |text, (slot, word)| text.replace(slot, word));
+    let passage =
+        [("DAY", day), ("NUMBER", number), ("COLOUR", colour), ("ANIMALS", &animal), ("SPOT", spot)]
+            .iter()
+            .fold(passage, |text, (slot, word)| text.replace(slot, word));
     let order = scene.dice.distinct(2, asks.len());
     let questions = order.iter().map(|&i| detail(scene, &asks[i].0, &asks[i].1)).collect();
     Puzzle { passage, questions }
@@ -180,7 +196,8 @@ fn deeds(scene: &mut Scene) -> Puzzle {
     let names: Vec<&str> = scene.people.iter().map(|person| person.first).collect();
     let verbs = scene.dice.distinct(4, GETTING.len());
     let things = scene.words("thing", 4);
-    let deeds: Vec<String> = (0..4).map(|i| format!("{} {}", GETTING[verbs[i]], described(scene, things[i]))).collect();
+    let deeds: Vec<String> =
+        (0..4).map(|i| format!("{} {}", GETTING[verbs[i]], described(scene, things[i]))).collect();
     let told: Vec<String> = (0..3).map(|i| format!("{} {}", names[i], deeds[i])).collect();
     let day = DAYS[scene.next_day(DAYS.len())];
     let passage = format!("On {day}, {}.", told.join(scene.dice.pick(&[". ", ", and "])));

@@ -23,7 +23,8 @@ fn the_text_of_a_split_never_changes() {
 
 #[test]
 fn more_bytes_continue_the_text() {
-    let (short, long) = (text(Split::Search, 3_000), text(Split::Search, 30_000));
+    let short = text(Split::Search, 3_000);
+    let long = text(Split::Search, 30_000);
     assert!(short.len() >= 3_000 && long.len() >= 30_000);
     assert!(long.starts_with(&short));
     assert_eq!(text(Split::Search, 0), "");
@@ -119,7 +120,8 @@ fn gold_positions_are_balanced() {
 
 #[test]
 fn more_samples_continue_the_samples() {
-    let (few, many) = (samples("passage", 5), samples("passage", 50));
+    let few = samples("passage", 5);
+    let many = samples("passage", 50);
     assert_eq!(few.as_deref(), many.as_deref().map(|many| &many[..5]));
     assert_eq!(samples("passage", 0), Some(Vec::new()));
 }
@@ -161,7 +163,8 @@ fn yes_means_that_there_are_as_many_as_needed() {
     for sample in samples("yesno", 300).unwrap_or_default() {
         let passage = sample.context.split("\nQuestion: ").next().unwrap_or_default();
         let mut said = passage.rsplit(' ').filter_map(number);
-        let (have, need) = (said.next(), said.next());
+        let have = said.next();
+        let need = said.next();
         assert!(have.is_some() && need.is_some() && have != need);
         assert_eq!(sample.choices[sample.gold] == "yes", have > need, "{sample:?}");
     }
@@ -223,7 +226,10 @@ fn a_number_of_nothing_is_nought() {
 #[test]
 fn word_forms_follow_the_rules() {
     use words::{article, capital, with_ed, with_ing, with_s};
-    assert_eq!(["knife", "brush", "berry", "key", "lamp"].map(with_s), ["knives", "brushes", "berries", "keys", "lamps"]);
+    assert_eq!(
+        ["knife", "brush", "berry", "key", "lamp"].map(with_s),
+        ["knives", "brushes", "berries", "keys", "lamps"]
+    );
     assert_eq!(["carry", "move", "wait", "play"].map(with_ed), ["carried", "moved", "waited", "played"]);
     assert_eq!(["move", "wait"].map(with_ing), ["moving", "waiting"]);
     assert_eq!(["urn", "lamp", "old"].map(article), ["an", "a", "an"]);

@@ -48,15 +48,17 @@ pub(super) const NUMBERS: [&str; 13] =
     ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"];
 
 const ONSETS: [&str; 30] = [
-    "b", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "br", "dr", "fl", "gr", "kr", "pl", "sk", "sl", "st", "tr",
-    "th", "sh", "gl", "qu", "j",
+    "b", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "br", "dr", "fl", "gr", "kr",
+    "pl", "sk", "sl", "st", "tr", "th", "sh", "gl", "qu", "j",
 ];
 const VOWELS: [&str; 9] = ["a", "e", "i", "o", "u", "ai", "ea", "oo", "ou"];
 const CODAS: [&str; 14] = ["b", "d", "g", "k", "l", "m", "n", "p", "r", "t", "nd", "lm", "rk", "mb"];
 
 /// Made words with one of these in them are not used: they would distract a reader.
-const UNLOVELY: [&str; 16] =
-    ["poo", "tit", "nig", "fag", "shi", "slu", "tur", "wog", "pis", "fu", "kik", "pea", "pai", "wan", "bum", "poon"];
+const UNLOVELY: [&str; 16] = [
+    "poo", "tit", "nig", "fag", "shi", "slu", "tur", "wog", "pis", "fu", "kik", "pea", "pai", "wan", "bum",
+    "poon",
+];
 
 /// Splits a hand-written list into its words.
 pub(super) fn list(words: &'static str) -> Vec<String> {

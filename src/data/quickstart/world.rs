@@ -112,7 +112,13 @@ impl World {
 
 impl Place {
     fn make(dice: &mut Dice, name: String) -> Self {
-        Place { name, roofs: dice.pick(&ROOFS), goods: dice.pick(&GOODS), emblem: dice.pick(&EMBLEMS), region: dice.pick(&REGIONS) }
+        Place {
+            name,
+            roofs: dice.pick(&ROOFS),
+            goods: dice.pick(&GOODS),
+            emblem: dice.pick(&EMBLEMS),
+            region: dice.pick(&REGIONS),
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The client of the adapter service: timeouts, retries of what may be sent twice, and errors that say whose fault it is.
+//! The client of the adapter service: timeouts, retries of what may be sent twice, and errors that say whose
+//! fault it is.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,12 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(60), attempts: 4, backoff: Duration::from_millis(500), poll: Duration::from_secs(1) }
+        Self {
+            timeout: Duration::from_secs(60),
+            attempts: 4,
+            backoff: Duration::from_millis(500),
+            poll: Duration::from_secs(1),
+        }
     }
 }
 
@@ -52,11 +58,18 @@ impl Client {
     /// An address that is not plain http.
     pub fn new(url: &str, token: Option<String>, patience: Patience) -> Result<Self> {
         if !url.starts_with("http://") {
-            return Err(Error::new(Kind::Spec, format!("the lm-eval service's address `{url}` is not http://"))
-                .hint("the service runs on this machine or behind a tunnel: http://127.0.0.1:PORT"));
+            return Err(Error::new(
+                Kind::Spec,
+                format!("the lm-eval service's address `{url}` is not http://"),
+            )
+            .hint("the service runs on this machine or behind a tunnel: http://127.0.0.1:PORT"));
         }
         // No proxy: the service is near, and what it is told must stay near.
-        let http = Http::builder().timeout(patience.timeout).connect_timeout(Duration::from_secs(5)).no_proxy().build();
+        let http = Http::builder()
+            .timeout(patience.timeout)
+            .connect_timeout(Duration::from_secs(5))
+            .no_proxy()
+            .build();
         let http = http.or_error(Kind::Internal, "cannot make an HTTP client")?;
         Ok(Self { http, url: url.trim_end_matches('/').into(), token, patience })
     }
@@ -72,12 +85,16 @@ impl Client {
         let api = answer["api"].as_u64();
         if api != Some(API) {
             let said = api.map_or("no version".into(), |api| format!("version {api}"));
-            return Err(Error::new(Kind::Network, format!("the lm-eval service speaks {said} of the wire, this is version {API}"))
-                .at(self.url.as_str())
-                .hint("start the service that belongs to this version: scripts/lm_eval_service"));
+            return Err(Error::new(
+                Kind::Network,
+                format!("the lm-eval service speaks {said} of the wire, this is version {API}"),
+            )
+            .at(self.url.as_str())
+            .hint("start the service that belongs to this version: scripts/lm_eval_service"));
         }
         let text = |e| {
-            Error::new(Kind::Network, format!("the lm-eval service names no harness: {e}")).hint(format!("install lm_eval[api]=={HARNESS}"))
+            Error::new(Kind::Network, format!("the lm-eval service names no harness: {e}"))
+                .hint(format!("install lm_eval[api]=={HARNESS}"))
         };
         serde_json::from_value(answer).map_err(text)
     }
@@ -101,7 +118,10 @@ impl Client {
     pub fn samples(&self, id: &str, task: &str) -> Result<Vec<SampleLine>> {
         let url = self.at(&format!("/v1/jobs/{id}/samples/{task}"));
         let text = self.retry(|| self.send(self.http.get(&url))?.text().map_err(|e| self.broken(&e)))?;
-        let line = |line| serde_json::from_str(line).or_error(Kind::Network, "the lm-eval service sent a sample that cannot be read");
+        let line = |line| {
+            serde_json::from_str(line)
+                .or_error(Kind::Network, "the lm-eval service sent a sample that cannot be read")
+        };
         text.lines().map(line).collect()
     }
 
@@ -142,7 +162,8 @@ impl Client {
 
     fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Miss> {
         let text = self.send(request)?.text().map_err(|e| self.broken(&e))?;
-        serde_json::from_str(&text).map_err(|e| Miss::Final(self.strange(&format!("an answer that cannot be read ({e})"))))
+        serde_json::from_str(&text)
+            .map_err(|e| Miss::Final(self.strange(&format!("an answer that cannot be read ({e})"))))
     }
 
     fn send(&self, request: RequestBuilder) -> Result<Response, Miss> {
@@ -179,9 +200,9 @@ impl Client {
             _ => format!("broke the connection ({e})"),
         };
         Miss::Again(
-            Error::new(Kind::Network, format!("the lm-eval service {what}"))
-                .at(self.url.as_str())
-                .hint("start it (scripts/lm_eval_service), or leave evaluate.lm_eval.url out and tyr starts one"),
+            Error::new(Kind::Network, format!("the lm-eval service {what}")).at(self.url.as_str()).hint(
+                "start it (scripts/lm_eval_service), or leave evaluate.lm_eval.url out and tyr starts one",
+            ),
         )
     }
 }

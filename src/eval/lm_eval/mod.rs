@@ -1,7 +1,9 @@
-//! The lm-evaluation-harness itself, through an adapter service (`scripts/lm_eval_service`): an independent second opinion on the tasks.
+//! The lm-evaluation-harness itself, through an adapter service (`scripts/lm_eval_service`): an independent
+//! second opinion on the tasks.
 //!
-//! The service runs the harness against a completions server, which whoever calls this provides. Here are the wire, the client with its
-//! retries and timeouts, the service's process, and the results in the shape of native ones.
+//! The service runs the harness against a completions server, which whoever calls this provides. Here are the
+//! wire, the client with its retries and timeouts, the service's process, and the results in the shape of
+//! native ones.
 
 pub mod client;
 pub mod service;
@@ -60,8 +62,10 @@ pub trait Surroundings {
 pub fn run(client: &Client, job: &Job, around: &dyn Surroundings, watch: &dyn Watch) -> Result<Outcome> {
     let health = client.health()?;
     if health.lm_eval != HARNESS {
-        watch
-            .note(&format!("the service has lm_eval {}, native scoring follows {HARNESS}: small differences are possible", health.lm_eval));
+        watch.note(&format!(
+            "the service has lm_eval {}, native scoring follows {HARNESS}: small differences are possible",
+            health.lm_eval
+        ));
     }
     let id = client.submit(job)?;
     watch.begin(&format!("lm-eval: {}", job.tasks.join(", ")), 0);
@@ -77,7 +81,9 @@ pub fn run(client: &Client, job: &Job, around: &dyn Surroundings, watch: &dyn Wa
 }
 
 fn wait(client: &Client, id: &str, around: &dyn Surroundings, watch: &dyn Watch) -> Result<()> {
-    let (mut shown, first, mut pause) = (0, around.served(), client.patience().poll);
+    let mut shown = 0;
+    let first = around.served();
+    let mut pause = client.patience().poll;
     loop {
         watch.checkpoint()?;
         around.alive()?;
@@ -103,7 +109,10 @@ fn outcome(client: &Client, id: &str, job: &Job, harness: String) -> Result<Outc
     let shaped = |all: &BTreeMap<String, BTreeMap<String, wire::Value>>| {
         all.iter().map(|(name, metrics)| (name.clone(), estimates(metrics, count(name)))).collect()
     };
-    let versions = result.task_versions.iter().map(|(task, v)| (task.clone(), v.as_str().map_or_else(|| v.to_string(), String::from)));
+    let versions = result
+        .task_versions
+        .iter()
+        .map(|(task, v)| (task.clone(), v.as_str().map_or_else(|| v.to_string(), String::from)));
     Ok(Outcome {
         tasks: shaped(&result.results),
         groups: shaped(&result.groups),
@@ -115,5 +124,8 @@ fn outcome(client: &Client, id: &str, job: &Job, harness: String) -> Result<Outc
 }
 
 fn estimates(metrics: &BTreeMap<String, wire::Value>, n: usize) -> Values {
-    metrics.iter().map(|(metric, v)| (metric.clone(), Estimate { value: v.value, stderr: v.stderr, n })).collect()
+    metrics
+        .iter()
+        .map(|(metric, v)| (metric.clone(), Estimate { value: v.value, stderr: v.stderr, n }))
+        .collect()
 }

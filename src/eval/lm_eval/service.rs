@@ -1,4 +1,5 @@
-//! The adapter service as a child process on loopback: started from the files that the program carries, ended with all its children.
+//! The adapter service as a child process on loopback: started from the files that the program carries, ended
+//! with all its children.
 
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
@@ -37,7 +38,8 @@ impl Service {
     /// No such interpreter, or a service that does not begin.
     pub fn start(python: &str) -> Result<Self> {
         let token = secret()?;
-        let folder = std::env::temp_dir().join(format!("tyr-lm-eval-{}-{}", std::process::id(), &secret()?[..8]));
+        let folder =
+            std::env::temp_dir().join(format!("tyr-lm-eval-{}-{}", std::process::id(), &secret()?[..8]));
         files::create_dir(&folder)?;
         FILES.iter().try_for_each(|(name, text)| files::write(&folder.join(name), text.as_bytes()))?;
         let child = match spawn(python, &folder, &token) {
@@ -71,14 +73,23 @@ impl Service {
     pub fn alive(&mut self) -> Result<()> {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
-            Ok(Some(status)) => Err(self.complaint(&format!("the lm-eval service ended by itself ({status})"))),
-            Err(e) => Err(Error::new(Kind::Internal, format!("the lm-eval service's process cannot be looked at: {e}"))),
+            Ok(Some(status)) => {
+                Err(self.complaint(&format!("the lm-eval service ended by itself ({status})")))
+            }
+            Err(e) => Err(Error::new(
+                Kind::Internal,
+                format!("the lm-eval service's process cannot be looked at: {e}"),
+            )),
         }
     }
 
     /// The address that it writes on its first line.
     fn announced(&mut self) -> Result<String> {
-        let stdout = self.child.stdout.take().ok_or_else(|| Error::new(Kind::Internal, "the service has no standard output"))?;
+        let stdout = self
+            .child
+            .stdout
+            .take()
+            .ok_or_else(|| Error::new(Kind::Internal, "the service has no standard output"))?;
         let (line, read) = mpsc::channel();
         std::thread::spawn(move || line.send(first_line(stdout)));
         let line = read.recv_timeout(START).unwrap_or_default();
@@ -91,12 +102,15 @@ impl Service {
         let text = std::fs::read_to_string(self.folder.join("stderr.txt")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let last = lines[lines.len().saturating_sub(LINES)..].join("\n");
-        Error::new(Kind::Network, what).at(last).hint("`pip install \"lm_eval[api]==0.4.13\"` for evaluate.lm_eval.python")
+        Error::new(Kind::Network, what)
+            .at(last)
+            .hint("`pip install \"lm_eval[api]==0.4.13\"` for evaluate.lm_eval.python")
     }
 
     /// Sends a signal to the service and all it started.
     fn signal(&self, signal: libc::c_int) {
-        // SAFETY: kill(2) takes any numbers; the group is that of a child which has not been waited for, so the id is not reused.
+        // SAFETY: kill(2) takes any numbers; the group is that of a child which has not been waited for, so
+        // the id is not reused.
         unsafe { libc::kill(-(self.child.id() as libc::pid_t), signal) };
     }
 
@@ -132,9 +146,14 @@ fn first_line(stdout: ChildStdout) -> String {
 }
 
 fn spawn(python: &str, folder: &Path, token: &str) -> Result<Child> {
-    let stderr = std::fs::File::create(folder.join("stderr.txt")).or_error(Kind::Disk, "cannot write the service's log")?;
+    let stderr = std::fs::File::create(folder.join("stderr.txt"))
+        .or_error(Kind::Disk, "cannot write the service's log")?;
     let mut command = Command::new(python);
-    command.arg(folder.join("service.py")).arg("--while-stdin").env("TYR_LM_EVAL_TOKEN", token).current_dir(folder);
+    command
+        .arg(folder.join("service.py"))
+        .arg("--while-stdin")
+        .env("TYR_LM_EVAL_TOKEN", token)
+        .current_dir(folder);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).process_group(0);
     command.spawn().map_err(|e| {
         Error::new(Kind::Network, format!("the lm-eval service cannot be started with `{python}`: {e}"))

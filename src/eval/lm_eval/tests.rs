@@ -30,7 +30,8 @@ impl Fake {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let seen = Arc::new(Mutex::new(vec![]));
-        let (log, number) = (seen.clone(), AtomicUsize::new(0));
+        let log = seen.clone();
+        let number = AtomicUsize::new(0);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let line = request_line(stream.as_ref().unwrap());
@@ -54,7 +55,8 @@ impl Fake {
 /// Reads a whole request, so that closing the connection does not reset it.
 fn request_line(stream: &TcpStream) -> String {
     let mut reader = BufReader::new(stream);
-    let (mut first, mut length) = (String::new(), 0);
+    let mut first = String::new();
+    let mut length = 0;
     reader.read_line(&mut first).unwrap();
     loop {
         let mut line = String::new();
@@ -73,7 +75,8 @@ fn request_line(stream: &TcpStream) -> String {
 fn play(mut stream: TcpStream, act: Act) {
     match act {
         Act::Answer(status, body) => {
-            let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let head =
+                format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
             stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
         }
         Act::Hang => std::thread::sleep(Duration::from_secs(2)),
@@ -99,7 +102,12 @@ impl Surroundings for Still {
 }
 
 fn job() -> Job {
-    let model = Endpoint { name: "m".into(), completions_url: "http://127.0.0.1:9/v1/completions".into(), api_key: None, context_len: 16 };
+    let model = Endpoint {
+        name: "m".into(),
+        completions_url: "http://127.0.0.1:9/v1/completions".into(),
+        api_key: None,
+        context_len: 16,
+    };
     Job::new("key", &["boolq".to_string()], model, TokenizerChoice::Remote { prefix_token_id: Some(1) })
 }
 
@@ -141,7 +149,8 @@ fn the_job_is_written_as_the_contract_says() {
 
 #[test]
 fn a_result_has_the_shape_of_native_ones() {
-    let fake = Fake::new(|request, _| healthy(request, Act::Answer(200, r#"{"state":"succeeded","error":null}"#)));
+    let fake =
+        Fake::new(|request, _| healthy(request, Act::Answer(200, r#"{"state":"succeeded","error":null}"#)));
     let outcome = run(&fake.client(), &job(), &Still, &Silent).unwrap();
     assert_eq!(outcome.tasks["boolq"]["acc"], Estimate { value: 0.5, stderr: None, n: 4 });
     assert_eq!(outcome.versions["boolq"], "2.0");
@@ -151,7 +160,10 @@ fn a_result_has_the_shape_of_native_ones() {
 fn a_group_counts_the_documents_of_its_tasks_and_groups() {
     let body = r#"{"results":{},"n_samples":{"a":{"effective":2},"b":{"effective":3}},"group_tasks":{"g":["h","a"],"h":["b"]}}"#;
     let body: ResultBody = serde_json::from_str(body).unwrap();
-    assert_eq!((body.documents("g"), body.documents("h"), body.documents("b"), body.documents("c")), (5, 3, 3, 0));
+    assert_eq!(
+        (body.documents("g"), body.documents("h"), body.documents("b"), body.documents("c")),
+        (5, 3, 3, 0)
+    );
 }
 
 #[test]
@@ -189,12 +201,20 @@ fn an_old_service_and_one_without_the_harness_are_refused() {
 #[test]
 fn a_busy_service_and_a_wrong_task_have_kinds_of_their_own() {
     let busy = |request: &str, _| match request {
-        "POST /v1/jobs" => Act::Answer(409, r#"{"error":{"code":"busy","message":"job 3 is running","detail":"3"}}"#),
+        "POST /v1/jobs" => {
+            Act::Answer(409, r#"{"error":{"code":"busy","message":"job 3 is running","detail":"3"}}"#)
+        }
         _ => healthy(request, Act::Close),
     };
     assert_eq!(failing(busy).0.kind, Kind::Busy);
     let failed = |request: &str, _| {
-        healthy(request, Act::Answer(200, r#"{"state":"failed","error":{"code":"unknown_task","message":"m","detail":"a\nlast line\n"}}"#))
+        healthy(
+            request,
+            Act::Answer(
+                200,
+                r#"{"state":"failed","error":{"code":"unknown_task","message":"m","detail":"a\nlast line\n"}}"#,
+            ),
+        )
     };
     let (error, seen) = failing(failed);
     assert_eq!((error.kind, error.place.as_deref()), (Kind::Spec, Some("last line")));
@@ -225,7 +245,8 @@ impl Watch for Impatient {
 
 #[test]
 fn an_interrupt_cancels_the_job() {
-    let fake = Fake::new(|request, _| healthy(request, Act::Answer(200, r#"{"state":"running","error":null}"#)));
+    let fake =
+        Fake::new(|request, _| healthy(request, Act::Answer(200, r#"{"state":"running","error":null}"#)));
     let error = run(&fake.client(), &job(), &Still, &Impatient(AtomicUsize::new(0))).unwrap_err();
     assert_eq!(error.kind, Kind::Interrupted);
     assert_eq!(fake.requests().last().unwrap(), "DELETE /v1/jobs/7");
@@ -244,7 +265,9 @@ fn exists(id: u32) -> bool {
 
 #[test]
 fn the_service_starts_wants_its_token_and_leaves_nothing_behind() {
-    let Ok(mut service) = Service::start("python3") else { return eprintln!("skipped: there is no python3 of version 3.10 or later") };
+    let Ok(mut service) = Service::start("python3") else {
+        return eprintln!("skipped: there is no python3 of version 3.10 or later");
+    };
     service.alive().unwrap();
     let stranger = Client::new(service.url(), None, quick()).unwrap();
     assert!(stranger.health().unwrap_err().what.contains("token"));

@@ -96,7 +96,12 @@ pub struct Data {
 
 impl Job {
     /// A job with the usual settings.
-    pub fn new(key: impl Into<String>, tasks: &[String], model: Endpoint, tokenizer: TokenizerChoice) -> Self {
+    pub fn new(
+        key: impl Into<String>,
+        tasks: &[String],
+        model: Endpoint,
+        tokenizer: TokenizerChoice,
+    ) -> Self {
         Self {
             api: API,
             key: key.into(),
@@ -139,7 +144,10 @@ pub struct Status {
 
 impl Status {
     pub(super) fn failure(self) -> Error {
-        self.error.map_or_else(|| Error::new(Kind::Network, "the lm-eval job failed and says nothing about why"), Problem::into_error)
+        self.error.map_or_else(
+            || Error::new(Kind::Network, "the lm-eval job failed and says nothing about why"),
+            Problem::into_error,
+        )
     }
 }
 
@@ -165,16 +173,28 @@ impl Problem {
     /// As ours.
     pub fn into_error(self) -> Error {
         let (kind, hint) = match self.code.as_str() {
-            "busy" => (Kind::Busy, "another job is running on this service: wait for it, or start another service"),
+            "busy" => {
+                (Kind::Busy, "another job is running on this service: wait for it, or start another service")
+            }
             "unauthorized" => (Kind::Network, "the service wants the token of its TYR_LM_EVAL_TOKEN"),
             "api_version" => (Kind::Network, "update scripts/lm_eval_service on the service's side"),
             "unknown_task" => (Kind::Spec, "evaluate.lm_eval.tasks takes the harness's own task names"),
             "unsupported" | "bad_request" => (Kind::Spec, "change evaluate.lm_eval or evaluate.bos"),
-            "dataset_missing" => (Kind::Data, "the harness works offline: put the data set under evaluate.data, laid out as on the hub"),
-            "model_unreachable" => (Kind::Network, "the service must be able to reach the completions server of this machine"),
+            "dataset_missing" => (
+                Kind::Data,
+                "the harness works offline: put the data set under evaluate.data, laid out as on the hub",
+            ),
+            "model_unreachable" => {
+                (Kind::Network, "the service must be able to reach the completions server of this machine")
+            }
             _ => (Kind::Network, "run the harness by hand to see more"),
         };
-        let last = self.detail.as_ref().and_then(|d| d.as_str()).and_then(|d| d.lines().rfind(|l| !l.trim().is_empty())).map(String::from);
+        let last = self
+            .detail
+            .as_ref()
+            .and_then(|d| d.as_str())
+            .and_then(|d| d.lines().rfind(|l| !l.trim().is_empty()))
+            .map(String::from);
         let error = Error::new(kind, format!("the lm-eval service says: {}", self.message)).hint(hint);
         match last.filter(|last| !self.message.contains(last.trim())) {
             Some(last) => error.at(last),

@@ -108,7 +108,10 @@ pub fn examples(subject: &'static str) -> Split {
 pub fn documents(subject: &'static str, root: Option<&Path>, limit: usize) -> Result<Vec<Document>> {
     let rows = examples(subject).rows(root, SHOTS)?;
     if rows.len() < SHOTS {
-        return Err(Error::new(Kind::Data, format!("{SHOTS} example rows are needed, the split `dev` of {subject} has {}", rows.len())));
+        return Err(Error::new(
+            Kind::Data,
+            format!("{SHOTS} example rows are needed, the split `dev` of {subject} has {}", rows.len()),
+        ));
     }
     let preamble = preamble(subject, &rows)?;
     split(subject).rows(root, limit)?.iter().map(|row| document(&preamble, row)).collect()

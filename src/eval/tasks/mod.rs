@@ -57,7 +57,14 @@ pub enum Source {
 const ACC: &[Metric] = &[Metric::Acc];
 const BOTH: &[Metric] = &[Metric::Acc, Metric::AccNorm];
 
-type Line = (&'static str, &'static str, Option<&'static str>, &'static str, fn(&Row) -> Result<Document>, &'static [Metric]);
+type Line = (
+    &'static str,
+    &'static str,
+    Option<&'static str>,
+    &'static str,
+    fn(&Row) -> Result<Document>,
+    &'static [Metric],
+);
 
 /// Name, data set, configuration, split, prompt and metrics of the tasks without examples.
 const TABLE: [Line; 8] = [
@@ -77,7 +84,8 @@ pub fn builtin() -> Vec<Task> {
         Task::choice(name, Source::Hub(Split { dataset, config, split }, prompt), metrics)
     });
     let subjects = mmlu::SUBGROUPS.iter().flat_map(|(_, subjects)| subjects.iter());
-    let subjects = subjects.map(|subject| Task::choice(&format!("mmlu_{subject}"), Source::Mmlu(subject), ACC));
+    let subjects =
+        subjects.map(|subject| Task::choice(&format!("mmlu_{subject}"), Source::Mmlu(subject), ACC));
     plain.chain(subjects).chain([Task { name: "wikitext".into(), form: Form::Pages }]).collect()
 }
 
@@ -115,7 +123,9 @@ impl Source {
     fn files(&self, root: Option<&Path>) -> Result<Vec<PathBuf>> {
         match self {
             Source::Hub(split, _) => split.files(root),
-            Source::Mmlu(subject) => Ok([mmlu::split(subject).files(root)?, mmlu::examples(subject).files(root)?].concat()),
+            Source::Mmlu(subject) => {
+                Ok([mmlu::split(subject).files(root)?, mmlu::examples(subject).files(root)?].concat())
+            }
             Source::File(task) if !task.file.is_file() => Err(no_file(&task.file)),
             Source::File(task) => Ok(vec![task.file.clone()]),
             Source::Quickstart(_) | Source::Generated(_) => Ok(Vec::new()),
@@ -125,11 +135,15 @@ impl Source {
     /// The first `limit` documents.
     pub fn documents(&self, root: Option<&Path>, limit: usize) -> Result<Vec<Document>> {
         let documents: Vec<Document> = match self {
-            Source::Hub(split, prompt) => split.rows(root, limit)?.iter().map(|row| checked(row, *prompt)).collect::<Result<_>>()?,
+            Source::Hub(split, prompt) => {
+                split.rows(root, limit)?.iter().map(|row| checked(row, *prompt)).collect::<Result<_>>()?
+            }
             Source::Mmlu(subject) => mmlu::documents(subject, root, limit)?,
             Source::File(task) => custom::documents(task, limit)?,
             Source::Quickstart(name) => quickstart::documents(name, limit),
-            Source::Generated(documents) => documents.iter().take(limit).map(|d| d.clone().check()).collect::<Result<_>>()?,
+            Source::Generated(documents) => {
+                documents.iter().take(limit).map(|d| d.clone().check()).collect::<Result<_>>()?
+            }
         };
         if documents.is_empty() {
             return Err(Error::new(Kind::Data, "there is no document to score"));
@@ -143,5 +157,7 @@ fn checked(row: &Row, prompt: fn(&Row) -> Result<Document>) -> Result<Document> 
 }
 
 fn no_file(path: &Path) -> Error {
-    Error::new(Kind::Data, "there is no such file").at(path.display()).hint("`file` of the task names a .jsonl or .parquet file")
+    Error::new(Kind::Data, "there is no such file")
+        .at(path.display())
+        .hint("`file` of the task names a .jsonl or .parquet file")
 }

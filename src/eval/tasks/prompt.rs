@@ -1,4 +1,5 @@
-//! How a row of each data set becomes a document, in the harness's words (lm-evaluation-harness 0.4.13, its task folders).
+//! How a row of each data set becomes a document, in the harness's words (lm-evaluation-harness 0.4.13, its
+//! task folders).
 
 use crate::base::Result;
 use crate::data::rows::Row;
@@ -11,13 +12,20 @@ fn owned(choices: [&str; 2]) -> Vec<String> {
 
 /// Place of a label among the labels of the choices.
 fn label_place(row: &Row, label: &str, labels: &[String]) -> Result<usize> {
-    labels.iter().position(|l| l == label).ok_or_else(|| row.wrong("answerKey", &format!("one of the labels {}", labels.join(", "))))
+    labels
+        .iter()
+        .position(|l| l == label)
+        .ok_or_else(|| row.wrong("answerKey", &format!("one of the labels {}", labels.join(", "))))
 }
 
 /// ARC: 3 to 5 choices labelled A to E or 1 to 5.
 pub fn arc(row: &Row) -> Result<Document> {
     let gold = label_place(row, row.text("answerKey")?, &row.texts("choices.label")?)?;
-    Ok(Document::new(format!("Question: {}\nAnswer:", row.text("question")?), row.texts("choices.text")?, gold))
+    Ok(Document::new(
+        format!("Question: {}\nAnswer:", row.text("question")?),
+        row.texts("choices.text")?,
+        gold,
+    ))
 }
 
 /// OpenBookQA: the stem alone.
@@ -34,7 +42,8 @@ pub fn boolq(row: &Row) -> Result<Document> {
 
 /// RTE of GLUE: label 0 is entailment.
 pub fn rte(row: &Row) -> Result<Document> {
-    let context = format!("{}\nQuestion: {} True or False?\nAnswer:", row.text("sentence1")?, row.text("sentence2")?);
+    let context =
+        format!("{}\nQuestion: {} True or False?\nAnswer:", row.text("sentence1")?, row.text("sentence2")?);
     Ok(Document::new(context, owned(["True", "False"]), row.index("label")?))
 }
 
@@ -83,7 +92,8 @@ fn without_brackets(text: &str) -> String {
 
 /// Winogrande, partial evaluation: each option fills the gap of its own context and the same tail is scored.
 pub fn winogrande(row: &Row) -> Result<Document> {
-    let (head, tail) = row.text("sentence")?.split_once('_').ok_or_else(|| row.wrong("sentence", "a text with a `_`"))?;
+    let (head, tail) =
+        row.text("sentence")?.split_once('_').ok_or_else(|| row.wrong("sentence", "a text with a `_`"))?;
     let contexts = [row.text("option1")?, row.text("option2")?].map(|option| format!("{head}{option}"));
     let tail = python::strip(tail);
     let gold = match row.text("answer")? {

@@ -8,7 +8,8 @@ use crate::eval::hub::Split;
 use crate::eval::python;
 
 /// The pages that are scored.
-pub const SPLIT: Split = Split { dataset: "EleutherAI/wikitext_document_level", config: Some("wikitext-2-raw-v1"), split: "test" };
+pub const SPLIT: Split =
+    Split { dataset: "EleutherAI/wikitext_document_level", config: Some("wikitext-2-raw-v1"), split: "test" };
 
 /// The first `limit` pages, verbatim: of a column `page`, or put together from the lines of a column `text`.
 pub fn pages(root: Option<&Path>, limit: usize) -> Result<Vec<String>> {
@@ -25,10 +26,11 @@ fn texts(rows: &[Row], column: &str) -> Result<Vec<String>> {
     rows.iter().map(|row| row.text(column).map(String::from)).collect()
 }
 
-/// Joins lines to pages, which begin at headings of the first level. The line-level data set ends its lines with a line break and
-/// stores a blank line (one space in the raw file) as the empty text.
+/// Joins lines to pages, which begin at headings of the first level. The line-level data set ends its lines
+/// with a line break and stores a blank line (one space in the raw file) as the empty text.
 fn join_pages(lines: &[String]) -> Vec<String> {
-    let lines = lines.iter().map(|line| if line.is_empty() { " " } else { line.strip_suffix('\n').unwrap_or(line) });
+    let lines =
+        lines.iter().map(|line| if line.is_empty() { " " } else { line.strip_suffix('\n').unwrap_or(line) });
     let mut pages: Vec<Vec<&str>> = vec![Vec::new()];
     for line in lines {
         match pages.last_mut() {
@@ -65,8 +67,16 @@ const BEFORE: [(&str, &str); 9] = [
     (" , ", ", "),
 ];
 const PAIRS: [(char, char); 5] = [('(', ')'), ('[', ']'), ('{', '}'), ('"', '"'), ('\'', '\'')];
-const AFTER: [(&str, &str); 8] =
-    [("= = = =", "===="), ("= = =", "==="), ("= =", "=="), (" ° ", "°"), (" \n", "\n"), ("\n ", "\n"), (" N ", " 1 "), (" 's", "'s")];
+const AFTER: [(&str, &str); 8] = [
+    ("= = = =", "===="),
+    ("= = =", "==="),
+    ("= =", "=="),
+    (" ° ", "°"),
+    (" \n", "\n"),
+    ("\n ", "\n"),
+    (" N ", " 1 "),
+    (" 's", "'s"),
+];
 
 /// The text that is scored: the data set's spaces around signs taken out.
 pub fn detokenise(page: &str) -> String {

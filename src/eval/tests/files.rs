@@ -29,7 +29,12 @@ fn write_arc(path: &Path) {
     let mut writer = SerializedFileWriter::new(file, schema, Arc::new(WriterProperties::default())).unwrap();
     let mut group = writer.next_row_group().unwrap();
     let texts = |values: &[&str]| values.iter().map(|v| ByteArray::from(*v)).collect::<Vec<_>>();
-    let flat = [texts(&["Q1?", "Q2é?"]), texts(&["x", "y", "z", "u", "v"]), texts(&["A", "B", "C", "1", "2"]), texts(&["C", "1"])];
+    let flat = [
+        texts(&["Q1?", "Q2é?"]),
+        texts(&["x", "y", "z", "u", "v"]),
+        texts(&["A", "B", "C", "1", "2"]),
+        texts(&["C", "1"]),
+    ];
     let mut flat = flat.into_iter();
     while let Some(mut column) = group.next_column().unwrap() {
         match column.untyped() {
@@ -40,8 +45,12 @@ fn write_arc(path: &Path) {
                 w.write_batch(&values, Some(definitions), repetitions).unwrap();
             }
             ColumnWriter::Int64ColumnWriter(w) => drop(w.write_batch(&[-7], Some(&[1, 0]), None).unwrap()),
-            ColumnWriter::DoubleColumnWriter(w) => drop(w.write_batch(&[0.5, 2.0], Some(&[1, 1]), None).unwrap()),
-            ColumnWriter::BoolColumnWriter(w) => drop(w.write_batch(&[true, false], Some(&[1, 1]), None).unwrap()),
+            ColumnWriter::DoubleColumnWriter(w) => {
+                drop(w.write_batch(&[0.5, 2.0], Some(&[1, 1]), None).unwrap())
+            }
+            ColumnWriter::BoolColumnWriter(w) => {
+                drop(w.write_batch(&[true, false], Some(&[1, 1]), None).unwrap())
+            }
             _ => panic!("no such column in the schema"),
         }
         column.close().unwrap();
@@ -58,7 +67,8 @@ fn parquet_and_lines_give_the_same_documents() {
     let rows = rows::read(&path, 9).unwrap();
     let lines = dir.path().join("a.jsonl");
     let first = json!({"question": "Q1?", "choices": {"text": ["x", "y", "z"], "label": ["A", "B", "C"]}, "answerKey": "C"});
-    let second = json!({"question": "Q2é?", "choices": {"text": ["u", "v"], "label": ["1", "2"]}, "answerKey": "1"});
+    let second =
+        json!({"question": "Q2é?", "choices": {"text": ["u", "v"], "label": ["1", "2"]}, "answerKey": "1"});
     write_lines(&lines, &[first, second]);
     let documents = |rows: &[rows::Row]| rows.iter().map(|r| prompt::arc(r).unwrap()).collect::<Vec<_>>();
     assert_eq!(documents(&rows), documents(&rows::read(&lines, 9).unwrap()));
@@ -73,10 +83,17 @@ fn parquet_and_lines_give_the_same_documents() {
 fn a_split_is_all_its_files_in_the_order_of_their_names() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("allenai/ai2_arc/ARC-Easy");
-    for (name, id) in [("test-00001-of-00002.jsonl", 2), ("test-00000-of-00002.jsonl", 1), ("testing.jsonl", 8), ("train.jsonl", 9)] {
+    for (name, id) in [
+        ("test-00001-of-00002.jsonl", 2),
+        ("test-00000-of-00002.jsonl", 1),
+        ("testing.jsonl", 8),
+        ("train.jsonl", 9),
+    ] {
         write_lines(&folder.join(name), &[json!({"id": id}), json!({"id": id * 10})]);
     }
-    let read = |limit| -> Vec<usize> { ARC.rows(Some(dir.path()), limit).unwrap().iter().map(|r| r.index("id").unwrap()).collect() };
+    let read = |limit| -> Vec<usize> {
+        ARC.rows(Some(dir.path()), limit).unwrap().iter().map(|r| r.index("id").unwrap()).collect()
+    };
     assert_eq!(read(usize::MAX), [1, 10, 2, 20]);
     assert_eq!(read(3), [1, 10, 2]);
 }

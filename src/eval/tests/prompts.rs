@@ -14,7 +14,8 @@ fn texts(choices: &[&str]) -> Vec<String> {
 #[test]
 fn arc_finds_its_answer_among_letters_and_digits() {
     let choices = json!({"text": ["ice ", "sand", "fog"], "label": ["1", "2", "3"]});
-    let document = prompt::arc(&row(json!({"question": "What melts?", "choices": choices, "answerKey": "3"}))).unwrap();
+    let document =
+        prompt::arc(&row(json!({"question": "What melts?", "choices": choices, "answerKey": "3"}))).unwrap();
     assert_eq!(document, Document::new("Question: What melts?\nAnswer:", texts(&["ice ", "sand", "fog"]), 2));
     let bad = json!({"question": "q", "choices": {"text": ["a"], "label": ["A"]}, "answerKey": "1"});
     let error = prompt::arc(&row(bad)).unwrap_err();
@@ -25,7 +26,9 @@ fn arc_finds_its_answer_among_letters_and_digits() {
 #[test]
 fn openbookqa_is_the_stem_alone() {
     let choices = json!({"text": ["x", "y"], "label": ["A", "B"]});
-    let document = prompt::openbookqa(&row(json!({"question_stem": "The sun", "choices": choices, "answerKey": " B"}))).unwrap();
+    let document =
+        prompt::openbookqa(&row(json!({"question_stem": "The sun", "choices": choices, "answerKey": " B"})))
+            .unwrap();
     assert_eq!(document, Document::new("The sun", texts(&["x", "y"]), 1));
 }
 
@@ -37,13 +40,23 @@ fn boolq_adds_the_question_mark_and_says_no_first() {
 
 #[test]
 fn rte_asks_true_or_false() {
-    let document = prompt::rte(&row(json!({"sentence1": "It rains.", "sentence2": "It is wet.", "label": 0}))).unwrap();
-    assert_eq!(document, Document::new("It rains.\nQuestion: It is wet. True or False?\nAnswer:", texts(&["True", "False"]), 0));
+    let document =
+        prompt::rte(&row(json!({"sentence1": "It rains.", "sentence2": "It is wet.", "label": 0}))).unwrap();
+    assert_eq!(
+        document,
+        Document::new(
+            "It rains.\nQuestion: It is wet. True or False?\nAnswer:",
+            texts(&["True", "False"]),
+            0
+        )
+    );
 }
 
 #[test]
 fn piqa_offers_two_solutions() {
-    let document = prompt::piqa(&row(json!({"goal": "open a jar", "sol1": "twist", "sol2": "hit", "label": 0}))).unwrap();
+    let document =
+        prompt::piqa(&row(json!({"goal": "open a jar", "sol1": "twist", "sol2": "hit", "label": 0})))
+            .unwrap();
     assert_eq!(document, Document::new("Question: open a jar\nAnswer:", texts(&["twist", "hit"]), 0));
 }
 
@@ -52,7 +65,10 @@ fn hellaswag_cleans_context_and_endings() {
     let ctx = json!({"activity_label": "Home [x]", "ctx_a": "[header] How to melt ice [title] Use  salt.", "ctx_b": "the MAN",
         "endings": ["[step] go", "stop. [title] now"], "label": "1"});
     let document = prompt::hellaswag(&row(ctx)).unwrap();
-    assert_eq!(document, Document::new("Home : How to melt ice. Use salt. The man", texts(&[" go", "stop.. now"]), 1));
+    assert_eq!(
+        document,
+        Document::new("Home : How to melt ice. Use salt. The man", texts(&[" go", "stop.. now"]), 1)
+    );
 }
 
 #[test]
@@ -69,20 +85,33 @@ fn winogrande_puts_the_option_into_the_context() {
     let fields = json!({"sentence": "The cup beat the jar as _ was _ big. ", "option1": "the cup", "option2": "it ", "answer": "2"});
     let document = prompt::winogrande(&row(fields)).unwrap();
     let contexts = texts(&["The cup beat the jar as the cup", "The cup beat the jar as it "]);
-    assert_eq!(document, Document { context: Context::PerChoice(contexts), choices: texts(&["was _ big."; 2]), gold: 1 });
+    assert_eq!(
+        document,
+        Document { context: Context::PerChoice(contexts), choices: texts(&["was _ big."; 2]), gold: 1 }
+    );
 }
 
 #[test]
 fn winogrande_without_a_gap_or_an_answer_is_an_error() {
-    let fields = |sentence: &str, answer: &str| row(json!({"sentence": sentence, "option1": "a", "option2": "b", "answer": answer}));
-    assert!(prompt::winogrande(&fields("no gap", "1")).unwrap_err().to_string().contains("`sentence` should be a text with a `_`"));
+    let fields = |sentence: &str, answer: &str| {
+        row(json!({"sentence": sentence, "option1": "a", "option2": "b", "answer": answer}))
+    };
+    assert!(
+        prompt::winogrande(&fields("no gap", "1"))
+            .unwrap_err()
+            .to_string()
+            .contains("`sentence` should be a text with a `_`")
+    );
     assert!(prompt::winogrande(&fields("a _", "")).unwrap_err().to_string().contains("`answer` should be"));
 }
 
 #[test]
 fn mmlu_solves_the_examples_before_the_question() {
-    let question = |q: &str, answer: usize| row(json!({"question": q, "choices": ["w", "x ", "y", "z"], "answer": answer}));
-    let preamble = mmlu::preamble("high_school_biology", &[question(" Why?\n", 0), question("How?", 3)]).unwrap();
+    let question = |q: &str, answer: usize| {
+        row(json!({"question": q, "choices": ["w", "x ", "y", "z"], "answer": answer}))
+    };
+    let preamble =
+        mmlu::preamble("high_school_biology", &[question(" Why?\n", 0), question("How?", 3)]).unwrap();
     let document = mmlu::document(&preamble, &question("When?", 2)).unwrap();
     let expected = "The following are multiple choice questions (with answers) about high school biology.\n\n\
         Why?\nA. w\nB. x \nC. y\nD. z\nAnswer: A\n\n\
@@ -96,7 +125,8 @@ fn mmlu_solves_the_examples_before_the_question() {
 
 #[test]
 fn mmlu_has_57_subjects() {
-    let subjects: std::collections::BTreeSet<&str> = mmlu::SUBGROUPS.iter().flat_map(|(_, s)| s.iter().copied()).collect();
+    let subjects: std::collections::BTreeSet<&str> =
+        mmlu::SUBGROUPS.iter().flat_map(|(_, s)| s.iter().copied()).collect();
     assert_eq!(subjects.len(), 57);
     assert_eq!(
         mmlu::SUBGROUPS.map(|(name, s)| (name, s.len())),

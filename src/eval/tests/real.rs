@@ -17,7 +17,14 @@ fn documents(name: &str) -> Option<Vec<Document>> {
 
 #[test]
 fn every_row_becomes_a_document() {
-    let sizes = [("arc_easy", 2376), ("arc_challenge", 1172), ("boolq", 3270), ("openbookqa", 500), ("winogrande", 1267), ("mmlu", 14042)];
+    let sizes = [
+        ("arc_easy", 2376),
+        ("arc_challenge", 1172),
+        ("boolq", 3270),
+        ("openbookqa", 500),
+        ("winogrande", 1267),
+        ("mmlu", 14042),
+    ];
     for (name, size) in sizes {
         let Some(documents) = documents(name) else { return };
         assert_eq!(documents.len(), size, "{name}");

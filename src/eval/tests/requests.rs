@@ -43,7 +43,11 @@ fn an_empty_context_is_the_prefix_token() {
     let encoder = Encoder::new(&Bytes(&["<s>"]), Bos::Absent, Some(256));
     assert_eq!(one(&encoder, "", " b"), (vec![256], ids(" b")));
     assert_eq!(one(&encoder, " ", " b"), (vec![256], ids("  b")));
-    assert_eq!(one(&encoder, "", "<s>b"), (vec![256], ids("b")), "a continuation that begins with the prefix is split");
+    assert_eq!(
+        one(&encoder, "", "<s>b"),
+        (vec![256], ids("b")),
+        "a continuation that begins with the prefix is split"
+    );
     let with_bos = Encoder::new(&Bytes(&["<s>"]), Bos::Before(256), Some(256));
     assert_eq!(one(&with_bos, "", " b"), (vec![256], ids(" b")));
     let error = Encoder::new(&Bytes(&[]), Bos::Absent, None).requests("", &["b".into()]).unwrap_err();
@@ -65,10 +69,18 @@ fn each_choice_follows_one_space_and_its_own_context() {
     let encoder = Encoder::new(&Bytes(&[]), Bos::Absent, None);
     let pair = |r: &Request| (decode(&r.context), decode(&r.continuation));
     let shared = Document::new("Q:", vec!["x".into(), " y".into()], 0).requests(&encoder, 99).unwrap();
-    assert_eq!(shared.iter().map(pair).collect::<Vec<_>>(), [("Q:".into(), " x".into()), ("Q:".into(), "  y".into())]);
+    assert_eq!(
+        shared.iter().map(pair).collect::<Vec<_>>(),
+        [("Q:".into(), " x".into()), ("Q:".into(), "  y".into())]
+    );
     let own = Context::PerChoice(vec!["a".into(), "b ".into()]);
-    let own = Document { context: own, choices: vec!["t".into(), "t".into()], gold: 0 }.requests(&encoder, 99).unwrap();
-    assert_eq!(own.iter().map(pair).collect::<Vec<_>>(), [("a".into(), " t".into()), ("b".into(), "  t".into())]);
+    let own = Document { context: own, choices: vec!["t".into(), "t".into()], gold: 0 }
+        .requests(&encoder, 99)
+        .unwrap();
+    assert_eq!(
+        own.iter().map(pair).collect::<Vec<_>>(),
+        [("a".into(), " t".into()), ("b".into(), "  t".into())]
+    );
 }
 
 #[test]

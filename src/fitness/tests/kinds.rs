@@ -24,7 +24,12 @@ fn table(kind: FitnessKind) -> spec::Fitness {
 fn script(f: &Fixture, text: &str) -> spec::Fitness {
     let path = f.dir.path().join("fitness.rhai");
     std::fs::write(&path, text).unwrap();
-    spec::Fitness { script: Some(path), corpora: vec!["a".into(), "b".into()], top_k: 7, ..table(FitnessKind::Script) }
+    spec::Fitness {
+        script: Some(path),
+        corpora: vec!["a".into(), "b".into()],
+        top_k: 7,
+        ..table(FitnessKind::Script)
+    }
 }
 
 struct Sets {
@@ -33,15 +38,24 @@ struct Sets {
 }
 
 fn sets() -> Sets {
-    Sets { search: SearchSet(windows(8)), other: SearchSet(Windows { tokens: tokens(8 * 24, "other"), length: 24 }) }
+    Sets {
+        search: SearchSet(windows(8)),
+        other: SearchSet(Windows { tokens: tokens(8 * 24, "other"), length: 24 }),
+    }
 }
 
-fn evaluator<'a>(f: &'a Fixture, supernet: &'a Supernet<'a>, sets: &'a Sets, fitness: &spec::Fitness) -> Evaluator<'a> {
+fn evaluator<'a>(
+    f: &'a Fixture,
+    supernet: &'a Supernet<'a>,
+    sets: &'a Sets,
+    fitness: &spec::Fitness,
+) -> Evaluator<'a> {
     let sampler = |set| Sampler::new(set, 9, 1);
     let corpus = |name: &str, set| Corpus { name: name.into(), sampler: sampler(set) };
     let corpora = vec![corpus("b", &sets.other), corpus("a", &sets.search)];
     let objective = Objective::new(fitness, f.model.config(), 24).unwrap();
-    Evaluator::new(Population::new(&f.model, supernet), sampler(&sets.search), corpora, objective, &Silent).unwrap()
+    Evaluator::new(Population::new(&f.model, supernet), sampler(&sets.search), corpora, objective, &Silent)
+        .unwrap()
 }
 
 fn net(f: &Fixture) -> Supernet<'_> {
@@ -71,20 +85,28 @@ fn close(got: f64, want: f64) {
 #[test]
 fn each_kind_gives_what_the_compacted_models_give() {
     let f = fixture(Pico::default());
-    let (supernet, sets) = (net(&f), sets());
-    let fitness = |table: &spec::Fitness| evaluator(&f, &supernet, &sets, table).fitness(&candidates(), &DRAW).unwrap();
+    let supernet = net(&f);
+    let sets = sets();
+    let fitness =
+        |table: &spec::Fitness| evaluator(&f, &supernet, &sets, table).fitness(&candidates(), &DRAW).unwrap();
     let weights = vec![LayerWeight { layer: -1, weight: 0.25 }, LayerWeight { layer: 0, weight: 2.0 }];
     let similar = spec::Fitness { layers: weights, logits_weight: 3.0, ..table(FitnessKind::Similarity) };
     let only_layers = spec::Fitness { logits_weight: 0.0, ..similar.clone() };
     let two = spec::Fitness { corpora: vec!["a".into(), "b".into()], ..table(FitnessKind::Perplexity) };
-    let (kl, similarity, layers, text) = (fitness(&table(FitnessKind::Kl)), fitness(&similar), fitness(&only_layers), fitness(&two));
-    let (a, b) = (drawn(&sets.search), drawn(&sets.other));
+    let kl = fitness(&table(FitnessKind::Kl));
+    let similarity = fitness(&similar);
+    let layers = fitness(&only_layers);
+    let text = fitness(&two);
+    let a = drawn(&sets.search);
+    let b = drawn(&sets.other);
     for (i, candidate) in candidates().iter().enumerate() {
         let small = f.compacted(&supernet, candidate, &format!("small-{i}"));
         let want = divergence(&small, &f.model, &a, &Silent).unwrap().value;
         let distance = |layers| {
             let ids = &a.0.tokens;
-            squared_distance(&first_layers(&f.model, ids, layers), &first_layers(&small, ids, layers)).unwrap() / 72.0
+            squared_distance(&first_layers(&f.model, ids, layers), &first_layers(&small, ids, layers))
+                .unwrap()
+                / 72.0
         };
         close(kl[i], want);
         close(layers[i], 0.25 * distance(3) + 2.0 * distance(1));
@@ -97,8 +119,10 @@ fn each_kind_gives_what_the_compacted_models_give() {
 #[test]
 fn scripts_see_the_same_numbers_as_the_kinds() {
     let f = fixture(Pico::default());
-    let (supernet, sets) = (net(&f), sets());
-    let fitness = |table: &spec::Fitness| evaluator(&f, &supernet, &sets, table).fitness(&candidates(), &DRAW).unwrap();
+    let supernet = net(&f);
+    let sets = sets();
+    let fitness =
+        |table: &spec::Fitness| evaluator(&f, &supernet, &sets, table).fitness(&candidates(), &DRAW).unwrap();
     let scripted = |text: &str| fitness(&script(&f, text));
     let kl = fitness(&table(FitnessKind::Kl));
     assert_eq!(scripted("fn fitness(m) { m.kl }"), kl);
@@ -121,9 +145,17 @@ fn scripts_see_the_same_numbers_as_the_kinds() {
 #[test]
 fn a_script_of_kl_alone_searches_like_the_kind() {
     let f = fixture(Pico::default());
-    let (supernet, sets) = (net(&f), sets());
+    let supernet = net(&f);
+    let sets = sets();
     let stages = vec![Stage { tokens: 24, survivors: 4 }, Stage { tokens: 96, survivors: 1 }];
-    let settings = spec::Search { generations: 4, offspring: 12, max_flips: 3, stages, text: SearchText::Disjoint, tokens: 192 };
+    let settings = spec::Search {
+        generations: 4,
+        offspring: 12,
+        max_flips: 3,
+        stages,
+        text: SearchText::Disjoint,
+        tokens: 192,
+    };
     let search = Search::new(supernet.space().clone(), settings, 4, 1).unwrap();
     let log = |table: &spec::Fitness| {
         let mut records = String::new();
@@ -131,7 +163,8 @@ fn a_script_of_kl_alone_searches_like_the_kind() {
             records.push_str(serde_json::to_string(r).unwrap().as_str());
             Ok(())
         };
-        let (state, _) = search.run(search.start(), &mut evaluator(&f, &supernet, &sets, table), each).unwrap();
+        let (state, _) =
+            search.run(search.start(), &mut evaluator(&f, &supernet, &sets, table), each).unwrap();
         (records, state)
     };
     let kind = log(&table(FitnessKind::Kl));
@@ -144,7 +177,8 @@ fn a_script_of_kl_alone_searches_like_the_kind() {
 fn counts_of_the_dense_pico_are_those_on_paper() {
     let config = Pico::default().config().unwrap();
     let counts = Counts::of(&config, 24);
-    // Per layer q 1024, k and v 1024, o 1024, gate and up 3072, down 1536; embedding 2048 (tied), seven norms of 32.
+    // Per layer q 1024, k and v 1024, o 1024, gate and up 3072, down 1536; embedding 2048 (tied), seven norms
+    // of 32.
     assert_eq!(counts.parameters, 3.0 * 7680.0 + 2048.0 + 224.0);
     // 12.5 keys on average, 12 heads of width 8.
     assert_eq!(counts.flops, 2.0 * (3.0 * 7680.0 + 2048.0) + 4.0 * 8.0 * 12.5 * 12.0);
@@ -157,16 +191,26 @@ fn counts_of_the_dense_pico_are_those_on_paper() {
 #[test]
 fn counts_of_candidates_are_those_of_the_compacted_models() {
     let f = fixture(Pico { bias: true, ..Pico::default() });
-    let (supernet, sets) = (net(&f), sets());
-    let scripted = |text: &str| evaluator(&f, &supernet, &sets, &script(&f, text)).fitness(&candidates(), &DRAW).unwrap();
+    let supernet = net(&f);
+    let sets = sets();
+    let scripted = |text: &str| {
+        evaluator(&f, &supernet, &sets, &script(&f, text)).fitness(&candidates(), &DRAW).unwrap()
+    };
     let metric = |name: &str| scripted(&format!("fn fitness(m) {{ m.{name} }}"));
     let sum = |name: &str| scripted(&format!("fn fitness(m) {{ m.{name}.reduce(|sum, x| sum + x, 0.0) }}"));
-    let (parameters, flops, kv) = (metric("parameters"), metric("flops"), metric("kv_bytes"));
-    let (heads, kv_heads, neurons) = (sum("heads"), sum("kv_heads"), sum("neurons"));
+    let parameters = metric("parameters");
+    let flops = metric("flops");
+    let kv = metric("kv_bytes");
+    let heads = sum("heads");
+    let kv_heads = sum("kv_heads");
+    let neurons = sum("neurons");
     for (i, candidate) in candidates().iter().enumerate() {
         let small = f.compacted(&supernet, candidate, &format!("count-{i}"));
         let counts = Counts::of(small.config(), 24);
-        assert_eq!((parameters[i], flops[i], kv[i]), (small.checkpoint().parameters() as f64, counts.flops, counts.kv_bytes));
+        assert_eq!(
+            (parameters[i], flops[i], kv[i]),
+            (small.checkpoint().parameters() as f64, counts.flops, counts.kv_bytes)
+        );
         assert_eq!(heads[i], counts.heads.iter().sum::<f64>());
         assert_eq!(kv_heads[i], counts.kv_heads.iter().sum::<f64>());
         assert_eq!(neurons[i], counts.neurons.iter().sum::<f64>());
@@ -179,7 +223,10 @@ fn counts_of_candidates_are_those_of_the_compacted_models() {
     assert_eq!(metric("dense_parameters")[0], dense.parameters);
     assert_eq!(metric("dense_flops")[1], dense.flops);
     assert_eq!(metric("dense_kv_bytes")[2], dense.kv_bytes);
-    assert_eq!((sum("dense_heads")[0], sum("dense_kv_heads")[0], sum("dense_neurons")[0]), (12.0, 6.0, 144.0));
+    assert_eq!(
+        (sum("dense_heads")[0], sum("dense_kv_heads")[0], sum("dense_neurons")[0]),
+        (12.0, 6.0, 144.0)
+    );
     assert_eq!(metric("layers")[0], 3.0);
 }
 
@@ -191,35 +238,49 @@ fn layers_of_a_similarity_are_named_when_they_do_not_exist() {
         Objective::new(&spec::Fitness { layers, ..table(FitnessKind::Similarity) }, &config, 24)
     };
     for (layer, index) in [(0, 0), (2, 2), (-1, 2), (-3, 0)] {
-        assert_eq!(objective(layer).unwrap().wanted(), &Wanted { kl: vec![0], nll: false, layers: vec![index] });
+        assert_eq!(
+            objective(layer).unwrap().wanted(),
+            &Wanted { kl: vec![0], nll: false, layers: vec![index] }
+        );
     }
     for layer in [3, -4, i64::MAX, i64::MIN] {
         let error = objective(layer).map(drop).unwrap_err().to_string();
-        assert!(error.contains("fitness.layers[1].layer") && error.contains(&format!("no layer {layer}")), "{error}");
+        assert!(
+            error.contains("fitness.layers[1].layer") && error.contains(&format!("no layer {layer}")),
+            "{error}"
+        );
     }
 }
 
 #[test]
 fn missing_keys_and_texts_are_named() {
     let f = fixture(Pico::default());
-    let (supernet, sets) = (net(&f), sets());
+    let supernet = net(&f);
+    let sets = sets();
     let config = f.model.config();
-    for (kind, key) in
-        [(FitnessKind::Similarity, "fitness.layers"), (FitnessKind::Perplexity, "fitness.corpora"), (FitnessKind::Script, "fitness.script")]
-    {
+    for (kind, key) in [
+        (FitnessKind::Similarity, "fitness.layers"),
+        (FitnessKind::Perplexity, "fitness.corpora"),
+        (FitnessKind::Script, "fitness.script"),
+    ] {
         let error = Objective::new(&table(kind), config, 24).map(drop).unwrap_err();
         assert_eq!(error.place.as_deref(), Some(key));
     }
-    let twice = spec::Fitness { corpora: vec!["a".into(), "b".into(), "a".into()], ..table(FitnessKind::Perplexity) };
+    let twice =
+        spec::Fitness { corpora: vec!["a".into(), "b".into(), "a".into()], ..table(FitnessKind::Perplexity) };
     let error = Objective::new(&twice, config, 24).map(drop).unwrap_err();
     assert_eq!((error.place.as_deref(), error.what.contains("twice")), (Some("fitness.corpora[2]"), true));
     let other = spec::Fitness { corpora: vec!["absent".into()], ..table(FitnessKind::Perplexity) };
     let objective = Objective::new(&other, config, 24).unwrap();
     let population = Population::new(&f.model, &supernet);
-    let error = Evaluator::new(population, Sampler::new(&sets.search, 9, 1), vec![], objective, &Silent).map(drop).unwrap_err();
+    let error = Evaluator::new(population, Sampler::new(&sets.search, 9, 1), vec![], objective, &Silent)
+        .map(drop)
+        .unwrap_err();
     assert!(error.to_string().contains("absent"));
     let two = spec::Fitness { corpora: vec!["a".into()], ..table(FitnessKind::Perplexity) };
-    let error = evaluator(&f, &supernet, &sets, &two).fitness(&candidates(), &Draw { tokens: 1, ..DRAW }).unwrap_err();
+    let error = evaluator(&f, &supernet, &sets, &two)
+        .fitness(&candidates(), &Draw { tokens: 1, ..DRAW })
+        .unwrap_err();
     assert!(error.to_string().contains("search.stages"));
 }
 
@@ -231,14 +292,23 @@ fn nan_stays_nan_except_for_scripts() {
     let distribution = supernet.space().distribution(&candidates()[1]);
     let evidence = Evidence { measured: &measured, nll: &[f64::NAN], distribution: &distribution };
     let layers = vec![LayerWeight { layer: 0, weight: 1.0 }];
-    let value = |table: &spec::Fitness| Objective::new(table, f.model.config(), 24).unwrap().value(&supernet, &evidence);
+    let value = |table: &spec::Fitness| {
+        Objective::new(table, f.model.config(), 24).unwrap().value(&supernet, &evidence)
+    };
     assert!(value(&table(FitnessKind::Kl)).unwrap().is_nan());
     let similar = spec::Fitness { layers, ..table(FitnessKind::Similarity) };
     assert!(value(&similar).unwrap().is_nan());
     assert_eq!(value(&spec::Fitness { logits_weight: 0.0, ..similar }).unwrap(), 1.0);
-    assert!(value(&spec::Fitness { corpora: vec!["a".into()], ..table(FitnessKind::Perplexity) }).unwrap().is_nan());
+    assert!(
+        value(&spec::Fitness { corpora: vec!["a".into()], ..table(FitnessKind::Perplexity) })
+            .unwrap()
+            .is_nan()
+    );
     let error = value(&script(&f, "fn fitness(m) { m.kl }")).unwrap_err();
-    let shown = format!("{:?} attention units", [distribution.removed[0], distribution.removed[2], distribution.removed[4]]);
+    let shown = format!(
+        "{:?} attention units",
+        [distribution.removed[0], distribution.removed[2], distribution.removed[4]]
+    );
     assert!(error.to_string().contains("returned NaN") && error.to_string().contains(&shown), "{error}");
     assert_eq!(error.kind, Kind::Spec);
     assert_eq!(value(&script(&f, "fn fitness(m) { 2 }")).unwrap(), 2.0);
@@ -247,7 +317,8 @@ fn nan_stays_nan_except_for_scripts() {
 #[test]
 fn no_candidates_give_no_values() {
     let f = fixture(Pico::default());
-    let (supernet, sets) = (net(&f), sets());
+    let supernet = net(&f);
+    let sets = sets();
     for fitness in [table(FitnessKind::Kl), script(&f, "fn fitness(m) { m.parameters }")] {
         assert_eq!(evaluator(&f, &supernet, &sets, &fitness).fitness(&[], &DRAW).unwrap(), Vec::<f64>::new());
     }

@@ -43,8 +43,9 @@ fn only_what_a_script_names_is_read() {
     assert_eq!(reads("fn fitness(m) { let t = \"m.kl\"; 1 }").0.len(), 0);
     assert_eq!(reads("fn fitness(m) { let t = `${m.kl}`; 1 }").0, ["kl"]);
     assert_eq!(reads("fn fitness(m) { [1, 2].map(|x| x * m.flops)[0] }").0, ["flops"]);
-    let (names, corpora, layers) =
-        reads("fn fitness(m) { m.perplexity[\"a\"] + m[\"perplexity\"][\"b\"] + m.distance[0] + m.distance[-1] }");
+    let (names, corpora, layers) = reads(
+        "fn fitness(m) { m.perplexity[\"a\"] + m[\"perplexity\"][\"b\"] + m.distance[0] + m.distance[-1] }",
+    );
     assert_eq!(names, ["perplexity", "distance"]);
     assert_eq!((corpora, layers), (named(["a".to_owned(), "b".to_owned()]), named([0, -1])));
     assert_eq!(reads("fn fitness(m) { let c = \"a\"; m.perplexity[c] + m.distance[0] }").1, Part::All);
@@ -73,8 +74,12 @@ fn measurements_follow_from_what_is_read() {
     assert_eq!(wanted("fn fitness(m) { m.kl_top_k }").kl, [5]);
     assert_eq!(wanted("fn fitness(m) { m.kl_top_k - m.kl }").kl, [0, 5]);
     assert_eq!(wanted("fn fitness(m) { m.distance[-1] + m.distance[1] }").layers, [1, 2]);
-    let plain = scripted("fn fitness(m) { m.sparsity + m.sparsity_variance + m.dense_flops * 0 + m.layers }").unwrap();
-    assert_eq!((plain.wanted(), plain.counts_wanted(), plain.corpora().len()), (&Default::default(), false, 0));
+    let plain = scripted("fn fitness(m) { m.sparsity + m.sparsity_variance + m.dense_flops * 0 + m.layers }")
+        .unwrap();
+    assert_eq!(
+        (plain.wanted(), plain.counts_wanted(), plain.corpora().len()),
+        (&Default::default(), false, 0)
+    );
     assert_eq!(scripted("fn fitness(m) { m.perplexity.code }").unwrap().corpora(), corpora());
     let one = scripted("fn fitness(m) { m.perplexity[\"code\"] }").unwrap();
     assert_eq!(one.corpora(), ["code"]);
@@ -84,7 +89,10 @@ fn measurements_follow_from_what_is_read() {
 #[test]
 fn broken_scripts_say_what_and_where() {
     breaks("fn fitness(m) {\n  m.kl +\n}", &["f.rhai:3:1"]);
-    breaks("fn fitness(m) {\n  m.parametres\n}", &["there is no metric `parametres`", "f.rhai:2:5", "did you mean `m.parameters`?"]);
+    breaks(
+        "fn fitness(m) {\n  m.parametres\n}",
+        &["there is no metric `parametres`", "f.rhai:2:5", "did you mean `m.parameters`?"],
+    );
     breaks("fn fitness(m) { m[\"klx\"] }", &["there is no metric `klx`", "f.rhai:1:19", "`m.kl`"]);
     breaks("fn fitness(m) { let k = \"head\"; m[k] }", &["there is no metric `head`", "`m.heads`"]);
     breaks("fn fitness(m) { m.zzzzzzzz }", &["the metrics are kl, kl_top_k"]);
@@ -95,7 +103,10 @@ fn broken_scripts_say_what_and_where() {
     breaks("fn fitness(m) {\n  undefined + 1\n}", &["undefined", "f.rhai:2:3"]);
     breaks("fn help(x) {\n  x.foo()\n}\nfn fitness(m) { help(1) }", &["foo", "f.rhai:2:5"]);
     breaks("fn fitness(m) { m.distance[7] }", &["f.rhai:1:", "7"]);
-    breaks("fn fitness(m) { m.perplexity[\"wikitext\"] }", &["perplexity[\"wikitext\"]", "fitness.corpora", "did you mean \"wikitext2\"?"]);
+    breaks(
+        "fn fitness(m) { m.perplexity[\"wikitext\"] }",
+        &["perplexity[\"wikitext\"]", "fitness.corpora", "did you mean \"wikitext2\"?"],
+    );
     breaks("fn fitness(m) { let c = \"none\"; m.perplexity[c] }", &["none"]);
     breaks("fn fitness(m) { m.kl = 1.0; 1 }", &["f.rhai:1:"]);
     breaks("fn fitness(m) { throw \"too bad\" }", &["too bad", "f.rhai:1:17"]);
@@ -103,7 +114,10 @@ fn broken_scripts_say_what_and_where() {
 
 #[test]
 fn results_that_are_no_number_are_refused() {
-    breaks("fn fitness(m) { \"good\" }", &["returned a value of type string", "f.rhai:1:1", "return a number", "made-up"]);
+    breaks(
+        "fn fitness(m) { \"good\" }",
+        &["returned a value of type string", "f.rhai:1:1", "return a number", "made-up"],
+    );
     breaks("fn fitness(m) { let x = m.kl; }", &["returned nothing", "end the function with the value"]);
     breaks("fn fitness(m) { m.distance }", &["type array"]);
     breaks("fn fitness(m) { true }", &["type bool"]);
@@ -140,7 +154,10 @@ fn nesting_without_an_end_is_an_error_and_no_crash() {
         ("x[", "0", "]"),
         ("`${", "1", "}`"),
     ] {
-        breaks(&format!("fn fitness(m) {{ let x = [0]; {}{middle}{} }}", open.repeat(3000), close.repeat(3000)), &["f.rhai:1:"]);
+        breaks(
+            &format!("fn fitness(m) {{ let x = [0]; {}{middle}{} }}", open.repeat(3000), close.repeat(3000)),
+            &["f.rhai:1:"],
+        );
     }
 }
 
@@ -166,7 +183,9 @@ fn constants_and_helpers_work() {
 #[test]
 fn a_model_of_one_layer_and_head_is_tried_too() {
     let config = Pico { layers: 1, heads: 1, kv_heads: 1, ..Pico::default() }.config().unwrap();
-    let script = Script::compile("f.rhai", "fn fitness(m) { m.kl / m.heads[0] + m.neurons[-1] / m.dense_neurons[0] }").unwrap();
+    let script =
+        Script::compile("f.rhai", "fn fitness(m) { m.kl / m.heads[0] + m.neurons[-1] / m.dense_neurons[0] }")
+            .unwrap();
     Scripted::new(script, &[], 0, &config, 1).unwrap();
     assert!(flops(&config, 0).is_finite());
 }
@@ -177,8 +196,10 @@ fn root(path: &str) -> PathBuf {
 
 #[test]
 fn the_examples_compile_and_run() {
-    let files: Vec<PathBuf> = std::fs::read_dir(root("experiments/fitness")).unwrap().map(|e| e.unwrap().path()).collect();
-    let scripts: Vec<&PathBuf> = files.iter().filter(|f| f.extension().is_some_and(|e| e == "rhai")).collect();
+    let files: Vec<PathBuf> =
+        std::fs::read_dir(root("experiments/fitness")).unwrap().map(|e| e.unwrap().path()).collect();
+    let scripts: Vec<&PathBuf> =
+        files.iter().filter(|f| f.extension().is_some_and(|e| e == "rhai")).collect();
     assert!(scripts.len() >= 3);
     for file in scripts {
         check(file, &[]).unwrap();

@@ -10,12 +10,15 @@ fn sums(x: &Mat<f64>, weight: &Mat<f64>, extra: &Mat<f64>) -> Sums {
     Sums { rows: x.nrows(), gram: x.transpose() * x, correlation: Some(x.transpose() * y) }
 }
 
-/// The share for an extra of `signal` times what the inputs tell and `noise` times what they do not, on two halves of `rows` rows.
+/// The share for an extra of `signal` times what the inputs tell and `noise` times what they do not, on two
+/// halves of `rows` rows.
 fn share(signal: f64, noise_size: f64, rows: usize) -> f64 {
-    let (weight, added) = (noise("weight", 12, 8), noise("added", 12, 8));
+    let weight = noise("weight", 12, 8);
+    let added = noise("added", 12, 8);
     let half = |name: &str| {
         let x = inputs(name, rows, 12);
-        let extra = &x * &added * Scale(signal) + noise(&format!("noise {name}"), rows, 8) * Scale(noise_size);
+        let extra =
+            &x * &added * Scale(signal) + noise(&format!("noise {name}"), rows, 8) * Scale(noise_size);
         sums(&x, &weight, &extra)
     };
     let shares = agreed([&half("first"), &half("second")], &weight, arithmetic(1e-6)).unwrap().unwrap();
@@ -33,18 +36,25 @@ fn what_the_inputs_tell_is_taken_whole_and_noise_is_left() {
 #[test]
 fn the_share_is_the_one_that_predicts_best() {
     // By brute force: the error on much fresh text of the weights fitted on both halves, over shares.
-    let (weight, added) = (noise("weight", 12, 8), noise("added", 12, 8));
+    let weight = noise("weight", 12, 8);
+    let added = noise("added", 12, 8);
     let draw = |name: &str, rows: usize| {
         let x = inputs(name, rows, 12);
         let extra = &x * &added * Scale(0.2) + noise(&format!("noise {name}"), rows, 8) * Scale(2.0);
         sums(&x, &weight, &extra)
     };
-    let (a, b, fresh) = (draw("first", 150), draw("second", 150), draw("fresh", 20_000));
-    let both =
-        Sums { rows: 300, gram: &a.gram + &b.gram, correlation: Some(a.correlation.as_ref().unwrap() + b.correlation.as_ref().unwrap()) };
+    let a = draw("first", 150);
+    let b = draw("second", 150);
+    let fresh = draw("fresh", 20_000);
+    let both = Sums {
+        rows: 300,
+        gram: &a.gram + &b.gram,
+        correlation: Some(a.correlation.as_ref().unwrap() + b.correlation.as_ref().unwrap()),
+    };
     let error = |share: f64| {
         let fitted = both.gram.partial_piv_lu().solve(blended(&both, &weight, &[share; 8]).unwrap());
-        let inner = |p: &Mat<f64>, q: &Mat<f64>| (p.transpose() * q).diagonal().column_vector().iter().sum::<f64>();
+        let inner =
+            |p: &Mat<f64>, q: &Mat<f64>| (p.transpose() * q).diagonal().column_vector().iter().sum::<f64>();
         inner(&fitted, &(&fresh.gram * &fitted)) - 2.0 * inner(&fitted, fresh.correlation.as_ref().unwrap())
     };
     let grid: Vec<f64> = (0..=100).map(|i| f64::from(i) / 100.0).collect();
@@ -56,11 +66,17 @@ fn the_share_is_the_one_that_predicts_best() {
 
 #[test]
 fn every_channel_has_its_own_share() {
-    let (weight, added) = (noise("weight", 12, 2), noise("added", 12, 2));
+    let weight = noise("weight", 12, 2);
+    let added = noise("added", 12, 2);
     let half = |name: &str| {
-        let (x, noise) = (inputs(name, 100, 12), noise(&format!("noise {name}"), 100, 2));
+        let x = inputs(name, 100, 12);
+        let noise = noise(&format!("noise {name}"), 100, 2);
         let extra = &x * &added;
-        sums(&x, &weight, &Mat::from_fn(100, 2, |i, j| if j == 0 { extra[(i, 0)] } else { 1000.0 * noise[(i, 1)] }))
+        sums(
+            &x,
+            &weight,
+            &Mat::from_fn(100, 2, |i, j| if j == 0 { extra[(i, 0)] } else { 1000.0 * noise[(i, 1)] }),
+        )
     };
     let shares = agreed([&half("first"), &half("second")], &weight, arithmetic(1e-6)).unwrap().unwrap();
     assert!(shares[0] > 0.999 && shares[1] < 0.5, "{shares:?}");
@@ -68,7 +84,9 @@ fn every_channel_has_its_own_share() {
 
 #[test]
 fn a_blend_lies_between_the_layers_target_and_the_whole_one() {
-    let (x, weight, extra) = (inputs("first", 30, 6), noise("weight", 6, 4), noise("extra", 30, 4));
+    let x = inputs("first", 30, 6);
+    let weight = noise("weight", 6, 4);
+    let extra = noise("extra", 30, 4);
     let sums = sums(&x, &weight, &extra);
     let layer = x.transpose() * &x * &weight;
     assert!(distance(blended(&sums, &weight, &[0.0; 4]).unwrap().as_ref(), layer.as_ref()) < 1e-12);
@@ -79,7 +97,8 @@ fn a_blend_lies_between_the_layers_target_and_the_whole_one() {
 
 #[test]
 fn nothing_to_compare_is_told_and_nothing_to_add_is_taken_whole() {
-    let (x, weight) = (inputs("first", 30, 6), noise("weight", 6, 4));
+    let x = inputs("first", 30, 6);
+    let weight = noise("weight", 6, 4);
     let whole = sums(&x, &weight, &Mat::zeros(30, 4));
     let empty = Sums { rows: 0, gram: Mat::zeros(6, 6), correlation: Some(Mat::zeros(6, 4)) };
     assert_eq!(agreed([&whole, &empty], &weight, arithmetic(0.01)).unwrap(), None);

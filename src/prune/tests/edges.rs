@@ -23,7 +23,8 @@ fn removing_nothing_from_the_layer_target_gives_the_dense_weight_back() {
 
 #[test]
 fn removing_everything_leaves_an_empty_weight_and_loses_the_whole_output() {
-    let (x, weight) = (inputs("x", 50, 8), noise("b", 8, 3));
+    let x = inputs("x", 50, 8);
+    let weight = noise("b", 8, 3);
     let pruned = prune(&problem(&x, weight.clone(), None), &rule(8, 1, 3), &[8]).unwrap();
     assert_eq!((pruned.levels[0].weight.nrows(), pruned.levels[0].weight.ncols()), (3, 0));
     let output = 0.5 * (&x * &weight).squared_norm_l2();
@@ -47,7 +48,8 @@ fn one_head_and_one_channel_are_enough() {
 
 #[test]
 fn a_correlation_with_no_unit_removed_refits_every_channel() {
-    let (x, y) = (inputs("x", 50, 8), noise("y", 50, 3));
+    let x = inputs("x", 50, 8);
+    let y = noise("y", 50, 3);
     let case = problem(&x, noise("b", 8, 3), Some(&y));
     let plain = Rule { damping: arithmetic(0.0), ..rule(8, 1, 1) };
     let pruned = prune(&case, &plain, &[0]).unwrap();
@@ -103,14 +105,17 @@ fn one_huge_channel_does_not_damp_the_others_with_the_geometric_mean() {
 
 #[test]
 fn the_geometric_mean_leaves_dead_channels_out() {
-    let (x, weight) = (inputs("x", 50, 8), noise("b", 8, 3));
+    let x = inputs("x", 50, 8);
+    let weight = noise("b", 8, 3);
     let even = Mat::from_fn(50, 8, |i, j| x[(i, j)] / x.col(j).norm_l2() * f64::from(u8::from(j != 3)));
     let of = |damping| {
         let rule = Rule { damping, ..rule(8, 1, 1) };
         prune(&problem(&even, weight.clone(), None), &rule, &[4]).unwrap().levels[0].weight.clone()
     };
     // Seven channels of norm one and one dead: the arithmetic mean is 7/8, the geometric one 1.
-    assert!((of(Damping { share: 0.07, mean: DampingMean::Geometric }) - of(arithmetic(0.08))).norm_max() < 1e-6);
+    assert!(
+        (of(Damping { share: 0.07, mean: DampingMean::Geometric }) - of(arithmetic(0.08))).norm_max() < 1e-6
+    );
 }
 
 #[test]
@@ -174,7 +179,10 @@ fn no_token_is_an_error() {
 fn rules_and_requests_that_mean_nothing_are_refused() {
     let off = Saliency { first_order: false, second_order: false };
     assert_eq!(failure(&small(), &Rule { saliency: off, ..rule(8, 1, 1) }, &[1]).kind, Kind::Spec);
-    assert_eq!(failure(&small(), &Rule { damping: arithmetic(f64::NAN), ..rule(8, 1, 1) }, &[1]).kind, Kind::Spec);
+    assert_eq!(
+        failure(&small(), &Rule { damping: arithmetic(f64::NAN), ..rule(8, 1, 1) }, &[1]).kind,
+        Kind::Spec
+    );
     assert_eq!(failure(&small(), &rule(8, 1, 0), &[1]).kind, Kind::Spec);
     for (rule, removed) in [(rule(4, 1, 1), vec![1]), (rule(8, 1, 1), vec![9]), (rule(8, 1, 1), vec![2, 1])] {
         assert_eq!(failure(&small(), &rule, &removed).kind, Kind::Internal);

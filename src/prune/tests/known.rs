@@ -44,7 +44,8 @@ fn matrix(rows: &[Vec<f64>]) -> Mat<f64> {
 
 #[test]
 fn every_case_of_the_fixture_agrees() {
-    let fixture: Fixture = serde_json::from_str(include_str!("../../../tests/fixtures/local_pruning.json")).unwrap();
+    let fixture: Fixture =
+        serde_json::from_str(include_str!("../../../tests/fixtures/local_pruning.json")).unwrap();
     assert!(fixture.cases.len() >= 20);
     for case in &fixture.cases {
         let targets = case.correlated.then(|| matrix(&fixture.targets));
@@ -56,8 +57,16 @@ fn agrees(case: &Case, problem: &Problem) {
     let ranking = if case.one_shot { Ranking::OneShot } else { Ranking::Progressive };
     let saliency = Saliency { first_order: case.first_order, second_order: case.second_order };
     let units = case.saliency.len();
-    let rule = Rule { units, width: case.width, step: case.step, saliency, ranking, damping: arithmetic(case.damping) };
-    let pruned = prune(problem, &rule, &case.levels.iter().map(|level| level.removed).collect::<Vec<_>>()).unwrap();
+    let rule = Rule {
+        units,
+        width: case.width,
+        step: case.step,
+        saliency,
+        ranking,
+        damping: arithmetic(case.damping),
+    };
+    let pruned =
+        prune(problem, &rule, &case.levels.iter().map(|level| level.removed).collect::<Vec<_>>()).unwrap();
     assert!(pruned.saliency.iter().zip(&case.saliency).all(|(a, b)| (a - b).abs() < 1e-9 * b));
     assert!(pruned.order.iter().rev().zip(&case.gone).all(|(a, b)| a == b));
     for (level, answer) in pruned.levels.iter().zip(&case.levels) {
@@ -98,20 +107,32 @@ fn golden(path: &Path) {
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
     let case: Golden = serde_json::from_str(&header.metadata().as_ref().unwrap()["case"]).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let (x, dense) = (read(&tensors, "inputs"), read(&tensors, "weight").transpose().to_owned());
+    let x = read(&tensors, "inputs");
+    let dense = read(&tensors, "weight").transpose().to_owned();
     let saliency = Saliency { first_order: case.first_order, second_order: case.second_order };
     let units = dense.nrows() / case.unit_width;
-    let rule = Rule { damping: arithmetic(case.damping), saliency, ..rule(units, case.unit_width, case.step) };
+    let rule =
+        Rule { damping: arithmetic(case.damping), saliency, ..rule(units, case.unit_width, case.step) };
     let pruned = prune(&problem(&x, dense.clone(), None), &rule, &case.levels).unwrap();
     let energy = 0.5 * (&x * &dense).squared_norm_l2();
     for level in &pruned.levels {
         let kept = tensors.tensor(&format!("kept_{}", level.removed)).unwrap();
-        assert!(pruned.order[..units - level.removed].iter().all(|&unit| kept.data()[unit as usize] == 1), "{path:?} {}", level.removed);
+        assert!(
+            pruned.order[..units - level.removed].iter().all(|&unit| kept.data()[unit as usize] == 1),
+            "{path:?} {}",
+            level.removed
+        );
         assert_eq!(kept.data().iter().filter(|&&kept| kept == 1).count(), units - level.removed);
         let expected = read(&tensors, &format!("weight_{}", level.removed));
         let found = spread(level, &pruned.order, &rule);
-        assert!(level.removed == units || distance(found.transpose(), expected.as_ref()) < 1e-6, "{path:?} {}", level.removed);
-        assert!((level.loss - read(&tensors, &format!("loss_{}", level.removed))[(0, 0)]).abs() < 1e-12 * energy);
+        assert!(
+            level.removed == units || distance(found.transpose(), expected.as_ref()) < 1e-6,
+            "{path:?} {}",
+            level.removed
+        );
+        assert!(
+            (level.loss - read(&tensors, &format!("loss_{}", level.removed))[(0, 0)]).abs() < 1e-12 * energy
+        );
     }
 }
 
@@ -119,8 +140,12 @@ fn golden(path: &Path) {
 fn read(tensors: &SafeTensors, name: &str) -> Mat<f64> {
     let view = tensors.tensor(name).unwrap();
     let values: Vec<f64> = match view.dtype() {
-        Dtype::F64 => view.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
-        Dtype::F32 => view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).into()).collect(),
+        Dtype::F64 => {
+            view.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
+        }
+        Dtype::F32 => {
+            view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).into()).collect()
+        }
         other => panic!("{name} is {other:?}"),
     };
     let columns = view.shape()[view.shape().len() - 1];

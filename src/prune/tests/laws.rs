@@ -10,11 +10,14 @@ fn objective(x: &Mat<f64>, weight: &Mat<f64>, found: &Mat<f64>, damping: f64) ->
     0.5 * (x * (weight - found)).squared_norm_l2() + 0.5 * lambda * (weight - found).squared_norm_l2()
 }
 
-/// The least squares solution on the kept channels by QR of the stacked system [X; √λ I], which shares nothing with the code under test.
+/// The least squares solution on the kept channels by QR of the stacked system [X; √λ I], which shares
+/// nothing with the code under test.
 fn least_squares(x: &Mat<f64>, weight: &Mat<f64>, kept: &[usize], damping: f64) -> Mat<f64> {
-    let (n, d) = (x.nrows(), x.ncols());
+    let n = x.nrows();
+    let d = x.ncols();
     let root = (damping * x.squared_norm_l2() / d as f64).sqrt();
-    let stacked = Mat::from_fn(n + d, d, |i, j| if i < n { x[(i, j)] } else { root * f64::from(u8::from(i - n == j)) });
+    let stacked =
+        Mat::from_fn(n + d, d, |i, j| if i < n { x[(i, j)] } else { root * f64::from(u8::from(i - n == j)) });
     let columns = Mat::from_fn(n + d, kept.len(), |i, j| stacked[(i, kept[j])]);
     let solution = columns.qr().solve_lstsq(&stacked * weight);
     let mut full = Mat::zeros(d, weight.ncols());
@@ -36,12 +39,14 @@ fn delayed_updates_keep_the_order_of_undelayed_ones() {
 
 /// The first `removed` units to go, from dense inverses computed anew at each step.
 fn undelayed(case: &Problem, rule: &Rule, removed: usize) -> Vec<u32> {
-    let (mut gone, mut kept) = (Vec::new(), (0..rule.units).collect::<Vec<_>>());
+    let mut gone = Vec::new();
+    let mut kept = (0..rule.units).collect::<Vec<_>>();
     while gone.len() < removed {
         let saliency = exact(case, rule, &kept);
         let mut ranked: Vec<usize> = (0..kept.len()).collect();
         ranked.sort_by(|&a, &b| saliency[a].total_cmp(&saliency[b]));
-        let picked: Vec<usize> = ranked.iter().take(rule.step.min(removed - gone.len())).map(|&i| kept[i]).collect();
+        let picked: Vec<usize> =
+            ranked.iter().take(rule.step.min(removed - gone.len())).map(|&i| kept[i]).collect();
         kept.retain(|unit| !picked.contains(unit));
         gone.extend(picked.into_iter().map(|unit| unit as u32));
     }
@@ -50,7 +55,8 @@ fn undelayed(case: &Problem, rule: &Rule, removed: usize) -> Vec<u32> {
 
 /// Saliency of the kept units from a dense inverse.
 fn exact(case: &Problem, rule: &Rule, kept: &[usize]) -> Vec<f64> {
-    let (d, width) = (case.gram.nrows(), rule.width);
+    let d = case.gram.nrows();
+    let width = rule.width;
     let channels: Vec<usize> = kept.iter().flat_map(|unit| unit * width..(unit + 1) * width).collect();
     let lambda = rule.damping.share * (0..d).map(|p| case.gram[(p, p)]).sum::<f64>() / d as f64;
     let gradient = &case.gram * &case.weight + Scale(lambda) * &case.weight;
@@ -60,8 +66,10 @@ fn exact(case: &Problem, rule: &Rule, kept: &[usize]) -> Vec<f64> {
     let own = Mat::from_fn(n, gradient.ncols(), |i, j| gradient[(channels[i], j)]);
     let weight = &inverse * &own;
     let unit = |u: usize| {
-        let (b, block) = (weight.subrows(u * width, width), inverse.submatrix(u * width, u * width, width, width));
-        let first: f64 = (u * width..(u + 1) * width).map(|p| (weight.row(p) * own.row(p).transpose()).abs()).sum();
+        let b = weight.subrows(u * width, width);
+        let block = inverse.submatrix(u * width, u * width, width, width);
+        let first: f64 =
+            (u * width..(u + 1) * width).map(|p| (weight.row(p) * own.row(p).transpose()).abs()).sum();
         let solved = block.partial_piv_lu().solve(b);
         first + 0.5 * (0..b.ncols()).map(|j| b.col(j).transpose() * solved.col(j)).sum::<f64>()
     };
@@ -70,10 +78,13 @@ fn exact(case: &Problem, rule: &Rule, kept: &[usize]) -> Vec<f64> {
 
 #[test]
 fn the_target_of_the_layer_given_as_a_correlation_changes_nothing() {
-    let (x, weight) = (inputs("x", 80, 24), noise("b", 24, 5));
+    let x = inputs("x", 80, 24);
+    let weight = noise("b", 24, 5);
     for (units, width) in [(24, 1), (6, 4)] {
         let own = prune(&problem(&x, weight.clone(), None), &rule(units, width, 1), &[2, 5]).unwrap();
-        let given = prune(&problem(&x, weight.clone(), Some(&(&x * &weight))), &rule(units, width, 1), &[2, 5]).unwrap();
+        let given =
+            prune(&problem(&x, weight.clone(), Some(&(&x * &weight))), &rule(units, width, 1), &[2, 5])
+                .unwrap();
         assert_eq!(own.order, given.order);
         for (a, b) in own.levels.iter().zip(&given.levels) {
             assert!((0..a.weight.ncols()).all(|j| (a.weight.col(j) - b.weight.col(j)).norm_max() < 1e-6));

@@ -24,7 +24,8 @@ fn noise(name: &str, rows: usize, columns: usize) -> Mat<f64> {
 
 /// Inputs whose channels are correlated.
 fn inputs(name: &str, rows: usize, columns: usize) -> Mat<f64> {
-    noise(name, rows, columns) * (Mat::<f64>::identity(columns, columns) + Scale(0.4) * noise("mix", columns, columns))
+    noise(name, rows, columns)
+        * (Mat::<f64>::identity(columns, columns) + Scale(0.4) * noise("mix", columns, columns))
 }
 
 fn problem(x: &Mat<f64>, weight: Mat<f64>, targets: Option<&Mat<f64>>) -> Problem {

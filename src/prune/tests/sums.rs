@@ -5,8 +5,10 @@ use crate::base::Kind;
 use crate::prune::gram::{BLOCK, Statistics};
 
 fn rounded(matrix: &Mat<f64>) -> (Vec<f32>, Mat<f64>) {
-    let values: Vec<f32> = (0..matrix.nrows()).flat_map(|i| (0..matrix.ncols()).map(move |j| matrix[(i, j)] as f32)).collect();
-    let exact = Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| f64::from(values[i * matrix.ncols() + j]));
+    let values: Vec<f32> =
+        (0..matrix.nrows()).flat_map(|i| (0..matrix.ncols()).map(move |j| matrix[(i, j)] as f32)).collect();
+    let exact =
+        Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| f64::from(values[i * matrix.ncols() + j]));
     (values, exact)
 }
 
@@ -15,7 +17,10 @@ fn error(found: &Mat<f64>, x: &Mat<f64>, y: &Mat<f64>) -> f64 {
     let exact = x.transpose() * y;
     let norm = |m: &Mat<f64>, j: usize| m.col(j).norm_l2();
     let at = |i: usize, j: usize| (found[(i, j)] - exact[(i, j)]).abs() / (norm(x, i) * norm(y, j));
-    (0..x.ncols()).flat_map(|i| (0..y.ncols()).map(move |j| (i, j))).map(|(i, j)| at(i, j)).fold(0.0, f64::max)
+    (0..x.ncols())
+        .flat_map(|i| (0..y.ncols()).map(move |j| (i, j)))
+        .map(|(i, j)| at(i, j))
+        .fold(0.0, f64::max)
 }
 
 #[test]
@@ -29,7 +34,8 @@ fn blocks_in_f32_agree_with_sums_in_f64_to_a_millionth() {
     sums.add(&xs[37 * 999..], Some(&ys[53 * 999..])).unwrap();
     let sums = sums.finish().unwrap();
     assert_eq!(sums.rows, 2 * BLOCK + 301);
-    let (gram, correlation) = (error(&sums.gram, &x, &x), error(&sums.correlation.unwrap(), &x, &y));
+    let gram = error(&sums.gram, &x, &x);
+    let correlation = error(&sums.correlation.unwrap(), &x, &y);
     println!("largest relative error: {gram:e} (gram), {correlation:e} (correlation)");
     assert!(gram < 1e-6 && correlation < 1e-6);
     assert_eq!(sums.gram, sums.gram.transpose());

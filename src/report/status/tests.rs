@@ -3,7 +3,11 @@ use crate::report::figure::tests::figure;
 
 /// Events a second apart from second 100 on.
 fn stamped(events: Vec<Event>) -> Vec<Stamped> {
-    events.into_iter().enumerate().map(|(i, event)| Stamped { at: Some(100_000 + 1000 * i as u64), event }).collect()
+    events
+        .into_iter()
+        .enumerate()
+        .map(|(i, event)| Stamped { at: Some(100_000 + 1000 * i as u64), event })
+        .collect()
 }
 
 fn t(label: &str) -> String {
@@ -69,8 +73,15 @@ perplexity text
 #[test]
 fn a_killed_run_is_shown_as_stopped_with_what_is_left_to_do() {
     let text = status(&run(), None, Some(999_000_000));
-    assert!(text.starts_with("r: stopped, 1 of 4 trials done, 1 failed; run the same command again to go on\n"), "{text}");
-    assert!(text.contains("c      stopped   3 s") && text.contains("c stopped in search-1, 3 of 10 generations\n"), "{text}");
+    assert!(
+        text.starts_with("r: stopped, 1 of 4 trials done, 1 failed; run the same command again to go on\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("c      stopped   3 s")
+            && text.contains("c stopped in search-1, 3 of 10 generations\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -97,16 +108,32 @@ fn a_trial_that_goes_on_adds_its_sessions_up() {
 
 #[test]
 fn a_log_without_times_counts_its_steps() {
-    let cost =
-        |cache, seconds| Event::StepFinished { trial: t("a"), model: None, step: t("s"), key: t("k"), cache, seconds, peak_bytes: None };
-    let events = [started(&["a"]), Event::TrialStarted { trial: t("a") }, cost(Cache::Miss, 61.0), cost(Cache::Hit, 9.0)];
+    let cost = |cache, seconds| Event::StepFinished {
+        trial: t("a"),
+        model: None,
+        step: t("s"),
+        key: t("k"),
+        cache,
+        seconds,
+        peak_bytes: None,
+    };
+    let events = [
+        started(&["a"]),
+        Event::TrialStarted { trial: t("a") },
+        cost(Cache::Miss, 61.0),
+        cost(Cache::Hit, 9.0),
+    ];
     let events: Vec<Stamped> = events.into_iter().map(|event| Stamped { at: None, event }).collect();
     assert!(status(&events, None, Some(1)).contains("1 min 01 s"));
 }
 
 #[test]
 fn a_run_that_is_over_says_so() {
-    let over = stamped(vec![started(&["a"]), Event::TrialStarted { trial: t("a") }, Event::TrialFinished { trial: t("a") }]);
+    let over = stamped(vec![
+        started(&["a"]),
+        Event::TrialStarted { trial: t("a") },
+        Event::TrialFinished { trial: t("a") },
+    ]);
     assert!(status(&over, None, None).starts_with("r: done, 1 of 1 trial done\n"));
     let failed = stamped(vec![started(&["a"]), Event::TrialFailed { trial: t("a"), error: t("e") }]);
     assert!(status(&failed, None, None).starts_with("r: over, 0 of 1 trial done, 1 failed; mend the cause"));
@@ -122,10 +149,16 @@ fn no_line_is_wider_than_a_terminal() {
         progress(&long, "perplexity wikitext2", 120, 400),
     ]);
     let text = status(&events, Some("12345"), Some(900_000));
-    assert!(text.lines().all(|l| l.chars().count() <= WIDTH) && text.contains("120 of 400 windows"), "{text}");
+    assert!(
+        text.lines().all(|l| l.chars().count() <= WIDTH) && text.contains("120 of 400 windows"),
+        "{text}"
+    );
 }
 
 #[test]
 fn a_run_without_trials_is_still_told() {
-    assert_eq!(status(&stamped(vec![started(&[])]), None, None), "r: done, 0 of 0 trials done\n\ntrial  state  took  models\n");
+    assert_eq!(
+        status(&stamped(vec![started(&[])]), None, None),
+        "r: done, 0 of 0 trials done\n\ntrial  state  took  models\n"
+    );
 }

@@ -3,7 +3,8 @@ use crate::report::event::{self, Log};
 use crate::report::figure::tests::figure;
 use crate::space::UnitSpec;
 
-const TASKS: [&str; 8] = ["arc_challenge", "arc_easy", "boolq", "hellaswag", "mmlu", "openbookqa", "rte", "winogrande"];
+const TASKS: [&str; 8] =
+    ["arc_challenge", "arc_easy", "boolq", "hellaswag", "mmlu", "openbookqa", "rte", "winogrande"];
 const NORMALISED: [&str; 4] = ["arc_challenge", "arc_easy", "hellaswag", "openbookqa"];
 
 fn measured(figure: Figure) -> Event {
@@ -30,14 +31,24 @@ fn model(trial: &str, model: &str, keeps: f64) -> Vec<Event> {
 }
 
 fn step(trial: &str, step: &str, cache: Cache, seconds: f64) -> Event {
-    let (trial, step) = (trial.to_string(), step.to_string());
-    Event::StepFinished { trial, model: Some("iteration-1".into()), step, key: "0a".into(), cache, seconds, peak_bytes: Some(1 << 30) }
+    let trial = trial.to_string();
+    let step = step.to_string();
+    Event::StepFinished {
+        trial,
+        model: Some("iteration-1".into()),
+        step,
+        key: "0a".into(),
+        cache,
+        seconds,
+        peak_bytes: Some(1 << 30),
+    }
 }
 
 /// A run of two seeds with everything in it.
 fn run() -> Vec<Event> {
     let trials = ["target=0.5,seed=0", "target=0.5,seed=1"];
-    let mut events = vec![Event::RunStarted { run: "smollm2".into(), trials: trials.map(String::from).to_vec() }];
+    let mut events =
+        vec![Event::RunStarted { run: "smollm2".into(), trials: trials.map(String::from).to_vec() }];
     for (i, trial) in trials.into_iter().enumerate() {
         events.push(Event::TrialStarted { trial: trial.into() });
         events.extend(model(trial, "dense", 1.0));
@@ -45,7 +56,12 @@ fn run() -> Vec<Event> {
         events.extend(model(trial, "uniform", 0.7));
         events.push(step(trial, "supernet", Cache::Miss, 12.5 + i as f64));
         let distribution = Distribution { removed: vec![0, 0, 4, 700, 9, 1536] };
-        events.push(Event::DistributionFound { trial: trial.into(), model: "iteration-1".into(), shape: shape(), distribution });
+        events.push(Event::DistributionFound {
+            trial: trial.into(),
+            model: "iteration-1".into(),
+            shape: shape(),
+            distribution,
+        });
         events.push(Event::TrialFinished { trial: trial.into() });
     }
     events.push(Event::RunFinished { run: "smollm2".into(), failed: 0 });
@@ -110,7 +126,8 @@ t
 fn tables_rebuilt_from_the_log_have_the_bytes_of_the_live_ones() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("events.jsonl");
-    let (mut log, mut live) = (Log::open(&path).unwrap(), Tables::default());
+    let mut log = Log::open(&path).unwrap();
+    let mut live = Tables::default();
     let mut events = run();
     events.push(measured(figure("target=0.5,seed=0", "iteration-1", "kl", f64::NAN)));
     events.push(measured(figure("target=0.5,seed=0", "dense", "kl", 0.1 + 0.2)));
@@ -122,7 +139,10 @@ fn tables_rebuilt_from_the_log_have_the_bytes_of_the_live_ones() {
     assert_eq!(rebuilt.csv().unwrap(), live.csv().unwrap());
     assert_eq!(rebuilt.timings_csv().unwrap(), live.timings_csv().unwrap());
     assert_eq!(rebuilt.json().unwrap(), live.json().unwrap());
-    assert_eq!((rebuilt.markdown(), rebuilt.latex(), rebuilt.terminal()), (live.markdown(), live.latex(), live.terminal()));
+    assert_eq!(
+        (rebuilt.markdown(), rebuilt.latex(), rebuilt.terminal()),
+        (live.markdown(), live.latex(), live.terminal())
+    );
     assert!(live.csv().unwrap().contains("kl,0.30000000000000004,,"));
 }
 
@@ -130,8 +150,12 @@ fn tables_rebuilt_from_the_log_have_the_bytes_of_the_live_ones() {
 fn the_order_in_which_figures_come_does_not_matter() {
     let mut backwards = run();
     backwards[1..].reverse();
-    let (a, b) = (Tables::from_events(&run()), Tables::from_events(&backwards));
-    assert_eq!((a.csv().unwrap(), a.terminal_distributions()), (b.csv().unwrap(), b.terminal_distributions()));
+    let a = Tables::from_events(&run());
+    let b = Tables::from_events(&backwards);
+    assert_eq!(
+        (a.csv().unwrap(), a.terminal_distributions()),
+        (b.csv().unwrap(), b.terminal_distributions())
+    );
 }
 
 #[test]
@@ -150,7 +174,8 @@ trial,model,metric,value,stderr,n
 
 #[test]
 fn reading_a_stored_result_does_not_replace_what_it_cost() {
-    let tables = Tables::from_events(&[step("t", "search", Cache::Miss, 60.0), step("t", "search", Cache::Hit, 0.01)]);
+    let tables =
+        Tables::from_events(&[step("t", "search", Cache::Miss, 60.0), step("t", "search", Cache::Hit, 0.01)]);
     assert!(tables.timings_csv().unwrap().contains("seconds/search,60,,"));
     assert!(!tables.timings_csv().unwrap().contains("0.01"));
 }
@@ -168,7 +193,8 @@ fn seeds_are_aggregated_with_their_deviation() {
 
 #[test]
 fn trials_that_differ_in_more_than_the_seed_are_not_aggregated() {
-    let events: Vec<Event> = ["a/seed=0", "b/seed=0", "a"].iter().flat_map(|t| model(t, "dense", 1.0)).collect();
+    let events: Vec<Event> =
+        ["a/seed=0", "b/seed=0", "a"].iter().flat_map(|t| model(t, "dense", 1.0)).collect();
     assert!(!Tables::from_events(&events).terminal().contains("seeds"));
 }
 
@@ -187,7 +213,10 @@ fn a_value_that_is_no_number_is_empty_and_flagged() {
     let tables = Tables::from_events(&events);
     assert!(tables.csv().unwrap().contains("t,iteration-1,perplexity/wikitext2,,,\n"));
     for text in [tables.markdown(), tables.terminal()] {
-        assert!(text.contains("perplexity/wikitext2 of iteration-1 is infinite") && text.contains("acc_mean of dense is not a number"));
+        assert!(
+            text.contains("perplexity/wikitext2 of iteration-1 is infinite")
+                && text.contains("acc_mean of dense is not a number")
+        );
         assert!(!text.contains("NaN") && !text.contains("retained") && text.contains("perplexity"), "{text}");
     }
     assert!(tables.json().unwrap().contains("\"value\": \"NaN\""));
@@ -196,16 +225,25 @@ fn a_value_that_is_no_number_is_empty_and_flagged() {
 #[test]
 fn every_view_has_the_paired_differences_and_the_retained_share() {
     let mut events = run();
-    for (metric, value, stderr) in [("acc_diff/rte", -0.06, 0.021), ("acc_diff_mean", -0.05, 0.004), ("acc_retained", 0.9, 0.008)] {
+    for (metric, value, stderr) in
+        [("acc_diff/rte", -0.06, 0.021), ("acc_diff_mean", -0.05, 0.004), ("acc_retained", 0.9, 0.008)]
+    {
         for model in ["uniform", "iteration-1", "iteration-2", "iteration-3", "iteration-4"] {
-            let error = Figure { stderr: Some(stderr), n: Some(277), ..figure("target=0.5/seed=0", model, metric, value) };
+            let error = Figure {
+                stderr: Some(stderr),
+                n: Some(277),
+                ..figure("target=0.5/seed=0", model, metric, value)
+            };
             events.push(measured(error));
         }
     }
     let tables = Tables::from_events(&events);
     for text in [tables.markdown(), tables.terminal(), tables.latex()] {
         assert_eq!(text.to_lowercase().matches("difference in points").count(), 1, "{text}");
-        assert!(["-6.00", "2.10", "-5.00", "0.40", "90.0", "0.8"].iter().all(|number| text.contains(number)), "{text}");
+        assert!(
+            ["-6.00", "2.10", "-5.00", "0.40", "90.0", "0.8"].iter().all(|number| text.contains(number)),
+            "{text}"
+        );
     }
     assert!(tables.terminal().lines().all(|l| l.chars().count() <= 100), "{}", tables.terminal());
     assert!(tables.csv().unwrap().contains("target=0.5/seed=0,uniform,acc_diff/rte,-0.06,0.021,277\n"));
@@ -224,9 +262,13 @@ fn subtasks_stay_out_of_the_wide_view_but_not_of_the_csv() {
 
 #[test]
 fn trials_follow_the_newest_sweep_and_say_where_they_stand() {
-    let start = |trials: &[&str]| Event::RunStarted { run: "r".into(), trials: trials.iter().map(|t| t.to_string()).collect() };
+    let start = |trials: &[&str]| Event::RunStarted {
+        run: "r".into(),
+        trials: trials.iter().map(|t| t.to_string()).collect(),
+    };
     let label = |t: &str| t.to_string();
-    let mut events = vec![start(&["old", "b"]), Event::TrialStarted { trial: label("b") }, start(&["a", "b", "c"])];
+    let mut events =
+        vec![start(&["old", "b"]), Event::TrialStarted { trial: label("b") }, start(&["a", "b", "c"])];
     events.push(Event::TrialFailed { trial: label("b"), error: "no\nluck".into() });
     events.push(Event::TrialStarted { trial: label("a") });
     events.push(Event::StepStarted { trial: label("a"), step: "search".into(), key: "00".into() });
@@ -250,7 +292,8 @@ fn a_trial_that_failed_and_was_run_again_is_finished() {
 
 #[test]
 fn warnings_are_shown_once_with_their_trial() {
-    let warning = |trial: Option<&str>| Event::Warning { trial: trial.map(String::from), message: "few tokens".into() };
+    let warning =
+        |trial: Option<&str>| Event::Warning { trial: trial.map(String::from), message: "few tokens".into() };
     let tables = Tables::from_events(&[warning(Some("t")), warning(Some("t")), warning(None)]);
     assert_eq!(tables.markdown().matches("few tokens").count(), 2);
 }
@@ -258,7 +301,8 @@ fn warnings_are_shown_once_with_their_trial() {
 #[test]
 fn a_distribution_that_does_not_fit_its_shape_is_a_warning() {
     let distribution = Distribution { removed: vec![10; 6] };
-    let events = [Event::DistributionFound { trial: "t".into(), model: "m".into(), shape: shape(), distribution }];
+    let events =
+        [Event::DistributionFound { trial: "t".into(), model: "m".into(), shape: shape(), distribution }];
     let tables = Tables::from_events(&events);
     assert_eq!(tables.terminal_distributions(), "");
     assert!(tables.terminal().contains("does not fit"));
@@ -266,9 +310,15 @@ fn a_distribution_that_does_not_fit_its_shape_is_a_warning() {
 
 #[test]
 fn runs_are_joined_under_their_names() {
-    let joined = Tables::joined(vec![("smollm2".into(), Tables::from_events(&run())), ("b".into(), Tables::from_events(&small()))]);
+    let joined = Tables::joined(vec![
+        ("smollm2".into(), Tables::from_events(&run())),
+        ("b".into(), Tables::from_events(&small())),
+    ]);
     assert!(joined.csv().unwrap().contains("\n\"smollm2/target=0.5,seed=0\",dense,parameters,"));
-    assert!(joined.csv().unwrap().contains("\nb/t,dense,parameters,") && joined.markdown().starts_with("# smollm2, b\n"));
+    assert!(
+        joined.csv().unwrap().contains("\nb/t,dense,parameters,")
+            && joined.markdown().starts_with("# smollm2, b\n")
+    );
     assert_eq!(joined.trials().len(), 3);
 }
 
@@ -276,7 +326,10 @@ fn runs_are_joined_under_their_names() {
 fn no_events_make_empty_tables() {
     let tables = Tables::from_events(&[]);
     assert_eq!(tables.csv().unwrap(), "trial,model,metric,value,stderr,n\n");
-    assert_eq!((tables.markdown(), tables.terminal(), tables.terminal_distributions()), (String::new(), String::new(), String::new()));
+    assert_eq!(
+        (tables.markdown(), tables.terminal(), tables.terminal_distributions()),
+        (String::new(), String::new(), String::new())
+    );
 }
 
 #[test]

@@ -44,8 +44,17 @@ fn step(key: &str) -> Event {
 }
 
 fn done(key: &str) -> Event {
-    let (step, key) = (format!("step-{key}"), address(key));
-    Event::StepFinished { trial: "t".into(), model: None, step, key, cache: Cache::Miss, seconds: 1.0, peak_bytes: None }
+    let step = format!("step-{key}");
+    let key = address(key);
+    Event::StepFinished {
+        trial: "t".into(),
+        model: None,
+        step,
+        key,
+        cache: Cache::Miss,
+        seconds: 1.0,
+        peak_bytes: None,
+    }
 }
 
 /// Keys whose entries remain when what is `selected` is pruned.
@@ -58,16 +67,24 @@ fn left(run: &Path, keys: &[&str], selection: &Selection) -> Vec<String> {
 #[test]
 fn entries_are_listed_with_their_state_size_and_users() {
     let dir = run(&[begins(), step("a"), done("a"), step("b")]);
-    let (a, b, c) = (entry(dir.path(), "a", true), entry(dir.path(), "b", false), entry(dir.path(), "c", true));
+    let a = entry(dir.path(), "a", true);
+    let b = entry(dir.path(), "b", false);
+    let c = entry(dir.path(), "c", true);
     files::write(&dir.path().join("store").join(&c).join("x"), b"other").unwrap();
     let listing = list(dir.path()).unwrap();
     let of = |address: &str| listing.items.iter().find(|i| i.address == address).unwrap();
-    assert_eq!((&of(&a).condition, &of(&b).condition, &of(&c).condition), (&Condition::Finished, &Condition::Begun, &Condition::Damaged));
+    assert_eq!(
+        (&of(&a).condition, &of(&b).condition, &of(&c).condition),
+        (&Condition::Finished, &Condition::Begun, &Condition::Damaged)
+    );
     assert_eq!(
         (of(&a).used_by.as_slice(), of(&b).used_by.as_slice(), of(&c).used_by.len()),
         (&["t".to_string()][..], &["t".to_string()][..], 0)
     );
-    assert_eq!((of(&a).step.as_deref(), of(&c).step.as_deref(), of(&a).kind()), (Some("step-a"), None, "supernet"));
+    assert_eq!(
+        (of(&a).step.as_deref(), of(&c).step.as_deref(), of(&a).kind()),
+        (Some("step-a"), None, "supernet")
+    );
     assert!(of(&a).bytes > 1000 && of(&a).bytes == of(&a).own_bytes && of(&a).age < Duration::from_secs(600));
     assert!(listing.items.is_sorted_by_key(|i| i.address.clone()));
 }
@@ -83,7 +100,8 @@ fn pruning_keeps_what_the_trial_uses_or_would_go_on_in() {
 
 #[test]
 fn what_an_earlier_spec_of_a_finished_trial_left_is_unused() {
-    let dir = run(&[begins(), done("old"), ends(), begins(), done("a"), done("b"), ends(), begins(), done("a")]);
+    let dir =
+        run(&[begins(), done("old"), ends(), begins(), done("a"), done("b"), ends(), begins(), done("a")]);
     ["old", "a", "b"].iter().for_each(|k| drop(entry(dir.path(), k, true)));
     assert_eq!(left(dir.path(), &["old", "a", "b"], &Selection::Unused), ["a", "b"]);
 }
@@ -92,7 +110,10 @@ fn what_an_earlier_spec_of_a_finished_trial_left_is_unused() {
 fn a_kind_or_an_age_selects_used_entries_too() {
     let dir = run(&[begins(), done("a"), ends()]);
     entry(dir.path(), "a", true);
-    let matching = |kind: &str, seconds| Selection::Matching { kind: Some(kind.into()), older_than: Some(Duration::from_secs(seconds)) };
+    let matching = |kind: &str, seconds| Selection::Matching {
+        kind: Some(kind.into()),
+        older_than: Some(Duration::from_secs(seconds)),
+    };
     assert_eq!(left(dir.path(), &["a"], &matching("supernet", 3600)), ["a"]);
     assert_eq!(left(dir.path(), &["a"], &matching("search", 0)), ["a"]);
     assert!(left(dir.path(), &["a"], &matching("supernet", 0)).is_empty());

@@ -1,4 +1,5 @@
-//! Rules on corpora: known names, the splits that each use needs, and that nothing is tuned on what it is judged by.
+//! Rules on corpora: known names, the splits that each use needs, and that nothing is tuned on what it is
+//! judged by.
 
 use std::path::{Path, PathBuf};
 
@@ -35,12 +36,20 @@ impl Split {
 
 /// Every use of a corpus: the key that names it, the name, and the split that is read.
 pub(super) fn uses(spec: &Spec) -> Vec<(KeyPath, &str, Split)> {
-    let each = |key: &str, names: &'_ [String]| (0..names.len()).map(|i| KeyPath::of(key).index(i)).collect::<Vec<_>>();
+    let each = |key: &str, names: &'_ [String]| {
+        (0..names.len()).map(|i| KeyPath::of(key).index(i)).collect::<Vec<_>>()
+    };
     let calibration = [(KeyPath::of("calibration.corpus"), spec.calibration.corpus.as_str(), Split::Train)];
     let tuned: &[String] = if reads_corpora(spec) { &spec.fitness.corpora } else { &[] };
-    let fitness = each("fitness.corpora", tuned).into_iter().zip(tuned).map(|(key, name)| (key, name.as_str(), Split::Train));
+    let fitness = each("fitness.corpora", tuned)
+        .into_iter()
+        .zip(tuned)
+        .map(|(key, name)| (key, name.as_str(), Split::Train));
     let judged = &spec.evaluate.perplexity;
-    let evaluate = each("evaluate.perplexity", judged).into_iter().zip(judged).map(|(key, name)| (key, name.as_str(), Split::Test));
+    let evaluate = each("evaluate.perplexity", judged)
+        .into_iter()
+        .zip(judged)
+        .map(|(key, name)| (key, name.as_str(), Split::Test));
     calibration.into_iter().chain(fitness).chain(evaluate).collect()
 }
 
@@ -49,7 +58,8 @@ fn reads_corpora(spec: &Spec) -> bool {
 }
 
 pub(super) fn check(spec: &Spec, known: &Known, issues: &mut Issues) {
-    let names: Vec<&str> = known.corpora.iter().copied().chain(spec.corpora.keys().map(String::as_str)).collect();
+    let names: Vec<&str> =
+        known.corpora.iter().copied().chain(spec.corpora.keys().map(String::as_str)).collect();
     for (key, name, split) in uses(spec) {
         check_name(name, &names, "corpus", &key, issues);
         if let Some(corpus) = spec.corpora.get(name) {
@@ -58,7 +68,11 @@ pub(super) fn check(spec: &Spec, known: &Known, issues: &mut Issues) {
     }
     for name in spec.corpora.keys().filter(|name| known.corpora.contains(&name.as_str())) {
         let message = format!("this table hides the built-in corpus \"{name}\"");
-        issues.warning(&[KeyPath::of("corpora").key(name)], message, "give it another name, unless that is what you want");
+        issues.warning(
+            &[KeyPath::of("corpora").key(name)],
+            message,
+            "give it another name, unless that is what you want",
+        );
     }
     honesty(spec, issues);
 }
@@ -78,7 +92,9 @@ pub(super) fn check_name(name: &str, known: &[&str], kind: &str, key: &KeyPath, 
 
 /// The names without those that belong to another one: `mmlu` stands for `mmlu_anatomy` too.
 fn heads<'a>(names: &[&'a str]) -> Vec<&'a str> {
-    let inside = |name: &str| names.iter().any(|head| name.strip_prefix(*head).is_some_and(|rest| rest.starts_with(['_', '/'])));
+    let inside = |name: &str| {
+        names.iter().any(|head| name.strip_prefix(*head).is_some_and(|rest| rest.starts_with(['_', '/'])))
+    };
     names.iter().copied().filter(|name| !inside(name)).collect()
 }
 
@@ -87,7 +103,11 @@ fn check_split(key: &KeyPath, name: &str, corpus: &Corpus, split: Split, issues:
         let word = split.word();
         let table = KeyPath::of("corpora").key(name);
         let message = format!("corpus \"{name}\" has no {word} text, which `{key}` reads");
-        issues.error(&[key.clone(), table.clone()], message, format!("list its files in `{}`", table.key(word)));
+        issues.error(
+            &[key.clone(), table.clone()],
+            message,
+            format!("list its files in `{}`", table.key(word)),
+        );
     }
 }
 
@@ -98,8 +118,11 @@ fn honesty(spec: &Spec, issues: &mut Issues) {
     for (test_key, test_name, _) in of(Split::Test) {
         for (train_key, train_name, _) in of(Split::Train) {
             let Some(file) = shared_file(spec, test_name, train_name) else { continue };
-            let message = format!("`{test_key}` judges on {}, which `{train_key}` is fitted to", file.display());
-            let hint = format!("take the file out of the `train` list of \"{train_name}\" or judge on another corpus");
+            let message =
+                format!("`{test_key}` judges on {}, which `{train_key}` is fitted to", file.display());
+            let hint = format!(
+                "take the file out of the `train` list of \"{train_name}\" or judge on another corpus"
+            );
             issues.error(&[test_key.clone(), KeyPath::of("corpora").key(test_name)], message, hint);
         }
     }

@@ -56,7 +56,11 @@ fn tasks(spec: &Spec, known: &Known, issues: &mut Issues) {
         file(&task.file, "task file", KeyPath::of("tasks").key(name).key("file"), issues);
         if known.tasks.contains(&name.as_str()) {
             let message = format!("this table hides the built-in task \"{name}\"");
-            issues.warning(&[KeyPath::of("tasks").key(name)], message, "give it another name, unless that is what you want");
+            issues.warning(
+                &[KeyPath::of("tasks").key(name)],
+                message,
+                "give it another name, unless that is what you want",
+            );
         }
     }
 }
@@ -64,6 +68,10 @@ fn tasks(spec: &Spec, known: &Known, issues: &mut Issues) {
 fn file(path: &Path, kind: &str, key: KeyPath, issues: &mut Issues) {
     if !path.is_file() {
         let message = format!("there is no {kind} {}", path.display());
-        issues.error(&[key], message, "check the path; a relative one counts from the folder of the experiment file");
+        issues.error(
+            &[key],
+            message,
+            "check the path; a relative one counts from the folder of the experiment file",
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Rules between keys, each with its reason. They see one resolved trial and nothing else: no file is read here.
+//! Rules between keys, each with its reason. They see one resolved trial and nothing else: no file is read
+//! here.
 
 mod corpora;
 mod files;
@@ -75,7 +76,11 @@ fn name(spec: &Spec, issues: &mut Issues) {
     let bad = spec.name.trim().is_empty() || spec.name.starts_with('.') || !spec.name.chars().all(safe);
     if bad {
         let message = format!("\"{}\" cannot name the folder of the results", spec.name);
-        issues.error(&keys(["name"]), message, "use letters, digits, spaces and ._-+, not starting with a dot");
+        issues.error(
+            &keys(["name"]),
+            message,
+            "use letters, digits, spaces and ._-+, not starting with a dot",
+        );
     }
 }
 
@@ -83,7 +88,9 @@ fn model(spec: &Spec, issues: &mut Issues) {
     let source = &spec.model.source;
     if let Some(repository) = source.strip_prefix("hf:") {
         let name = repository.split('@').next().unwrap_or_default();
-        if name.split('/').filter(|part| !part.trim().is_empty()).count() != 2 || name.matches('/').count() != 1 {
+        if name.split('/').filter(|part| !part.trim().is_empty()).count() != 2
+            || name.matches('/').count() != 1
+        {
             issues.error(
                 &keys(["model.source"]),
                 format!("\"{source}\" names no repository"),
@@ -92,10 +99,18 @@ fn model(spec: &Spec, issues: &mut Issues) {
         }
     }
     if source.strip_prefix("builtin:").is_some_and(|name| name != "quickstart") {
-        issues.error(&keys(["model.source"]), format!("no model \"{source}\" is built in"), "the built-in model is builtin:quickstart");
+        issues.error(
+            &keys(["model.source"]),
+            format!("no model \"{source}\" is built in"),
+            "the built-in model is builtin:quickstart",
+        );
     }
     if source.is_empty() {
-        issues.error(&keys(["model.source"]), "no model is named", "name a folder, hf:OWNER/NAME or builtin:quickstart");
+        issues.error(
+            &keys(["model.source"]),
+            "no model is named",
+            "name a folder, hf:OWNER/NAME or builtin:quickstart",
+        );
     }
 }
 
@@ -103,7 +118,11 @@ fn prune(spec: &Spec, issues: &mut Issues) {
     let prune = &spec.prune;
     if !prune.saliency.first_order && !prune.saliency.second_order {
         let at = keys(["prune.saliency.second_order", "prune.saliency.first_order"]);
-        issues.error(&at, "both terms of the saliency are off, so units have no order", "turn one of them on");
+        issues.error(
+            &at,
+            "both terms of the saliency are off, so units have no order",
+            "turn one of them on",
+        );
     }
     if prune.damping == 0.0 {
         let hint = "a dead or duplicate channel makes XᵀX singular; 0.01 is usual";
@@ -111,10 +130,18 @@ fn prune(spec: &Spec, issues: &mut Issues) {
     }
     if prune.target == Target::Layer && prune.blend != 1.0 {
         let hint = "set `prune.target` to \"dense\" or \"residual\", or leave `prune.blend` out";
-        issues.warning(&keys(["prune.blend", "prune.target"]), "`prune.blend` has no effect when the target is the layer itself", hint);
+        issues.warning(
+            &keys(["prune.blend", "prune.target"]),
+            "`prune.blend` has no effect when the target is the layer itself",
+            hint,
+        );
     }
     if spec.sparsity.target == 0.0 {
-        issues.warning(&keys(["sparsity.target"]), "nothing is removed at sparsity 0", "give a share above 0");
+        issues.warning(
+            &keys(["sparsity.target"]),
+            "nothing is removed at sparsity 0",
+            "give a share above 0",
+        );
     }
 }
 
@@ -124,10 +151,15 @@ fn fitness(spec: &Spec, issues: &mut Issues) {
     let similarity = fitness.kind == FitnessKind::Similarity;
     if similarity && fitness.logits_weight == 0.0 && fitness.layers.iter().all(|l| l.weight == 0.0) {
         let at = keys(["fitness.logits_weight", "fitness.layers"]);
-        issues.error(&at, "all weights of the fitness are 0, so every candidate is as good as any", "give one of them a weight");
+        issues.error(
+            &at,
+            "all weights of the fitness are 0, so every candidate is as good as any",
+            "give one of them a weight",
+        );
     }
     if fitness.top_k == 1 {
-        let hint = "renormalised over one token, both sides are 1; take 0 for the whole vocabulary, or hundreds";
+        let hint =
+            "renormalised over one token, both sides are 1; take 0 for the whole vocabulary, or hundreds";
         issues.error(&keys(["fitness.top_k"]), "the KL divergence over one token is always 0", hint);
     }
     repeated_layers(spec, issues);
@@ -174,7 +206,11 @@ fn unused_fitness(spec: &Spec, issues: &mut Issues) {
     for (key, kind, _) in set.into_iter().filter(|(_, kind, is_set)| *is_set && !used(*kind)) {
         let word = format!("{kind:?}").to_lowercase();
         let message = format!("`{key}` has no effect: `fitness.kind` is not \"{word}\"");
-        issues.warning(&keys([key]), message, format!("set `fitness.kind` to \"{word}\" or leave `{key}` out"));
+        issues.warning(
+            &keys([key]),
+            message,
+            format!("set `fitness.kind` to \"{word}\" or leave `{key}` out"),
+        );
     }
 }
 
@@ -187,10 +223,15 @@ fn evaluate(spec: &Spec, known: &Known, issues: &mut Issues) {
     }
     if evaluate.kl_tokens > 0 && evaluate.perplexity.is_empty() {
         let hint = "name a corpus in `evaluate.perplexity`, or set `evaluate.kl_tokens` to 0";
-        issues.warning(&keys(["evaluate.perplexity", "evaluate.kl_tokens"]), "the KL divergence is not measured: there is no corpus", hint);
+        issues.warning(
+            &keys(["evaluate.perplexity", "evaluate.kl_tokens"]),
+            "the KL divergence is not measured: there is no corpus",
+            hint,
+        );
     }
     if evaluate.tokens > 0 && evaluate.tokens < evaluate.sequence_length {
-        let message = format!("{} tokens do not fill one window of {}", evaluate.tokens, evaluate.sequence_length);
+        let message =
+            format!("{} tokens do not fill one window of {}", evaluate.tokens, evaluate.sequence_length);
         let at = keys(["evaluate.tokens", "evaluate.sequence_length"]);
         issues.warning(&at, message, "raise `evaluate.tokens`, or 0 for the whole text");
     }
@@ -207,6 +248,10 @@ fn lm_eval(spec: &Spec, issues: &mut Issues) {
         );
     }
     if lm_eval.url.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
-        issues.error(&keys(["evaluate.lm_eval.url"]), "this is no address of a service", "write http://HOST:PORT");
+        issues.error(
+            &keys(["evaluate.lm_eval.url"]),
+            "this is no address of a service",
+            "write http://HOST:PORT",
+        );
     }
 }

@@ -10,7 +10,11 @@ pub(super) fn check(spec: &Spec, issues: &mut Issues) {
     stages(&spec.search, issues);
     tokens(spec, issues);
     if spec.search.generations == 0 {
-        issues.warning(&keys(["search.generations"]), "without generations nothing is searched", "the result is the uniform distribution");
+        issues.warning(
+            &keys(["search.generations"]),
+            "without generations nothing is searched",
+            "the result is the uniform distribution",
+        );
     }
 }
 
@@ -22,7 +26,8 @@ fn levels(spec: &Spec, issues: &mut Issues) {
             issues.warning(&keys(["supernet.levels"]), "one level leaves nothing to search", hint);
         }
         n if n.is_multiple_of(2) => {
-            let hint = format!("take {} or {}: the current level is the middle one", n.saturating_sub(1), n + 1);
+            let hint =
+                format!("take {} or {}: the current level is the middle one", n.saturating_sub(1), n + 1);
             issues.error(&keys(["supernet.levels"]), format!("{n} levels have no middle"), hint);
         }
         _ => {}
@@ -35,11 +40,20 @@ fn intervals(spec: &Spec, issues: &mut Issues) {
     let at = |i: usize| [KeyPath::of("supernet.intervals").index(i)];
     for (i, interval) in intervals.iter().enumerate() {
         if *interval == 0.0 {
-            issues.error(&at(i), "an interval of 0 makes all levels the same", "give a share above 0, at most 1");
+            issues.error(
+                &at(i),
+                "an interval of 0 makes all levels the same",
+                "give a share above 0, at most 1",
+            );
         }
         if i > 0 && *interval >= intervals[i - 1] {
-            let message = format!("interval {interval} is not finer than the one before, {}", intervals[i - 1]);
-            issues.warning(&at(i), message, "the schedule goes from coarse to fine: let each interval be smaller");
+            let message =
+                format!("interval {interval} is not finer than the one before, {}", intervals[i - 1]);
+            issues.warning(
+                &at(i),
+                message,
+                "the schedule goes from coarse to fine: let each interval be smaller",
+            );
         }
     }
 }
@@ -49,12 +63,25 @@ fn stages(search: &Search, issues: &mut Issues) {
     let at = |i: usize, key: &str| [KeyPath::of("search.stages").index(i).key(key)];
     for (i, pair) in search.stages.windows(2).enumerate() {
         if pair[1].tokens <= pair[0].tokens {
-            let message = format!("stage {} scores on {} tokens, no more than the stage before, {}", i + 2, pair[1].tokens, pair[0].tokens);
-            issues.error(&at(i + 1, "tokens"), message, "let each stage score fewer candidates on more tokens");
+            let message = format!(
+                "stage {} scores on {} tokens, no more than the stage before, {}",
+                i + 2,
+                pair[1].tokens,
+                pair[0].tokens
+            );
+            issues.error(
+                &at(i + 1, "tokens"),
+                message,
+                "let each stage score fewer candidates on more tokens",
+            );
         }
         if pair[1].survivors >= pair[0].survivors {
-            let message =
-                format!("stage {} keeps {} candidates, no fewer than the stage before, {}", i + 2, pair[1].survivors, pair[0].survivors);
+            let message = format!(
+                "stage {} keeps {} candidates, no fewer than the stage before, {}",
+                i + 2,
+                pair[1].survivors,
+                pair[0].survivors
+            );
             issues.error(&at(i + 1, "survivors"), message, "let each stage keep fewer candidates");
         }
     }
@@ -65,15 +92,27 @@ fn stages(search: &Search, issues: &mut Issues) {
     }
     first_stage(search, issues);
     for (i, stage) in search.stages.iter().enumerate().filter(|(_, stage)| stage.tokens > search.tokens) {
-        let message = format!("stage {} scores on {} tokens, but the search set has {}", i + 1, stage.tokens, search.tokens);
+        let message = format!(
+            "stage {} scores on {} tokens, but the search set has {}",
+            i + 1,
+            stage.tokens,
+            search.tokens
+        );
         let [stage_key] = at(i, "tokens");
-        issues.error(&[stage_key, KeyPath::of("search.tokens")], message, "raise `search.tokens` or lower the stage's");
+        issues.error(
+            &[stage_key, KeyPath::of("search.tokens")],
+            message,
+            "raise `search.tokens` or lower the stage's",
+        );
     }
 }
 
 fn first_stage(search: &Search, issues: &mut Issues) {
     if let Some(stage) = search.stages.first().filter(|stage| stage.survivors > search.offspring) {
-        let message = format!("stage 1 keeps {} candidates, but a generation has {} offspring", stage.survivors, search.offspring);
+        let message = format!(
+            "stage 1 keeps {} candidates, but a generation has {} offspring",
+            stage.survivors, search.offspring
+        );
         let at = [KeyPath::of("search.stages").index(0).key("survivors"), KeyPath::of("search.offspring")];
         issues.error(&at, message, "lower the survivors or raise `search.offspring`");
     }
@@ -82,17 +121,34 @@ fn first_stage(search: &Search, issues: &mut Issues) {
 /// Text is drawn in whole windows.
 fn tokens(spec: &Spec, issues: &mut Issues) {
     let window = spec.calibration.sequence_length;
-    for (key, tokens) in [("calibration.tokens", spec.calibration.tokens), ("search.tokens", spec.search.tokens)] {
+    for (key, tokens) in
+        [("calibration.tokens", spec.calibration.tokens), ("search.tokens", spec.search.tokens)]
+    {
         if window > 0 && !tokens.is_multiple_of(window) {
             let below = tokens / window * window;
-            let near = if below == 0 { format!("{window}") } else { format!("{below} or {}", below.saturating_add(window)) };
+            let near = if below == 0 {
+                format!("{window}")
+            } else {
+                format!("{below} or {}", below.saturating_add(window))
+            };
             let message = format!("{tokens} tokens are no whole number of windows of {window}");
-            issues.error(&[KeyPath::of(key), KeyPath::of("calibration.sequence_length")], message, format!("take {near}"));
+            issues.error(
+                &[KeyPath::of(key), KeyPath::of("calibration.sequence_length")],
+                message,
+                format!("take {near}"),
+            );
         }
     }
     if spec.search.text == SearchText::Calibration && spec.search.tokens > spec.calibration.tokens {
-        let message = format!("the search set has {} tokens, but calibration draws only {}", spec.search.tokens, spec.calibration.tokens);
+        let message = format!(
+            "the search set has {} tokens, but calibration draws only {}",
+            spec.search.tokens, spec.calibration.tokens
+        );
         let at = keys(["search.tokens", "calibration.tokens", "search.text"]);
-        issues.error(&at, message, "with `search.text` = \"calibration\", search on no more tokens than `calibration.tokens`");
+        issues.error(
+            &at,
+            message,
+            "with `search.text` = \"calibration\", search on no more tokens than `calibration.tokens`",
+        );
     }
 }

@@ -235,7 +235,12 @@ fn a_task_of_ones_own_lacks_a_key_after_merging() {
 fn findings_of_the_environment_and_of_the_command_line_show_where_they_come_from() {
     let checked = inspect_with("", |source| {
         source.env = vec![("TYR_PRUNE__DAMPING".into(), "-1".into()), ("HOME".into(), "x".into())];
-        source.set = vec!["supernet.levels=8".into(), "prune.dampng=1".into(), "nothing".into(), "supernet.intervals=[0.1,".into()];
+        source.set = vec![
+            "supernet.levels=8".into(),
+            "prune.dampng=1".into(),
+            "nothing".into(),
+            "supernet.intervals=[0.1,".into(),
+        ];
     });
     assert_snapshot!(checked.render(Style::Plain), @r#"
     5 errors in x.toml

@@ -26,7 +26,10 @@ fn the_papers_choice_is_one_line_away_and_yields_to_what_is_set() {
     let choice = |spec: Spec| (spec.prune.saliency.first_order, spec.prune.target, spec.supernet.refit);
     assert_eq!(choice(with(|_| {})), (false, Target::Residual, true));
     assert_eq!(choice(with(|s| s.set = vec!["defaults=paper".into()])), (true, Target::Layer, false));
-    assert_eq!(choice(with(|s| s.set = vec!["prune.target=dense".into(), "defaults=paper".into()])), (true, Target::Dense, false));
+    assert_eq!(
+        choice(with(|s| s.set = vec!["prune.target=dense".into(), "defaults=paper".into()])),
+        (true, Target::Dense, false)
+    );
     assert!(super::super::layers::paper().1.is_empty());
     let again = with(|s| s.set = vec!["defaults=paper".into(), "supernet.refit=true".into()]);
     let text = again.to_toml().unwrap();
@@ -35,22 +38,34 @@ fn the_papers_choice_is_one_line_away_and_yields_to_what_is_set() {
 
 #[test]
 fn tables_merge_and_arrays_are_replaced() {
-    let spec = with(|s| s.set = vec!["prune.unit={ attention = \"kv_group\" }".into(), "supernet.intervals=[0.5]".into()]);
+    let spec = with(|s| {
+        s.set = vec!["prune.unit={ attention = \"kv_group\" }".into(), "supernet.intervals=[0.5]".into()]
+    });
     assert_eq!((spec.prune.unit.attention, spec.prune.unit.mlp), (AttentionUnit::KvGroup, MlpUnit::Neuron));
     assert_eq!(spec.supernet.intervals, [0.5]);
 }
 
 #[test]
 fn bare_words_are_strings_and_whole_floats_are_integers() {
-    let spec = with(|s| s.set = vec!["name=2024".into(), "model.source=hf:a/b".into(), "calibration.tokens=1.024e6".into()]);
-    assert_eq!((spec.name.as_str(), spec.model.source.as_str(), spec.calibration.tokens), ("2024", "hf:a/b", 1_024_000));
+    let spec = with(|s| {
+        s.set = vec!["name=2024".into(), "model.source=hf:a/b".into(), "calibration.tokens=1.024e6".into()]
+    });
+    assert_eq!(
+        (spec.name.as_str(), spec.model.source.as_str(), spec.calibration.tokens),
+        ("2024", "hf:a/b", 1_024_000)
+    );
 }
 
 #[test]
 fn findings_know_their_layer() {
-    let provenance = |text: &str, change: fn(&mut Source)| inspect_with(text, change).findings[0].provenance();
-    let file =
-        |profile: Option<&str>, line, column| Provenance::File { path: "x.toml".into(), line, column, profile: profile.map(str::to_owned) };
+    let provenance =
+        |text: &str, change: fn(&mut Source)| inspect_with(text, change).findings[0].provenance();
+    let file = |profile: Option<&str>, line, column| Provenance::File {
+        path: "x.toml".into(),
+        line,
+        column,
+        profile: profile.map(str::to_owned),
+    };
     assert_eq!(provenance("# ä\nname = 'ä' # x\nseed = true\n", |_| {}), file(None, 3, 8));
     assert_eq!(provenance("x = 1", |_| {}), file(None, 1, 1));
     assert_eq!(provenance("[profile.mini]\nseed = true\n", |_| {}), file(Some("mini"), 2, 8));

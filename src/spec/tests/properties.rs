@@ -1,4 +1,5 @@
-//! Properties over random experiments: writing and reading agree, the schema and the check agree, and no text makes a panic.
+//! Properties over random experiments: writing and reading agree, the schema and the check agree, and no text
+//! makes a panic.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -92,7 +93,10 @@ fn values() -> impl Strategy<Value = Value> {
 }
 
 fn changes() -> impl Strategy<Value = Vec<(Index, Change)>> {
-    let names = || select(vec!["seed", "tokens", "target", "x", "profile", "sweep", "label", "survivors"]).prop_map(str::to_owned);
+    let names = || {
+        select(vec!["seed", "tokens", "target", "x", "profile", "sweep", "label", "survivors"])
+            .prop_map(str::to_owned)
+    };
     let change = prop_oneof![
         4 => values().prop_map(Change::Set),
         1 => names().prop_map(Change::Rename),
@@ -111,7 +115,8 @@ fn size(value: &Value) -> usize {
     }
 }
 
-/// Changes the value with number `at`, counted in depth-first order from this one's children. Returns what is left to count.
+/// Changes the value with number `at`, counted in depth-first order from this one's children. Returns what is
+/// left to count.
 fn change(value: &mut Value, at: usize, what: &Change) -> Option<usize> {
     let mut left = at;
     match value {
@@ -168,7 +173,8 @@ fn changed(changes: &[(Index, Change)]) -> Value {
     all
 }
 
-static VALIDATOR: LazyLock<jsonschema::Validator> = LazyLock::new(|| jsonschema::validator_for(schema()).unwrap());
+static VALIDATOR: LazyLock<jsonschema::Validator> =
+    LazyLock::new(|| jsonschema::validator_for(schema()).unwrap());
 
 fn source() -> Source {
     Source { path: "x.toml".into(), ..Source::default() }
@@ -228,13 +234,19 @@ fn specs() -> impl Strategy<Value = Spec> {
     let strings = || "[a-zA-Z0-9 ./\"'\\\\äΣ\n#-]{0,8}";
     let numbers = (0..=i64::MAX as u64, 0.0..0.999_f64, 0.0..10.0_f64, 0.0..=1.0_f64, -100_i64..100);
     let counts = (1_usize..1 << 40, 2_usize..1 << 20, 1_usize..99);
-    let names = proptest::collection::btree_map(strings(), (strings(), proptest::collection::vec(strings(), 0..3)), 0..3);
-    let choices = (any::<bool>(), any::<bool>(), proptest::option::of(strings()), proptest::option::of(0_usize..9));
+    let names = proptest::collection::btree_map(
+        strings(),
+        (strings(), proptest::collection::vec(strings(), 0..3)),
+        0..3,
+    );
+    let choices =
+        (any::<bool>(), any::<bool>(), proptest::option::of(strings()), proptest::option::of(0_usize..9));
     (strings(), numbers, counts, names, choices).prop_map(|(name, numbers, counts, names, choices)| {
         let mut spec: Spec = toml::from_str(defaults_toml()).unwrap();
         spec.name = name.clone();
         spec.model.source = name.clone();
-        (spec.seed, spec.sparsity.target, spec.prune.damping, spec.prune.blend) = (numbers.0, numbers.1, numbers.2, numbers.3);
+        (spec.seed, spec.sparsity.target, spec.prune.damping, spec.prune.blend) =
+            (numbers.0, numbers.1, numbers.2, numbers.3);
         spec.fitness.layers = vec![LayerWeight { layer: numbers.4, weight: numbers.2 }];
         spec.supernet.intervals = vec![numbers.3, 1e-9, 1.0];
         (spec.calibration.tokens, spec.calibration.sequence_length, spec.supernet.levels) = counts;
@@ -242,12 +254,19 @@ fn specs() -> impl Strategy<Value = Spec> {
         spec.prune.saliency = Saliency { first_order: choices.0, second_order: choices.1 };
         spec.evaluate.data = choices.2.clone().map(PathBuf::from);
         spec.fitness.script = choices.2.clone().map(PathBuf::from);
-        spec.evaluate.lm_eval = choices.2.map(|url| LmEval { url: Some(url), python: name, tasks: Vec::new(), num_fewshot: choices.3 });
+        spec.evaluate.lm_eval = choices.2.map(|url| LmEval {
+            url: Some(url),
+            python: name,
+            tasks: Vec::new(),
+            num_fewshot: choices.3,
+        });
         for (key, (text, files)) in names {
             let files: Vec<PathBuf> = files.into_iter().map(PathBuf::from).collect();
-            let corpus = Corpus { train: files.clone(), test: files, column: text.clone(), separator: text.clone() };
+            let corpus =
+                Corpus { train: files.clone(), test: files, column: text.clone(), separator: text.clone() };
             spec.corpora.insert(key.clone(), corpus);
-            let task = Task { file: text.clone().into(), context: text.clone(), choices: key.clone(), gold: text };
+            let task =
+                Task { file: text.clone().into(), context: text.clone(), choices: key.clone(), gold: text };
             spec.tasks.insert(key, task);
         }
         spec

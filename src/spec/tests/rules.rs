@@ -217,7 +217,8 @@ fn a_corpus_without_the_split_that_is_read() {
 
 #[test]
 fn warnings_alone_do_not_stop() {
-    let checked = inspect_with("[prune]\ndamping = 0\ntarget = 'layer'\nblend = 0.5\n[supernet]\nlevels = 1\n", |_| {});
+    let checked =
+        inspect_with("[prune]\ndamping = 0\ntarget = 'layer'\nblend = 0.5\n[supernet]\nlevels = 1\n", |_| {});
     assert!(checked.loaded.is_some());
     assert_snapshot!(checked.render(Style::Plain), @r#"
     3 warnings in x.toml
@@ -320,15 +321,27 @@ fn findings_of_some_trials_name_them() {
 
 #[test]
 fn a_wrong_key_does_not_hide_a_broken_rule() {
-    let keys = |text: &str| inspect_with(text, |_| {}).findings.iter().map(|f| f.key.to_string()).collect::<Vec<_>>();
-    assert_eq!(keys("[prune]\ndampng = 1\nblend = 'x'\n[supernet]\nlevels = 4\n"), ["prune.dampng", "prune.blend", "supernet.levels"]);
+    let keys = |text: &str| {
+        inspect_with(text, |_| {}).findings.iter().map(|f| f.key.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        keys("[prune]\ndampng = 1\nblend = 'x'\n[supernet]\nlevels = 4\n"),
+        ["prune.dampng", "prune.blend", "supernet.levels"]
+    );
 }
 
 #[test]
 fn values_of_the_wrong_shape_in_the_environment_and_unknown_variables_are_findings() {
     let checked = inspect_with("", |source| {
-        source.env = vec![("TYR_PRUNE__DAMPNG".into(), "1".into()), ("TYR_SUPERNET".into(), "9".into()), ("TYR_".into(), "x".into())];
+        source.env = vec![
+            ("TYR_PRUNE__DAMPNG".into(), "1".into()),
+            ("TYR_SUPERNET".into(), "9".into()),
+            ("TYR_".into(), "x".into()),
+        ];
     });
     let said: Vec<_> = checked.findings.iter().map(|f| f.message.as_str()).collect();
-    assert_eq!(said, ["unknown key `\"\"`", "unknown key `prune.dampng`", "`supernet` takes a table, not an integer"]);
+    assert_eq!(
+        said,
+        ["unknown key `\"\"`", "unknown key `prune.dampng`", "`supernet` takes a table, not an integer"]
+    );
 }

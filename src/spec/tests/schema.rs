@@ -12,19 +12,28 @@ fn committed(path: &str) -> String {
 /// Compares a committed file with what is generated; with `WRITE_GENERATED` set, writes it instead.
 fn compare(path: &str, generated: &str, how: &str) {
     if std::env::var_os("WRITE_GENERATED").is_some() {
-        crate::base::files::write(&Path::new(env!("CARGO_MANIFEST_DIR")).join(path), generated.as_bytes()).unwrap();
+        crate::base::files::write(&Path::new(env!("CARGO_MANIFEST_DIR")).join(path), generated.as_bytes())
+            .unwrap();
     }
     assert!(committed(path) == generated, "{path} is stale: {how}");
 }
 
 #[test]
 fn the_committed_schema_is_the_generated_one() {
-    compare("schemas/experiment.schema.json", &schema_json(), "run `tyr schema > schemas/experiment.schema.json`");
+    compare(
+        "schemas/experiment.schema.json",
+        &schema_json(),
+        "run `tyr schema > schemas/experiment.schema.json`",
+    );
 }
 
 #[test]
 fn the_committed_reference_is_the_generated_one() {
-    compare("docs/reference.md", &reference(), "run `WRITE_GENERATED=1 cargo test --lib spec::tests::schema`");
+    compare(
+        "docs/reference.md",
+        &reference(),
+        "run `WRITE_GENERATED=1 cargo test --lib spec::tests::schema`",
+    );
 }
 
 #[test]
@@ -48,11 +57,16 @@ fn every_serialized_key_of_the_defaults_is_in_the_schema_with_that_default() {
 fn compare_defaults(value: &serde_json::Value, shape: &Shape, path: &str) {
     match (&shape.form, value) {
         (Form::Table(table), serde_json::Value::Object(object)) if !table.fields.is_empty() => {
-            object.iter().for_each(|(key, value)| compare_defaults(value, &table.fields[key], &format!("{path}.{key}")));
+            object.iter().for_each(|(key, value)| {
+                compare_defaults(value, &table.fields[key], &format!("{path}.{key}"))
+            });
         }
-        (Form::Number(_), _) => assert_eq!(shape.default.as_ref().unwrap().as_f64(), value.as_f64(), "{path}"),
+        (Form::Number(_), _) => {
+            assert_eq!(shape.default.as_ref().unwrap().as_f64(), value.as_f64(), "{path}")
+        }
         (Form::Array(item, _), _) if matches!(item.form, Form::Number(_)) => {
-            let numbers = |v: &serde_json::Value| v.as_array().unwrap().iter().map(|x| x.as_f64()).collect::<Vec<_>>();
+            let numbers =
+                |v: &serde_json::Value| v.as_array().unwrap().iter().map(|x| x.as_f64()).collect::<Vec<_>>();
             assert_eq!(numbers(shape.default.as_ref().unwrap()), numbers(value), "{path}");
         }
         (Form::Table(_), serde_json::Value::Object(object)) => assert!(object.is_empty(), "{path}"),
@@ -98,7 +112,9 @@ fn the_schema_uses_only_what_the_check_understands() {
         for (key, value) in schema.as_object().into_iter().flatten() {
             assert!(known.contains(&key.as_str()), "the check does not read `{key}`");
             match key.as_str() {
-                "properties" | "definitions" => value.as_object().unwrap().values().for_each(|s| walk(s, known)),
+                "properties" | "definitions" => {
+                    value.as_object().unwrap().values().for_each(|s| walk(s, known))
+                }
                 "items" | "additionalProperties" => walk(value, known),
                 "allOf" => value.as_array().unwrap().iter().for_each(|s| walk(s, known)),
                 _ => {}

@@ -64,7 +64,10 @@ fn labels_are_unique_and_safe() {
                 [[sweep]]\nname='a/b'\ncases=[{label='../x'}, {label='.. x'}, {label='α'}]\n[[sweep]]\nkey='supernet.intervals'\nvalues=[[0.5, 0.25], [0.1]]\n";
     let all = labels(text);
     assert_eq!(all[0], "calibration.tokens=256,search.tokens=32768,a-b=..-x,intervals=0.5+0.25");
-    assert!(all.iter().all(|l| l.chars().all(|c| c.is_ascii_alphanumeric() || "._+-=,".contains(c))), "{all:?}");
+    assert!(
+        all.iter().all(|l| l.chars().all(|c| c.is_ascii_alphanumeric() || "._+-=,".contains(c))),
+        "{all:?}"
+    );
     assert!(all[2 * 2].contains("a-b=3"), "{all:?}");
     let unique: std::collections::BTreeSet<String> = all.iter().map(|l| l.to_lowercase()).collect();
     assert_eq!((all.len(), unique.len()), (24, 24));
@@ -91,7 +94,10 @@ fn an_exclusion_of_everything_is_an_error_and_of_nothing_a_warning() {
 fn seeds_count_from_the_seed_whatever_layer_sets_it() {
     let checked = inspect_with("[[sweep]]\nseeds = 2\n", |s| s.set = vec!["seed=7".into()]);
     let trials = checked.into_loaded().unwrap().trials;
-    assert_eq!(trials.iter().map(|t| (t.label.as_str(), t.spec.seed)).collect::<Vec<_>>(), [("seed=7", 7), ("seed=8", 8)]);
+    assert_eq!(
+        trials.iter().map(|t| (t.label.as_str(), t.spec.seed)).collect::<Vec<_>>(),
+        [("seed=7", 7), ("seed=8", 8)]
+    );
 }
 
 #[test]
