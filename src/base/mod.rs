@@ -9,6 +9,8 @@ pub mod rng;
 #[cfg(test)]
 pub mod testing;
 pub mod watch;
+pub mod work;
 
 pub use error::{Error, Kind, Result, ResultExt};
 pub use watch::{Silent, Watch};
+pub use work::Work;

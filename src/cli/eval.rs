@@ -102,10 +102,13 @@ fn measure_all(arguments: &Arguments, watch: &dyn Watch) -> Result<Vec<(&'static
 fn spec(arguments: &Arguments) -> Result<Spec> {
     let mut spec = with_known(|known| spec::parse("", "command line", known))?.spec;
     let e = &mut spec.evaluate;
-    (e.limit, e.bos, e.tokens, e.sequence_length) =
-        (arguments.limit, arguments.bos, arguments.tokens, arguments.sequence_length);
-    (e.tasks, e.data, e.perplexity) =
-        (arguments.tasks.clone(), arguments.data.clone(), arguments.perplexity.clone());
+    e.limit = arguments.limit;
+    e.bos = arguments.bos;
+    e.tokens = arguments.tokens;
+    e.sequence_length = arguments.sequence_length;
+    e.tasks = arguments.tasks.clone();
+    e.data = arguments.data.clone();
+    e.perplexity = arguments.perplexity.clone();
     let tasks = arguments.tasks.clone();
     e.lm_eval = arguments.lm_eval.clone().map(|python| LmEval {
         url: None,

@@ -44,7 +44,8 @@ impl<'a> Writer<'a> {
     }
 
     fn hand_out(&mut self, text: String, end: usize) -> String {
-        (self.from, self.written) = (self.written, end);
+        self.from = self.written;
+        self.written = end;
         text
     }
 

@@ -2,8 +2,9 @@
 //! module.
 
 use super::evaluating;
-use super::work::{self, Tokens, Work, attention_inputs, layer_parameters, mlp_inputs, output};
+use crate::base::Work;
 use crate::model::Config;
+use crate::model::cost::{self, Tokens, attention_inputs, layer_parameters, mlp_inputs, output};
 use crate::prune::gram::BLOCK;
 use crate::space::{ModuleId, ModuleKind, Space};
 use crate::spec::{Accumulation, Sequential, Shrink, Spec, Target};
@@ -42,7 +43,7 @@ impl Building<'_> {
         let modules: Work = self.modules().map(|m| self.module(&m)).sum();
         let bytes = self.disk();
         modules
-            + work::conversions(self.config, 1.0)
+            + cost::conversions(self.config, 1.0)
             + Work { written: bytes, read: bytes, ..Work::default() }
     }
 
@@ -58,7 +59,7 @@ impl Building<'_> {
 
     /// Memory that building takes beside what is there already, mapped files apart, bytes.
     pub fn memory(&self) -> f64 {
-        let layer = if work::is_resident(self.config) { 0.0 } else { layer_parameters(self.config) * SINGLE };
+        let layer = if cost::is_resident(self.config) { 0.0 } else { layer_parameters(self.config) * SINGLE };
         let busiest = self.modules().map(|m| self.module_memory(&m)).fold(0.0, f64::max);
         layer + self.stream_bytes() + busiest
     }
@@ -235,7 +236,7 @@ impl Building<'_> {
 
     /// Elements moved to bring the checkpoint's own weight in order of survival.
     fn dense_copy(&self, m: &Module) -> f64 {
-        let again = if work::is_resident(self.config) { 0.0 } else { layer_parameters(self.config) };
+        let again = if cost::is_resident(self.config) { 0.0 } else { layer_parameters(self.config) };
         again + m.channels * self.config.hidden as f64
     }
 

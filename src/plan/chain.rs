@@ -13,9 +13,10 @@ use super::searching::Searching;
 use super::subject::{Subject, bytes_of};
 use super::texts::Texts;
 use super::trial::{self, Spread, Tasks, TrialPlan, pruned, uniform};
-use super::work::{self, Tokens, Work};
 use super::{Estimate, FOUND, Found, Key, Rates, Standing, Step, evaluating};
+use crate::base::Work;
 use crate::base::{Result, files};
+use crate::model::cost::{self, Tokens};
 use crate::model::{Config, Source};
 use crate::schedule::{Iteration, schedule};
 use crate::space::{Distribution, Shape, Space};
@@ -400,7 +401,7 @@ impl Chain<'_, '_> {
     /// Memory that the dense model and its hidden states hold beside another step's own.
     fn resident(&self) -> f64 {
         self.carried
-            + if work::is_resident(&self.subject.config) {
+            + if cost::is_resident(&self.subject.config) {
                 evaluating::weights(&self.subject.config)
             } else {
                 0.0

@@ -1,8 +1,9 @@
 //! What compaction and evaluation cost.
 
-use super::work::{self, Tokens, Work, layer_parameters};
+use crate::base::Work;
 use crate::data;
 use crate::model::Config;
+use crate::model::cost::{self, Tokens, layer_parameters};
 use crate::supernet::BATCH_TOKENS;
 
 const SINGLE: f64 = 4.0;
@@ -62,9 +63,9 @@ pub fn task_tokens(name: &str, limit: usize) -> Option<TaskTokens> {
 pub fn perplexity(config: &Config, tokens: Tokens) -> Work {
     let read = tokens.count * config.vocabulary as f64;
     let batches = (tokens.count / BATCH_TOKENS as f64).ceil();
-    work::hidden(config, tokens)
-        + work::logits(config, tokens.count)
-        + work::conversions(config, batches)
+    cost::hidden(config, tokens)
+        + cost::logits(config, tokens.count)
+        + cost::conversions(config, batches)
         + Work { logits: read, ..Work::default() }
 }
 
@@ -72,7 +73,7 @@ pub fn perplexity(config: &Config, tokens: Tokens) -> Work {
 pub fn divergence(config: &Config, dense: &Config, tokens: Tokens) -> Work {
     let windows = tokens.count / tokens.length.max(1) as f64;
     let of_dense =
-        work::hidden(dense, tokens) + work::logits(dense, tokens.count) + work::conversions(dense, windows);
+        cost::hidden(dense, tokens) + cost::logits(dense, tokens.count) + cost::conversions(dense, windows);
     perplexity(config, tokens)
         + of_dense
         + Work { logits: tokens.count * dense.vocabulary as f64, ..Work::default() }
@@ -83,9 +84,9 @@ pub fn tasks(config: &Config, tokens: TaskTokens) -> Work {
     let run = tokens.windows();
     let batches = (tokens.run / BATCH_TOKENS as f64).ceil();
     let read = Work { logits: tokens.scored * config.vocabulary as f64, ..Work::default() };
-    work::hidden(config, run)
-        + work::logits(config, tokens.scored)
-        + work::conversions(config, batches)
+    cost::hidden(config, run)
+        + cost::logits(config, tokens.scored)
+        + cost::conversions(config, batches)
         + read
 }
 
@@ -115,7 +116,7 @@ pub fn batch(tokens: Tokens) -> usize {
 
 /// Weights in f32 that stay in memory, and the output projection's.
 pub fn weights(config: &Config) -> f64 {
-    let layers = if work::is_resident(config) { config.layers.len() as f64 } else { 1.0 };
+    let layers = if cost::is_resident(config) { config.layers.len() as f64 } else { 1.0 };
     SINGLE * (layers * layer_parameters(config) + (config.vocabulary * config.hidden) as f64)
 }
 

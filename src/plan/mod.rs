@@ -17,7 +17,6 @@ mod size;
 mod subject;
 mod texts;
 mod trial;
-pub mod work;
 
 #[cfg(test)]
 mod tests;

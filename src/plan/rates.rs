@@ -10,11 +10,12 @@ use faer::Mat;
 use safetensors::Dtype;
 use serde::Serialize;
 
-use super::work::{self, Work};
+use crate::base::Work;
 use crate::base::files::io_error;
 use crate::base::{Error, Kind, Result};
 use crate::model::Config;
 use crate::model::checkpoint::{from_f32, to_f32};
+use crate::model::cost;
 use crate::prune::{self, Damping, Problem, Rule};
 use crate::spec::{DampingMean, Ranking, Saliency};
 use crate::tensor::attention::{Heads, Rotary, Segments, attention};
@@ -154,7 +155,7 @@ fn attention_rate(config: &Config, length: usize) -> Result<f64> {
     let rotary = Rotary::new(&config.inverse_frequencies(), length);
     let segments = Segments::windows(windows, length);
     let heads = Heads { kv_of: &kv_of, width: c, window: config.window };
-    let flops = 4.0 * (c * kv * group * windows) as f64 * work::scores(length, config.window);
+    let flops = 4.0 * (c * kv * group * windows) as f64 * cost::scores(length, config.window);
     rate(flops, || attention(&q, &k, &k, &segments, heads, &rotary).map(drop))
 }
 

@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::work::{self, Tokens, Work, attention_inputs, layer_parameters, mlp_inputs, output};
+use crate::base::Work;
 use crate::base::{Result, rng};
 use crate::fitness::{Objective, STATE_BYTES, Wanted};
 use crate::model::Config;
+use crate::model::cost::{self, Tokens, attention_inputs, layer_parameters, mlp_inputs, output};
 use crate::search::offspring;
 use crate::space::{Candidate, ModuleId, ModuleKind, Space};
 use crate::spec::{AttentionUnit, Spec};
@@ -64,7 +65,7 @@ impl<'a> Searching<'a> {
         let generation: Work = self.stages.iter().map(|s| self.stage(s)).sum();
         generation * self.spec.search.generations as f64
             + self.teacher(iteration)
-            + work::conversions(self.config, 1.0)
+            + cost::conversions(self.config, 1.0)
     }
 
     /// Bytes of the log of generations.
@@ -77,7 +78,7 @@ impl<'a> Searching<'a> {
     /// apart, bytes.
     pub fn memory(&self) -> f64 {
         let layers =
-            if work::is_resident(self.config) { 0.0 } else { 2.0 * layer_parameters(self.config) * SINGLE };
+            if cost::is_resident(self.config) { 0.0 } else { 2.0 * layer_parameters(self.config) * SINGLE };
         layers + self.stages.iter().map(|s| self.stage_memory(s)).fold(0.0, f64::max)
     }
 
@@ -122,7 +123,7 @@ impl<'a> Searching<'a> {
         let students = distinct(&stage.candidates) as f64;
         let side = |losses: f64| {
             let once = if losses > 0.0 { 1.0 } else { 0.0 };
-            work::logits(self.config, tokens) * once
+            cost::logits(self.config, tokens) * once
                 + Work { logits: losses * tokens * self.config.vocabulary as f64, ..Work::default() }
         };
         let teacher = side(self.wanted().kl.len() as f64);
@@ -140,7 +141,7 @@ impl<'a> Searching<'a> {
             return Work::default();
         }
         let elements = 4.0 * layers * students * tokens * self.config.hidden as f64;
-        work::hidden(self.config, Tokens { count: tokens, length: self.spec.calibration.sequence_length })
+        cost::hidden(self.config, Tokens { count: tokens, length: self.spec.calibration.sequence_length })
             + Work { elements, ..Work::default() }
     }
 
@@ -208,7 +209,7 @@ impl<'a> Searching<'a> {
 
     /// Weights that a model whose layers are not kept reads anew: all layers, once for each chunk.
     fn read_again(&self, chunks: f64) -> f64 {
-        if work::is_resident(self.config) {
+        if cost::is_resident(self.config) {
             0.0
         } else {
             layer_parameters(self.config) * self.config.layers.len() as f64 * chunks
@@ -231,12 +232,12 @@ impl<'a> Searching<'a> {
         }
         let length = self.spec.calibration.sequence_length;
         let windows = self.windows_drawn(iteration) - self.windows_drawn(iteration - 1);
-        let again = if work::is_resident(self.config) {
+        let again = if cost::is_resident(self.config) {
             Work::default()
         } else {
-            work::conversions(self.config, windows)
+            cost::conversions(self.config, windows)
         };
-        work::hidden(self.config, Tokens { count: windows * length as f64, length }) + again
+        cost::hidden(self.config, Tokens { count: windows * length as f64, length }) + again
     }
 
     /// Dense hidden states that are kept after so many iterations, bytes.

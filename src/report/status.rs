@@ -103,12 +103,15 @@ impl Pace {
         match event {
             Event::TrialStarted { .. } => {
                 self.before += self.session.map_or(0, |(first, last)| last.saturating_sub(first));
-                (self.session, self.step, self.progress) = (at.map(|t| (t, t)), None, None);
+                self.session = at.map(|t| (t, t));
+                self.step = None;
+                self.progress = None;
             }
             Event::StepStarted { .. } => (self.step, self.progress) = (at, None),
             Event::StepFinished { cache, seconds, .. } => {
                 self.worked += if *cache == Cache::Miss { *seconds } else { 0.0 };
-                (self.step, self.progress) = (None, None);
+                self.step = None;
+                self.progress = None;
             }
             Event::Progress { what, done, units, .. } => self.progress = Some((what.clone(), *done, *units)),
             _ => {}

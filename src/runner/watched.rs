@@ -89,7 +89,9 @@ struct Teller {
 
 impl Teller {
     fn begin(&mut self, what: &str, units: u64) {
-        (self.what, self.done, self.units) = (what.into(), 0, units);
+        self.what = what.into();
+        self.done = 0;
+        self.units = units;
         self.say();
     }
 

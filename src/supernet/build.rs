@@ -119,7 +119,8 @@ impl Builder<'_> {
         self.advance(layer, ModuleKind::Attention, &layer.attention.o.weight, None)?;
         self.prune(layer, mlp)?;
         for (batch, (accumulated, dense)) in self.batches.iter_mut().zip(before) {
-            (batch.accumulated, batch.dense) = (accumulated, dense);
+            batch.accumulated = accumulated;
+            batch.dense = dense;
         }
         for module in [attention, mlp] {
             self.pass_on(layer, module, None)?;

@@ -199,7 +199,8 @@ fn every_mode_order_and_target_builds_finite_levels() {
                     p.target = target;
                     p.blend = if k == 2 { 0.5 } else { 1.0 };
                     p.shrink = if j == 1 { spec::Shrink::Halves } else { spec::Shrink::None };
-                    (s.accumulation, s.sequential) = (accumulation, sequential);
+                    s.accumulation = accumulation;
+                    s.sequential = sequential;
                 });
                 let supernet =
                     f.build(&format!("net-{i}-{j}-{k}"), f.space(AttentionUnit::Head, 0.5), &options);

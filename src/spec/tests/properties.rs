@@ -245,8 +245,10 @@ fn specs() -> impl Strategy<Value = Spec> {
         let mut spec: Spec = toml::from_str(defaults_toml()).unwrap();
         spec.name = name.clone();
         spec.model.source = name.clone();
-        (spec.seed, spec.sparsity.target, spec.prune.damping, spec.prune.blend) =
-            (numbers.0, numbers.1, numbers.2, numbers.3);
+        spec.seed = numbers.0;
+        spec.sparsity.target = numbers.1;
+        spec.prune.damping = numbers.2;
+        spec.prune.blend = numbers.3;
         spec.fitness.layers = vec![LayerWeight { layer: numbers.4, weight: numbers.2 }];
         spec.supernet.intervals = vec![numbers.3, 1e-9, 1.0];
         (spec.calibration.tokens, spec.calibration.sequence_length, spec.supernet.levels) = counts;

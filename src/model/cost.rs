@@ -1,95 +1,12 @@
-//! What a step does, counted: operations by kind, and the pieces of a forward pass that they come from.
+//! What the pieces of a forward pass cost.
 //!
-//! Counts follow the code that runs: attention computes whole blocks of scores, masked halves included, and a
-//! model that is too large to keep reads its layers anew.
+//! Counts follow the code that runs: attention computes whole blocks of scores, masked halves included, and a model that is
+//! too large to keep reads its layers anew.
 
-use std::iter::Sum;
-use std::ops::{Add, AddAssign, Mul};
-
-use serde::Serialize;
-
-use crate::model::{Config, LayerShape};
+use super::decoder::RESIDENT_BYTES;
+use super::{Config, LayerShape};
+use crate::base::work::Work;
 use crate::tensor::attention::BLOCK;
-
-/// Operations by what limits them. Each kind has a rate of its own on a machine.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Work {
-    /// Flops of f32 matrix products.
-    pub products: f64,
-    /// Flops of f64 factorisations, solves and updates in local pruning.
-    pub solves: f64,
-    /// Flops of attention's scores and contexts.
-    pub attention: f64,
-    /// Logits that a loss passes over.
-    pub logits: f64,
-    /// Elements of norms, gated units and sums.
-    pub elements: f64,
-    /// Weights converted from storage, copied or gathered.
-    pub weights: f64,
-    /// Bytes read from disk.
-    pub read: f64,
-    /// Bytes written to disk.
-    pub written: f64,
-    /// Bytes of text tokenised.
-    pub text: f64,
-}
-
-impl Work {
-    /// Floating-point operations of products, attention and pruning; a multiplication and an addition count
-    /// one each.
-    pub fn flops(&self) -> f64 {
-        self.products + self.solves + self.attention
-    }
-
-    /// The sum over kinds of this work divided by other work of the same kind.
-    pub fn over(self, other: Self) -> f64 {
-        let Self { products, solves, attention, logits, elements, weights, read, written, text } =
-            self.each(other, |a, b| a / b);
-        [products, solves, attention, logits, elements, weights, read, written, text].iter().sum()
-    }
-
-    fn each(self, other: Self, f: impl Fn(f64, f64) -> f64) -> Self {
-        Self {
-            products: f(self.products, other.products),
-            solves: f(self.solves, other.solves),
-            attention: f(self.attention, other.attention),
-            logits: f(self.logits, other.logits),
-            elements: f(self.elements, other.elements),
-            weights: f(self.weights, other.weights),
-            read: f(self.read, other.read),
-            written: f(self.written, other.written),
-            text: f(self.text, other.text),
-        }
-    }
-}
-
-impl Add for Work {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        self.each(other, |a, b| a + b)
-    }
-}
-
-impl AddAssign for Work {
-    fn add_assign(&mut self, other: Self) {
-        *self = *self + other;
-    }
-}
-
-impl Mul<f64> for Work {
-    type Output = Self;
-
-    fn mul(self, factor: f64) -> Self {
-        self.each(self, |a, _| a * factor)
-    }
-}
-
-impl Sum for Work {
-    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
-        all.fold(Self::default(), Add::add)
-    }
-}
 
 /// How many tokens run, in windows of which length.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -183,7 +100,7 @@ pub fn conversions(config: &Config, passes: f64) -> Work {
 
 /// Whether the layers stay in memory in f32 once they were used.
 pub fn is_resident(config: &Config) -> bool {
-    config.parameters().total() * 4 <= crate::model::decoder::RESIDENT_BYTES
+    config.parameters().total() * 4 <= RESIDENT_BYTES
 }
 
 #[cfg(test)]
