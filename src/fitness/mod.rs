@@ -2,6 +2,7 @@
 //! what was measured.
 
 mod counts;
+mod dense;
 mod draw;
 mod evaluator;
 mod metric;
@@ -12,8 +13,9 @@ mod script;
 mod scripted;
 
 pub use counts::{Counts, flops};
+pub use dense::DenseStates;
 pub use draw::Sampler;
-pub use evaluator::{Corpus, Evaluator};
+pub use evaluator::{Corpus, CorpusText, Evaluator};
 pub use metric::Metric;
 pub use objective::Objective;
 pub use population::{Measured, Population, STATE_BYTES, Wanted};

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::number;
 use crate::base::{Kind, Result, ResultExt};
+use crate::trial::ModelName;
 
 /// One measured number.
 ///
@@ -22,8 +23,7 @@ use crate::base::{Kind, Result, ResultExt};
 pub struct Figure {
     /// Label of the trial.
     pub trial: String,
-    /// `dense`, `uniform`, `iteration-1`, …, `refit` or a baseline's name; empty where a cost belongs to no
-    /// model.
+    /// A [`ModelName`] or a baseline's name; empty where a cost belongs to no model.
     pub model: String,
     /// What was measured.
     pub metric: String,
@@ -52,16 +52,15 @@ impl Figure {
 
 /// Sort key of a model: dense, uniform, baselines by name, then the iterations by number, then the refit.
 pub fn model_key(model: &str) -> (u8, u64, String) {
-    let number = model.strip_prefix("iteration-").and_then(|n| n.parse().ok());
-    let rank = match (model, number) {
-        ("", _) => 0,
-        ("dense", _) => 1,
-        ("uniform", _) => 2,
-        ("refit", _) => 5,
-        (_, None) => 3,
-        (_, Some(_)) => 4,
+    let (rank, number) = match model.parse::<ModelName>() {
+        Err(_) if model.is_empty() => (0, 0),
+        Ok(ModelName::Dense) => (1, 0),
+        Ok(ModelName::Uniform) => (2, 0),
+        Err(_) => (3, 0),
+        Ok(ModelName::Iteration(number)) => (4, number as u64),
+        Ok(ModelName::Refit) => (5, 0),
     };
-    (rank, number.unwrap_or(0), model.to_string())
+    (rank, number, model.to_string())
 }
 
 /// Sort key of a metric: size, then quality, then the rest, by name within a family.

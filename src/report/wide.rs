@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::figure::{Figure, model_key};
 use super::grid::{Column, Grid, Role};
 use super::number;
+use crate::trial::ModelName;
 
 /// Task families whose subtasks are averaged into one column; the subtasks' own figures are in the CSV.
 const GROUPS: [&str; 1] = ["mmlu"];
@@ -149,7 +150,7 @@ impl Wide {
         let dense = self
             .rows
             .iter()
-            .find(|(name, _)| name == "dense")
+            .find(|(name, _)| name.parse() == Ok(ModelName::Dense))
             .and_then(|(_, row)| mean(row))
             .filter(|&m| m > 0.0);
         let Some(dense) = dense else { return };
