@@ -13,7 +13,7 @@ use crate::eval;
 use crate::model::{Model, Source};
 use crate::report::{Figure, Tables, event::Event};
 use crate::runner::evaluate::{Measure, Measured};
-use crate::runner::measure::{self, Recorder, Subject};
+use crate::runner::measure::{self, OpenedModel, Recorder};
 use crate::spec::{self, Corpus, LmEval, Spec};
 use crate::tensor;
 use crate::trial::{Evaluation, ModelName, evaluations};
@@ -142,10 +142,16 @@ fn measure(
     let texts = spec.evaluate.perplexity.iter().map(text).collect::<Result<_>>()?;
     let parameters = Measure::exact("parameters", model.checkpoint().parameters() as f64);
     let mut told = Told { figures: vec![parameters], watch };
-    let subject =
-        Subject { source: &source, model, tokenizer: &tokenizer, texts: &texts, dense: None, dense_report };
+    let opened = OpenedModel {
+        source: &source,
+        model,
+        tokenizer: &tokenizer,
+        texts: &texts,
+        dense: None,
+        dense_report,
+    };
     // As the dense model is: there is none from which it could diverge.
-    let report = measure::measure(&subject, spec, &evaluations(spec, ModelName::Dense), &mut told)?;
+    let report = measure::measure(&opened, spec, &evaluations(spec, ModelName::Dense), &mut told)?;
     Ok((told.figures, report))
 }
 

@@ -12,8 +12,8 @@ use crate::model::{Model, Source};
 use crate::spec::Spec;
 use crate::trial::Evaluation;
 
-/// A model and what it takes to measure it.
-pub struct Subject<'a> {
+/// An open model with what it takes to measure it.
+pub struct OpenedModel<'a> {
     /// Where it comes from.
     pub source: &'a Source,
     /// The open model.
@@ -50,7 +50,7 @@ pub trait Recorder {
 /// # Errors
 /// Those of the evaluations and the recorder; the dense model's documents are others.
 pub fn measure(
-    of: &Subject,
+    of: &OpenedModel,
     spec: &Spec,
     evaluations: &[Evaluation],
     recorder: &mut impl Recorder,
@@ -78,7 +78,7 @@ pub fn measure(
 
 /// One evaluation, kept and told.
 fn take(
-    of: &Subject,
+    of: &OpenedModel,
     spec: &Spec,
     evaluation: &Evaluation,
     recorder: &mut impl Recorder,
@@ -88,7 +88,7 @@ fn take(
     Ok(measured)
 }
 
-impl Subject<'_> {
+impl OpenedModel<'_> {
     fn evaluate(&self, evaluation: &Evaluation, spec: &Spec, watch: &dyn Watch) -> Result<Measured> {
         let model = &self.model;
         match evaluation {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::engine::Engine;
 use super::evaluate::{Measure, Measured};
 use super::journal::Journal;
-use super::measure::{self, Recorder, Subject};
+use super::measure::{self, OpenedModel, Recorder};
 use super::prepare::Prepared;
 use super::recount::{reached, recount};
 use super::searching::{GenerationLog, Job};
@@ -199,7 +199,7 @@ impl Pipeline<'_> {
         evaluations: &[Evaluation],
     ) -> Result<Option<eval::Report>> {
         let prepared = self.prepared;
-        let subject = Subject {
+        let opened = OpenedModel {
             source,
             model,
             tokenizer: &prepared.tokenizer,
@@ -210,7 +210,7 @@ impl Pipeline<'_> {
         let hash = source.hash()?;
         let engine = &mut self.engine;
         let mut kept = Kept { engine, spec: self.spec, roots: &prepared.roots, name, hash };
-        measure::measure(&subject, self.spec, evaluations, &mut kept)
+        measure::measure(&opened, self.spec, evaluations, &mut kept)
     }
 }
 

@@ -183,7 +183,7 @@ mod tests {
     use crate::model::pico::Pico;
     use crate::spec::{self, Known};
 
-    const KNOWN: Known = Known { corpora: &["text"], tasks: &[], script: |_, _| Ok(()) };
+    const KNOWN: Known = Known { corpora: &["quickstart"], tasks: &[], script: |_, _| Ok(()) };
 
     /// Writes down what it is asked for; a distribution, a supernet and a model are their names.
     #[derive(Debug, Default, PartialEq)]
@@ -240,7 +240,7 @@ mod tests {
 
     /// The calls of a walk, and the last distribution and model.
     fn calls(text: &str) -> (Vec<String>, String, String) {
-        let text = format!("[evaluate]\nperplexity = [\"text\"]\nkl_tokens = 64\n{text}");
+        let text = format!("[evaluate]\nperplexity = [\"quickstart\"]\nkl_tokens = 64\n{text}");
         let spec = spec::parse(&text, "spec.toml", &KNOWN).unwrap().spec;
         let dir = tempfile::tempdir().unwrap();
         let source = Pico::default().write(dir.path(), 1).unwrap();
@@ -255,14 +255,14 @@ mod tests {
         let (calls, distribution, model) =
             calls("[supernet]\nintervals = [0.5]\nlevels = 3\nrefit = false\naccumulation = \"uniform\"");
         let expected = [
-            "evaluate dense: perplexity-text",
+            "evaluate dense: perplexity-quickstart",
             "iteration 1",
-            "supernet 1 around start: 3 levels of [2, 6], Uniform",
+            "supernet 1 around start: 3 levels of [2, 24], Uniform",
             "uniform from supernet 1 at start",
-            "evaluate uniform: perplexity-text, kl",
+            "evaluate uniform: perplexity-quickstart, kl",
             "search 1 of supernet 1 around start",
             "iteration-1 from supernet 1 at found 1",
-            "evaluate iteration-1: perplexity-text, kl",
+            "evaluate iteration-1: perplexity-quickstart, kl",
         ];
         assert_eq!(calls, expected);
         assert_eq!((distribution.as_str(), model.as_str()), ("found 1", "iteration-1"));
@@ -276,12 +276,12 @@ mod tests {
             calls.iter().map(String::as_str).filter(|call| !call.starts_with("evaluate")).collect();
         let expected = [
             "iteration 1",
-            "supernet 1 around start: 3 levels of [2, 6], Expectation",
+            "supernet 1 around start: 3 levels of [2, 24], Expectation",
             "uniform from supernet 1 at start",
             "search 1 of supernet 1 around start",
             "iteration-1 from supernet 1 at found 1",
             "iteration 2",
-            "supernet 2 around found 1: 3 levels of [1, 3], Expectation",
+            "supernet 2 around found 1: 3 levels of [1, 12], Expectation",
             "search 2 of supernet 2 around found 1",
             "iteration-2 from supernet 2 at found 2",
             "supernet refit around found 2: 1 levels of [1, 1], Single",
