@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::accumulate::add_level;
 use crate::base::{Error, Kind, Result, ResultExt, files, hash};
 use crate::model::checkpoint::{Bytes, from_f32, to_f32};
-use crate::model::family::Part;
+use crate::model::matrix::Part;
 use crate::model::{Layer, Matrix, Model};
 use crate::prune::Pruned;
 use crate::space::{ModuleId, ModuleKind, Space};
@@ -197,10 +197,7 @@ impl<'m> Supernet<'m> {
 
     /// The bias [d] of a module's output at a level, if it has one: the dense model's.
     pub fn bias(&self, module: ModuleId, _removed: usize) -> Result<Option<Vec<f32>>> {
-        let matrix = match module.kind {
-            ModuleKind::Attention => Matrix::AttentionOutput,
-            ModuleKind::Mlp => Matrix::Down,
-        };
+        let matrix = Matrix::output_of(module.kind);
         let place = self.model.config().place(matrix, Part::Bias, module.layer);
         place.map(|place| self.model.checkpoint().values(&place)).transpose()
     }
