@@ -343,10 +343,10 @@ const PLAIN: [Matrix; 5] =
 
 /// Refuses a model with a tensor that the decoder would leave unused.
 fn check_runs(config: &Config) -> Result<()> {
-    let unused = |matrix: &Matrix, part: Part| {
-        !LINEAR.contains(matrix) && !(part == Part::Weight && PLAIN.contains(matrix))
+    let used = |matrix: &Matrix, part: Part| {
+        LINEAR.contains(matrix) || (part == Part::Weight && PLAIN.contains(matrix))
     };
-    match config.pieces().find(|(matrix, part, _)| unused(matrix, *part)) {
+    match config.pieces().find(|(matrix, part, _)| !used(matrix, *part)) {
         None => Ok(()),
         Some((.., rule)) => Err(Error::new(
             Kind::Checkpoint,
