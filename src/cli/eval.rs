@@ -137,6 +137,7 @@ fn measure(
 ) -> Result<(Vec<Measure>, Option<eval::Report>)> {
     let source = Source::resolve(&spec.model.source)?;
     let model = Arc::new(Model::open(&source, &tensor::device(spec.model.device)?)?);
+    model.note_unclaimed(watch);
     let tokenizer = Tokenizer::open(&source)?;
     let text = |name: &String| Ok((name.clone(), evaluation_set(spec, name, &tokenizer)?));
     let texts = spec.evaluate.perplexity.iter().map(text).collect::<Result<_>>()?;

@@ -201,7 +201,7 @@ impl<'a> Population<'a> {
                 Ok((self.model.attention_context(&cut, hidden, segments)?, cut.o.bias))
             }
             ModuleKind::Mlp => {
-                let cut = cut_mlp(&layer.mlp, units)?;
+                let cut = cut_mlp(&layer.mlp, units, self.model.config())?;
                 Ok((self.model.mlp_activations(&cut, hidden)?, cut.down.bias))
             }
         }

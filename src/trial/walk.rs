@@ -242,9 +242,7 @@ mod tests {
     fn calls(text: &str) -> (Vec<String>, String, String) {
         let text = format!("[evaluate]\nperplexity = [\"quickstart\"]\nkl_tokens = 64\n{text}");
         let spec = spec::parse(&text, "spec.toml", &KNOWN).unwrap().spec;
-        let dir = tempfile::tempdir().unwrap();
-        let source = Pico::default().write(dir.path(), 1).unwrap();
-        let config = Config::parse(&source.text("config.json").unwrap()).unwrap();
+        let config = Pico::default().config().unwrap();
         let mut recorder = Recorder::default();
         let outcome = walk(&spec, &config, &mut recorder).unwrap();
         (recorder.0, outcome.distribution, outcome.model)
