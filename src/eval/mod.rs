@@ -2,6 +2,7 @@
 //! its metrics. Nothing here knows a model: whoever answers log-likelihood requests can be evaluated.
 
 pub mod catalogue;
+pub mod cost;
 pub mod document;
 pub mod effort;
 pub mod hub;
@@ -29,6 +30,9 @@ pub use request::{Bos, Encoder, LanguageModel, Request, Score, Tokenize};
 pub use run::{GroupResult, Options, Report, Row, Samples, Standing, TaskResult, evaluate};
 pub use score::Scorer;
 pub use tasks::Task;
+
+/// Distinct tokens of one batch, about.
+pub(crate) const BATCH_TOKENS: usize = 4096;
 
 /// Names of all built-in tasks and groups, sorted.
 pub fn known() -> Vec<String> {

@@ -3,14 +3,12 @@
 
 use candle_core::Tensor;
 
+use super::BATCH_TOKENS;
 use crate::base::{Result, Watch};
 use crate::data::EvaluationSet;
 use crate::model::Model;
 use crate::tensor::attention::Segments;
 use crate::tensor::loss::{Teacher, token_logprobs};
-
-/// Tokens of one batch of windows, about.
-const BATCH_TOKENS: usize = 4096;
 
 /// A mean over tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
+use super::grouping::{self, Level};
 use crate::base::{Result, Watch};
 use crate::data::{SearchSet, Windows};
 use crate::model::{Layer, Model};
@@ -20,9 +21,6 @@ use crate::space::{Candidate, ModuleId, ModuleKind};
 use crate::supernet::{Supernet, cut_attention, cut_mlp};
 use crate::tensor::attention::Segments;
 use crate::tensor::{add_bias, linear, loss};
-
-/// Bytes that the hidden states of a population may take at once.
-pub const STATE_BYTES: usize = 192 << 20;
 
 /// What to measure of each candidate.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -113,7 +111,8 @@ impl<'a> Population<'a> {
         let nothing =
             Measured { kl: vec![0.0; wanted.kl.len()], nll: 0.0, distances: vec![0.0; wanted.layers.len()] };
         let mut totals = vec![nothing; candidates.len()];
-        for part in windows.chunks(self.windows_at_once(candidates.len(), length)) {
+        let at_once = grouping::windows_at_once(candidates.len(), length, self.model.config().hidden);
+        for part in windows.chunks(at_once) {
             watch.checkpoint()?;
             self.chunk(candidates, &chunk(&set.0, part, length), wanted, &mut totals)?;
         }
@@ -127,10 +126,6 @@ impl<'a> Population<'a> {
         Ok(totals)
     }
 
-    fn windows_at_once(&self, candidates: usize, length: usize) -> usize {
-        (STATE_BYTES / (candidates.max(1) * length * self.model.config().hidden * 4)).max(1)
-    }
-
     /// Adds what one chunk gives to the totals.
     fn chunk(
         &mut self,
@@ -140,10 +135,8 @@ impl<'a> Population<'a> {
         totals: &mut [Measured],
     ) -> Result<()> {
         let dense = if wanted.layers.is_empty() { vec![] } else { self.dense_layers(chunk, &wanted.layers)? };
-        let mut groups = vec![Group {
-            candidates: (0..candidates.len()).collect(),
-            hidden: self.model.embed(&chunk.tokens)?,
-        }];
+        let mut groups =
+            vec![Group { candidates: grouping::whole(candidates), hidden: self.model.embed(&chunk.tokens)? }];
         for layer in 0..self.model.config().layers.len() {
             let weights = self.model.layer(layer)?;
             for kind in ModuleKind::ALL {
@@ -169,20 +162,19 @@ impl<'a> Population<'a> {
         candidates: &[Candidate],
         segments: &Segments,
     ) -> Result<Vec<Group>> {
-        let removed = |c: usize| self.supernet.space().removed(module, candidates[c][module.index()]);
         let mut weights: BTreeMap<usize, Tensor> = BTreeMap::new();
         let mut next = Vec::new();
         for group in groups {
-            let mut by_level: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-            group.candidates.iter().for_each(|&c| by_level.entry(removed(c)).or_default().push(c));
-            let fewest = *by_level.keys().next().expect("a group has candidates");
-            let (inputs, bias) = self.inputs(module, layer, fewest, &group.hidden, segments)?;
-            for (level, members) in by_level {
-                let weight = match weights.get(&level) {
+            let levels = grouping::split(self.supernet.space(), module, candidates, &group.candidates);
+            let Some(densest) = levels.first() else { continue };
+            let (inputs, bias) = self.inputs(module, layer, densest.removed, &group.hidden, segments)?;
+            for Level { removed, members } in levels {
+                let weight = match weights.get(&removed) {
                     Some(w) => w.clone(),
-                    None => {
-                        weights.entry(level).or_insert(self.supernet.weight_tensor(module, level)?).clone()
-                    }
+                    None => weights
+                        .entry(removed)
+                        .or_insert(self.supernet.weight_tensor(module, removed)?)
+                        .clone(),
                 };
                 let leading = inputs.narrow(1, 0, weight.dim(1)?)?;
                 let hidden = (&group.hidden + add_bias(linear(&leading, &weight)?, bias.as_ref())?)?;

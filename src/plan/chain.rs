@@ -9,13 +9,14 @@ use serde_json::{Value, json};
 use super::building::Building;
 use super::keys::{self, MANIFEST, Manifest, Roots};
 use super::planner::Planner;
-use super::searching::Searching;
 use super::subject::{Subject, bytes_of};
 use super::texts::Texts;
 use super::trial::{self, Spread, Tasks, TrialPlan, pruned, uniform};
-use super::{Estimate, FOUND, Found, Key, Rates, Standing, Step, evaluating};
+use super::{Estimate, FOUND, Found, Key, Rates, Standing, Step};
 use crate::base::Work;
 use crate::base::{Result, files};
+use crate::eval::cost as evaluating;
+use crate::fitness::cost::Searching;
 use crate::model::cost::{self, Tokens};
 use crate::model::{Config, Source};
 use crate::schedule::{Iteration, schedule};
@@ -240,8 +241,8 @@ impl Chain<'_, '_> {
         let stored = bytes_of(subject.storage(spec.model.dtype));
         let bytes = small.parameters().total() as f64 * stored;
         let cost = Cost {
-            work: evaluating::compaction(&small, &subject.config, stored),
-            memory: self.resident() + evaluating::compaction_memory(&subject.config, stored),
+            work: super::evaluating::compaction(&small, &subject.config, stored),
+            memory: self.resident() + super::evaluating::compaction_memory(&subject.config, stored),
             mapped: self.checkpoint() + net.bytes,
             disk: bytes + self.copied(),
         };

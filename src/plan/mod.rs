@@ -12,7 +12,6 @@ pub mod keys;
 mod planner;
 mod rates;
 mod render;
-mod searching;
 mod size;
 mod subject;
 mod texts;
