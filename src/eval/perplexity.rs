@@ -44,11 +44,12 @@ impl Mean {
 pub fn perplexity(model: &Model, set: &EvaluationSet, watch: &dyn Watch) -> Result<Mean> {
     let length = set.0.length;
     let sums = per_window(model, set, watch, |tokens, hidden| {
-        by_rows(model, length - 1, |start, count| {
-            let logits = model.logits(&hidden.narrow(0, start, count)?)?;
-            let next = &tokens[start + 1..start + 1 + count];
-            Ok(token_logprobs(&logits, next)?.iter().map(|(lp, _)| -lp).sum())
-        })
+        let blocks = model.config().logit_blocks(length - 1).map(|rows| {
+            let logits = model.logits(&hidden.narrow(0, rows.start, rows.len())?)?;
+            let next = &tokens[rows.start + 1..rows.end + 1];
+            Ok(token_logprobs(&logits, next)?.iter().map(|(lp, _)| -lp).sum::<f64>())
+        });
+        blocks.sum()
     })?;
     Ok(Mean::of(&sums, length - 1).exp())
 }
@@ -57,18 +58,14 @@ pub fn perplexity(model: &Model, set: &EvaluationSet, watch: &dyn Watch) -> Resu
 pub fn divergence(model: &Model, dense: &Model, set: &EvaluationSet, watch: &dyn Watch) -> Result<Mean> {
     let sums = per_window(model, set, watch, |tokens, hidden| {
         let teacher = dense.hidden(tokens, &Segments::windows(1, tokens.len()))?;
-        by_rows(model, tokens.len(), |start, count| {
-            let side = Teacher::new(&dense.logits(&teacher.narrow(0, start, count)?)?, 0)?;
-            side.divergence(&model.logits(&hidden.narrow(0, start, count)?)?, 0)
-        })
+        let blocks = model.config().logit_blocks(tokens.len()).map(|rows| {
+            let logits =
+                |model: &Model, hidden: &Tensor| model.logits(&hidden.narrow(0, rows.start, rows.len())?);
+            Teacher::new(&logits(dense, &teacher)?, 0)?.divergence(&logits(model, &hidden)?, 0)
+        });
+        blocks.sum()
     })?;
     Ok(Mean::of(&sums, set.0.length))
-}
-
-/// Sums what `part(first row, rows)` gives over `rows` rows of logits, as many at once as the model holds.
-fn by_rows(model: &Model, rows: usize, part: impl Fn(usize, usize) -> Result<f64>) -> Result<f64> {
-    let at_once = model.config().logit_rows();
-    (0..rows).step_by(at_once).map(|start| part(start, at_once.min(rows - start))).sum()
 }
 
 /// Runs the model batch by batch and hands each window's tokens and last hidden states on.

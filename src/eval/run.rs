@@ -229,10 +229,8 @@ impl Scorer<'_> {
     }
 
     fn score_all(&mut self, requests: &[Request]) -> Result<Vec<Score>> {
-        self.watch.begin(self.name, requests.len() as u64);
-        let scores = self.model.score(requests, self.watch);
-        self.watch.end();
-        let scores = scores?;
+        let watch = self.watch;
+        let scores = watch.step(self.name, requests.len() as u64, || self.model.score(requests, watch))?;
         if scores.len() != requests.len() {
             return Err(Error::new(
                 Kind::Internal,

@@ -222,11 +222,8 @@ impl<'a> Population<'a> {
             return Ok(());
         }
         let teacher = if wanted.kl.is_empty() { None } else { Some(self.teacher_hidden(chunk)?) };
-        let rows = chunk.tokens.len();
-        let at_once = self.model.config().logit_rows();
-        for start in (0..rows).step_by(at_once) {
-            let count = at_once.min(rows - start);
-            let logits = |hidden: &Tensor| self.model.logits(&hidden.narrow(0, start, count)?);
+        for rows in self.model.config().logit_blocks(chunk.tokens.len()) {
+            let logits = |hidden: &Tensor| self.model.logits(&hidden.narrow(0, rows.start, rows.len())?);
             let sides = teacher
                 .as_ref()
                 .map(|hidden| teacher_sides(&logits(hidden)?, &wanted.kl))
@@ -235,7 +232,7 @@ impl<'a> Population<'a> {
             for group in groups {
                 let logits = logits(&group.hidden)?;
                 let kl = sides.iter().map(|side| side.divergence(&logits, 0)).collect::<Result<Vec<_>>>()?;
-                let nll = if wanted.nll { next_token_nll(&logits, chunk, start)? } else { 0.0 };
+                let nll = if wanted.nll { next_token_nll(&logits, chunk, rows.start)? } else { 0.0 };
                 for &c in &group.candidates {
                     totals[c].kl.iter_mut().zip(&kl).for_each(|(total, kl)| *total += kl);
                     totals[c].nll += nll;

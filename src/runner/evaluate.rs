@@ -64,10 +64,9 @@ impl From<Vec<Measure>> for Measured {
 
 /// Perplexity on one corpus.
 pub fn on_corpus(model: &Model, name: &str, set: &EvaluationSet, watch: &dyn Watch) -> Result<Vec<Measure>> {
-    watch.begin(&format!("perplexity {name}"), set.0.count() as u64);
-    let mean = perplexity(model, set, watch);
-    watch.end();
-    Ok(vec![Measure::mean(format!("perplexity/{name}"), mean?)])
+    let windows = set.0.count() as u64;
+    let mean = watch.step(&format!("perplexity {name}"), windows, || perplexity(model, set, watch))?;
+    Ok(vec![Measure::mean(format!("perplexity/{name}"), mean)])
 }
 
 /// KL(dense ‖ model) on the first `tokens` tokens of an evaluation set.
@@ -83,10 +82,8 @@ pub fn from_dense(
         tokens: set.0.tokens[..count * set.0.length].to_vec(),
         length: set.0.length,
     });
-    watch.begin("kl", count as u64);
-    let mean = divergence(model, dense, &part, watch);
-    watch.end();
-    Ok(vec![Measure::mean("kl".into(), mean?)])
+    let mean = watch.step("kl", count as u64, || divergence(model, dense, &part, watch))?;
+    Ok(vec![Measure::mean("kl".into(), mean)])
 }
 
 /// Tasks and groups that a spec names, with the log of samples.

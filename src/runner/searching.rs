@@ -40,9 +40,10 @@ impl Job<'_> {
     ) -> Result<Vec<GenerationRecord>> {
         let mut records = GenerationLog::at(folder).read()?;
         let mut evaluator = self.evaluator(std::mem::take(teacher), watch)?;
-        watch.begin(&format!("search {}", self.number), self.spec.search.generations as u64);
-        let ended = self.evolve(&mut evaluator, &mut records, folder, watch);
-        watch.end();
+        let generations = self.spec.search.generations as u64;
+        let ended = watch.step(&format!("search {}", self.number), generations, || {
+            self.evolve(&mut evaluator, &mut records, folder, watch)
+        });
         *teacher = evaluator.into_population().into_teacher();
         let state = ended?;
         let found = Found {

@@ -68,10 +68,9 @@ pub fn run(client: &Client, job: &Job, around: &dyn Surroundings, watch: &dyn Wa
         ));
     }
     let id = client.submit(job)?;
-    watch.begin(&format!("lm-eval: {}", job.tasks.join(", ")), 0);
     let first = around.served();
-    let ended = wait(client, &id, around, watch);
-    watch.end();
+    let what = format!("lm-eval: {}", job.tasks.join(", "));
+    let ended = watch.step(&what, 0, || wait(client, &id, around, watch));
     if ended.is_err() {
         // The first error is what matters; a service that is gone has nothing to cancel.
         let _ = client.cancel(&id);
