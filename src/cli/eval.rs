@@ -9,8 +9,8 @@ use super::with_known;
 use crate::base::{Error, Kind, Result, Watch, files};
 use crate::data::Tokenizer;
 use crate::model::{Model, Source};
-use crate::report::{Figure, Tables, event::Event};
-use crate::runner::evaluate::{self, Measure, Measured};
+use crate::report::{Figure, Metric, Tables, event::Event};
+use crate::runner::evaluate::{self, Measured};
 use crate::runner::prepare::evaluation_set;
 use crate::spec::{self, Corpus, LmEval, Spec};
 use crate::tensor;
@@ -66,17 +66,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             .hint("name --text FILE, --perplexity quickstart or --tasks NAMES"));
     }
     let mut tables = Tables::default();
-    for (model, measure) in measure_all(arguments, &super::watched())? {
-        let Measure { metric, value, stderr, n } = measure;
-        let figure = Figure { trial: arguments.model.clone(), model: model.into(), metric, value, stderr, n };
-        tables.add(&Event::FigureMeasured { figure });
+    for (model, figure) in measure_all(arguments, &super::watched())? {
+        tables.add(&Event::FigureMeasured { figure: figure.of(&arguments.model, model) });
     }
     tables.add(&Event::TrialFinished { trial: arguments.model.clone() });
     super::show(&if arguments.csv { tables.csv()? } else { tables.terminal() })
 }
 
 /// Figures of the baseline, if there is one, then of the model, then of the two compared.
-fn measure_all(arguments: &Arguments, watch: &dyn Watch) -> Result<Vec<(&'static str, Measure)>> {
+fn measure_all(arguments: &Arguments, watch: &dyn Watch) -> Result<Vec<(&'static str, Figure)>> {
     let spec = spec(arguments)?;
     let of = |source: &str| {
         let model = spec::Model { source: source.into(), ..spec.model.clone() };
@@ -91,9 +89,9 @@ fn measure_all(arguments: &Arguments, watch: &dyn Watch) -> Result<Vec<(&'static
     if let Some((path, report)) = arguments.samples.as_ref().zip(own.report) {
         files::write_json(path, &report)?;
     }
-    let named = |name, measures: Vec<Measure>| measures.into_iter().map(move |m| (name, m));
-    Ok(named("dense", dense.measures)
-        .chain(named("model", own.measures))
+    let named = |name, figures: Vec<Figure>| figures.into_iter().map(move |f| (name, f));
+    Ok(named("dense", dense.figures)
+        .chain(named("model", own.figures))
         .chain(named("model", compared))
         .collect())
 }
@@ -137,9 +135,10 @@ fn measure(spec: &Spec, watch: &dyn Watch) -> Result<Measured> {
     let source = Source::resolve(&spec.model.source)?;
     let model = Arc::new(Model::open(&source, &tensor::device(spec.model.device)?)?);
     let tokenizer = Tokenizer::open(&source)?;
-    let mut all = Measured::from(vec![Measure::exact("parameters", model.checkpoint().parameters() as f64)]);
+    let mut all =
+        Measured::from(vec![Figure::exact(Metric::Parameters, model.checkpoint().parameters() as f64)]);
     for name in &spec.evaluate.perplexity {
-        all.measures.extend(evaluate::on_corpus(
+        all.figures.extend(evaluate::on_corpus(
             &model,
             name,
             &evaluation_set(spec, name, &tokenizer)?,
@@ -149,7 +148,7 @@ fn measure(spec: &Spec, watch: &dyn Watch) -> Result<Measured> {
     if !spec.evaluate.tasks.is_empty() {
         add(&mut all, evaluate::on_tasks(&model, &tokenizer, spec, watch)?, watch);
     }
-    evaluate::against_published(&model, spec, &all.measures)?.iter().for_each(|warning| watch.note(warning));
+    evaluate::against_published(&model, spec, &all.figures)?.iter().for_each(|warning| watch.note(warning));
     if let Some(settings) = &spec.evaluate.lm_eval {
         add(&mut all, evaluate::on_harness(&source, model, settings, spec, watch)?, watch);
     }
@@ -158,6 +157,6 @@ fn measure(spec: &Spec, watch: &dyn Watch) -> Result<Measured> {
 
 fn add(all: &mut Measured, more: Measured, watch: &dyn Watch) {
     more.effort.iter().for_each(|effort| watch.note(effort));
-    all.measures.extend(more.measures);
+    all.figures.extend(more.figures);
     all.report = all.report.take().or(more.report);
 }

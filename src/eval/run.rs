@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Error, Kind, Result, Watch, hash};
+use crate::base::{Error, Estimate, Kind, Result, Watch, hash};
 
 use super::catalogue::Selection;
-use super::document::{Document, Sample};
-use super::metric::{self, Estimate, Estimates, Metric};
+use super::document::{Document, Sample, log_likelihood};
+use super::metric::{self, Estimates, Metric};
 use super::request::{Encoder, LanguageModel, Request, Score};
 use super::rolling;
 use super::tasks::{Form, Source, Task, wikitext};
@@ -61,7 +61,7 @@ pub struct Page {
     /// Hash of the text that was scored.
     pub context_hash: String,
     /// Log-likelihood of the whole page, nats; one that is not finite is stored as null.
-    #[serde(with = "metric::finite_or_null")]
+    #[serde(with = "log_likelihood")]
     pub loglikelihood: f64,
     /// Words of the original page.
     pub words: usize,

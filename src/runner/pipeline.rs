@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::evaluate::{self, Measure, Measured};
+use super::evaluate::{self, Measured};
 use super::journal::Journal;
 use super::prepare::Prepared;
 use super::searching::{GenerationLog, Job, TeacherStates};
@@ -16,8 +16,8 @@ use crate::eval;
 use crate::model::{Model, Source};
 use crate::plan::keys::{self, MANIFEST};
 use crate::plan::{FOUND, Found};
-use crate::report::Figure;
 use crate::report::event::{Cache, Event, GenerationSummary};
+use crate::report::{Figure, Metric};
 use crate::schedule::{Iteration, schedule};
 use crate::space::{Distribution, Space};
 use crate::spec::{self, Accumulation, Spec, Trial};
@@ -187,9 +187,9 @@ impl<'a> Pipeline<'a> {
         let source = Source::folder(&entry.folder)?;
         let model = Model::open(&source, prepared.model.device())?;
         self.recount(&model, prepared, distribution)?;
-        self.figure(name, &Measure::exact("parameters", model.checkpoint().parameters() as f64))?;
-        self.figure(name, &Measure::exact("sparsity/asked", self.spec.sparsity.target))?;
-        self.figure(name, &Measure::exact("sparsity", self.reached(&model, prepared, distribution)))?;
+        self.figure(name, Figure::exact(Metric::Parameters, model.checkpoint().parameters() as f64))?;
+        self.figure(name, Figure::exact(Metric::AskedSparsity, self.spec.sparsity.target))?;
+        self.figure(name, Figure::exact(Metric::Sparsity, self.reached(&model, prepared, distribution)))?;
         let found = Event::DistributionFound {
             trial: self.label.into(),
             model: name.into(),
@@ -240,8 +240,11 @@ impl<'a> Pipeline<'a> {
     }
 
     fn measure_dense(&mut self, prepared: &Prepared) -> Result<()> {
-        self.figure("dense", &Measure::exact("parameters", prepared.model.checkpoint().parameters() as f64))?;
-        self.figure("dense", &Measure::exact("sparsity", 0.0))?;
+        self.figure(
+            "dense",
+            Figure::exact(Metric::Parameters, prepared.model.checkpoint().parameters() as f64),
+        )?;
+        self.figure("dense", Figure::exact(Metric::Sparsity, 0.0))?;
         let measures = self.evaluations("dense", &prepared.roots.model, &prepared.model, prepared)?;
         for warning in evaluate::against_published(&prepared.model, self.spec, &measures)? {
             self.watch.say(&warning);
@@ -269,7 +272,7 @@ impl<'a> Pipeline<'a> {
         hash: &str,
         model: &Model,
         prepared: &Prepared,
-    ) -> Result<Vec<Measure>> {
+    ) -> Result<Vec<Figure>> {
         let spec = self.spec;
         let mut all = Vec::new();
         for (corpus, set) in &prepared.sets.evaluation {
@@ -299,7 +302,7 @@ impl<'a> Pipeline<'a> {
 
     /// Tasks of a model, and for a pruned one the paired differences to the dense one, which was evaluated
     /// first.
-    fn tasks(&mut self, name: &str, hash: &str, model: &Model, prepared: &Prepared) -> Result<Vec<Measure>> {
+    fn tasks(&mut self, name: &str, hash: &str, model: &Model, prepared: &Prepared) -> Result<Vec<Figure>> {
         let spec = self.spec;
         let key = keys::tasks(&prepared.roots, hash, spec);
         let (measures, entry) = self.evaluation("tasks", name, &key, |watch| {
@@ -308,7 +311,7 @@ impl<'a> Pipeline<'a> {
         let report: eval::Report = files::read_json(&entry.folder.join(SAMPLES))?;
         match &self.dense {
             Some(dense) if name != "dense" => {
-                evaluate::beside_dense(dense, &report)?.iter().try_for_each(|m| self.figure(name, m))?;
+                evaluate::beside_dense(dense, &report)?.into_iter().try_for_each(|f| self.figure(name, f))?;
             }
             _ => self.dense = Some(report),
         }
@@ -322,13 +325,13 @@ impl<'a> Pipeline<'a> {
         model: &str,
         key: &serde_json::Value,
         measure: impl FnOnce(&dyn Watch) -> Result<Measured>,
-    ) -> Result<(Vec<Measure>, Entry)> {
+    ) -> Result<(Vec<Figure>, Entry)> {
         let step = format!("{}-{model}", what.replace('/', "-"));
         let mut effort = None;
         let entry = self.step(&step, "evaluate", Some(model), key, |entry, watch| {
             let measured = measure(watch)?;
             effort = measured.effort;
-            files::write_json(&entry.folder.join(FIGURES), &measured.measures)?;
+            files::write_json(&entry.folder.join(FIGURES), &measured.figures)?;
             let Some(report) = measured.report else { return Ok(vec![FIGURES.into()]) };
             files::write_json(&entry.folder.join(SAMPLES), &report)?;
             Ok(vec![FIGURES.into(), SAMPLES.into()])
@@ -336,21 +339,13 @@ impl<'a> Pipeline<'a> {
         if let Some(effort) = effort {
             self.tell(format!("{model}: {effort}"))?;
         }
-        let measures: Vec<Measure> = files::read_json(&entry.folder.join(FIGURES))?;
-        measures.iter().try_for_each(|m| self.figure(model, m))?;
-        Ok((measures, entry))
+        let figures: Vec<Figure> = files::read_json(&entry.folder.join(FIGURES))?;
+        figures.iter().try_for_each(|f| self.figure(model, f.clone()))?;
+        Ok((figures, entry))
     }
 
-    fn figure(&mut self, model: &str, m: &Measure) -> Result<()> {
-        let figure = Figure {
-            trial: self.label.into(),
-            model: model.into(),
-            metric: m.metric.clone(),
-            value: m.value,
-            stderr: m.stderr,
-            n: m.n,
-        };
-        self.journal.emit(Event::FigureMeasured { figure })
+    fn figure(&mut self, model: &str, figure: Figure) -> Result<()> {
+        self.journal.emit(Event::FigureMeasured { figure: figure.of(self.label, model) })
     }
 
     /// Gives a step's result from the store, or makes it: `work` fills the entry and names its files.
