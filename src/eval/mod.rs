@@ -1,5 +1,7 @@
-//! Evaluation on tasks, scored as the lm-evaluation-harness (0.4.13) scores them: its prompts, its requests,
-//! its metrics. Nothing here knows a model: whoever answers log-likelihood requests can be evaluated.
+//! Evaluation. Tasks are scored as the lm-evaluation-harness (0.4.13) scores them: its prompts, its requests,
+//! its metrics; they know no model, and whoever answers log-likelihood requests can be evaluated. A model's
+//! own answers (`score`), token-level perplexity and divergence (`perplexity`), and what all of it costs
+//! (`cost`) are beside them.
 
 pub mod catalogue;
 pub mod cost;
