@@ -3,6 +3,7 @@
 
 pub mod cost;
 mod counts;
+mod dense;
 mod draw;
 mod evaluator;
 mod grouping;
@@ -14,8 +15,9 @@ mod script;
 mod scripted;
 
 pub use counts::{Counts, flops};
+pub use dense::DenseStates;
 pub use draw::Sampler;
-pub use evaluator::{Corpus, Evaluator};
+pub use evaluator::{Corpus, CorpusText, Evaluator};
 pub use metric::Metric;
 pub use objective::Objective;
 pub use population::{Measured, Population, Wanted};

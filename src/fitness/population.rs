@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
+use super::dense::DenseStates;
 use super::grouping::{self, Level};
 use crate::base::{Result, Watch};
 use crate::data::{SearchSet, Windows};
@@ -48,8 +49,7 @@ pub struct Measured {
 pub struct Population<'a> {
     model: &'a Model,
     supernet: &'a Supernet<'a>,
-    /// Last hidden states of the dense model, by window of the search set.
-    teacher: BTreeMap<usize, Tensor>,
+    dense: DenseStates,
 }
 
 /// Candidates that agree on every module so far.
@@ -77,21 +77,9 @@ impl<'a> Population<'a> {
         self.supernet
     }
 
-    /// Of a supernet whose modules are all there.
-    pub fn new(model: &'a Model, supernet: &'a Supernet<'a>) -> Self {
-        Self { model, supernet, teacher: BTreeMap::new() }
-    }
-
-    /// Takes over the dense model's hidden states that another population of the same model and search set
-    /// computed.
-    pub fn with_teacher(mut self, teacher: BTreeMap<usize, Tensor>) -> Self {
-        self.teacher = teacher;
-        self
-    }
-
-    /// The dense model's hidden states computed so far.
-    pub fn into_teacher(self) -> BTreeMap<usize, Tensor> {
-        self.teacher
+    /// Of a supernet whose modules are all there. `dense` are the states of the same model on the search set.
+    pub fn new(model: &'a Model, supernet: &'a Supernet<'a>, dense: DenseStates) -> Self {
+        Self { model, supernet, dense }
     }
 
     /// Measures every candidate on the first `length` tokens, two at least, of some windows, one at least, of
@@ -221,7 +209,8 @@ impl<'a> Population<'a> {
         if wanted.kl.is_empty() && !wanted.nll {
             return Ok(());
         }
-        let teacher = if wanted.kl.is_empty() { None } else { Some(self.teacher_hidden(chunk)?) };
+        let dense = || self.dense.of(self.model, &chunk.windows, &chunk.tokens, chunk.length);
+        let teacher = if wanted.kl.is_empty() { None } else { Some(dense()?) };
         for rows in self.model.config().logit_blocks(chunk.tokens.len()) {
             let logits = |hidden: &Tensor| self.model.logits(&hidden.narrow(0, rows.start, rows.len())?);
             let sides = teacher
@@ -240,25 +229,6 @@ impl<'a> Population<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Last hidden states of the dense model for a chunk, computed once per window of the search set.
-    fn teacher_hidden(&mut self, chunk: &Chunk) -> Result<Tensor> {
-        for (i, window) in chunk.windows.iter().enumerate() {
-            let known =
-                self.teacher.get(window).is_some_and(|t| t.dim(0).is_ok_and(|rows| rows >= chunk.length));
-            if !known {
-                let tokens = &chunk.tokens[i * chunk.length..(i + 1) * chunk.length];
-                let hidden = self.model.hidden(tokens, &Segments::windows(1, chunk.length))?;
-                self.teacher.insert(*window, hidden);
-            }
-        }
-        let parts = chunk
-            .windows
-            .iter()
-            .map(|w| self.teacher[w].narrow(0, 0, chunk.length))
-            .collect::<candle_core::Result<Vec<_>>>()?;
-        Ok(Tensor::cat(&parts, 0)?)
     }
 
     /// Outputs of some layers of the dense model.

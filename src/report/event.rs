@@ -31,7 +31,7 @@ pub enum Event {
     TrialFinished { trial: String },
     /// A trial stopped with an error.
     TrialFailed { trial: String, error: String },
-    /// A step begins; `key` addresses its result.
+    /// A step begins, named as [`crate::trial::StepName`] prints itself; `key` addresses its result.
     StepStarted { trial: String, step: String, key: String },
     /// A step is over. `model` is the model that it belongs to, where there is one.
     StepFinished {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::metric::Metric;
 use super::number;
 use crate::base::{Estimate, Kind, Result, ResultExt};
+use crate::trial::ModelName;
 
 /// A number and what it measures, not yet tied to a model and a trial.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,8 +40,7 @@ impl Figure {
 pub struct ResultRow {
     /// Label of the trial.
     pub trial: String,
-    /// `dense`, `uniform`, `iteration-1`, …, `refit` or a baseline's name; empty where a cost belongs to no
-    /// model.
+    /// A [`ModelName`] or a baseline's name; empty where a cost belongs to no model.
     pub model: String,
     /// What was measured.
     #[serde(flatten)]
@@ -68,16 +68,15 @@ impl ResultRow {
 
 /// Sort key of a model: dense, uniform, baselines by name, then the iterations by number, then the refit.
 pub fn model_key(model: &str) -> (u8, u64, String) {
-    let number = model.strip_prefix("iteration-").and_then(|n| n.parse().ok());
-    let rank = match (model, number) {
-        ("", _) => 0,
-        ("dense", _) => 1,
-        ("uniform", _) => 2,
-        ("refit", _) => 5,
-        (_, None) => 3,
-        (_, Some(_)) => 4,
+    let (rank, number) = match model.parse::<ModelName>() {
+        Err(_) if model.is_empty() => (0, 0),
+        Ok(ModelName::Dense) => (1, 0),
+        Ok(ModelName::Uniform) => (2, 0),
+        Err(_) => (3, 0),
+        Ok(ModelName::Iteration(number)) => (4, number as u64),
+        Ok(ModelName::Refit) => (5, 0),
     };
-    (rank, number.unwrap_or(0), model.to_string())
+    (rank, number, model.to_string())
 }
 
 /// The tidy CSV: the rows in the order given, a missing value empty.

@@ -7,6 +7,7 @@ use super::grid::{Column, Grid, Role};
 use super::metric::Metric;
 use super::number;
 use crate::eval;
+use crate::trial::ModelName;
 
 /// Task families whose subtasks are averaged into one column; the subtasks' own figures are in the CSV.
 const GROUPS: [&str; 1] = ["mmlu"];
@@ -122,7 +123,11 @@ impl Wide {
             return;
         };
         let mean = |cells: &Cells| cells.get(&mean).and_then(|values| values.first().copied());
-        let dense = self.rows.iter().find(|(name, _)| name == "dense").and_then(|(_, cells)| mean(cells));
+        let dense = self
+            .rows
+            .iter()
+            .find(|(name, _)| name.parse() == Ok(ModelName::Dense))
+            .and_then(|(_, cells)| mean(cells));
         let Some(dense) = dense.filter(|&m| m > 0.0) else { return };
         for (_, cells) in &mut self.rows {
             if let Some(own) = mean(cells) {
