@@ -29,6 +29,8 @@ pub mod generate;
 
 pub mod serve;
 
+pub mod trial;
+
 pub mod report;
 
 pub mod plan;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The modules, one layer per line; modules of one line do not use each other.
-const LAYERS: [&[&str]; 19] = [
+const LAYERS: [&[&str]; 20] = [
     &["base"],
     &["space"],
     &["schedule"],
@@ -19,6 +19,7 @@ const LAYERS: [&[&str]; 19] = [
     &["eval"],
     &["generate"],
     &["serve"],
+    &["trial"],
     &["report"],
     &["plan"],
     &["runner"],
