@@ -1,9 +1,5 @@
-//! Evaluation: token-level perplexity and divergence, and tasks scored as the lm-evaluation-harness (0.4.13)
-//! scores them: its prompts, its requests, its metrics. Beside them stand the harness itself, asked over its
-//! adapter service, and the paper's published figures.
-//!
-//! Tasks know no model: whoever answers log-likelihood requests ([`LanguageModel`]) can be evaluated, and
-//! [`Scorer`] answers them for a decoder. Perplexity and divergence run a decoder themselves.
+//! Evaluation on tasks, scored as the lm-evaluation-harness (0.4.13) scores them: its prompts, its requests,
+//! its metrics. Nothing here knows a model: whoever answers log-likelihood requests can be evaluated.
 
 pub mod catalogue;
 pub mod document;
