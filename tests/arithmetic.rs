@@ -46,6 +46,11 @@ fn processor() -> &'static str {
     std::env::consts::ARCH
 }
 
+/// Whether a result's file holds what was computed: weights, or what a search found.
+fn has_numbers(file: &str) -> bool {
+    file.ends_with(".safetensors") || file == "distribution.json"
+}
+
 /// Hashes of what a run left, by kind of step. Names of results are made of their keys, so they do not count.
 fn hashes(tiny: &Tiny) -> BTreeMap<String, String> {
     let mut lines: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -54,7 +59,8 @@ fn hashes(tiny: &Tiny) -> BTreeMap<String, String> {
         let Some(step) = STEPS.iter().find(|step| name.starts_with(&format!("{step}-"))) else { continue };
         let manifest = std::fs::read(entry.path().join("manifest.json")).unwrap();
         let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
-        lines.entry(step).or_default().push(manifest["files"].to_string());
+        let files = manifest["files"].as_object().unwrap().iter().filter(|(file, _)| has_numbers(file));
+        lines.entry(step).or_default().push(files.map(|(file, hash)| format!("{file} {hash}")).collect());
     }
     for row in String::from_utf8(tiny.read("runs/tiny/results.csv")).unwrap().lines() {
         let step = match row.split(',').nth(2).unwrap() {
