@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{Bytes, Rule, bigrams, decode, write_lines};
 use crate::base::{Kind, Silent};
-use crate::data::quickstart::TASKS;
+use crate::builtin::TASKS;
 use crate::eval::document::{Document, Sample};
 use crate::eval::paired::difference;
 use crate::eval::request::{Bos, Encoder, LanguageModel, Score};
