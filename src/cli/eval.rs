@@ -11,8 +11,8 @@ use crate::data::Tokenizer;
 use crate::data::inputs::evaluation_set;
 use crate::eval;
 use crate::model::{Model, Source};
-use crate::report::{Figure, Tables, event::Event};
-use crate::runner::evaluate::{Measure, Measured};
+use crate::report::{Figure, Metric, Tables, event::Event};
+use crate::runner::evaluate::Measured;
 use crate::runner::measure::{self, OpenedModel, Recorder};
 use crate::spec::{self, Corpus, LmEval, Spec};
 use crate::tensor;
@@ -69,17 +69,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             .hint("name --text FILE, --perplexity quickstart or --tasks NAMES"));
     }
     let mut tables = Tables::default();
-    for (model, measure) in measure_all(arguments, &super::watched())? {
-        let Measure { metric, value, stderr, n } = measure;
-        let figure = Figure { trial: arguments.model.clone(), model, metric, value, stderr, n };
-        tables.add(&Event::FigureMeasured { figure });
+    for (model, figure) in measure_all(arguments, &super::watched())? {
+        tables.add(&Event::FigureMeasured { figure: figure.of(&arguments.model, &model) });
     }
     tables.add(&Event::TrialFinished { trial: arguments.model.clone() });
     super::show(&if arguments.csv { tables.csv()? } else { tables.terminal() })
 }
 
 /// Figures of the baseline, if there is one, then of the model beside it, each with its model's name.
-fn measure_all(arguments: &Arguments, watch: &dyn Watch) -> Result<Vec<(String, Measure)>> {
+fn measure_all(arguments: &Arguments, watch: &dyn Watch) -> Result<Vec<(String, Figure)>> {
     let spec = spec(arguments)?;
     let of = |source: &str, dense: Option<&eval::Report>| {
         let model = spec::Model { source: source.into(), ..spec.model.clone() };
@@ -91,7 +89,7 @@ fn measure_all(arguments: &Arguments, watch: &dyn Watch) -> Result<Vec<(String, 
     if let Some((path, report)) = arguments.samples.as_ref().zip(report) {
         files::write_json(path, &report)?;
     }
-    let named = |name: String, measures: Vec<Measure>| measures.into_iter().map(move |m| (name.clone(), m));
+    let named = |name: String, figures: Vec<Figure>| figures.into_iter().map(move |f| (name.clone(), f));
     Ok(named(ModelName::Dense.to_string(), dense).chain(named("model".into(), own)).collect())
 }
 
@@ -134,14 +132,14 @@ fn measure(
     spec: &Spec,
     dense_report: Option<&eval::Report>,
     watch: &dyn Watch,
-) -> Result<(Vec<Measure>, Option<eval::Report>)> {
+) -> Result<(Vec<Figure>, Option<eval::Report>)> {
     let source = Source::resolve(&spec.model.source)?;
     let model = Arc::new(Model::open(&source, &tensor::device(spec.model.device)?)?);
     model.note_unclaimed(watch);
     let tokenizer = Tokenizer::open(&source)?;
     let text = |name: &String| Ok((name.clone(), evaluation_set(spec, name, &tokenizer)?));
     let texts = spec.evaluate.perplexity.iter().map(text).collect::<Result<_>>()?;
-    let parameters = Measure::exact("parameters", model.checkpoint().parameters() as f64);
+    let parameters = Figure::exact(Metric::Parameters, model.checkpoint().parameters() as f64);
     let mut told = Told { figures: vec![parameters], watch };
     let opened = OpenedModel {
         source: &source,
@@ -158,7 +156,7 @@ fn measure(
 
 /// Keeps no measurement, and says on the way what is odd and what it took.
 struct Told<'a> {
-    figures: Vec<Measure>,
+    figures: Vec<Figure>,
     watch: &'a dyn Watch,
 }
 
@@ -173,7 +171,7 @@ impl Recorder for Told<'_> {
         Ok(measured)
     }
 
-    fn figures(&mut self, figures: &[Measure]) -> Result<()> {
+    fn figures(&mut self, figures: &[Figure]) -> Result<()> {
         self.figures.extend_from_slice(figures);
         Ok(())
     }

@@ -54,10 +54,8 @@ impl Sets {
     /// # Errors
     /// A corpus that is missing or shorter than what is asked of it.
     pub fn of(spec: &Spec, tokenizer: &Tokenizer, watch: &dyn Watch) -> Result<Self> {
-        watch.begin("tokenise", 1 + spec.evaluate.perplexity.len() as u64);
-        let sets = Self::read(spec, tokenizer, watch);
-        watch.end();
-        sets
+        let texts = 1 + spec.evaluate.perplexity.len() as u64;
+        watch.step("tokenise", texts, || Self::read(spec, tokenizer, watch))
     }
 
     fn read(spec: &Spec, tokenizer: &Tokenizer, watch: &dyn Watch) -> Result<Self> {

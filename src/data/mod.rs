@@ -2,7 +2,6 @@
 
 pub mod corpus;
 pub mod inputs;
-pub mod quickstart;
 pub mod rows;
 pub mod sets;
 pub mod tokenizer;

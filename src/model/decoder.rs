@@ -6,6 +6,7 @@
 //! and then projects them. One hidden state is [n, d], the rows being the tokens of a ragged batch
 //! ([`Segments`]).
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{Device, Tensor};
@@ -362,5 +363,11 @@ impl Config {
     /// Rows whose logits are worth having at once: about [`LOGITS`] elements, and one row at least.
     pub fn logit_rows(&self) -> usize {
         (LOGITS / self.vocabulary).max(1)
+    }
+
+    /// So many rows in blocks whose logits are worth having at once, in order.
+    pub fn logit_blocks(&self, rows: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let at_once = self.logit_rows();
+        (0..rows).step_by(at_once).map(move |start| start..(start + at_once).min(rows))
     }
 }

@@ -7,15 +7,15 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use super::building::Building;
-use super::evaluating;
 use super::known_model::{KnownModel, bytes_of};
 use super::planner::Planner;
-use super::searching::Searching;
 use super::texts::Texts;
 use super::trial::{self, Spread, Tasks, TrialPlan, pruned};
 use super::{Estimate, Missing, Rates, Standing, Step, StepKey};
 use crate::base::Work;
 use crate::base::{Result, files};
+use crate::eval::cost as evaluating;
+use crate::fitness::cost::Searching;
 use crate::model::cost::{self, Tokens};
 use crate::model::{Config, Source};
 use crate::schedule::{Iteration, schedule};
@@ -180,8 +180,8 @@ impl Steps for Estimator<'_, '_> {
         let stored = bytes_of(dense.storage(spec.model.dtype));
         let bytes = small.parameters().total() as f64 * stored;
         let cost = Cost {
-            work: evaluating::compaction(&small, &dense.config, stored),
-            memory: self.resident() + evaluating::compaction_memory(&dense.config, stored),
+            work: super::evaluating::compaction(&small, &dense.config, stored),
+            memory: self.resident() + super::evaluating::compaction_memory(&dense.config, stored),
             mapped: self.checkpoint() + net.bytes,
             disk: bytes + self.copied(),
         };

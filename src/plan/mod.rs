@@ -15,7 +15,6 @@ mod known_model;
 mod planner;
 mod rates;
 mod render;
-mod searching;
 mod size;
 mod texts;
 mod trial;

@@ -3,12 +3,12 @@
 
 use serde::Serialize;
 
-use super::searching::Searching;
+use super::Step;
 use super::size::log10_legal;
 use super::texts::Texts;
-use super::{Step, evaluating};
 use crate::base::Result;
-use crate::eval::Catalogue;
+use crate::eval::{Catalogue, cost as evaluating};
+use crate::fitness::cost::Searching;
 use crate::model::family::Parameters;
 use crate::model::{Config, LayerShape};
 use crate::schedule::Iteration;

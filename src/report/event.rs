@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::figure::Figure;
+use super::figure::ResultRow;
 use crate::base::files::io_error;
 use crate::base::{Error, Kind, Result, ResultExt};
 use crate::search::GenerationRecord;
@@ -48,7 +48,7 @@ pub enum Event {
     /// A generation of the search is done.
     Generation { trial: String, iteration: usize, summary: GenerationSummary },
     /// A figure was measured; a later one of the same name replaces it.
-    FigureMeasured { figure: Figure },
+    FigureMeasured { figure: ResultRow },
     /// The distribution of a model is known.
     DistributionFound { trial: String, model: String, shape: Shape, distribution: Distribution },
     /// Something worth knowing.

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::columns::{Side, columns, wrapped};
 use super::event::{Cache, Event, Stamped};
-use super::figure::{Figure, model_key};
+use super::figure::{ResultRow, model_key};
 use super::grid::{Column, Grid, Role, WIDTH};
+use super::metric::Metric;
 use super::number::{duration, perplexity};
 use super::tables::{Status, Tables, Trial};
 use crate::trial::{Evaluation, StepName};
@@ -238,7 +239,7 @@ impl Page<'_> {
     fn perplexity_table(&self, name: &str) -> Grid {
         let measured = |line: &Line| -> BTreeMap<_, f64> {
             let figures = line.trial.figures().filter(|f| corpus(f) == Some(name));
-            figures.map(|f| (model_key(&f.model), f.value)).collect()
+            figures.map(|f| (model_key(&f.model), f.value())).collect()
         };
         let all: Vec<_> = self
             .trials
@@ -258,9 +259,12 @@ impl Page<'_> {
     }
 }
 
-/// The corpus whose perplexity a figure is.
-fn corpus(figure: &Figure) -> Option<&str> {
-    figure.metric.strip_prefix("perplexity/")
+/// The corpus whose perplexity a result is.
+fn corpus(row: &ResultRow) -> Option<&str> {
+    match row.metric() {
+        Metric::Perplexity(corpus) => Some(corpus),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

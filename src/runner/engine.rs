@@ -1,7 +1,6 @@
 //! Taking a step: its result comes from the store, or is made, timed, noted and put there; the event log and
 //! the tables are told.
 
-use super::evaluate::Measure;
 use super::journal::Journal;
 use super::store::{Entry, State, Store};
 use super::watched::Watched;
@@ -78,10 +77,9 @@ impl<'a> Engine<'a> {
     }
 
     /// Logs a figure of a model.
-    pub fn figure(&mut self, model: ModelName, measure: &Measure) -> Result<()> {
-        let Measure { metric, value, stderr, n } = measure.clone();
+    pub fn figure(&mut self, model: ModelName, figure: Figure) -> Result<()> {
         let model = model.to_string();
-        self.emit(|trial| Event::FigureMeasured { figure: Figure { trial, model, metric, value, stderr, n } })
+        self.emit(|trial| Event::FigureMeasured { figure: figure.of(&trial, &model) })
     }
 
     /// Writes the tables as far as they are known.

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::evaluate::{self, Measure, Measured};
+use super::evaluate::{self, Measured};
 use crate::base::{Error, Kind, Result, Watch};
 use crate::data::{EvaluationSet, Tokenizer};
 use crate::eval;
 use crate::model::{Model, Source};
+use crate::report::Figure;
 use crate::spec::Spec;
 use crate::trial::Evaluation;
 
@@ -38,7 +39,7 @@ pub trait Recorder {
     ) -> Result<Measured>;
 
     /// Figures are known.
-    fn figures(&mut self, figures: &[Measure]) -> Result<()>;
+    fn figures(&mut self, figures: &[Figure]) -> Result<()>;
 
     /// Something is odd.
     fn warn(&mut self, message: String) -> Result<()>;
@@ -61,7 +62,7 @@ pub fn measure(
     let mut documents = None;
     for evaluation in native {
         let measured = take(of, spec, evaluation, recorder)?;
-        all.extend(measured.measures);
+        all.extend(measured.figures);
         if let Some(report) = measured.report {
             if let Some(dense) = of.dense_report {
                 recorder.figures(&evaluate::beside_dense(dense, &report)?)?;
@@ -84,7 +85,7 @@ fn take(
     recorder: &mut impl Recorder,
 ) -> Result<Measured> {
     let measured = recorder.keep(evaluation, |watch| of.evaluate(evaluation, spec, watch))?;
-    recorder.figures(&measured.measures)?;
+    recorder.figures(&measured.figures)?;
     Ok(measured)
 }
 

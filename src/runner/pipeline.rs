@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::engine::Engine;
-use super::evaluate::{Measure, Measured};
+use super::evaluate::Measured;
 use super::journal::Journal;
 use super::measure::{self, OpenedModel, Recorder};
 use super::prepare::Prepared;
@@ -18,6 +18,7 @@ use crate::eval;
 use crate::fitness::DenseStates;
 use crate::model::{Model, Source};
 use crate::report::event::{Event, GenerationSummary};
+use crate::report::{Figure, Metric};
 use crate::schedule::Iteration;
 use crate::space::{Distribution, Space};
 use crate::spec::{self, Spec, Trial};
@@ -86,8 +87,8 @@ impl Steps for Pipeline<'_> {
     fn dense(&mut self) -> Result<Made> {
         let name = ModelName::Dense;
         let parameters = self.prepared.model.checkpoint().parameters() as f64;
-        self.engine.figure(name, &Measure::exact("parameters", parameters))?;
-        self.engine.figure(name, &Measure::exact("sparsity", 0.0))?;
+        self.engine.figure(name, Figure::exact(Metric::Parameters, parameters))?;
+        self.engine.figure(name, Figure::exact(Metric::Sparsity, 0.0))?;
         Ok(Made { name, folder: None })
     }
 
@@ -179,12 +180,12 @@ impl Pipeline<'_> {
         let sparsity = &self.spec.sparsity;
         let reached = reached(sparsity.basis, model, self.prepared, distribution);
         let figures = [
-            ("parameters", model.checkpoint().parameters() as f64),
-            ("sparsity/asked", sparsity.target),
-            ("sparsity", reached),
+            (Metric::Parameters, model.checkpoint().parameters() as f64),
+            (Metric::AskedSparsity, sparsity.target),
+            (Metric::Sparsity, reached),
         ];
         for (metric, value) in figures {
-            self.engine.figure(name, &Measure::exact(metric, value))?;
+            self.engine.figure(name, Figure::exact(metric, value))?;
         }
         let (model, shape, distribution) = (name.to_string(), self.prepared.shape, distribution.clone());
         self.engine.emit(|trial| Event::DistributionFound { trial, model, shape, distribution })
@@ -236,7 +237,7 @@ impl Recorder for Kept<'_, '_> {
         let entry = self.engine.step(&step, &key, |entry, watch| {
             let measured = work(watch)?;
             effort = measured.effort;
-            files::write_json(&entry.folder.join(FIGURES), &measured.measures)?;
+            files::write_json(&entry.folder.join(FIGURES), &measured.figures)?;
             let Some(report) = measured.report else { return Ok(vec![FIGURES.into()]) };
             files::write_json(&entry.folder.join(SAMPLES), &report)?;
             Ok(vec![FIGURES.into(), SAMPLES.into()])
@@ -248,12 +249,12 @@ impl Recorder for Kept<'_, '_> {
         }
         let samples = entry.folder.join(SAMPLES);
         let report = samples.exists().then(|| files::read_json(&samples)).transpose()?;
-        let measures = files::read_json(&entry.folder.join(FIGURES))?;
-        Ok(Measured { measures, report, effort: None })
+        let figures = files::read_json(&entry.folder.join(FIGURES))?;
+        Ok(Measured { figures, report, effort: None })
     }
 
-    fn figures(&mut self, figures: &[Measure]) -> Result<()> {
-        figures.iter().try_for_each(|measure| self.engine.figure(self.name, measure))?;
+    fn figures(&mut self, figures: &[Figure]) -> Result<()> {
+        figures.iter().try_for_each(|figure| self.engine.figure(self.name, figure.clone()))?;
         self.engine.publish()
     }
 

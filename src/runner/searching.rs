@@ -32,9 +32,10 @@ impl Job<'_> {
     pub fn run(&self, folder: &Path, watch: &dyn Watch) -> Result<Vec<GenerationRecord>> {
         let mut records = GenerationLog::at(folder).read()?;
         let mut evaluator = self.evaluator(watch)?;
-        watch.begin(&format!("search {}", self.number), self.spec.search.generations as u64);
-        let ended = self.evolve(&mut evaluator, &mut records, folder, watch);
-        watch.end();
+        let generations = self.spec.search.generations as u64;
+        let ended = watch.step(&format!("search {}", self.number), generations, || {
+            self.evolve(&mut evaluator, &mut records, folder, watch)
+        });
         let state = ended?;
         let found = Found {
             distribution: self.net.space().distribution(&state.parent),
