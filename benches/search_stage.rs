@@ -9,8 +9,8 @@ use faer::{Accum, Mat, Par};
 use tyr::base::Silent;
 use tyr::data::{CalibrationSet, SearchSet, Windows};
 use tyr::fitness::{DenseStates, Population, Wanted};
-use tyr::model::Model;
 use tyr::model::pico::Pico;
+use tyr::model::{Matrix, Model};
 use tyr::space::{Candidate, ModuleId, Request, Space, legal_moves, uniform};
 use tyr::spec;
 use tyr::supernet::{self, Supernet};
@@ -64,7 +64,9 @@ fn candidates(space: &Space) -> Vec<Candidate> {
 fn operations(space: &Space, candidates: &[Candidate], model: &Model) -> usize {
     let shape = space.shape;
     let config = model.config();
-    let fixed = config.parameters().key_value + config.vocabulary * config.hidden;
+    let parameters = config.parameters();
+    let fixed = [Matrix::Key, Matrix::Value].map(|matrix| parameters.of(matrix)).iter().sum::<usize>()
+        + config.vocabulary * config.hidden;
     let kept = |c: &Candidate| -> usize {
         let removed = space.distribution(c).removed;
         removed

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use common::Tiny;
 use serde::Deserialize;
 use tyr::base::hash;
-use tyr::plan::keys;
+use tyr::trial::keys::Versioned;
 
 /// The record: `tests/fixtures/arithmetic.json`.
 #[derive(Deserialize)]
@@ -27,8 +27,9 @@ const RECORD: &str = "tests/fixtures/arithmetic.json";
 const STEPS: [&str; 6] = ["supernet", "search", "model", "perplexity", "kl", "tasks"];
 
 /// The version of a kind of step in the table of versions.
-fn version(_step: &str) -> u32 {
-    keys::VERSION
+fn version(step: &str) -> u32 {
+    let computed = Versioned::ALL.into_iter().find(|computed| computed.name() == step);
+    computed.unwrap_or_else(|| panic!("{step} has no version")).version()
 }
 
 /// What of this machine decides about the order of sums.

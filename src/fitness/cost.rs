@@ -7,6 +7,7 @@ use super::grouping::{self, Level};
 use super::objective::Objective;
 use super::population::Wanted;
 use crate::base::{Result, Work, rng};
+use crate::data::FitnessText;
 use crate::model::Config;
 use crate::model::cost::{self, Tokens, attention_inputs, layer_parameters, mlp_inputs, output};
 use crate::search::offspring;
@@ -89,15 +90,16 @@ impl<'a> Searching<'a> {
 
     /// Passes over the search set (one or none), and over corpora of the fitness that are texts of their own.
     fn passes(&self) -> (f64, f64) {
-        let own =
-            self.objective.corpora().iter().filter(|name| **name != self.spec.calibration.corpus).count();
+        let is_own = |name: &&String| !FitnessText::is_search_set(self.spec, name);
+        let own = self.objective.corpora().iter().filter(is_own).count();
         let main = *self.wanted() != Wanted::default() || own < self.objective.corpora().len();
         (if main { 1.0 } else { 0.0 }, own as f64)
     }
 
     /// Losses that each candidate's logits are read for on the search set.
     fn losses(&self) -> f64 {
-        let shared = self.objective.corpora().contains(&self.spec.calibration.corpus);
+        let is_shared = |name: &String| FitnessText::is_search_set(self.spec, name);
+        let shared = self.objective.corpora().iter().any(is_shared);
         self.wanted().kl.len() as f64 + if self.wanted().nll || shared { 1.0 } else { 0.0 }
     }
 
