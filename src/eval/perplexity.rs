@@ -4,13 +4,10 @@
 use candle_core::Tensor;
 
 use crate::base::{Result, Watch};
-use crate::data::EvaluationSet;
+use crate::data::{BATCH_TOKENS, EvaluationSet};
 use crate::model::Model;
 use crate::tensor::attention::Segments;
 use crate::tensor::loss::{Teacher, token_logprobs};
-
-/// Tokens of one batch of windows, about.
-const BATCH_TOKENS: usize = 4096;
 
 /// A mean over tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -11,12 +11,10 @@ use candle_core::Tensor;
 
 use super::request::{LanguageModel, Request, Score};
 use crate::base::{Result, Watch};
+use crate::data::BATCH_TOKENS;
 use crate::model::Model;
 use crate::tensor::attention::Segments;
 use crate::tensor::loss::pair_logprobs;
-
-/// Distinct tokens of one batch, about.
-pub(crate) const BATCH_TOKENS: usize = 4096;
 
 /// Scores requests with a model.
 pub struct Scorer<'a> {

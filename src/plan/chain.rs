@@ -6,7 +6,6 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 
-use super::building::Building;
 use super::keys::{self, MANIFEST, Manifest, Roots};
 use super::planner::Planner;
 use super::searching::Searching;
@@ -21,6 +20,7 @@ use crate::model::{Config, Source};
 use crate::schedule::{Iteration, schedule};
 use crate::space::{Distribution, Shape, Space};
 use crate::spec::{Accumulation, AttentionUnit, Spec, Trial};
+use crate::supernet::cost::{self as supernet, Building};
 
 /// Memory of the process itself: the program, its tokenizer, the token sets.
 const PROCESS: f64 = 30e6;
@@ -240,8 +240,8 @@ impl Chain<'_, '_> {
         let stored = bytes_of(subject.storage(spec.model.dtype));
         let bytes = small.parameters().total() as f64 * stored;
         let cost = Cost {
-            work: evaluating::compaction(&small, &subject.config, stored),
-            memory: self.resident() + evaluating::compaction_memory(&subject.config, stored),
+            work: supernet::compaction(&small, &subject.config, stored),
+            memory: self.resident() + supernet::compaction_memory(&subject.config, stored),
             mapped: self.checkpoint() + net.bytes,
             disk: bytes + self.copied(),
         };

@@ -1,10 +1,9 @@
-//! What compaction and evaluation cost.
+//! What evaluation costs.
 
 use crate::base::Work;
-use crate::data;
+use crate::data::{self, BATCH_TOKENS};
 use crate::model::Config;
 use crate::model::cost::{self, Tokens, layer_parameters};
-use crate::supernet::BATCH_TOKENS;
 
 const SINGLE: f64 = 4.0;
 
@@ -90,18 +89,6 @@ pub fn tasks(config: &Config, tokens: TaskTokens) -> Work {
         + read
 }
 
-/// Writing a smaller model of `stored` bytes a number.
-pub fn compaction(config: &Config, dense: &Config, stored: f64) -> Work {
-    let small = config.parameters().total() as f64;
-    let all = dense.parameters().total() as f64;
-    Work {
-        weights: 2.0 * all + 3.0 * small,
-        written: small * stored,
-        read: 2.0 * small * stored,
-        ..Work::default()
-    }
-}
-
 /// Memory of running a model, bytes: weights in f32, one batch, so many rows of logits.
 pub fn memory(config: &Config, tokens: Tokens, logit_rows: usize) -> f64 {
     let rows = batch(tokens) as f64;
@@ -118,14 +105,6 @@ pub fn batch(tokens: Tokens) -> usize {
 pub fn weights(config: &Config) -> f64 {
     let layers = if cost::is_resident(config) { config.layers.len() as f64 } else { 1.0 };
     SINGLE * (layers * layer_parameters(config) + (config.vocabulary * config.hidden) as f64)
-}
-
-/// Memory of writing a smaller model: the largest matrix, whole, cut and in the storage dtype.
-pub fn compaction_memory(dense: &Config, stored: f64) -> f64 {
-    let d = dense.hidden as f64;
-    let m = dense.neurons as f64;
-    let largest = (dense.vocabulary as f64 * d).max(m * d);
-    largest * (2.0 * SINGLE + stored)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::eval;
 use crate::model::{Model, Source};
 use crate::plan::keys::{self, MANIFEST};
 use crate::plan::{FOUND, Found};
+use crate::prune;
 use crate::report::Figure;
 use crate::report::event::{Cache, Event, GenerationSummary};
 use crate::schedule::{Iteration, schedule};
@@ -126,7 +127,7 @@ impl<'a> Pipeline<'a> {
     ) -> Result<Built> {
         let dtype = storage_dtype(self.spec.model.dtype, &prepared.model)?;
         let options = supernet::Options {
-            prune: self.spec.prune.clone(),
+            method: prune::method(&self.spec.prune),
             supernet: spec::Supernet { accumulation, ..self.spec.supernet.clone() },
             dtype,
             seed: self.spec.seed,

@@ -1,7 +1,7 @@
 //! The share of a target beyond the layer's that two halves agree on.
 
 use super::*;
-use crate::prune::blend::{agreed, blended};
+use crate::prune::obs::blend::{agreed, blended};
 use crate::prune::gram::Sums;
 
 /// Sums of rows X with the target XB + E.
