@@ -185,7 +185,7 @@ impl<'a> Population<'a> {
                     }
                 };
                 let leading = inputs.narrow(1, 0, weight.dim(1)?)?;
-                let bias = self.supernet.output_bias(module, level, bias.as_ref())?;
+                let bias = self.supernet.bias_tensor(module, level, bias.as_ref())?;
                 let hidden = (&group.hidden + add_bias(linear(&leading, &weight)?, bias.as_ref())?)?;
                 next.push(Group { candidates: members, hidden });
             }
@@ -214,7 +214,7 @@ impl<'a> Population<'a> {
                 Ok((self.model.attention_context(&cut, hidden, segments)?, cut.o.bias))
             }
             ModuleKind::Mlp => {
-                let cut = cut_mlp(&layer.mlp, units)?;
+                let cut = cut_mlp(&layer.mlp, units, self.model.config())?;
                 Ok((self.model.mlp_activations(&cut, hidden)?, cut.down.bias))
             }
         }

@@ -10,6 +10,7 @@ use safetensors::Dtype;
 use serde_json::json;
 
 use super::config::Config;
+use super::family::TensorEntry;
 use super::save::save;
 use super::source::Source;
 use crate::base::{Result, files, rng};
@@ -121,7 +122,8 @@ impl Pico {
                 &json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}}),
             )?;
         }
-        save(folder, &config, &Source::Builtin(&[]), Dtype::F32, |name, shape| {
+        save(folder, &config, &Source::Builtin(&[]), Dtype::F32, |tensor| {
+            let TensorEntry { name, shape, .. } = tensor;
             let mut rng = rng::stream(seed, name);
             let count = shape.iter().product();
             let scale =

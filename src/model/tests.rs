@@ -79,10 +79,10 @@ fn a_model_saved_with_other_layers_counts_and_loads_as_such() {
     let shapes = [(vec![2, 1], 48), (vec![], 5), (vec![1], 0)];
     let layers =
         shapes.map(|(groups, m)| LayerShape { query_heads_per_kv: groups, intermediate_size: m }).to_vec();
-    let config = with_layers(dense.config(), layers.clone());
+    let config = with_layers(dense.config(), layers.clone()).unwrap();
     let folder = dir.path().join("pruned");
-    save(&folder, &config, &source, safetensors::Dtype::BF16, |_, shape| {
-        Ok(vec![0.5; shape.iter().product()])
+    save(&folder, &config, &source, safetensors::Dtype::BF16, |tensor| {
+        Ok(vec![0.5; tensor.shape.iter().product()])
     })
     .unwrap();
     let pruned = open(&folder);
@@ -109,7 +109,7 @@ fn units_own_the_parameters_that_leave_with_them() {
     let less = |groups: Vec<usize>, m: usize| {
         let mut layers = config.layers.clone();
         layers[1] = LayerShape { query_heads_per_kv: groups, intermediate_size: m };
-        config.parameters().total() - with_layers(&config, layers).parameters().total()
+        config.parameters().total() - with_layers(&config, layers).unwrap().parameters().total()
     };
     use crate::spec::AttentionUnit::*;
     assert_eq!(less(vec![2, 1], 48), config.shape(Head).attention.parameters);

@@ -5,7 +5,7 @@ use safetensors::Dtype;
 
 use super::facts;
 use crate::base::{Error, Kind, Result};
-use crate::model::{Checkpoint, Config, Source, hub};
+use crate::model::{Checkpoint, Config, Matrix, Source, hub};
 use crate::spec;
 
 /// A model to plan for.
@@ -53,7 +53,8 @@ impl Subject {
             Config::parse(&source.text("config.json")?).map_err(|e| e.at("config.json")).map_err(at)?;
         let whole = source.has_weights()? && source.optional("tokenizer.json")?.is_some();
         let checkpoint = if whole {
-            Checkpoint::open(&source).map_err(at)?.dtype("model.embed_tokens.weight").map_err(at)?
+            let embedding = config.required(Matrix::Embedding, 0)?.name;
+            Checkpoint::open(&source).map_err(at)?.dtype(&embedding).map_err(at)?
         } else {
             named_dtype(&config)
         };

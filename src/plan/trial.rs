@@ -9,6 +9,7 @@ use super::texts::Texts;
 use super::{Step, evaluating};
 use crate::base::Result;
 use crate::eval::Catalogue;
+use crate::model::family::Parameters;
 use crate::model::{Config, LayerShape};
 use crate::schedule::Iteration;
 use crate::space::{self, Distribution, ModuleId, ModuleKind, Request, Shape, Space};
@@ -150,21 +151,14 @@ impl Spread {
 /// Parameters by kind of matrix.
 pub fn parameters(config: &Config, wide: &Config, narrow: &Config) -> Vec<Count> {
     let all = [config, wide, narrow].map(Config::parameters);
-    let of = |f: &dyn Fn(&crate::model::config::Parameters) -> usize| all.each_ref().map(f);
-    let rows: [(&'static str, [usize; 3]); 11] = [
-        ("q_proj", of(&|p| p.query)),
-        ("k_proj", of(&|p| p.key_value / 2)),
-        ("v_proj", of(&|p| p.key_value / 2)),
-        ("o_proj", of(&|p| p.attention_output)),
-        ("gate_proj", of(&|p| p.gate_up / 2)),
-        ("up_proj", of(&|p| p.gate_up / 2)),
-        ("down_proj", of(&|p| p.down)),
-        ("embed_tokens", of(&|p| p.embedding)),
-        ("lm_head", of(&|p| p.output)),
-        ("norms", of(&|p| p.norms)),
-        ("all", of(&|p| p.total())),
-    ];
-    rows.into_iter().map(|(kind, [before, after, least])| Count { kind, before, after, least }).collect()
+    let [before, after, least] = all.each_ref().map(Parameters::by_kind);
+    let kinds = before.into_iter().zip(after).zip(least);
+    let count = |kind, [before, after, least]: [usize; 3]| Count { kind, before, after, least };
+    let total = count("all", all.each_ref().map(Parameters::total));
+    kinds
+        .map(|(((kind, before), (_, after)), (_, least))| count(kind, [before, after, least]))
+        .chain([total])
+        .collect()
 }
 
 /// The share that is removed, of what the spec counts.

@@ -38,12 +38,7 @@ impl Collector {
         let outputs = needs.refits_dense().then_some(d_out);
         let new = || Statistics::new(d_in, outputs);
         let sums = |gram: Gram| (new(), gram.halves.then(new));
-        Self {
-            d_in,
-            d_out,
-            sums: needs.gram.map(sums),
-            moments: needs.moments.then(|| Moments::new(d_in)),
-        }
+        Self { d_in, d_out, sums: needs.gram.map(sums), moments: needs.moments.then(|| Moments::new(d_in)) }
     }
 
     /// Adds rows of X̃ \[n, d_in\] and, for a target other than the layer's, of Y \[n, d_out\], both stored by
@@ -59,7 +54,8 @@ impl Collector {
             None => Ok(()),
             Some((whole, None)) => whole.add(x, y),
             Some((before, Some(after))) => {
-                let (x, y) = (split(x, first * self.d_in)?, y.map(|y| split(y, first * self.d_out)).transpose()?);
+                let (x, y) =
+                    (split(x, first * self.d_in)?, y.map(|y| split(y, first * self.d_out)).transpose()?);
                 before.add(x.0, y.map(|y| y.0))?;
                 after.add(x.1, y.map(|y| y.1))
             }
@@ -82,9 +78,9 @@ impl Collector {
 }
 
 fn split(values: &[f32], at: usize) -> Result<(&[f32], &[f32])> {
-    values.split_at_checked(at).ok_or_else(|| {
-        Error::new(Kind::Internal, format!("{} values have no half of {at}", values.len()))
-    })
+    values
+        .split_at_checked(at)
+        .ok_or_else(|| Error::new(Kind::Internal, format!("{} values have no half of {at}", values.len())))
 }
 
 impl Collected {

@@ -59,16 +59,9 @@ impl Method {
     /// The keys of `[prune]` that it reads, beside those that every method reads.
     pub fn keys(self) -> &'static [&'static str] {
         match self {
-            Self::Obs => &[
-                "saliency",
-                "step",
-                "ranking",
-                "damping",
-                "damping_mean",
-                "target",
-                "blend",
-                "shrink",
-            ],
+            Self::Obs => {
+                &["saliency", "step", "ranking", "damping", "damping_mean", "target", "blend", "shrink"]
+            }
             Self::Magnitude => &[],
         }
     }

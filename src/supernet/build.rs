@@ -146,8 +146,7 @@ impl Builder<'_> {
         })?;
         let rows = if self.needs.rows { row_squares(layer, module.kind, units)? } else { vec![] };
         let dense = Module { kind: module.kind, units, weight, rows, collected };
-        let removed: Vec<usize> =
-            space.levels(module).map(|level| space.removed(module, level)).collect();
+        let removed: Vec<usize> = space.levels(module).map(|level| space.removed(module, level)).collect();
         let pruned = self.options.method.prune(dense, &removed).map_err(|e| e.at(module))?;
         pruned.notes.iter().for_each(|note| self.watch.note(&format!("{module}: {note}")));
         self.supernet.write(module, &pruned, self.options.dtype, self.needs.refits_dense())?;

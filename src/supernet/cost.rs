@@ -165,9 +165,7 @@ impl Building<'_> {
         let all = m.made_elements(&needs) + if has_dense { self.dense_copy(m) } else { 0.0 };
         let weights = match self.spec.supernet.accumulation {
             Accumulation::None => 0.0,
-            Accumulation::Single | Accumulation::Random => {
-                2.0 * all / m.made(&needs).len().max(1) as f64
-            }
+            Accumulation::Single | Accumulation::Random => 2.0 * all / m.made(&needs).len().max(1) as f64,
             Accumulation::Uniform | Accumulation::Expectation => 2.0 * all,
         };
         Work { weights, ..Work::default() }

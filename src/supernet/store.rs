@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::accumulate::{add_bias, add_level};
 use crate::base::{Error, Kind, Result, ResultExt, files, hash};
 use crate::model::checkpoint::{Bytes, from_f32, to_f32};
-use crate::model::{Layer, Linear, Model};
+use crate::model::family::Part;
+use crate::model::{Layer, Linear, Matrix, Model};
 use crate::prune::{Level, Pruned};
 use crate::space::{ModuleId, ModuleKind, Space};
 use crate::spec;
@@ -29,7 +30,7 @@ pub fn storage_dtype(dtype: spec::Dtype, model: &Model) -> Result<Dtype> {
         spec::Dtype::F32 => Ok(Dtype::F32),
         spec::Dtype::F16 => Ok(Dtype::F16),
         spec::Dtype::Bf16 => Ok(Dtype::BF16),
-        spec::Dtype::Auto => model.checkpoint().dtype("model.embed_tokens.weight"),
+        spec::Dtype::Auto => model.dtype(),
     }
 }
 
@@ -175,7 +176,12 @@ impl<'m> Supernet<'m> {
             }
         }
         drop(tensors);
-        (order.len() == self.space.shape.units(module.kind).units).then_some(Module { bytes, order, levels, biases })
+        (order.len() == self.space.shape.units(module.kind).units).then_some(Module {
+            bytes,
+            order,
+            levels,
+            biases,
+        })
     }
 
     /// A module's units in order of survival.
@@ -202,30 +208,45 @@ impl<'m> Supernet<'m> {
         }
     }
 
-    /// What a level adds to the module's output beside the module's own bias, [d]; `None` for a level without.
+    /// The bias [d] of a module's output at a level, if it has one: the dense model's and what the level adds.
     pub fn bias(&self, module: ModuleId, removed: usize) -> Result<Option<Vec<f32>>> {
+        let matrix = match module.kind {
+            ModuleKind::Attention => Matrix::AttentionOutput,
+            ModuleKind::Mlp => Matrix::Down,
+        };
+        let place = self.model.config().place(matrix, Part::Bias, module.layer);
+        let dense = place.map(|place| self.model.checkpoint().values(&place)).transpose()?;
+        Ok(match (dense, self.added_bias(module, removed)?) {
+            (Some(dense), Some(added)) => Some(dense.iter().zip(&added).map(|(a, b)| a + b).collect()),
+            (dense, added) => dense.or(added),
+        })
+    }
+
+    /// What a level adds to the output beside the module's own bias, [d]; `None` for a level without.
+    fn added_bias(&self, module: ModuleId, removed: usize) -> Result<Option<Vec<f32>>> {
         let opened = self.module(module)?;
         Ok(opened.biases.get(&removed).map(|(dtype, range)| to_f32(*dtype, &opened.bytes[range.clone()])))
     }
 
-    /// The whole output bias [d] of a level of a module whose own bias is given; `None` where there is none.
-    pub fn output_bias(
+    /// The same as [`Supernet::bias`] as a tensor on the model's device, for a caller that holds the module's
+    /// own bias.
+    pub fn bias_tensor(
         &self,
         module: ModuleId,
         removed: usize,
         own: Option<&Tensor>,
     ) -> Result<Option<Tensor>> {
-        self.added(self.bias(module, removed)?, own)
+        self.with_own_bias(self.added_bias(module, removed)?, own)
     }
 
-    /// The sum of two biases, as far as they are there.
-    fn added(&self, bias: Option<Vec<f32>>, own: Option<&Tensor>) -> Result<Option<Tensor>> {
-        let Some(bias) = bias else { return Ok(own.cloned()) };
-        let bias = Tensor::from_vec(bias, self.model.config().hidden, &Device::Cpu)?;
-        let bias = bias.to_device(self.model.device())?;
+    /// The sum of what is added and of a module's own bias, as far as they are there.
+    fn with_own_bias(&self, added: Option<Vec<f32>>, own: Option<&Tensor>) -> Result<Option<Tensor>> {
+        let Some(added) = added else { return Ok(own.cloned()) };
+        let added = Tensor::from_vec(added, self.model.config().hidden, &Device::Cpu)?;
+        let added = added.to_device(self.model.device())?;
         Ok(Some(match own {
-            Some(own) => (own + bias)?,
-            None => bias,
+            Some(own) => (own + added)?,
+            None => added,
         }))
     }
 
@@ -252,12 +273,7 @@ impl<'m> Supernet<'m> {
 
     /// The mean of some levels, each with its share: Σ share · weight in the dense layout [d_out, d_in], and
     /// Σ share · bias beside the bias of the `dense` module.
-    pub(super) fn mean(
-        &self,
-        module: ModuleId,
-        shares: &[(usize, f64)],
-        dense: &Linear,
-    ) -> Result<Linear> {
+    pub(super) fn mean(&self, module: ModuleId, shares: &[(usize, f64)], dense: &Linear) -> Result<Linear> {
         let unit = self.space.shape.units(module.kind);
         let shape = (self.model.config().hidden, unit.units * unit.width);
         let mut weight = vec![0f32; shape.0 * shape.1];
@@ -271,12 +287,12 @@ impl<'m> Supernet<'m> {
                 unit.units - removed,
                 unit.width,
             )?;
-            if let Some(level) = self.bias(module, removed)? {
+            if let Some(level) = self.added_bias(module, removed)? {
                 add_bias(bias.get_or_insert_with(|| vec![0.0; level.len()]), &level, share);
             }
         }
         let weight = Tensor::from_vec(weight, shape, &Device::Cpu)?.to_device(self.model.device())?;
-        Ok(Linear { weight, bias: self.added(bias, dense.bias.as_ref())? })
+        Ok(Linear { weight, bias: self.with_own_bias(bias, dense.bias.as_ref())? })
     }
 }
 

@@ -1,6 +1,8 @@
 //! On tiny random models: what is written, what is passed on, what resumes, and that compaction equals
 //! zero-filling.
 
+mod methods;
+
 use candle_core::{Device, Tensor};
 use rand::RngExt as _;
 
@@ -256,8 +258,7 @@ fn starts_count_as_windows_of_one_token() {
     let a = net(&with_starts, "a");
     let b = net(&without, "b");
     let c = net(&windows_only, "c");
-    let filled =
-        |n: &Supernet, i| filled(&f, n, ModuleId::from_index(i), n.space().centre.removed[i]);
+    let filled = |n: &Supernet, i| filled(&f, n, ModuleId::from_index(i), n.space().centre.removed[i]);
     assert!((0..6).all(|i| worst(&filled(&a, i), &filled(&b, i)) < 1e-5));
     assert!((0..6).any(|i| worst(&filled(&a, i), &filled(&c, i)) > 1e-3));
 }

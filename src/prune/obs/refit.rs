@@ -9,11 +9,7 @@ use crate::base::{Error, Kind};
 use crate::prune::{Level, channels};
 
 /// B̂_K = H_KK⁻¹ G_K for each count of removed units.
-pub(super) fn levels(
-    system: &System,
-    order: &[u32],
-    removed: &[usize],
-) -> Result<Vec<Level>, Failure> {
+pub(super) fn levels(system: &System, order: &[u32], removed: &[usize]) -> Result<Vec<Level>, Failure> {
     let units = system.units();
     let channels = channels(order, units.width);
     let solver = Solver::new(system, &channels, largest(system, removed))?;

@@ -38,7 +38,7 @@ pub(super) fn removal(
         Ranking::Progressive => {
             let step = obs.step(system.kind());
             progressive(&mut state, dense.clone(), &steps(step, removed))?
-        },
+        }
     };
     Ok((gone, dense))
 }

@@ -185,7 +185,9 @@ fn rules_and_requests_that_mean_nothing_are_refused() {
         Kind::Spec
     );
     assert_eq!(failure(&small(), &setup(8, 1, 0), &[1]).kind, Kind::Spec);
-    for (setup, removed) in [(setup(4, 1, 1), vec![1]), (setup(8, 1, 1), vec![9]), (setup(8, 1, 1), vec![2, 1])] {
+    for (setup, removed) in
+        [(setup(4, 1, 1), vec![1]), (setup(8, 1, 1), vec![9]), (setup(8, 1, 1), vec![2, 1])]
+    {
         assert_eq!(failure(&small(), &setup, &removed).kind, Kind::Internal);
     }
 }

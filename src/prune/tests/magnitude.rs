@@ -112,7 +112,8 @@ fn moments_alone_are_collected_without_a_gram_matrix() {
     assert!(needs.text());
     let mut collector = Collector::new(&needs, 2, 3);
     // A mean that is large beside the spread, over blocks of unequal size.
-    let values = [[1e6, 1.0], [1e6 + 1.0, -1.0], [1e6 + 2.0, 3.0], [1e6 + 5.0, 5.0]].map(|r| r.map(|x| x as f32));
+    let values =
+        [[1e6, 1.0], [1e6 + 1.0, -1.0], [1e6 + 2.0, 3.0], [1e6 + 5.0, 5.0]].map(|r| r.map(|x| x as f32));
     let rows: Vec<f32> = values.concat();
     collector.add(&rows[..2], None, 0).unwrap();
     collector.add(&rows[2..], None, 0).unwrap();

@@ -99,6 +99,13 @@ fn tokens_come_in_windows() {
 }
 
 #[test]
+fn keys_of_another_pruning_method() {
+    assert_snapshot!(said("[prune]\nmethod = 'magnitude'\ndamping = 0.01\nsaliency = { first_order = true }\n"), @"");
+    // Defaults, the paper's too, are nobody's choice.
+    assert_snapshot!(said("defaults = 'paper'\n[prune]\nmethod = 'magnitude'\nunit = { attention = 'kv_group' }\n"), @"");
+}
+
+#[test]
 fn both_saliency_terms_off() {
     assert_snapshot!(said("[prune]\nsaliency = { second_order = false }\n"), @r#"
     1 error in x.toml
