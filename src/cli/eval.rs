@@ -136,6 +136,7 @@ fn spec(arguments: &Arguments) -> Result<Spec> {
 fn measure(spec: &Spec, watch: &dyn Watch) -> Result<Measured> {
     let source = Source::resolve(&spec.model.source)?;
     let model = Arc::new(Model::open(&source, &tensor::device(spec.model.device)?)?);
+    model.note_unclaimed(watch);
     let tokenizer = Tokenizer::open(&source)?;
     let mut all = Measured::from(vec![Measure::exact("parameters", model.checkpoint().parameters() as f64)]);
     for name in &spec.evaluate.perplexity {

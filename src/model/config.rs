@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::families::FAMILIES;
-use super::family::{Axis, Biases, Family};
+use super::family::{Biases, Family};
+use super::matrix::Axis;
 use super::rope::{RopeScaling, stretched};
 use crate::base::{Error, Kind, Result};
 use crate::space::{Shape, UnitSpec};

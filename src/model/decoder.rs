@@ -14,9 +14,10 @@ use safetensors::Dtype;
 use super::checkpoint::Checkpoint;
 use super::config::Config;
 use super::families::FAMILIES;
-use super::family::{Family, Matrix, Part};
+use super::family::Family;
+use super::matrix::{Matrix, Part};
 use super::source::Source;
-use crate::base::{Error, Kind, Result};
+use crate::base::{Error, Kind, Result, Watch};
 use crate::tensor::attention::{Heads, Rotary, Segments};
 use crate::tensor::{add_bias, linear, rms_norm, swiglu};
 
@@ -146,6 +147,22 @@ impl Model {
     /// the model.
     pub fn unclaimed(&self) -> &[String] {
         &self.unclaimed
+    }
+
+    /// Says once which tensors are unclaimed, if any are.
+    pub fn note_unclaimed(&self, watch: &dyn Watch) {
+        let names = &self.unclaimed;
+        if names.is_empty() {
+            return;
+        }
+        let first = names.iter().take(UNCLAIMED_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = match names.len().saturating_sub(UNCLAIMED_NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        watch.note(&format!(
+            "the weights hold tensors that config.json gives no place; they are neither used nor counted: {first}{more}"
+        ));
     }
 
     /// Storage dtype of the embedding.
@@ -305,6 +322,9 @@ const LOGITS: usize = 1 << 24;
 /// The end of names of tensors that older versions of transformers saved and none reads: tables that follow
 /// from the configuration.
 const HARMLESS: &str = "rotary_emb.inv_freq";
+
+/// Unclaimed tensors that a note names.
+const UNCLAIMED_NAMED: usize = 12;
 
 /// The matrices that this decoder uses, with or without a bias.
 const LINEAR: [Matrix; 7] = [

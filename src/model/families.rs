@@ -1,8 +1,8 @@
 //! The families that the decoder runs, one table each.
 
-use super::family::Matrix::*;
 use super::family::When::*;
 use super::family::{BiasKeys, Family, Given, TensorRule, Windows, bias, weight};
+use super::matrix::Matrix::*;
 
 /// All of them.
 pub const FAMILIES: &[&Family] = &[&LLAMA, &MISTRAL, &QWEN2, &PRUNED_LLAMA];

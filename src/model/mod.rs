@@ -8,6 +8,8 @@ pub mod decoder;
 pub mod families;
 pub mod family;
 pub mod hub;
+pub mod kept;
+pub mod matrix;
 pub mod pico;
 pub mod rope;
 pub mod save;
@@ -17,8 +19,8 @@ mod wire;
 pub use checkpoint::Checkpoint;
 pub use config::{Config, LayerShape};
 pub use decoder::{Attention, Layer, Linear, Mlp, Model};
-pub use family::Matrix;
+pub use matrix::Matrix;
 pub use source::Source;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -30,6 +30,7 @@ impl Prepared {
     pub fn new(spec: &Spec, watch: &dyn Watch) -> Result<Self> {
         let source = Source::resolve(&spec.model.source)?;
         let model = Model::open(&source, &tensor::device(spec.model.device)?)?;
+        model.note_unclaimed(watch);
         let tokenizer = Tokenizer::open(&source)?;
         let sets = Sets::of(spec, &tokenizer, watch)?;
         let roots = Roots {

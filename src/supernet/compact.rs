@@ -7,7 +7,9 @@ use safetensors::Dtype;
 
 use super::store::Supernet;
 use crate::base::{Error, Kind, Result};
-use crate::model::family::{Biases, Kept, Part, TensorEntry};
+use crate::model::family::{Biases, TensorEntry};
+use crate::model::kept::Kept;
+use crate::model::matrix::Part;
 use crate::model::save::{save, with_layers_and_biases};
 use crate::model::{Config, LayerShape, Matrix, Model, Source};
 use crate::space::{Distribution, ModuleId, ModuleKind};
@@ -149,5 +151,48 @@ impl Compaction<'_> {
             .flat_map(|row| sorted.iter().flat_map(|u| &row[place[u] * width..][..width]))
             .copied()
             .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{fixture, options, tokens, worst, zero_filled_logits};
+    use crate::model::Checkpoint;
+    use crate::model::families::{LLAMA, MISTRAL, QWEN2};
+    use crate::model::pico::Pico;
+    use crate::model::tests::family::PHI3;
+    use crate::spec::AttentionUnit;
+    use crate::tensor::attention::Segments;
+
+    /// Compacts a candidate that keeps everything somewhere, nothing elsewhere, and compares.
+    fn compare(pico: Pico, unit: AttentionUnit) {
+        let f = fixture(pico);
+        let supernet = f.build("net", f.space(unit, 0.5), &options(|_, _| {}));
+        let all = supernet.space().shape.attention.units as i32 / 2;
+        let candidate = vec![all - 1, 0, -all, 2, all, -2];
+        let small = f.compacted(&supernet, &candidate, "small");
+        let file =
+            Checkpoint::open(&crate::model::Source::folder(&f.dir.path().join("small")).unwrap()).unwrap();
+        assert_eq!(file.parameters(), small.config().parameters().total(), "{pico:?}");
+        let lost = supernet.space().distribution(&candidate).parameters(&supernet.space().shape);
+        let kept = |groups: &crate::model::LayerShape| groups.kv_heads();
+        if unit == AttentionUnit::KvGroup {
+            assert_eq!(f.model.checkpoint().parameters() - file.parameters(), lost);
+        } else {
+            assert_eq!(small.config().layers.iter().map(kept).collect::<Vec<_>>()[2], 0);
+        }
+        let ids = tokens(40, "text");
+        let logits = small.logits(&small.hidden(&ids, &Segments::windows(1, 40)).unwrap()).unwrap();
+        let difference = worst(&logits, &zero_filled_logits(&f, &supernet, &candidate, &ids));
+        assert!(difference < 2e-5, "{pico:?} {unit:?}: {difference}");
+    }
+
+    #[test]
+    fn the_compacted_model_equals_the_zero_filled_one_in_every_family() {
+        for family in [&LLAMA, &MISTRAL, &QWEN2, &PHI3] {
+            for unit in [AttentionUnit::Head, AttentionUnit::KvGroup] {
+                compare(Pico { family, bias: true, tied: false, ..Pico::default() }, unit);
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@
 use candle_core::Tensor;
 
 use crate::base::Result;
-use crate::model::family::Kept;
+use crate::model::kept::Kept;
 use crate::model::{Attention, Config, Linear, Matrix, Mlp};
 use crate::space::UnitSpec;
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::accumulate::{add_bias, add_level};
 use crate::base::{Error, Kind, Result, ResultExt, files, hash};
 use crate::model::checkpoint::{Bytes, from_f32, to_f32};
-use crate::model::family::Part;
+use crate::model::matrix::Part;
 use crate::model::{Layer, Linear, Matrix, Model};
 use crate::prune::{Level, Pruned};
 use crate::space::{ModuleId, ModuleKind, Space};
@@ -210,10 +210,7 @@ impl<'m> Supernet<'m> {
 
     /// The bias [d] of a module's output at a level, if it has one: the dense model's and what the level adds.
     pub fn bias(&self, module: ModuleId, removed: usize) -> Result<Option<Vec<f32>>> {
-        let matrix = match module.kind {
-            ModuleKind::Attention => Matrix::AttentionOutput,
-            ModuleKind::Mlp => Matrix::Down,
-        };
+        let matrix = Matrix::output_of(module.kind);
         let place = self.model.config().place(matrix, Part::Bias, module.layer);
         let dense = place.map(|place| self.model.checkpoint().values(&place)).transpose()?;
         Ok(match (dense, self.added_bias(module, removed)?) {

@@ -30,7 +30,7 @@ pub(crate) fn tokens(count: usize, name: &str) -> Vec<u32> {
 pub(crate) fn fixture(pico: Pico) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let source = pico.write(&dir.path().join("dense"), 5).unwrap();
-    let model = Model::open(&source, &Device::Cpu).unwrap();
+    let model = Model::open_with(&[pico.family], &source, &Device::Cpu).unwrap();
     Fixture { dir, source, model }
 }
 
@@ -103,7 +103,12 @@ impl Fixture {
 }
 
 /// The dense model with a candidate's weights filled into the dense shapes, zeros elsewhere.
-fn zero_filled_logits(f: &Fixture, supernet: &Supernet, candidate: &Candidate, ids: &[u32]) -> Tensor {
+pub(super) fn zero_filled_logits(
+    f: &Fixture,
+    supernet: &Supernet,
+    candidate: &Candidate,
+    ids: &[u32],
+) -> Tensor {
     let segments = Segments::windows(1, ids.len());
     let mut x = f.model.embed(ids).unwrap();
     for l in 0..f.model.config().layers.len() {
@@ -130,7 +135,7 @@ fn filled(f: &Fixture, supernet: &Supernet, module: ModuleId, removed: usize) ->
     supernet.mean(module, &[(removed, 1.0)], dense).unwrap().weight
 }
 
-fn worst(a: &Tensor, b: &Tensor) -> f32 {
+pub(super) fn worst(a: &Tensor, b: &Tensor) -> f32 {
     (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
 }
 
