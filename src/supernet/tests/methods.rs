@@ -116,6 +116,26 @@ fn a_refit_by_magnitude_changes_nothing() {
     }
 }
 
+#[test]
+fn what_building_costs_follows_the_method() {
+    let config = Pico::default().config().unwrap();
+    let shape = config.shape(AttentionUnit::Head);
+    let space = Space::around(shape, uniform(&shape, Request::Total(0.5)).unwrap(), [1, 12], 9).unwrap();
+    let spec = |method| {
+        let mut spec: spec::Spec = toml::from_str(spec::defaults_toml()).unwrap();
+        spec.prune.method = method;
+        spec
+    };
+    let [obs, magnitude] = [spec::Method::Obs, spec::Method::Magnitude].map(spec);
+    let building = |spec| cost::Building { config: &config, space: &space, spec, stored: 2.0 };
+    let (obs, magnitude) = (building(&obs), building(&magnitude));
+    assert_eq!(magnitude.work().flops(), 0.0);
+    assert!(obs.work().flops() > 1e9);
+    assert!(magnitude.memory() * 100.0 < obs.memory(), "{} {}", magnitude.memory(), obs.memory());
+    // Refitted, the dense level is stored too.
+    assert!(magnitude.disk() < obs.disk());
+}
+
 /// Removes the last units and gives back, as a bias, the mean of what they wrote.
 #[derive(Debug)]
 struct MeanKept;
