@@ -170,8 +170,8 @@ fn run(model: &Model, requests: &[Request], batch: &[usize], scores: &mut [Score
     wanted.sort_unstable();
     let mut rows: Vec<usize> = wanted.iter().map(|w| w.0).collect();
     rows.dedup();
-    for part in rows.chunks(model.config().logit_rows()) {
-        add_scores(model, &hidden, part, &wanted, scores)?;
+    for block in model.config().logit_blocks(rows.len()) {
+        add_scores(model, &hidden, &rows[block], &wanted, scores)?;
     }
     Ok(tree.tokens.len())
 }

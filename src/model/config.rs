@@ -1,4 +1,4 @@
-//! A checked configuration: sizes, switches, and what every layer keeps ([`super::wire`] reads it).
+//! A checked configuration: sizes, switches, and what every layer keeps (read in `wire.rs`).
 
 use serde::{Deserialize, Serialize};
 

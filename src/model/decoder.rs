@@ -6,6 +6,7 @@
 //! and then projects them. One hidden state is [n, d], the rows being the tokens of a ragged batch
 //! ([`Segments`]).
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{Device, Tensor};
@@ -338,10 +339,10 @@ const PLAIN: [Matrix; 5] =
 
 /// Refuses a model with a tensor that the decoder would leave unused.
 fn check_runs(config: &Config) -> Result<()> {
-    let unused = |matrix: &Matrix, part: Part| {
-        !LINEAR.contains(matrix) && !(part == Part::Weight && PLAIN.contains(matrix))
+    let used = |matrix: &Matrix, part: Part| {
+        LINEAR.contains(matrix) || (part == Part::Weight && PLAIN.contains(matrix))
     };
-    match config.pieces().find(|(matrix, part, _)| unused(matrix, *part)) {
+    match config.pieces().find(|(matrix, part, _)| !used(matrix, *part)) {
         None => Ok(()),
         Some((.., rule)) => Err(Error::new(
             Kind::Checkpoint,
@@ -357,5 +358,11 @@ impl Config {
     /// Rows whose logits are worth having at once: about [`LOGITS`] elements, and one row at least.
     pub fn logit_rows(&self) -> usize {
         (LOGITS / self.vocabulary).max(1)
+    }
+
+    /// So many rows in blocks whose logits are worth having at once, in order.
+    pub fn logit_blocks(&self, rows: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let at_once = self.logit_rows();
+        (0..rows).step_by(at_once).map(move |start| start..(start + at_once).min(rows))
     }
 }

@@ -3,17 +3,17 @@
 
 use serde::Serialize;
 
-use super::searching::Searching;
+use super::Step;
 use super::size::log10_legal;
 use super::texts::Texts;
-use super::{Step, evaluating};
 use crate::base::Result;
-use crate::eval::Catalogue;
+use crate::eval::{Catalogue, cost as evaluating};
+use crate::fitness::cost::Searching;
 use crate::model::family::Parameters;
 use crate::model::{Config, LayerShape};
 use crate::schedule::Iteration;
-use crate::space::{self, Distribution, ModuleId, ModuleKind, Request, Shape, Space};
-use crate::spec::{AttentionUnit, Basis, Rounding, Spec};
+use crate::space::{Distribution, ModuleId, ModuleKind, Shape, Space};
+use crate::spec::{AttentionUnit, Basis, Spec};
 
 /// A trial's plan.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -92,23 +92,6 @@ pub struct TokenCounts {
     pub kl: usize,
     /// For all tasks, about.
     pub tasks: usize,
-}
-
-/// The uniform distribution that a spec's sparsity means for a model.
-///
-/// # Errors
-/// A share that cannot be removed, or is less than one unit.
-pub fn uniform(spec: &Spec, config: &Config) -> Result<Distribution> {
-    let shape = config.shape(spec.prune.unit.attention);
-    let share = match spec.sparsity.basis {
-        Basis::Prunable => spec.sparsity.target,
-        Basis::Total => spec.sparsity.target * config.parameters().total() as f64 / shape.prunable() as f64,
-    };
-    let request = match spec.sparsity.rounding {
-        Rounding::Total => Request::Total(share),
-        Rounding::Layer => Request::PerLayer(share),
-    };
-    space::uniform(&shape, request).map_err(|e| e.at("sparsity.target"))
 }
 
 /// A configuration with what a distribution keeps. With single heads, `spread` says how they lie over the

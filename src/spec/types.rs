@@ -47,7 +47,8 @@ pub struct Spec {
 pub enum Defaults {
     /// What measures best on the models that it was tried on (`docs/choices.md`).
     Measured,
-    /// The paper's choice: both saliency terms, the layer target, no refit.
+    /// The paper's choice: both saliency terms, the layer target, damping by the arithmetic mean, no
+    /// calibration text of its own for first tokens, no refit.
     Paper,
 }
 

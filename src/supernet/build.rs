@@ -63,10 +63,9 @@ pub fn build(
     let needs = options.method.needs();
     let batches = if needs.text() { batches(model, calibration, &needs)? } else { vec![] };
     let mut builder = Builder { model, supernet, options, needs, watch, batches };
-    watch.begin("supernet", supernet.space().shape.modules() as u64);
-    let built = (0..model.config().layers.len()).try_for_each(|l| builder.layer(l));
-    watch.end();
-    built
+    let layers = 0..model.config().layers.len();
+    let modules = supernet.space().shape.modules() as u64;
+    watch.step("supernet", modules, || layers.into_iter().try_for_each(|l| builder.layer(l)))
 }
 
 fn batches(model: &Model, calibration: &CalibrationSet, needs: &Needs) -> Result<Vec<Batch>> {

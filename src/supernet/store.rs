@@ -22,7 +22,7 @@ use crate::spec;
 use crate::tensor::with_slice;
 
 /// Version of the stored format; a newer one is refused.
-const VERSION: u32 = 2;
+const VERSION: u32 = 1;
 
 /// The storage dtype that a spec asks for, for a model.
 pub fn storage_dtype(dtype: spec::Dtype, model: &Model) -> Result<Dtype> {

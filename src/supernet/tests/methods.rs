@@ -8,7 +8,7 @@ use super::*;
 use crate::base::{Kind, Result};
 use crate::data::{EvaluationSet, SearchSet};
 use crate::eval::perplexity::divergence;
-use crate::fitness::{Population, Wanted};
+use crate::fitness::{DenseStates, Population, Wanted};
 use crate::prune::cost::{Cost, Size};
 use crate::prune::{Level, Method, Module, Needs, Pruned};
 
@@ -180,7 +180,7 @@ fn a_model_with_the_biases_of_its_levels_is_the_same_filled_compacted_and_in_a_p
         let candidates = vec![vec![-2, 0, 2, 1, 0, -1], vec![0; 6], vec![-2, -1, 1, 1, 1, -1]];
         let set = SearchSet(Windows { tokens: tokens(3 * 24, "search"), length: 24 });
         let wanted = Wanted { kl: vec![0], ..Wanted::default() };
-        let measured = Population::new(&f.model, &net)
+        let measured = Population::new(&f.model, &net, DenseStates::default())
             .measure(&candidates, &set, &[0, 1, 2], 24, &wanted, &Silent)
             .unwrap();
         let ids = tokens(40, "text");

@@ -1,4 +1,4 @@
-//! What evaluation costs.
+//! What evaluation costs: perplexity, divergence, tasks, and the memory that they take.
 
 use crate::base::Work;
 use crate::data::{self, BATCH_TOKENS};
