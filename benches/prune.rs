@@ -9,9 +9,11 @@ use std::time::Duration;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, Mat, Par};
+use tyr::prune::Units;
 use tyr::prune::gram::{BLOCK, Statistics};
-use tyr::prune::{Damping, Problem, Rule, prune};
-use tyr::spec::{DampingMean, Ranking, Saliency};
+use tyr::prune::obs::{Damping, Obs, Problem};
+use tyr::space::ModuleKind;
+use tyr::spec::{DampingMean, Ranking, Saliency, Shrink, Step, Target};
 
 /// Numbers without structure, the same on each run.
 fn noise(rows: usize, columns: usize, salt: u64) -> Mat<f64> {
@@ -21,18 +23,26 @@ fn noise(rows: usize, columns: usize, salt: u64) -> Mat<f64> {
     })
 }
 
-fn problem(d_in: usize, d_out: usize) -> Problem {
+fn problem(units: Units, d_out: usize) -> Problem {
+    let d_in = units.channels();
     let x = noise(2 * d_in, d_in, 1);
-    Problem { gram: x.transpose() * &x, correlation: None, weight: noise(d_in, d_out, 2) }
+    let weight = noise(d_in, d_out, 2);
+    Problem { kind: ModuleKind::Mlp, units, gram: x.transpose() * &x, correlation: None, weight }
 }
 
-fn rule(units: usize, width: usize, step: usize) -> Rule {
-    let saliency = Saliency { first_order: true, second_order: true };
-    let damping = Damping { share: 0.01, mean: DampingMean::Geometric };
-    Rule { units, width, step, saliency, ranking: Ranking::Progressive, damping }
+fn obs(step: usize) -> Obs {
+    Obs {
+        step: Step { heads: step, neurons: step },
+        saliency: Saliency { first_order: true, second_order: true },
+        ranking: Ranking::Progressive,
+        damping: Damping { share: 0.01, mean: DampingMean::Geometric },
+        target: Target::Layer,
+        blend: 1.0,
+        shrink: Shrink::None,
+    }
 }
 
-/// The flops of `prune` at one level, as listed in its module, with the product X̃ᵀX̃·B.
+/// The flops of Optimal Brain Surgeon at one level, as listed in its module, with the product X̃ᵀX̃·B.
 fn flops(d: f64, o: f64, removed: f64) -> f64 {
     let kept = d - removed;
     let live = (d * d * d - kept * kept * kept) / 3.0;
@@ -58,13 +68,18 @@ fn dense_f64(group: &mut BenchmarkGroup<WallTime>, name: &str, flops: f64) {
 fn pruning(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("prune");
     group.sample_size(10).measurement_time(Duration::from_secs(10));
-    for (name, d_in, d_out, rule, removed) in [
-        ("1536 neurons x 576 by 16 to half", 1536, 576, rule(1536, 1, 16), 768),
-        ("9 heads of 64 x 576 by 1 to 5", 576, 576, rule(9, 64, 1), 4),
+    for (name, units, d_out, step, removed) in [
+        ("1536 neurons x 576 by 16 to half", Units { count: 1536, width: 1 }, 576, 16, 768),
+        ("9 heads of 64 x 576 by 1 to 5", Units { count: 9, width: 64 }, 576, 1, 4),
     ] {
-        let problem = problem(d_in, d_out);
-        group.bench_function(name, |bencher| bencher.iter(|| prune(black_box(&problem), &rule, &[removed])));
-        dense_f64(&mut group, name, flops(d_in as f64, d_out as f64, (removed * rule.width) as f64));
+        let problem = problem(units, d_out);
+        let obs = obs(step);
+        group.bench_function(name, |bencher| bencher.iter(|| obs.solve(black_box(&problem), &[removed])));
+        dense_f64(
+            &mut group,
+            name,
+            flops(units.channels() as f64, d_out as f64, (removed * units.width) as f64),
+        );
     }
     group.finish();
 }

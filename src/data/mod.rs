@@ -7,5 +7,5 @@ pub mod sets;
 pub mod tokenizer;
 
 pub use inputs::{FitnessText, Sets};
-pub use sets::{CalibrationSet, EvaluationSet, SearchSet, Windows, batch};
+pub use sets::{BATCH_TOKENS, CalibrationSet, EvaluationSet, SearchSet, Windows, batch};
 pub use tokenizer::Tokenizer;

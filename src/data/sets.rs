@@ -51,6 +51,9 @@ impl Windows {
     }
 }
 
+/// Tokens of one batch of texts, about, wherever a model runs over many.
+pub const BATCH_TOKENS: usize = 4096;
+
 /// Tokens of a batch of whole windows of a length, about so many: at least one window.
 pub fn batch(tokens: usize, length: usize) -> usize {
     (tokens / length).max(1) * length

@@ -1,8 +1,7 @@
 //! What evaluation costs: perplexity, divergence, tasks, and the memory that they take.
 
-use super::BATCH_TOKENS;
 use crate::base::Work;
-use crate::data;
+use crate::data::{self, BATCH_TOKENS};
 use crate::model::Config;
 use crate::model::cost::{self, Tokens, layer_parameters};
 

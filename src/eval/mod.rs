@@ -32,9 +32,6 @@ pub use run::{GroupResult, Options, Report, Row, Samples, Standing, TaskResult, 
 pub use score::Scorer;
 pub use tasks::Task;
 
-/// Distinct tokens of one batch, about.
-pub(crate) const BATCH_TOKENS: usize = 4096;
-
 /// Names of all built-in tasks and groups, sorted.
 pub fn known() -> Vec<String> {
     Catalogue::builtin().names()

@@ -3,9 +3,8 @@
 
 use candle_core::Tensor;
 
-use super::BATCH_TOKENS;
 use crate::base::{Estimate, Result, Watch};
-use crate::data::EvaluationSet;
+use crate::data::{BATCH_TOKENS, EvaluationSet};
 use crate::model::Model;
 use crate::tensor::attention::Segments;
 use crate::tensor::loss::{Teacher, token_logprobs};

@@ -9,9 +9,9 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 
-use super::BATCH_TOKENS;
 use super::request::{LanguageModel, Request, Score};
 use crate::base::{Result, Watch};
+use crate::data::BATCH_TOKENS;
 use crate::model::Model;
 use crate::tensor::attention::Segments;
 use crate::tensor::loss::pair_logprobs;

@@ -165,6 +165,7 @@ impl<'a> Population<'a> {
                         .clone(),
                 };
                 let leading = inputs.narrow(1, 0, weight.dim(1)?)?;
+                let bias = self.supernet.bias_tensor(module, removed, bias.as_ref())?;
                 let hidden = (&group.hidden + add_bias(linear(&leading, &weight)?, bias.as_ref())?)?;
                 next.push(Group { candidates: members, hidden });
             }
@@ -172,7 +173,7 @@ impl<'a> Population<'a> {
         Ok(next)
     }
 
-    /// Inputs of a module's kept units in order of survival, with `removed` gone, and the bias of its output.
+    /// Inputs of a module's kept units in order of survival, with `removed` gone, and the dense module's own bias.
     fn inputs(
         &self,
         module: ModuleId,

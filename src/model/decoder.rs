@@ -46,11 +46,6 @@ impl Linear {
         let bias = self.bias.as_ref().map(|b| b.index_select(rows, 0)).transpose()?;
         Ok(Self { weight: self.weight.index_select(rows, 0)?, bias })
     }
-
-    /// The same bias with another weight.
-    pub fn with_weight(&self, weight: Tensor) -> Self {
-        Self { weight, bias: self.bias.clone() }
-    }
 }
 
 /// The attention half of a layer.

@@ -6,7 +6,6 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 
-use super::building::Building;
 use super::known_model::{KnownModel, bytes_of};
 use super::planner::Planner;
 use super::texts::Texts;
@@ -21,6 +20,7 @@ use crate::model::{Config, Source};
 use crate::schedule::{Iteration, schedule};
 use crate::space::{Distribution, Shape, Space};
 use crate::spec::{AttentionUnit, Spec, Trial};
+use crate::supernet::cost::{self as supernet, Building};
 use crate::trial::{
     Build, Evaluation, FOUND, Found, Key, MANIFEST, Manifest, ModelName, Roots, StepName, Steps, keys,
     uniform, walk,
@@ -180,8 +180,8 @@ impl Steps for Estimator<'_, '_> {
         let stored = bytes_of(dense.storage(spec.model.dtype));
         let bytes = small.parameters().total() as f64 * stored;
         let cost = Cost {
-            work: super::evaluating::compaction(&small, &dense.config, stored),
-            memory: self.resident() + super::evaluating::compaction_memory(&dense.config, stored),
+            work: supernet::compaction(&small, &dense.config, stored),
+            memory: self.resident() + supernet::compaction_memory(&dense.config, stored),
             mapped: self.checkpoint() + net.bytes,
             disk: bytes + self.copied(),
         };

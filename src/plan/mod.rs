@@ -7,9 +7,7 @@
 //! It works from a configuration alone. With the model and the texts on disk, steps also get the very keys
 //! that a run stores under, and are looked up in the store of an earlier run.
 
-mod building;
 mod estimator;
-mod evaluating;
 pub mod facts;
 mod known_model;
 mod planner;

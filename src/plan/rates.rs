@@ -16,8 +16,11 @@ use crate::base::{Error, Kind, Result};
 use crate::model::Config;
 use crate::model::checkpoint::{from_f32, to_f32};
 use crate::model::cost;
-use crate::prune::{self, Damping, Problem, Rule};
-use crate::spec::{DampingMean, Ranking, Saliency};
+use crate::prune::cost::Size;
+use crate::prune::obs::{Damping, Obs, Problem};
+use crate::prune::{Method, Units};
+use crate::space::ModuleKind;
+use crate::spec::{DampingMean, Ranking, Saliency, Shrink, Step, Target};
 use crate::tensor::attention::{Heads, Rotary, Segments, attention};
 use crate::tensor::loss::{Teacher, token_logprobs};
 use crate::tensor::{linear, swiglu};
@@ -127,19 +130,21 @@ fn solves(config: &Config) -> Result<f64> {
         (0..16).map(|k| row(i, k) * row(j, k)).sum::<f64>() + if i == j { 16.0 } else { 0.0 }
     });
     let weight = Mat::from_fn(d, o, |i, j| f64::from(noise[(i * 7 + j * 13) % noise.len()]));
-    let problem = Problem { gram, correlation: None, weight };
-    let saliency = Saliency { first_order: true, second_order: true };
-    let damping = Damping { share: 0.01, mean: DampingMean::Geometric };
-    let rule = Rule { units: d, width: 1, step: 16, saliency, ranking: Ranking::Progressive, damping };
+    let kind = ModuleKind::Mlp;
+    let units = Units { count: d, width: 1 };
+    let problem = Problem { kind, units, gram, correlation: None, weight };
+    let obs = Obs {
+        step: Step { heads: 1, neurons: 16 },
+        saliency: Saliency { first_order: true, second_order: true },
+        ranking: Ranking::Progressive,
+        damping: Damping { share: 0.01, mean: DampingMean::Geometric },
+        target: Target::Layer,
+        blend: 1.0,
+        shrink: Shrink::None,
+    };
     let removed: Vec<usize> = (1..8).map(|i| d * i / 8).collect();
-    let d = d as f64;
-    let o = o as f64;
-    let gone = d * 7.0 / 8.0;
-    let densest = d * 7.0 / 8.0;
-    let refit: f64 = removed.iter().map(|&r| (d - r as f64).powi(2) * o).sum();
-    let updates = gone * (d - gone / 2.0) * d + 2.0 * d * o * gone;
-    let flops = 2.0 * d * d * o + d.powi(3) + updates + densest.powi(3) / 3.0 + densest * densest * o + refit;
-    rate(flops, || prune::prune(&problem, &rule, &removed).map(drop))
+    let cost = obs.cost(&Size { kind, units, outputs: o, removed: removed.clone() });
+    rate(cost.work.solves, || obs.solve(&problem, &removed).map(drop))
 }
 
 fn attention_rate(config: &Config, length: usize) -> Result<f64> {

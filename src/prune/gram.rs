@@ -15,7 +15,7 @@ use crate::base::{Error, Kind, Result};
 /// Rows multiplied in f32 before they are added in f64.
 pub const BLOCK: usize = 2048;
 /// Columns of the product that are in memory at a time.
-const STRIP: usize = 2048;
+pub(super) const STRIP: usize = 2048;
 
 /// The sums over the rows seen so far.
 #[derive(Debug, Clone)]

@@ -1,77 +1,126 @@
-//! Local pruning of one module (paper §2.2, Algorithm 1): which units go, in which order, and what the others
-//! become.
+//! Local pruning of one module (paper §2.2): which units go, in which order, and what the others become.
 //!
-//! Everything is f64 on Gram matrices; no activation is needed here. One pass removes units up to the largest
-//! request and visits every smaller one on its way, so all levels cost one pass and are nested.
+//! A [`Method`] is one way to do it, in a file or folder of its own: it says what it must know of a module's
+//! inputs ([`Needs`]), prunes a module to all requested counts of units in one pass, and says what that costs.
+//! [`method`] gives the one that a spec names. To add one: a variant of `spec::Method` with the keys that it
+//! reads, a file here, an arm of [`method`].
 //!
-//! With d input channels, o outputs, r removed channels, k removed per step and K kept at the smallest level
-//! (flops, f64):
-//!
-//! | part | flops | bytes |
-//! |---|---|---|
-//! | H⁻¹ by Cholesky | d³ | 16 d², in cache blocks |
-//! | rank-k updates of H⁻¹, delayed to panels of 128 columns, lower triangle, live rows only | below d²r | 8 d² per panel |
-//! | rank-k updates of B, fused with the saliency that reads it | 2dor | 16 do per step |
-//! | refit: one Cholesky in survival order holds that of every level as its leading block | K³/3 + K²o (1 + levels) | 8 K² + 8 Ko per level |
-//!
-//! Memory beside the problem: two d x d and four d x o matrices of f64, five with the first-order term.
+//! | method | file | units ranked by | statistics of the inputs |
+//! |---|---|---|---|
+//! | `obs` | [`obs`] | Optimal Brain Surgeon on Gram matrices, the rest refitted (the paper's) | Gram matrix, correlation with the target |
+//! | `magnitude` | [`magnitude`] | the norm of the weights that they own | none |
 
-pub mod blend;
 mod check;
-mod factor;
+pub mod collect;
+pub mod cost;
 pub mod gram;
-mod obs;
-mod refit;
+pub mod magnitude;
+pub mod moments;
+pub mod obs;
 #[cfg(test)]
 mod tests;
+
+use std::fmt::Debug;
+use std::sync::Arc;
 
 use faer::Mat;
 
 use crate::base::{Error, Kind, Result};
-use crate::spec::{self, DampingMean, Ranking, Saliency};
-use factor::{Failure, Moments, System};
+use crate::space::ModuleKind;
+use crate::spec::{self, Target};
+use collect::Collected;
+use cost::{Cost, Size};
 
-/// What a module must do, from the rows X̃ \[tokens, d_in\] that enter it.
+/// One way to prune a module.
+pub trait Method: Debug + Send + Sync {
+    /// What it must know of a module.
+    fn needs(&self) -> Needs;
+
+    /// Prunes a module to every count in `removed` (ascending units, 0 and all included).
+    ///
+    /// Levels are nested: the units kept at one are among those kept at every denser one. A method that needs
+    /// no target beyond the layer's own output ([`Needs::refits_dense`]) gives the dense weight back, without
+    /// a bias, where nothing is removed.
+    ///
+    /// # Errors
+    /// [`Kind::Numeric`] when numbers are not finite, [`Kind::Internal`] when shapes or counts do not fit or a
+    /// statistic that it needs is not there.
+    fn prune(&self, module: Module, removed: &[usize]) -> Result<Pruned>;
+
+    /// What [`Method::prune`] costs a module of a size.
+    fn cost(&self, size: &Size) -> Cost;
+}
+
+/// The method that a spec names, with its settings.
+pub fn method(prune: &spec::Prune) -> Arc<dyn Method> {
+    match prune.method {
+        spec::Method::Obs => Arc::new(obs::Obs::from(prune)),
+        spec::Method::Magnitude => Arc::new(magnitude::Magnitude),
+    }
+}
+
+/// What a method must know of a module beside its weight; what it does not ask for is not collected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Second moments of the inputs.
+    pub gram: Option<Gram>,
+    /// Mean and variance of every input channel.
+    pub moments: bool,
+    /// Squared norms of the rows that units own in the matrices before the module: q, k and v, or gate and up.
+    pub rows: bool,
+}
+
+/// The Gram matrix X̃ᵀX̃ of a module's inputs, and what is collected with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gram {
+    /// With a target Y other than the layer's own output, the correlation X̃ᵀY.
+    pub target: Target,
+    /// Whether the sums are wanted for each half of the calibration text.
+    pub halves: bool,
+}
+
+impl Needs {
+    /// Whether anything is to be collected from calibration text.
+    pub fn text(&self) -> bool {
+        self.gram.is_some() || self.moments
+    }
+
+    /// Whether weights are fitted to another target than the layer's own output: the dense model's hidden
+    /// states are needed then, and the level that removes nothing is not the dense weight.
+    pub fn refits_dense(&self) -> bool {
+        self.gram.is_some_and(|gram| gram.target != Target::Layer)
+    }
+}
+
+/// Units of a module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Units {
+    /// How many.
+    pub count: usize,
+    /// Input channels of one; `count * width` = d_in.
+    pub width: usize,
+}
+
+impl Units {
+    /// Input channels of the module.
+    pub fn channels(&self) -> usize {
+        self.count * self.width
+    }
+}
+
+/// A module to be pruned.
 #[derive(Debug, Clone)]
-pub struct Problem {
-    /// X̃ᵀX̃, \[d_in, d_in\], symmetric, without damping.
-    pub gram: Mat<f64>,
-    /// X̃ᵀY, \[d_in, d_out\], for a target Y; `None` is the layer target Y = X̃B.
-    pub correlation: Option<Mat<f64>>,
+pub struct Module {
+    /// Attention or MLP.
+    pub kind: ModuleKind,
+    /// Its units.
+    pub units: Units,
     /// The dense weight B = Wᵀ, \[d_in, d_out\].
     pub weight: Mat<f64>,
-}
-
-/// How to prune.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rule {
-    /// Units of the module.
-    pub units: usize,
-    /// Input channels of a unit; `units * width` = d_in.
-    pub width: usize,
-    /// Units removed between two rankings.
-    pub step: usize,
-    /// Terms of the saliency (paper Eq. 4).
-    pub saliency: Saliency,
-    /// Whether units are ranked again after each step.
-    pub ranking: Ranking,
-    /// What is added to the diagonal of X̃ᵀX̃.
-    pub damping: Damping,
-}
-
-/// The λ that keeps H = X̃ᵀX̃ + λI well-conditioned: a share of the mean of diag X̃ᵀX̃.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Damping {
-    /// The share.
-    pub share: f64,
-    /// Which mean.
-    pub mean: DampingMean,
-}
-
-impl From<&spec::Prune> for Damping {
-    fn from(prune: &spec::Prune) -> Self {
-        Self { share: prune.damping, mean: prune.damping_mean }
-    }
+    /// For each unit, what the method's [`Needs::rows`] asks for; empty unless it does.
+    pub rows: Vec<f64>,
+    /// What was collected of its inputs.
+    pub collected: Collected,
 }
 
 /// One module at every requested level.
@@ -84,8 +133,6 @@ pub struct Pruned {
     pub levels: Vec<Level>,
     /// Saliency of every unit on the dense weights.
     pub saliency: Vec<f64>,
-    /// The λ share that was used: the rule's, unless H was singular with it.
-    pub damping: f64,
     /// What the user should know.
     pub notes: Vec<String>,
 }
@@ -97,10 +144,12 @@ pub struct Level {
     pub removed: usize,
     /// \[d_out, kept units * width\], the columns in order of survival, unit by unit.
     pub weight: Mat<f32>,
+    /// \[d_out\], what is added to the module's output beside its own bias.
+    pub bias: Option<Vec<f32>>,
     /// ½‖Y − X̃B̂‖² − ½‖Y − X̃B‖², summed over tokens: how much the squared error grew over the dense
     /// weight's. For the layer target that is ½‖X̃B − X̃B̂‖², and rounding below zero is zero; for another
-    /// target it is negative where the refit beats the dense weight.
-    pub loss: f64,
+    /// target it is negative where the refit beats the dense weight. `None` from a method that does not know.
+    pub loss: Option<f64>,
 }
 
 impl Level {
@@ -123,44 +172,14 @@ pub fn transposed(weight: &[f32], d_out: usize, d_in: usize) -> Result<Mat<f64>>
     Ok(Mat::from_fn(d_in, d_out, |i, j| f64::from(weight[j * d_in + i])))
 }
 
-/// Prunes one module to every count in `removed` (ascending units, 0 and all included).
-///
-/// The weights of a level are the ridge solution towards the dense weight, B̂_K = H_KK⁻¹ G_K with H = X̃ᵀX̃ +
-/// λI and G = X̃ᵀY + λB. With the layer target, the level that removes nothing is B itself. Channels that are
-/// always zero (zero diagonal of X̃ᵀX̃) are dead: units made of them go first, and their weights become zero.
-/// Ties go to the lower unit. When H is numerically singular, λ grows tenfold, six times at most, and `notes`
-/// says so.
-///
-/// # Errors
-/// [`Kind::Spec`] when no saliency term is on, [`Kind::Numeric`] when an input is not finite, when no token
-/// was seen or when no damping saves the factorisation, [`Kind::Internal`] when shapes or counts do not fit.
-pub fn prune(problem: &Problem, rule: &Rule, removed: &[usize]) -> Result<Pruned> {
-    check::inputs(problem, rule, removed)?;
-    let moments = Moments::new(problem, rule.damping.mean)?;
-    let mut notes = Vec::new();
-    for share in factor::shares(rule.damping.share) {
-        match attempt(&System::new(problem, &moments, share), rule, removed) {
-            Ok(pruned) => return Ok(Pruned { damping: share, notes, ..pruned }),
-            Err(Failure::Fatal(error)) => return Err(error),
-            Err(Failure::Singular) => {
-                notes.push(format!("the Gram matrix is singular with a damping of {share:e}: it is raised"))
-            }
-        }
-    }
-    Err(Error::new(Kind::Numeric, "the Gram matrix stays singular whatever the damping")
-        .hint("calibrate on more tokens"))
-}
-
-fn attempt(system: &System, rule: &Rule, removed: &[usize]) -> Result<Pruned, Failure> {
-    let (gone, saliency) = obs::removal(system, rule, removed)?;
-    let order = survival(rule.units, &gone);
-    let levels = refit::levels(system, rule, &order, removed)?;
-    Ok(Pruned { order, levels, saliency, damping: rule.damping.share, notes: Vec::new() })
-}
-
-/// Units never removed, then `gone` from the last to the first.
+/// Units never removed, ascending, then `gone` from the last to the first.
 fn survival(units: usize, gone: &[u32]) -> Vec<u32> {
     let mut kept = vec![true; units];
     gone.iter().for_each(|&unit| kept[unit as usize] = false);
     (0..units as u32).filter(|&unit| kept[unit as usize]).chain(gone.iter().rev().copied()).collect()
+}
+
+/// The input channels of `units`, unit by unit.
+fn channels(units: &[u32], width: usize) -> Vec<usize> {
+    units.iter().flat_map(|&unit| (0..width).map(move |c| unit as usize * width + c)).collect()
 }

@@ -17,6 +17,7 @@ use crate::base::{Result, Watch, files};
 use crate::eval;
 use crate::fitness::DenseStates;
 use crate::model::{Model, Source};
+use crate::prune;
 use crate::report::event::{Event, GenerationSummary};
 use crate::report::{Figure, Metric};
 use crate::schedule::Iteration;
@@ -107,7 +108,7 @@ impl Steps for Pipeline<'_> {
         let dtype = storage_dtype(self.spec.model.dtype, &prepared.model)?;
         let accumulation = build.accumulation;
         let options = supernet::Options {
-            prune: self.spec.prune.clone(),
+            method: prune::method(&self.spec.prune),
             supernet: spec::Supernet { accumulation, ..self.spec.supernet.clone() },
             dtype,
             seed: self.spec.seed,

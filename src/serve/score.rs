@@ -3,8 +3,9 @@
 use candle_core::Tensor;
 
 use crate::base::{Error, Kind, Result};
+use crate::data::BATCH_TOKENS;
+use crate::eval::Request;
 use crate::eval::score::{Tree, batches};
-use crate::eval::{BATCH_TOKENS, Request};
 use crate::generate::Entry;
 use crate::model::Model;
 use crate::tensor::loss::{pair_logprobs, top_logprobs};

@@ -209,6 +209,11 @@ impl Layers {
         self.0.iter().rev().find_map(|layer| layer.get(path.steps()))
     }
 
+    /// Whether a layer above the embedded defaults gives a key.
+    pub fn writes(&self, path: &KeyPath) -> bool {
+        self.get(path).is_some_and(|node| node.at.origin.layer != Layer::Defaults)
+    }
+
     /// Where the value of a key comes from; for a key that no layer has, the place of the nearest table above
     /// it. `None` where only the defaults have it.
     pub fn locate(&self, path: &KeyPath) -> Option<At> {

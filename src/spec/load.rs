@@ -262,7 +262,8 @@ struct Gathered {
 
 impl Gathered {
     fn add(&mut self, label: &str, spec: &Spec, layers: &Layers, given: &Rules) {
-        for issue in rules::check(spec, given.known, given.files) {
+        let issues = rules::check(spec, given.known, given.files);
+        for issue in issues.into_iter().filter(|i| !i.if_written || i.keys.iter().any(|k| layers.writes(k))) {
             let placed = issue.keys.iter().find_map(|key| layers.locate(key).map(|at| (key.clone(), at)));
             let finding = placed
                 .into_iter()

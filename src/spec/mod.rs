@@ -15,6 +15,7 @@ mod layers;
 mod load;
 mod node;
 mod paths;
+mod pruning;
 mod reference;
 mod rules;
 mod schema;

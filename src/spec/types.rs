@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::pruning::*;
+
 /// One experiment after all layers are merged: every key has a value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -166,130 +168,6 @@ pub enum Rounding {
     Total,
     /// Every layer loses the same number of units, rounded to nearest (half to even).
     Layer,
-}
-
-/// `[prune]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Prune {
-    /// What is removed whole.
-    pub unit: Units,
-    /// Terms of the saliency (paper Eq. 4).
-    pub saliency: Saliency,
-    /// Units removed between two rankings.
-    pub step: Step,
-    /// `progressive` ranks again after every step; `one_shot` ranks once (ablation of the paper's Table 4).
-    #[schemars(extend("x-paper" = "progressive pruning"))]
-    pub ranking: Ranking,
-    /// λ as a share of the mean diagonal of XᵀX.
-    #[schemars(range(min = 0.0), extend("x-unit" = "share of mean diag(XᵀX)", "x-paper" = "λ"))]
-    pub damping: f64,
-    /// Which mean of the diagonal that is.
-    pub damping_mean: DampingMean,
-    /// What the kept weights are fitted to.
-    pub target: Target,
-    /// How far to go from `layer` (0) to `target` (1): G = (1−blend)·G_layer + blend·G_target.
-    #[schemars(range(min = 0.0, max = 1.0), extend("x-unit" = "share of 1"))]
-    pub blend: f64,
-    /// Whether the blend is lowered, for each output channel of a module, to the share of it that two halves
-    /// of the calibration text agree on.
-    pub shrink: Shrink,
-}
-
-/// What λ is a share of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum DampingMean {
-    /// The arithmetic mean (the paper's): a few channels with huge activations make it huge for all others
-    /// too.
-    Arithmetic,
-    /// The geometric mean over the channels that are not always zero: that of a usual channel.
-    Geometric,
-}
-
-/// How the blend is lowered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Shrink {
-    /// Not at all.
-    None,
-    /// By what weights fitted on one half of the calibration text explain of the other half: few tokens fit
-    /// noise.
-    Halves,
-}
-
-/// `prune.unit`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Units {
-    /// Query heads one by one, or whole key/value groups.
-    pub attention: AttentionUnit,
-    /// Neurons of the MLP.
-    pub mlp: MlpUnit,
-}
-
-/// What is removed from attention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AttentionUnit {
-    /// One query head; a key/value head goes when all its query heads are gone.
-    Head,
-    /// A key/value head with all its query heads.
-    KvGroup,
-}
-
-/// What is removed from an MLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum MlpUnit {
-    /// One row of gate and up with its column of down.
-    Neuron,
-}
-
-/// `prune.saliency`: at least one term must be on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Saliency {
-    /// |G_p·B_pᵀ|
-    #[schemars(extend("x-paper" = "first term of Eq. 4"))]
-    pub first_order: bool,
-    /// ‖B_p‖² / (2 [H⁻¹]_pp), for heads ½ tr(B_gᵀ [H⁻¹]_gg⁻¹ B_g)
-    #[schemars(extend("x-paper" = "second term of Eq. 4"))]
-    pub second_order: bool,
-}
-
-/// `prune.step`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Step {
-    /// Heads (or key/value groups) removed at a time.
-    #[schemars(range(min = 1), extend("x-unit" = "heads", "x-paper" = "pruning granularity"))]
-    pub heads: usize,
-    /// Neurons removed at a time.
-    #[schemars(range(min = 1), extend("x-unit" = "neurons", "x-paper" = "pruning granularity"))]
-    pub neurons: usize,
-}
-
-/// When units are ranked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Ranking {
-    /// Again after every step, on the updated weights.
-    Progressive,
-    /// Once, on the dense weights.
-    OneShot,
-}
-
-/// Reconstruction target of local pruning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Target {
-    /// X̃B: the module's dense weights on the accumulated input (the paper's).
-    Layer,
-    /// XB: the dense model's output of the module.
-    Dense,
-    /// R + XB − R̃: what brings the accumulated residual stream back to the dense one.
-    Residual,
 }
 
 /// `[supernet]`

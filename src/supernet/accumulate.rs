@@ -1,7 +1,7 @@
 //! Error accumulation: what later layers see of a module that has several levels (paper §2.3, Table 4).
 //!
 //! `o_proj` and `down_proj` are linear, so the mean of the levels' outputs is the output of their mean
-//! weight: one forward pass.
+//! weight and mean bias: one forward pass.
 
 use rand::RngExt as _;
 
@@ -63,6 +63,11 @@ pub(super) fn add_level(
         }
     }
     Ok(())
+}
+
+/// Adds `share`·(a level's bias).
+pub(super) fn add_bias(mean: &mut [f32], level: &[f32], share: f64) {
+    mean.iter_mut().zip(level).for_each(|(mean, bias)| *mean += share as f32 * bias);
 }
 
 #[cfg(test)]

@@ -2,37 +2,36 @@
 //! all levels, pass its accumulated output on.
 //!
 //! Two streams of hidden states run through the model: the *accumulated* one, which sees pruned modules, and,
-//! when the reconstruction target needs it, the *dense* one. A module that is already on disk is not pruned
+//! when the reconstruction target needs it, the *dense* one. Neither runs for a pruning method that needs no
+//! statistics of inputs. A module that is already on disk is not pruned
 //! again: its levels are read and passed on, so a build that was stopped goes on with the same result.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
-use faer::Mat;
 use safetensors::Dtype;
 
 use super::accumulate::shares;
-use super::store::{Supernet, module_weight};
+use super::store::{Supernet, module_output, module_weight};
 use crate::base::{Result, Watch};
-use crate::data::CalibrationSet;
-use crate::model::{Layer, Model};
-use crate::prune::gram::{Statistics, Sums};
-use crate::prune::{self, Damping, Problem, Rule, blend, transposed};
+use crate::data::{BATCH_TOKENS, CalibrationSet};
+use crate::model::{Layer, Linear, Model};
+use crate::prune::collect::{Collected, Collector};
+use crate::prune::{Method, Module, Needs, Units, transposed};
 use crate::space::{ModuleId, ModuleKind};
-use crate::spec::{self, Sequential, Shrink, Target};
+use crate::spec::{self, Sequential, Target};
 use crate::tensor::attention::Segments;
 use crate::tensor::{add_bias, with_slice};
 
-/// Tokens of one batch of windows, about.
-pub const BATCH_TOKENS: usize = 4096;
-
 /// What enters a module is kept from the statistics to the pass onward when they take at most this many
 /// bytes; else they are computed twice.
-pub const KEPT_BYTES: usize = 1 << 30;
+pub(super) const KEPT_BYTES: usize = 1 << 30;
 
 /// How to build.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Local pruning.
-    pub prune: spec::Prune,
+    pub method: Arc<dyn Method>,
     /// Levels and accumulation.
     pub supernet: spec::Supernet,
     /// Storage of the levels.
@@ -61,15 +60,16 @@ pub fn build(
     options: &Options,
     watch: &dyn Watch,
 ) -> Result<()> {
-    let mut builder =
-        Builder { model, supernet, options, watch, batches: batches(model, calibration, options)? };
+    let needs = options.method.needs();
+    let batches = if needs.text() { batches(model, calibration, &needs)? } else { vec![] };
+    let mut builder = Builder { model, supernet, options, needs, watch, batches };
     let layers = 0..model.config().layers.len();
     let modules = supernet.space().shape.modules() as u64;
     watch.step("supernet", modules, || layers.into_iter().try_for_each(|l| builder.layer(l)))
 }
 
-fn batches(model: &Model, calibration: &CalibrationSet, options: &Options) -> Result<Vec<Batch>> {
-    let two_streams = options.prune.target != Target::Layer && options.prune.blend > 0.0;
+fn batches(model: &Model, calibration: &CalibrationSet, needs: &Needs) -> Result<Vec<Batch>> {
+    let two_streams = needs.refits_dense();
     let batch = |tokens: &[u32], length: usize| {
         let accumulated = model.embed(tokens)?;
         let dense = two_streams.then(|| accumulated.clone());
@@ -86,6 +86,7 @@ struct Builder<'a> {
     model: &'a Model,
     supernet: &'a Supernet<'a>,
     options: &'a Options,
+    needs: Needs,
     watch: &'a dyn Watch,
     batches: Vec<Batch>,
 }
@@ -94,10 +95,10 @@ impl Builder<'_> {
     fn layer(&mut self, l: usize) -> Result<()> {
         let layer = self.model.layer(l)?;
         match self.options.supernet.sequential {
-            Sequential::Module => {
+            Sequential::Layer if self.needs.text() => self.both_modules(&layer, l),
+            Sequential::Layer | Sequential::Module => {
                 ModuleKind::ALL.iter().try_for_each(|&kind| self.module(&layer, ModuleId { layer: l, kind }))
             }
-            Sequential::Layer => self.both_modules(&layer, l),
         }
     }
 
@@ -115,7 +116,7 @@ impl Builder<'_> {
         let [attention, mlp] = ModuleKind::ALL.map(|kind| ModuleId { layer: l, kind });
         self.prune(layer, attention)?;
         let before: Vec<_> = self.batches.iter().map(|b| (b.accumulated.clone(), b.dense.clone())).collect();
-        self.advance(layer, ModuleKind::Attention, &layer.attention.o.weight, None)?;
+        self.advance(layer, ModuleKind::Attention, &layer.attention.o, None)?;
         self.prune(layer, mlp)?;
         for (batch, (accumulated, dense)) in self.batches.iter_mut().zip(before) {
             batch.accumulated = accumulated;
@@ -135,102 +136,52 @@ impl Builder<'_> {
         if self.supernet.has(module, |e| self.watch.note(&format!("{e}; it is made anew"))) {
             return Ok(None);
         }
-        let (halves, inputs) = self.statistics(layer, module)?;
-        let d_in = halves.0.gram.nrows();
+        let space = self.supernet.space();
+        let unit = space.shape.units(module.kind);
+        let units = Units { count: unit.units, width: unit.width };
+        let (collected, inputs) = self.statistics(layer, module.kind, units)?;
         let weight = with_slice(module_weight(layer, module.kind), |w| {
-            transposed(w, self.model.config().hidden, d_in)
+            transposed(w, self.model.config().hidden, units.channels())
         })?;
-        let problem = self.problem(module, halves, weight)?;
-        let removed: Vec<usize> = self
-            .supernet
-            .space()
-            .levels(module)
-            .map(|level| self.supernet.space().removed(module, level))
-            .collect();
-        let pruned = prune::prune(&problem, &self.rule(module.kind), &removed).map_err(|e| e.at(module))?;
+        let rows = if self.needs.rows { row_squares(layer, module.kind, units)? } else { vec![] };
+        let dense = Module { kind: module.kind, units, weight, rows, collected };
+        let removed: Vec<usize> = space.levels(module).map(|level| space.removed(module, level)).collect();
+        let pruned = self.options.method.prune(dense, &removed).map_err(|e| e.at(module))?;
         pruned.notes.iter().for_each(|note| self.watch.note(&format!("{module}: {note}")));
-        self.supernet.write(module, &pruned, self.options.dtype, problem.correlation.is_some())?;
+        self.supernet.write(module, &pruned, self.options.dtype, self.needs.refits_dense())?;
         Ok(inputs)
     }
 
-    /// The reconstruction problem of a module from the sums over the text, or over each half of it.
-    fn problem(&self, module: ModuleId, (first, second): Halves, weight: Mat<f64>) -> Result<Problem> {
-        let (sums, shares) = match second {
-            None => (first, vec![self.options.prune.blend; weight.ncols()]),
-            Some(second) => {
-                let shares = self.shares(module, [&first, &second], &weight)?;
-                (first.with(&second), shares)
-            }
-        };
-        let correlation = blend::blended(&sums, &weight, &shares);
-        Ok(Problem { gram: sums.gram, correlation, weight })
-    }
-
-    /// How far the module's target goes beyond the layer's own output, for each output channel.
-    fn shares(&self, module: ModuleId, halves: [&Sums; 2], weight: &Mat<f64>) -> Result<Vec<f64>> {
-        let prune = &self.options.prune;
-        let agreed = blend::agreed(halves, weight, Damping::from(prune)).map_err(|e| e.at(module))?;
-        if agreed.is_none() {
-            self.watch
-                .note(&format!("{module}: one window of text has no two halves to compare; the blend stays"));
+    /// What the method needs to know of a module's inputs, over all batches.
+    fn statistics(
+        &self,
+        layer: &Layer,
+        kind: ModuleKind,
+        units: Units,
+    ) -> Result<(Collected, Option<Vec<Inputs>>)> {
+        if !self.needs.text() {
+            return Ok((Collected::default(), None));
         }
-        Ok(agreed
-            .unwrap_or_else(|| vec![1.0; weight.ncols()])
-            .into_iter()
-            .map(|share| prune.blend * share)
-            .collect())
-    }
-
-    fn rule(&self, kind: ModuleKind) -> Rule {
-        let unit = self.supernet.space().shape.units(kind);
-        let prune = &self.options.prune;
-        let step = match kind {
-            ModuleKind::Attention => prune.step.heads,
-            ModuleKind::Mlp => prune.step.neurons,
-        };
-        let saliency = prune.saliency;
-        let ranking = prune.ranking;
-        let damping = Damping::from(prune);
-        Rule { units: unit.units, width: unit.width, step, saliency, ranking, damping }
-    }
-
-    /// X̃ᵀX̃ and, for a target other than the layer's, X̃ᵀY over all batches, or over each half of the text
-    /// where the halves are to be compared.
-    fn statistics(&self, layer: &Layer, module: ModuleId) -> Result<(Halves, Option<Vec<Inputs>>)> {
-        let unit = self.supernet.space().shape.units(module.kind);
-        let d_in = unit.units * unit.width;
-        let d_out = self.model.config().hidden;
-        let new = || Statistics::new(d_in, self.batches[0].dense.is_some().then_some(d_out));
-        let mut first = new();
-        let mut second = self.halves().then(new);
-        let mut kept = self.keeps(d_in).then(Vec::new);
+        let mut collector = Collector::new(&self.needs, units.channels(), self.model.config().hidden);
+        let mut kept = self.keeps(units.channels()).then(Vec::new);
         for (i, batch) in self.batches.iter().enumerate() {
-            let inputs = self.inputs(layer, module.kind, batch)?;
+            let inputs = self.inputs(layer, kind, batch)?;
             let target = self.target(batch, &inputs)?;
-            let rows = self.first_half(i);
-            with_slice(&inputs.accumulated, |x| match (&target, &mut second) {
-                (None, _) => first.add(x, None),
-                (Some(y), None) => with_slice(y, |y| first.add(x, Some(y))),
-                (Some(y), Some(second)) => with_slice(y, |y| {
-                    first.add(&x[..rows * d_in], Some(&y[..rows * d_out]))?;
-                    second.add(&x[rows * d_in..], Some(&y[rows * d_out..]))
-                }),
+            let first = self.first_half(i);
+            with_slice(&inputs.accumulated, |x| match &target {
+                None => collector.add(x, None, first),
+                Some(y) => with_slice(y, |y| collector.add(x, Some(y), first)),
             })?;
             kept.iter_mut().for_each(|k| k.push(inputs.clone()));
         }
-        Ok(((first.finish()?, second.map(Statistics::finish).transpose()?), kept))
+        Ok((collector.finish()?, kept))
     }
 
     /// Whether what enters a module of `d_in` channels is kept until it is passed on.
     fn keeps(&self, d_in: usize) -> bool {
         let rows: usize = self.batches.iter().map(|b| b.segments.rows()).sum();
-        let width = d_in + if self.batches[0].dense.is_some() { self.model.config().hidden } else { 0 };
+        let width = d_in + if self.needs.refits_dense() { self.model.config().hidden } else { 0 };
         rows * width * 4 <= KEPT_BYTES
-    }
-
-    /// Whether two halves of the text are to be compared.
-    fn halves(&self) -> bool {
-        self.options.prune.shrink == Shrink::Halves && self.batches[0].dense.is_some()
     }
 
     /// Rows of a batch that count to the first half of the text: those of half its windows; single windows go
@@ -258,34 +209,34 @@ impl Builder<'_> {
     /// Y of the reconstruction in full: XB, or R + XB − R̃; none for the layer target.
     fn target(&self, batch: &Batch, inputs: &Inputs) -> Result<Option<Tensor>> {
         let (Some(stream), Some(y)) = (&batch.dense, &inputs.dense_output) else { return Ok(None) };
-        match self.options.prune.target {
-            Target::Residual => Ok(Some((y + (stream - &batch.accumulated)?)?)),
-            Target::Dense | Target::Layer => Ok(Some(y.clone())),
+        match self.needs.gram.map(|gram| gram.target) {
+            Some(Target::Residual) => Ok(Some((y + (stream - &batch.accumulated)?)?)),
+            Some(Target::Dense) => Ok(Some(y.clone())),
+            Some(Target::Layer) | None => Ok(None),
         }
     }
 
     /// Adds a module's accumulated output to the accumulated stream and its dense output to the dense one.
     fn pass_on(&mut self, layer: &Layer, module: ModuleId, inputs: Option<Vec<Inputs>>) -> Result<()> {
+        if self.batches.is_empty() {
+            return Ok(());
+        }
         let mode = self.options.supernet.accumulation;
         let shares = shares(mode, self.supernet.space(), module, self.options.seed, &self.options.name);
-        let weight = match shares {
-            None => module_weight(layer, module.kind).clone(),
-            Some(shares) => self.supernet.mean_weight(module, &shares)?,
-        };
-        self.advance(layer, module.kind, &weight, inputs)
+        let dense = module_output(layer, module.kind);
+        let mean = shares.map(|shares| self.supernet.mean(module, &shares, dense)).transpose()?;
+        self.advance(layer, module.kind, mean.as_ref().unwrap_or(dense), inputs)
     }
 
+    /// The same with a stand-in for the module's output projection on the accumulated stream.
     fn advance(
         &mut self,
         layer: &Layer,
         kind: ModuleKind,
-        weight: &Tensor,
+        accumulated: &Linear,
         inputs: Option<Vec<Inputs>>,
     ) -> Result<()> {
-        let linear = match kind {
-            ModuleKind::Attention => &layer.attention.o,
-            ModuleKind::Mlp => &layer.mlp.down,
-        };
+        let dense = module_output(layer, kind);
         let mut kept = inputs.map(Vec::into_iter);
         for i in 0..self.batches.len() {
             let inputs = match kept.as_mut().and_then(Iterator::next) {
@@ -293,18 +244,36 @@ impl Builder<'_> {
                 None => self.inputs(layer, kind, &self.batches[i])?,
             };
             let batch = &mut self.batches[i];
-            batch.accumulated =
-                (&batch.accumulated + linear.with_weight(weight.clone()).forward(&inputs.accumulated)?)?;
+            batch.accumulated = (&batch.accumulated + accumulated.forward(&inputs.accumulated)?)?;
             if let (Some(stream), Some(output)) = (&batch.dense, &inputs.dense_output) {
-                batch.dense = Some((stream + add_bias(output.clone(), linear.bias.as_ref())?)?);
+                batch.dense = Some((stream + add_bias(output.clone(), dense.bias.as_ref())?)?);
             }
         }
         Ok(())
     }
 }
 
-/// Sums over the text, or over each half of it where the halves are to be compared.
-type Halves = (Sums, Option<Sums>);
+/// Squared norm of the rows that each unit owns before the module: of q and, where every unit has key/value
+/// heads of its own, of k and v; of gate and up.
+fn row_squares(layer: &Layer, kind: ModuleKind, units: Units) -> Result<Vec<f64>> {
+    let attention = &layer.attention;
+    let own_kv = attention.kv_of.last().is_some_and(|&last| last + 1 == units.count);
+    let matrices: &[&Linear] = match kind {
+        ModuleKind::Attention if own_kv => &[&attention.q, &attention.k, &attention.v],
+        ModuleKind::Attention => &[&attention.q],
+        ModuleKind::Mlp => &[&layer.mlp.gate, &layer.mlp.up],
+    };
+    let mut squares = vec![0.0; units.count];
+    for matrix in matrices {
+        with_slice(&matrix.weight, |weight| {
+            let rows = weight.chunks_exact(weight.len() / units.count);
+            let sum = |rows: &[f32]| rows.iter().map(|&w| f64::from(w).powi(2)).sum::<f64>();
+            squares.iter_mut().zip(rows).for_each(|(square, rows)| *square += sum(rows));
+            Ok(())
+        })?;
+    }
+    Ok(squares)
+}
 
 /// What one module is given and must give, for one batch.
 #[derive(Clone)]

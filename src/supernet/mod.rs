@@ -8,10 +8,11 @@
 mod accumulate;
 mod build;
 pub mod compact;
+pub mod cost;
 mod cut;
 mod store;
 
-pub use build::{BATCH_TOKENS, KEPT_BYTES, Options, build};
+pub use build::{Options, build};
 pub use cut::{cut_attention, cut_mlp};
 pub use store::{Supernet, storage_dtype};
 

@@ -1,5 +1,5 @@
 //! The supernet on disk: one safetensors file per module with the order of survival and every level's kept
-//! columns, in the model's storage dtype, and a hash beside each. The dense level is the checkpoint itself
+//! columns and its bias, if it has one, in the model's storage dtype, and a hash beside each. The dense level is the checkpoint itself
 //! unless it was refitted; the fully removed one is empty.
 
 use std::collections::BTreeMap;
@@ -11,12 +11,12 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
-use super::accumulate::add_level;
+use super::accumulate::{add_bias, add_level};
 use crate::base::{Error, Kind, Result, ResultExt, files, hash};
 use crate::model::checkpoint::{Bytes, from_f32, to_f32};
 use crate::model::matrix::Part;
-use crate::model::{Layer, Matrix, Model};
-use crate::prune::Pruned;
+use crate::model::{Layer, Linear, Matrix, Model};
+use crate::prune::{Level, Pruned};
 use crate::space::{ModuleId, ModuleKind, Space};
 use crate::spec;
 use crate::tensor::with_slice;
@@ -46,8 +46,13 @@ struct Module {
     bytes: Bytes,
     order: Vec<u32>,
     /// Each stored level's weight, by removed units.
-    levels: BTreeMap<usize, (Dtype, std::ops::Range<usize>)>,
+    levels: BTreeMap<usize, Stored>,
+    /// The biases of those that have one.
+    biases: BTreeMap<usize, Stored>,
 }
+
+/// A tensor in a module's file.
+type Stored = (Dtype, std::ops::Range<usize>);
 
 /// The levels of all modules of a space.
 pub struct Supernet<'m> {
@@ -101,11 +106,12 @@ impl<'m> Supernet<'m> {
         dtype: Dtype,
         refitted: bool,
     ) -> Result<()> {
-        let stored = pruned.levels.iter().filter(|l| refitted || l.removed > 0);
-        let rows = |level: &crate::prune::Level| vec![level.weight.nrows(), level.weight.ncols()];
-        let data: Vec<_> = stored
-            .map(|l| (format!("weight.{}", l.removed), rows(l), from_f32(dtype, &l.row_major())))
-            .collect();
+        let is_stored = |level: &&Level| refitted || level.removed > 0;
+        if pruned.levels.iter().any(|level| !is_stored(&level) && level.bias.is_some()) {
+            return Err(Error::new(Kind::Internal, format!("the dense level of {module} has a bias")));
+        }
+        let data: Vec<_> =
+            pruned.levels.iter().filter(is_stored).flat_map(|level| tensors(level, dtype)).collect();
         let order: Vec<u8> = pruned.order.iter().flat_map(|u| u.to_le_bytes()).collect();
         let mut views =
             vec![("order".to_string(), TensorView::new(Dtype::U32, vec![pruned.order.len()], &order))];
@@ -155,20 +161,27 @@ impl<'m> Supernet<'m> {
     fn index(&self, module: ModuleId, bytes: Bytes) -> Option<Module> {
         let mut order = vec![];
         let mut levels = BTreeMap::new();
+        let mut biases = BTreeMap::new();
         let tensors = SafeTensors::deserialize(&bytes).ok()?;
         for (name, view) in tensors.iter() {
             let start = view.data().as_ptr() as usize - bytes.as_ptr() as usize;
-            match name.strip_prefix("weight.") {
-                Some(removed) => drop(
-                    levels.insert(removed.parse().ok()?, (view.dtype(), start..start + view.data().len())),
-                ),
+            let stored = (view.dtype(), start..start + view.data().len());
+            match name.split_once('.') {
+                Some(("weight", removed)) => drop(levels.insert(removed.parse().ok()?, stored)),
+                Some(("bias", removed)) => drop(biases.insert(removed.parse().ok()?, stored)),
+                Some(_) => return None,
                 None => {
                     order = view.data().as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect()
                 }
             }
         }
         drop(tensors);
-        (order.len() == self.space.shape.units(module.kind).units).then_some(Module { bytes, order, levels })
+        (order.len() == self.space.shape.units(module.kind).units).then_some(Module {
+            bytes,
+            order,
+            levels,
+            biases,
+        })
     }
 
     /// A module's units in order of survival.
@@ -195,11 +208,43 @@ impl<'m> Supernet<'m> {
         }
     }
 
-    /// The bias [d] of a module's output at a level, if it has one: the dense model's.
-    pub fn bias(&self, module: ModuleId, _removed: usize) -> Result<Option<Vec<f32>>> {
+    /// The bias [d] of a module's output at a level, if it has one: the dense model's and what the level adds.
+    pub fn bias(&self, module: ModuleId, removed: usize) -> Result<Option<Vec<f32>>> {
         let matrix = Matrix::output_of(module.kind);
         let place = self.model.config().place(matrix, Part::Bias, module.layer);
-        place.map(|place| self.model.checkpoint().values(&place)).transpose()
+        let dense = place.map(|place| self.model.checkpoint().values(&place)).transpose()?;
+        Ok(match (dense, self.added_bias(module, removed)?) {
+            (Some(dense), Some(added)) => Some(dense.iter().zip(&added).map(|(a, b)| a + b).collect()),
+            (dense, added) => dense.or(added),
+        })
+    }
+
+    /// What a level adds to the output beside the module's own bias, [d]; `None` for a level without.
+    fn added_bias(&self, module: ModuleId, removed: usize) -> Result<Option<Vec<f32>>> {
+        let opened = self.module(module)?;
+        Ok(opened.biases.get(&removed).map(|(dtype, range)| to_f32(*dtype, &opened.bytes[range.clone()])))
+    }
+
+    /// The same as [`Supernet::bias`] as a tensor on the model's device, for a caller that holds the module's
+    /// own bias.
+    pub fn bias_tensor(
+        &self,
+        module: ModuleId,
+        removed: usize,
+        own: Option<&Tensor>,
+    ) -> Result<Option<Tensor>> {
+        self.with_own_bias(self.added_bias(module, removed)?, own)
+    }
+
+    /// The sum of what is added and of a module's own bias, as far as they are there.
+    fn with_own_bias(&self, added: Option<Vec<f32>>, own: Option<&Tensor>) -> Result<Option<Tensor>> {
+        let Some(added) = added else { return Ok(own.cloned()) };
+        let added = Tensor::from_vec(added, self.model.config().hidden, &Device::Cpu)?;
+        let added = added.to_device(self.model.device())?;
+        Ok(Some(match own {
+            Some(own) => (own + added)?,
+            None => added,
+        }))
     }
 
     /// The checkpoint's own weight, its columns in order of survival.
@@ -223,29 +268,54 @@ impl<'m> Supernet<'m> {
             .to_device(self.model.device())?)
     }
 
-    /// Σ share · weight over levels, in the dense layout [d_out, d_in], row-major.
-    pub(super) fn mean_weight(&self, module: ModuleId, shares: &[(usize, f64)]) -> Result<Tensor> {
+    /// The mean of some levels, each with its share: Σ share · weight in the dense layout [d_out, d_in], and
+    /// Σ share · bias beside the bias of the `dense` module.
+    pub(super) fn mean(&self, module: ModuleId, shares: &[(usize, f64)], dense: &Linear) -> Result<Linear> {
         let unit = self.space.shape.units(module.kind);
         let shape = (self.model.config().hidden, unit.units * unit.width);
-        let mut dense = vec![0f32; shape.0 * shape.1];
+        let mut weight = vec![0f32; shape.0 * shape.1];
+        let mut bias = None;
         for &(removed, share) in shares {
             add_level(
-                &mut dense,
+                &mut weight,
                 &self.weight(module, removed)?,
                 share,
                 self.order(module)?,
                 unit.units - removed,
                 unit.width,
             )?;
+            if let Some(level) = self.added_bias(module, removed)? {
+                add_bias(bias.get_or_insert_with(|| vec![0.0; level.len()]), &level, share);
+            }
         }
-        Ok(Tensor::from_vec(dense, shape, &Device::Cpu)?.to_device(self.model.device())?)
+        let weight = Tensor::from_vec(weight, shape, &Device::Cpu)?.to_device(self.model.device())?;
+        Ok(Linear { weight, bias: self.with_own_bias(bias, dense.bias.as_ref())? })
     }
+}
+
+/// The tensors of a level, by name, with shape and bytes.
+fn tensors(level: &Level, dtype: Dtype) -> Vec<(String, Vec<usize>, Vec<u8>)> {
+    let weight = (
+        format!("weight.{}", level.removed),
+        vec![level.weight.nrows(), level.weight.ncols()],
+        from_f32(dtype, &level.row_major()),
+    );
+    let bias = level
+        .bias
+        .as_ref()
+        .map(|bias| (format!("bias.{}", level.removed), vec![bias.len()], from_f32(dtype, bias)));
+    std::iter::once(weight).chain(bias).collect()
 }
 
 /// The weight [d, d_in] of a module.
 pub(super) fn module_weight(layer: &Layer, kind: ModuleKind) -> &Tensor {
+    &module_output(layer, kind).weight
+}
+
+/// The output projection that is a module: `o_proj` or `down_proj`.
+pub(super) fn module_output(layer: &Layer, kind: ModuleKind) -> &Linear {
     match kind {
-        ModuleKind::Attention => &layer.attention.o.weight,
-        ModuleKind::Mlp => &layer.mlp.down.weight,
+        ModuleKind::Attention => &layer.attention.o,
+        ModuleKind::Mlp => &layer.mlp.down,
     }
 }

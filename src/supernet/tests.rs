@@ -1,6 +1,8 @@
 //! On tiny random models: what is written, what is passed on, what resumes, and that compaction equals
 //! zero-filling.
 
+mod methods;
+
 use candle_core::{Device, Tensor};
 use rand::RngExt as _;
 
@@ -9,6 +11,7 @@ use crate::base::{Silent, rng};
 use crate::data::{CalibrationSet, Windows};
 use crate::model::pico::Pico;
 use crate::model::{Model, Source};
+use crate::prune;
 use crate::space::{Candidate, ModuleId, ModuleKind, Request, Space, uniform};
 use crate::spec::{self, Accumulation, AttentionUnit, Sequential, Target};
 use crate::tensor::attention::Segments;
@@ -33,6 +36,7 @@ pub(crate) fn fixture(pico: Pico) -> Fixture {
 
 pub(crate) fn options(change: impl FnOnce(&mut spec::Prune, &mut spec::Supernet)) -> Options {
     let prune = spec::Prune {
+        method: spec::Method::Obs,
         unit: spec::Units { attention: AttentionUnit::Head, mlp: spec::MlpUnit::Neuron },
         saliency: spec::Saliency { first_order: true, second_order: true },
         step: spec::Step { heads: 1, neurons: 4 },
@@ -50,9 +54,10 @@ pub(crate) fn options(change: impl FnOnce(&mut spec::Prune, &mut spec::Supernet)
         intervals: vec![],
         refit: false,
     };
-    let mut options = Options { prune, supernet, dtype: safetensors::Dtype::F32, seed: 1, name: "1".into() };
-    change(&mut options.prune, &mut options.supernet);
-    options
+    let (mut prune, mut supernet) = (prune, supernet);
+    change(&mut prune, &mut supernet);
+    let method = prune::method(&prune);
+    Options { method, supernet, dtype: safetensors::Dtype::F32, seed: 1, name: "1".into() }
 }
 
 impl Fixture {
@@ -111,15 +116,23 @@ pub(super) fn zero_filled_logits(
         for kind in ModuleKind::ALL {
             let module = ModuleId { layer: l, kind };
             let removed = supernet.space().removed(module, candidate[module.index()]);
-            let filled = supernet.mean_weight(module, &[(removed, 1.0)]).unwrap();
+            let dense = store::module_output(&layer, kind);
+            let filled = supernet.mean(module, &[(removed, 1.0)], dense).unwrap();
             match kind {
-                ModuleKind::Attention => layer.attention.o = layer.attention.o.with_weight(filled),
-                ModuleKind::Mlp => layer.mlp.down = layer.mlp.down.with_weight(filled),
+                ModuleKind::Attention => layer.attention.o = filled,
+                ModuleKind::Mlp => layer.mlp.down = filled,
             }
         }
         x = f.model.forward_layer(&layer, &x, &segments).unwrap();
     }
     f.model.logits(&x).unwrap()
+}
+
+/// A level's weight in the dense layout.
+fn filled(f: &Fixture, supernet: &Supernet, module: ModuleId, removed: usize) -> Tensor {
+    let layer = f.model.layer(module.layer).unwrap();
+    let dense = store::module_output(&layer, module.kind);
+    supernet.mean(module, &[(removed, 1.0)], dense).unwrap().weight
 }
 
 pub(super) fn worst(a: &Tensor, b: &Tensor) -> f32 {
@@ -250,9 +263,7 @@ fn starts_count_as_windows_of_one_token() {
     let a = net(&with_starts, "a");
     let b = net(&without, "b");
     let c = net(&windows_only, "c");
-    let filled = |n: &Supernet, i| {
-        n.mean_weight(ModuleId::from_index(i), &[(n.space().centre.removed[i], 1.0)]).unwrap()
-    };
+    let filled = |n: &Supernet, i| filled(&f, n, ModuleId::from_index(i), n.space().centre.removed[i]);
     assert!((0..6).all(|i| worst(&filled(&a, i), &filled(&b, i)) < 1e-5));
     assert!((0..6).any(|i| worst(&filled(&a, i), &filled(&c, i)) > 1e-3));
 }
@@ -268,7 +279,7 @@ fn a_refit_of_one_level_is_the_middle_level_of_single_accumulation() {
     let net = f.build("net", space, &single);
     for module in (0..6).map(ModuleId::from_index) {
         let removed = net.space().centre.removed[module.index()];
-        let filled = |n: &Supernet| n.mean_weight(module, &[(removed, 1.0)]).unwrap();
+        let filled = |n: &Supernet| filled(&f, n, module, removed);
         assert_eq!(worst(&filled(&refit), &filled(&net)), 0.0, "{module}");
     }
 }

@@ -1,8 +1,8 @@
 //! The share of a target beyond the layer's that two halves agree on.
 
 use super::*;
-use crate::prune::blend::{agreed, blended};
 use crate::prune::gram::Sums;
+use crate::prune::obs::blend::{agreed, blended};
 
 /// Sums of rows X with the target XB + E.
 fn sums(x: &Mat<f64>, weight: &Mat<f64>, extra: &Mat<f64>) -> Sums {

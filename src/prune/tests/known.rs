@@ -57,7 +57,7 @@ fn agrees(case: &Case, problem: &Problem) {
     let ranking = if case.one_shot { Ranking::OneShot } else { Ranking::Progressive };
     let saliency = Saliency { first_order: case.first_order, second_order: case.second_order };
     let units = case.saliency.len();
-    let rule = Rule {
+    let setup = Setup {
         units,
         width: case.width,
         step: case.step,
@@ -66,19 +66,19 @@ fn agrees(case: &Case, problem: &Problem) {
         damping: arithmetic(case.damping),
     };
     let pruned =
-        prune(problem, &rule, &case.levels.iter().map(|level| level.removed).collect::<Vec<_>>()).unwrap();
+        prune(problem, &setup, &case.levels.iter().map(|level| level.removed).collect::<Vec<_>>()).unwrap();
     assert!(pruned.saliency.iter().zip(&case.saliency).all(|(a, b)| (a - b).abs() < 1e-9 * b));
     assert!(pruned.order.iter().rev().zip(&case.gone).all(|(a, b)| a == b));
     for (level, answer) in pruned.levels.iter().zip(&case.levels) {
         let mut kept = pruned.order[..units - level.removed].to_vec();
         kept.sort();
         assert_eq!(kept, answer.kept);
-        let full = spread(level, &pruned.order, &rule);
+        let full = spread(level, &pruned.order, &setup);
         let channel = |j: usize| answer.kept[j / case.width] as usize * case.width + j % case.width;
         let expected = Mat::from_fn(full.ncols(), kept.len() * case.width, |i, j| answer.weight[i][j]);
         let found = Mat::from_fn(full.ncols(), kept.len() * case.width, |i, j| full[(channel(j), i)]);
         assert!(kept.is_empty() || distance(found.as_ref(), expected.as_ref()) < 1e-6);
-        assert!((level.loss - answer.loss).abs() < 1e-9 * answer.loss.abs().max(1.0));
+        assert!((loss(level) - answer.loss).abs() < 1e-9 * answer.loss.abs().max(1.0));
     }
 }
 
@@ -111,9 +111,9 @@ fn golden(path: &Path) {
     let dense = read(&tensors, "weight").transpose().to_owned();
     let saliency = Saliency { first_order: case.first_order, second_order: case.second_order };
     let units = dense.nrows() / case.unit_width;
-    let rule =
-        Rule { damping: arithmetic(case.damping), saliency, ..rule(units, case.unit_width, case.step) };
-    let pruned = prune(&problem(&x, dense.clone(), None), &rule, &case.levels).unwrap();
+    let setup =
+        Setup { damping: arithmetic(case.damping), saliency, ..setup(units, case.unit_width, case.step) };
+    let pruned = prune(&problem(&x, dense.clone(), None), &setup, &case.levels).unwrap();
     let energy = 0.5 * (&x * &dense).squared_norm_l2();
     for level in &pruned.levels {
         let kept = tensors.tensor(&format!("kept_{}", level.removed)).unwrap();
@@ -124,14 +124,14 @@ fn golden(path: &Path) {
         );
         assert_eq!(kept.data().iter().filter(|&&kept| kept == 1).count(), units - level.removed);
         let expected = read(&tensors, &format!("weight_{}", level.removed));
-        let found = spread(level, &pruned.order, &rule);
+        let found = spread(level, &pruned.order, &setup);
         assert!(
             level.removed == units || distance(found.transpose(), expected.as_ref()) < 1e-6,
             "{path:?} {}",
             level.removed
         );
         assert!(
-            (level.loss - read(&tensors, &format!("loss_{}", level.removed))[(0, 0)]).abs() < 1e-12 * energy
+            (loss(level) - read(&tensors, &format!("loss_{}", level.removed))[(0, 0)]).abs() < 1e-12 * energy
         );
     }
 }

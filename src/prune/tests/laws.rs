@@ -28,25 +28,25 @@ fn least_squares(x: &Mat<f64>, weight: &Mat<f64>, kept: &[usize], damping: f64) 
 /// Wide modules, so that panels are flushed and packed several times.
 #[test]
 fn delayed_updates_keep_the_order_of_undelayed_ones() {
-    for rule in [rule(480, 1, 16), rule(30, 16, 1), rule(60, 8, 3)] {
+    for setup in [setup(480, 1, 16), setup(30, 16, 1), setup(60, 8, 3)] {
         let case = problem(&inputs("wide", 700, 480), noise("wide weight", 480, 20), None);
-        let removed = rule.units - rule.units / 10;
-        let pruned = prune(&case, &rule, &[removed]).unwrap();
+        let removed = setup.units - setup.units / 10;
+        let pruned = prune(&case, &setup, &[removed]).unwrap();
         let found: Vec<u32> = pruned.order.iter().rev().take(removed).copied().collect();
-        assert_eq!(found, undelayed(&case, &rule, removed));
+        assert_eq!(found, undelayed(&case, &setup, removed));
     }
 }
 
 /// The first `removed` units to go, from dense inverses computed anew at each step.
-fn undelayed(case: &Problem, rule: &Rule, removed: usize) -> Vec<u32> {
+fn undelayed(case: &Problem, setup: &Setup, removed: usize) -> Vec<u32> {
     let mut gone = Vec::new();
-    let mut kept = (0..rule.units).collect::<Vec<_>>();
+    let mut kept = (0..setup.units).collect::<Vec<_>>();
     while gone.len() < removed {
-        let saliency = exact(case, rule, &kept);
+        let saliency = exact(case, setup, &kept);
         let mut ranked: Vec<usize> = (0..kept.len()).collect();
         ranked.sort_by(|&a, &b| saliency[a].total_cmp(&saliency[b]));
         let picked: Vec<usize> =
-            ranked.iter().take(rule.step.min(removed - gone.len())).map(|&i| kept[i]).collect();
+            ranked.iter().take(setup.step.min(removed - gone.len())).map(|&i| kept[i]).collect();
         kept.retain(|unit| !picked.contains(unit));
         gone.extend(picked.into_iter().map(|unit| unit as u32));
     }
@@ -54,11 +54,11 @@ fn undelayed(case: &Problem, rule: &Rule, removed: usize) -> Vec<u32> {
 }
 
 /// Saliency of the kept units from a dense inverse.
-fn exact(case: &Problem, rule: &Rule, kept: &[usize]) -> Vec<f64> {
+fn exact(case: &Problem, setup: &Setup, kept: &[usize]) -> Vec<f64> {
     let d = case.gram.nrows();
-    let width = rule.width;
+    let width = setup.width;
     let channels: Vec<usize> = kept.iter().flat_map(|unit| unit * width..(unit + 1) * width).collect();
-    let lambda = rule.damping.share * (0..d).map(|p| case.gram[(p, p)]).sum::<f64>() / d as f64;
+    let lambda = setup.damping.share * (0..d).map(|p| case.gram[(p, p)]).sum::<f64>() / d as f64;
     let gradient = &case.gram * &case.weight + Scale(lambda) * &case.weight;
     let at = |i: usize, j: usize| case.gram[(channels[i], channels[j])] + if i == j { lambda } else { 0.0 };
     let n = channels.len();
@@ -81,14 +81,14 @@ fn the_target_of_the_layer_given_as_a_correlation_changes_nothing() {
     let x = inputs("x", 80, 24);
     let weight = noise("b", 24, 5);
     for (units, width) in [(24, 1), (6, 4)] {
-        let own = prune(&problem(&x, weight.clone(), None), &rule(units, width, 1), &[2, 5]).unwrap();
+        let own = prune(&problem(&x, weight.clone(), None), &setup(units, width, 1), &[2, 5]).unwrap();
         let given =
-            prune(&problem(&x, weight.clone(), Some(&(&x * &weight))), &rule(units, width, 1), &[2, 5])
+            prune(&problem(&x, weight.clone(), Some(&(&x * &weight))), &setup(units, width, 1), &[2, 5])
                 .unwrap();
         assert_eq!(own.order, given.order);
         for (a, b) in own.levels.iter().zip(&given.levels) {
             assert!((0..a.weight.ncols()).all(|j| (a.weight.col(j) - b.weight.col(j)).norm_max() < 1e-6));
-            assert!((a.loss - b.loss).abs() < 1e-10 * a.loss.max(1.0));
+            assert!((loss(a) - loss(b)).abs() < 1e-10 * loss(a).max(1.0));
         }
     }
 }
@@ -96,12 +96,12 @@ fn the_target_of_the_layer_given_as_a_correlation_changes_nothing() {
 #[test]
 fn one_pass_over_several_levels_equals_a_pass_for_each() {
     let case = problem(&inputs("x", 80, 24), noise("b", 24, 5), None);
-    let together = prune(&case, &rule(24, 1, 4), &[4, 12, 24]).unwrap();
+    let together = prune(&case, &setup(24, 1, 4), &[4, 12, 24]).unwrap();
     for (level, removed) in together.levels.iter().zip([4, 12, 24]) {
-        let alone = prune(&case, &rule(24, 1, 4), &[removed]).unwrap();
+        let alone = prune(&case, &setup(24, 1, 4), &[removed]).unwrap();
         let sorted = |order: &[u32]| order.iter().copied().collect::<std::collections::BTreeSet<_>>();
         assert_eq!(sorted(&alone.order[..24 - removed]), sorted(&together.order[..24 - removed]));
-        assert!((level.loss - alone.levels[0].loss).abs() < 1e-10 * level.loss);
+        assert!((loss(level) - loss(&alone.levels[0])).abs() < 1e-10 * loss(level));
     }
 }
 
@@ -115,20 +115,20 @@ proptest! {
         let d = units * width;
         let (x, weight) = (inputs(&format!("x{seed}"), d + 7, d), noise(&format!("b{seed}"), d, outputs));
         let ranking = if one_shot { Ranking::OneShot } else { Ranking::Progressive };
-        let rule = Rule { ranking, damping: arithmetic(1e-3), ..rule(units, width, step) };
-        let pruned = prune(&problem(&x, weight.clone(), None), &rule, &(0..=units).collect::<Vec<_>>()).unwrap();
+        let setup = Setup { ranking, damping: arithmetic(1e-3), ..setup(units, width, step) };
+        let pruned = prune(&problem(&x, weight.clone(), None), &setup, &(0..=units).collect::<Vec<_>>()).unwrap();
         let mut sorted = pruned.order.clone();
         sorted.sort();
         prop_assert_eq!(sorted, (0..units as u32).collect::<Vec<_>>());
         let mut before = 0.0;
         for level in &pruned.levels {
             let kept: Vec<usize> = pruned.order[..units - level.removed].iter().flat_map(|&u| u as usize * width..(u as usize + 1) * width).collect();
-            let found = spread(level, &pruned.order, &rule);
-            let brute = if kept.is_empty() { Mat::zeros(d, outputs) } else { least_squares(&x, &weight, &kept, rule.damping.share) };
+            let found = spread(level, &pruned.order, &setup);
+            let brute = if kept.is_empty() { Mat::zeros(d, outputs) } else { least_squares(&x, &weight, &kept, setup.damping.share) };
             prop_assert!((&found - &brute).norm_max() < 1e-5 * weight.norm_max().max(brute.norm_max()));
-            let loss = 0.5 * (&x * (&weight - &brute)).squared_norm_l2();
-            prop_assert!((level.loss - loss).abs() < 1e-9 * loss.max(1.0));
-            let now = objective(&x, &weight, &brute, rule.damping.share);
+            let expected = 0.5 * (&x * (&weight - &brute)).squared_norm_l2();
+            prop_assert!((loss(level) - expected).abs() < 1e-9 * expected.max(1.0));
+            let now = objective(&x, &weight, &brute, setup.damping.share);
             prop_assert!(now >= before * (1.0 - 1e-9));
             before = now;
         }
@@ -137,9 +137,9 @@ proptest! {
     #[test]
     fn the_loss_never_falls_as_more_units_go(units in 2usize..12, step in 1usize..4, seed in 0u32..1000) {
         let (x, weight) = (inputs(&format!("x{seed}"), units + 9, units), noise(&format!("b{seed}"), units, 3));
-        let rule = Rule { damping: arithmetic(1e-8), ..rule(units, 1, step) };
-        let pruned = prune(&problem(&x, weight, None), &rule, &(0..=units).collect::<Vec<_>>()).unwrap();
-        let scale = pruned.levels[units].loss;
-        prop_assert!(pruned.levels.windows(2).all(|pair| pair[1].loss >= pair[0].loss - 1e-9 * scale));
+        let setup = Setup { damping: arithmetic(1e-8), ..setup(units, 1, step) };
+        let pruned = prune(&problem(&x, weight, None), &setup, &(0..=units).collect::<Vec<_>>()).unwrap();
+        let scale = loss(&pruned.levels[units]);
+        prop_assert!(pruned.levels.windows(2).all(|pair| loss(&pair[1]) >= loss(&pair[0]) - 1e-9 * scale));
     }
 }

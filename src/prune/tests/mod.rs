@@ -4,14 +4,17 @@ mod blend;
 mod edges;
 mod known;
 mod laws;
+mod magnitude;
 mod sums;
 
 use faer::prelude::*;
 use faer::{Mat, MatRef};
 
-use super::{Damping, Level, Problem, Rule, prune};
-use crate::base::rng;
-use crate::spec::{DampingMean, Ranking, Saliency};
+use super::obs::{Damping, Obs, Problem};
+use super::{Level, Pruned, Units};
+use crate::base::{Result, rng};
+use crate::space::ModuleKind;
+use crate::spec::{DampingMean, Ranking, Saliency, Shrink, Step, Target};
 
 const BOTH: Saliency = Saliency { first_order: true, second_order: true };
 
@@ -29,7 +32,43 @@ fn inputs(name: &str, rows: usize, columns: usize) -> Mat<f64> {
 }
 
 fn problem(x: &Mat<f64>, weight: Mat<f64>, targets: Option<&Mat<f64>>) -> Problem {
-    Problem { gram: x.transpose() * x, correlation: targets.map(|y| x.transpose() * y), weight }
+    bare(x.transpose() * x, targets.map(|y| x.transpose() * y), weight)
+}
+
+/// A problem whose units the setup gives.
+fn bare(gram: Mat<f64>, correlation: Option<Mat<f64>>, weight: Mat<f64>) -> Problem {
+    let units = Units { count: weight.nrows(), width: 1 };
+    Problem { kind: ModuleKind::Mlp, units, gram, correlation, weight }
+}
+
+/// A module's units and how it is pruned.
+#[derive(Clone, Copy)]
+struct Setup {
+    units: usize,
+    width: usize,
+    step: usize,
+    saliency: Saliency,
+    ranking: Ranking,
+    damping: Damping,
+}
+
+fn prune(problem: &Problem, setup: &Setup, removed: &[usize]) -> Result<Pruned> {
+    let obs = Obs {
+        step: Step { heads: setup.step, neurons: setup.step },
+        saliency: setup.saliency,
+        ranking: setup.ranking,
+        damping: setup.damping,
+        target: Target::Layer,
+        blend: 1.0,
+        shrink: Shrink::None,
+    };
+    let units = Units { count: setup.units, width: setup.width };
+    obs.solve(&Problem { units, ..problem.clone() }, removed)
+}
+
+/// A level's loss, which this method knows.
+fn loss(level: &Level) -> f64 {
+    level.loss.unwrap()
 }
 
 /// The paper's damping, a share of the arithmetic mean.
@@ -37,15 +76,15 @@ fn arithmetic(share: f64) -> Damping {
     Damping { share, mean: DampingMean::Arithmetic }
 }
 
-fn rule(units: usize, width: usize, step: usize) -> Rule {
-    Rule { units, width, step, saliency: BOTH, ranking: Ranking::Progressive, damping: arithmetic(0.01) }
+fn setup(units: usize, width: usize, step: usize) -> Setup {
+    Setup { units, width, step, saliency: BOTH, ranking: Ranking::Progressive, damping: arithmetic(0.01) }
 }
 
 /// The level's B̂ on all channels, \[d_in, d_out\], zero where removed.
-fn spread(level: &Level, order: &[u32], rule: &Rule) -> Mat<f64> {
-    let mut weight = Mat::zeros(rule.units * rule.width, level.weight.nrows());
+fn spread(level: &Level, order: &[u32], setup: &Setup) -> Mat<f64> {
+    let mut weight = Mat::zeros(setup.units * setup.width, level.weight.nrows());
     for j in 0..level.weight.ncols() {
-        let channel = order[j / rule.width] as usize * rule.width + j % rule.width;
+        let channel = order[j / setup.width] as usize * setup.width + j % setup.width;
         (0..level.weight.nrows()).for_each(|i| weight[(channel, i)] = f64::from(level.weight[(i, j)]));
     }
     weight

@@ -9,7 +9,7 @@ use super::finding::{Finding, Severity};
 use super::key::KeyPath;
 use super::load::Files;
 use super::script::CheckScript;
-use super::types::{Fitness, FitnessKind, Spec, Target};
+use super::types::{Fitness, FitnessKind, Method, Prune, Spec, Target};
 
 /// What other modules provide; the spec itself does not depend on them.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +29,8 @@ pub struct Issue {
     pub finding: Finding,
     /// Keys to point at, the likeliest culprit first.
     pub keys: Vec<KeyPath>,
+    /// Whether it counts only where somebody wrote one of the keys: a default is no culprit.
+    pub if_written: bool,
 }
 
 /// The issues found so far.
@@ -47,7 +49,13 @@ impl Issues {
     fn add(&mut self, severity: Severity, keys: &[KeyPath], message: String, hint: String) {
         let key = keys.first().cloned().unwrap_or_default();
         let finding = Finding { severity, key, message, hint: Some(hint), at: None };
-        self.0.push(Issue { finding, keys: keys.to_vec() });
+        self.0.push(Issue { finding, keys: keys.to_vec(), if_written: false });
+    }
+
+    /// Warns of a key that nothing reads, where somebody wrote it.
+    fn unused(&mut self, key: KeyPath, message: impl Into<String>, hint: impl Into<String>) {
+        self.warning(&[key], message, hint);
+        self.0.iter_mut().last().into_iter().for_each(|issue| issue.if_written = true);
     }
 }
 
@@ -115,7 +123,33 @@ fn model(spec: &Spec, issues: &mut Issues) {
 }
 
 fn prune(spec: &Spec, issues: &mut Issues) {
-    let prune = &spec.prune;
+    match spec.prune.method {
+        Method::Obs => obs(&spec.prune, issues),
+        Method::Magnitude => {}
+    }
+    unused_prune(spec.prune.method, issues);
+    if spec.sparsity.target == 0.0 {
+        issues.warning(
+            &keys(["sparsity.target"]),
+            "nothing is removed at sparsity 0",
+            "give a share above 0",
+        );
+    }
+}
+
+/// Keys of another pruning method.
+fn unused_prune(method: Method, issues: &mut Issues) {
+    for other in Method::ALL {
+        for key in other.keys().iter().filter(|key| !method.keys().contains(key)) {
+            let message = format!("`prune.{key}` has no effect: `prune.method` is \"{}\"", method.name());
+            let hint = format!("leave it out, or set `prune.method` to \"{}\"", other.name());
+            issues.unused(KeyPath::of("prune").key(key), message, hint);
+        }
+    }
+}
+
+/// Optimal Brain Surgeon with a refit.
+fn obs(prune: &Prune, issues: &mut Issues) {
     if !prune.saliency.first_order && !prune.saliency.second_order {
         let at = keys(["prune.saliency.second_order", "prune.saliency.first_order"]);
         issues.error(
@@ -134,13 +168,6 @@ fn prune(spec: &Spec, issues: &mut Issues) {
             &keys(["prune.blend", "prune.target"]),
             "`prune.blend` has no effect when the target is the layer itself",
             hint,
-        );
-    }
-    if spec.sparsity.target == 0.0 {
-        issues.warning(
-            &keys(["sparsity.target"]),
-            "nothing is removed at sparsity 0",
-            "give a share above 0",
         );
     }
 }

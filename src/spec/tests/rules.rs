@@ -99,6 +99,33 @@ fn tokens_come_in_windows() {
 }
 
 #[test]
+fn keys_of_another_pruning_method() {
+    let text = "[prune]\nmethod = 'magnitude'\ndamping = 0.01\nsaliency = { first_order = true }\n";
+    assert_snapshot!(said(text), @r#"
+    2 warnings in x.toml
+
+      ⚠ `prune.damping` has no effect: `prune.method` is "magnitude"
+       ╭─[x.toml:3:11]
+     3 │ damping = 0.01
+       ·           ──┬─
+       ·             ╰── prune.damping
+       ╰────
+      help: leave it out, or set `prune.method` to "obs"
+
+      ⚠ `prune.saliency` has no effect: `prune.method` is "magnitude"
+       ╭─[x.toml:4:12]
+     4 │ saliency = { first_order = true }
+       ·            ───────────┬──────────
+       ·                       ╰── prune.saliency
+       ╰────
+      help: leave it out, or set `prune.method` to "obs"
+    "#);
+    // Defaults, the paper's too, are nobody's choice.
+    let text = "defaults = 'paper'\n[prune]\nmethod = 'magnitude'\nunit = { attention = 'kv_group' }\n";
+    assert_eq!(said(text), "");
+}
+
+#[test]
 fn both_saliency_terms_off() {
     assert_snapshot!(said("[prune]\nsaliency = { second_order = false }\n"), @r#"
     1 error in x.toml

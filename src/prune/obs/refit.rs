@@ -5,30 +5,22 @@ use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_uppe
 use faer::{Mat, MatRef, Par};
 
 use super::factor::{Failure, System, cholesky, inner};
-use super::{Level, Rule};
 use crate::base::{Error, Kind};
+use crate::prune::{Level, channels};
 
 /// B̂_K = H_KK⁻¹ G_K for each count of removed units.
-pub(super) fn levels(
-    system: &System,
-    rule: &Rule,
-    order: &[u32],
-    removed: &[usize],
-) -> Result<Vec<Level>, Failure> {
-    let channels = channels(order, rule.width);
-    let solver = Solver::new(system, &channels, largest(system, rule, removed))?;
-    removed.iter().map(|&count| level(&solver, count, (rule.units - count) * rule.width)).collect()
-}
-
-/// The channels of `units`, unit by unit.
-fn channels(units: &[u32], width: usize) -> Vec<usize> {
-    units.iter().flat_map(|&unit| (0..width).map(move |c| unit as usize * width + c)).collect()
+pub(super) fn levels(system: &System, order: &[u32], removed: &[usize]) -> Result<Vec<Level>, Failure> {
+    let units = system.units();
+    let channels = channels(order, units.width);
+    let solver = Solver::new(system, &channels, largest(system, removed))?;
+    removed.iter().map(|&count| level(&solver, count, (units.count - count) * units.width)).collect()
 }
 
 /// Channels of the largest level that needs a solve.
-fn largest(system: &System, rule: &Rule, removed: &[usize]) -> usize {
+fn largest(system: &System, removed: &[usize]) -> usize {
+    let units = system.units();
     let solved = removed.iter().filter(|&&count| count > 0 || !system.is_layer());
-    solved.min().map_or(0, |count| (rule.units - count) * rule.width)
+    solved.min().map_or(0, |count| (units.count - count) * units.width)
 }
 
 /// The system in order of survival, solved half-way.
@@ -63,9 +55,9 @@ impl<'a> Solver<'a> {
     fn loss(&self, weight: MatRef<f64>) -> f64 {
         let system = self.system;
         let kept = weight.ncols();
-        let dense = system.moments.weight.as_ref();
-        let ridge = system.lambda * system.moments.weight.squared_norm_l2();
-        let start = 0.5 * (system.moments.energy + ridge) - inner(dense, system.gradient.as_ref());
+        let dense = system.undamped.weight.as_ref();
+        let ridge = system.lambda * system.undamped.weight.squared_norm_l2();
+        let start = 0.5 * (system.undamped.energy + ridge) - inner(dense, system.gradient.as_ref());
         let end = -0.5 * inner(weight, gather(system.gradient.as_ref(), &self.channels[..kept]).as_ref());
         let moved = (weight - gather(dense, &self.channels[..kept])).squared_norm_l2()
             + gather(dense, &self.channels[kept..]).squared_norm_l2();
@@ -87,7 +79,7 @@ fn level(solver: &Solver, removed: usize, kept: usize) -> Result<Level, Failure>
 fn finished(removed: usize, weight: MatRef<f64>, loss: f64) -> Result<Level, Failure> {
     let weight = Mat::from_fn(weight.nrows(), weight.ncols(), |i, j| weight[(i, j)] as f32);
     if weight.as_ref().is_all_finite() && loss.is_finite() {
-        return Ok(Level { removed, weight, loss });
+        return Ok(Level { removed, weight, bias: None, loss: Some(loss) });
     }
     let what = format!("the weights refitted after removing {removed} units are not finite");
     Err(Failure::Fatal(Error::new(Kind::Numeric, what).hint("raise prune.damping")))

@@ -13,10 +13,10 @@ use faer::prelude::*;
 use faer::{Accum, Mat, MatRef, Par};
 use rayon::prelude::*;
 
-use super::Rule;
 use super::factor::{Failure, System, cholesky, inverse};
+use super::{Obs, Units};
 use crate::base::{Error, Kind};
-use crate::spec::Ranking;
+use crate::spec::{Ranking, Saliency};
 
 /// Columns of V that are held back before H⁻¹ is updated.
 const PANEL: usize = 128;
@@ -27,15 +27,18 @@ const CHUNK: usize = 1 << 16;
 /// weights.
 pub(super) fn removal(
     system: &System,
-    rule: &Rule,
+    obs: &Obs,
     removed: &[usize],
 ) -> Result<(Vec<u32>, Vec<f64>), Failure> {
-    let mut state = State::new(system, rule)?;
+    let mut state = State::new(system, obs.saliency)?;
     let dense = state.sweep(None)?;
     let largest = removed.last().copied().unwrap_or(0);
-    let gone = match rule.ranking {
+    let gone = match obs.ranking {
         Ranking::OneShot => state.least(&dense, largest).into_iter().map(|unit| unit as u32).collect(),
-        Ranking::Progressive => progressive(&mut state, dense.clone(), &steps(rule.step, removed))?,
+        Ranking::Progressive => {
+            let step = obs.step(system.kind());
+            progressive(&mut state, dense.clone(), &steps(step, removed))?
+        }
     };
     Ok((gone, dense))
 }
@@ -68,8 +71,10 @@ fn steps(step: usize, removed: &[usize]) -> Vec<usize> {
 
 /// What is left of the module: the first `units.len() * width` channels of every matrix. Units that went stay
 /// until a flush drops them.
-struct State<'a> {
-    rule: &'a Rule,
+struct State {
+    terms: Saliency,
+    /// Input channels of a unit.
+    width: usize,
     /// Original index of each unit held.
     units: Vec<u32>,
     /// Whether a unit held went already.
@@ -97,37 +102,39 @@ struct Update {
     right: Mat<f64>,
 }
 
-impl<'a> State<'a> {
-    fn new(system: &System, rule: &'a Rule) -> Result<Self, Failure> {
-        let mut factor = system.lower(&(0..rule.units * rule.width).collect::<Vec<_>>());
+impl State {
+    fn new(system: &System, terms: Saliency) -> Result<Self, Failure> {
+        let Units { count, width } = system.units();
+        let mut factor = system.lower(&(0..count * width).collect::<Vec<_>>());
         cholesky(factor.as_mut(), Par::rayon(0))?;
         let weight = start(system, factor.as_ref());
         let inverse = inverse(factor, Par::rayon(0));
         Ok(Self {
-            rule,
-            units: (0..rule.units as u32).collect(),
-            gone: vec![false; rule.units],
-            dead: system.moments.dead.chunks(rule.width).map(|unit| unit.iter().all(|&dead| dead)).collect(),
-            blocks: diagonal_blocks(&inverse, rule.width),
+            terms,
+            width,
+            units: (0..count as u32).collect(),
+            gone: vec![false; count],
+            dead: system.undamped.dead.chunks(width).map(|unit| unit.iter().all(|&dead| dead)).collect(),
+            blocks: diagonal_blocks(&inverse, width),
             inverse,
             delayed: Mat::new(),
             used: 0,
             weight,
             gradient: system
                 .gradient
-                .subrows(0, if rule.saliency.first_order { system.gradient.nrows() } else { 0 })
+                .subrows(0, if terms.first_order { system.gradient.nrows() } else { 0 })
                 .to_owned(),
         })
     }
 
     /// Channels held.
     fn channels(&self) -> usize {
-        self.units.len() * self.rule.width
+        self.units.len() * self.width
     }
 
     /// The channels of some units held.
     fn channels_of(&self, units: &[usize]) -> Vec<usize> {
-        units.iter().flat_map(|&unit| unit * self.rule.width..(unit + 1) * self.rule.width).collect()
+        units.iter().flat_map(|&unit| unit * self.width..(unit + 1) * self.width).collect()
     }
 
     /// The `count` units to go next, first to last: dead ones, then the least salient, ties to the lower
@@ -180,7 +187,7 @@ impl<'a> State<'a> {
 
     /// Takes VVᵀ off the diagonal blocks.
     fn downdate_blocks(&mut self, left: MatRef<f64>) {
-        let width = self.rule.width;
+        let width = self.width;
         if width == 1 {
             return left.col_iter().for_each(|v| {
                 self.blocks.row_mut(0).iter_mut().zip(v.iter()).for_each(|(d, v)| *d -= v * v)
@@ -196,10 +203,10 @@ impl<'a> State<'a> {
     /// Updates B and returns the saliency of all units held, in one pass over B; that of a unit that went is
     /// zero.
     fn sweep(&mut self, update: Option<&Update>) -> Result<Vec<f64>, Failure> {
-        let width = self.rule.width;
+        let width = self.width;
         let held = self.channels();
         let chunk = (CHUNK / (self.weight.nrows() * width).max(1)).max(1);
-        let rule = self.rule;
+        let terms = self.terms;
         let Self { weight, gradient, blocks, gone, .. } = self;
         let gradient = gradient.as_ref();
         let blocks = blocks.as_ref();
@@ -219,7 +226,7 @@ impl<'a> State<'a> {
                 if gone[unit] {
                     Ok(0.0)
                 } else {
-                    saliency(rule, own, gradient.subcols(at, width), blocks.subcols(at, width))
+                    saliency(terms, own, gradient.subcols(at, width), blocks.subcols(at, width))
                 }
             })
         });
@@ -280,7 +287,7 @@ impl<'a> State<'a> {
 /// Bᵀ before any removal: the dense weight, or H⁻¹G for another target than the layer's.
 fn start(system: &System, factor: MatRef<f64>) -> Mat<f64> {
     if system.is_layer() {
-        return system.moments.weight.clone();
+        return system.undamped.weight.clone();
     }
     let mut weight = system.gradient.clone();
     solve_lower_triangular_in_place(factor, weight.as_mut().transpose_mut(), Par::rayon(0));
@@ -305,19 +312,19 @@ fn pack(matrix: &mut Mat<f64>, rows: &[usize], columns: &[usize]) {
 }
 
 /// Σ_p |G_p·B_p| + ½ tr(B_gᵀ \[H⁻¹\]_gg⁻¹ B_g) over the channels p of one unit g (paper Eq. 4), as far as the
-/// rule has the terms on.
+/// terms are on.
 fn saliency(
-    rule: &Rule,
+    terms: Saliency,
     weight: MatRef<f64>,
     gradient: MatRef<f64>,
     block: MatRef<f64>,
 ) -> Result<f64, Failure> {
     let mut sum = 0.0;
-    if rule.saliency.first_order {
+    if terms.first_order {
         sum +=
             weight.col_iter().zip(gradient.col_iter()).map(|(b, g)| (b.transpose() * g).abs()).sum::<f64>();
     }
-    if rule.saliency.second_order {
+    if terms.second_order {
         sum += second_order(weight, block)?;
     }
     match sum.is_finite() {

@@ -7,8 +7,9 @@ use faer::linalg::matmul::triangular::{BlockStructure, matmul as triangular_matm
 use faer::linalg::triangular_inverse::invert_lower_triangular;
 use faer::{Accum, Mat, MatMut, MatRef, Par};
 
-use super::Problem;
+use super::{Problem, Units};
 use crate::base::{Error, Kind, Result};
+use crate::space::ModuleKind;
 use crate::spec::DampingMean;
 
 /// Why one damping did not do.
@@ -32,10 +33,10 @@ pub(super) fn shares(damping: f64) -> impl Iterator<Item = f64> {
 }
 
 /// What no damping changes. Channels of the matrices are columns: \[d_out, d_in\].
-pub(super) struct Moments {
+pub(super) struct Undamped {
     /// Whether a channel was zero for every token.
     pub dead: Vec<bool>,
-    /// The rule's mean of diag X̃ᵀX̃.
+    /// The wanted mean of diag X̃ᵀX̃.
     pub mean: f64,
     /// Bᵀ with zeros for dead channels.
     pub weight: Mat<f64>,
@@ -45,7 +46,7 @@ pub(super) struct Moments {
     pub energy: f64,
 }
 
-impl Moments {
+impl Undamped {
     pub fn new(problem: &Problem, mean: DampingMean) -> Result<Self> {
         let d_in = problem.weight.nrows();
         let d_out = problem.weight.ncols();
@@ -87,7 +88,7 @@ pub(super) fn inner(a: MatRef<f64>, b: MatRef<f64>) -> f64 {
 /// identity's, its row of G zero.
 pub(super) struct System<'a> {
     problem: &'a Problem,
-    pub moments: &'a Moments,
+    pub undamped: &'a Undamped,
     /// λ itself, not the share.
     pub lambda: f64,
     /// Gᵀ, \[d_out, d_in\].
@@ -95,10 +96,20 @@ pub(super) struct System<'a> {
 }
 
 impl<'a> System<'a> {
-    pub fn new(problem: &'a Problem, moments: &'a Moments, share: f64) -> Self {
-        let lambda = share * moments.mean;
-        let gradient = &moments.target + faer::Scale(lambda) * &moments.weight;
-        Self { problem, moments, lambda, gradient }
+    pub fn new(problem: &'a Problem, undamped: &'a Undamped, share: f64) -> Self {
+        let lambda = share * undamped.mean;
+        let gradient = &undamped.target + faer::Scale(lambda) * &undamped.weight;
+        Self { problem, undamped, lambda, gradient }
+    }
+
+    /// The module's units.
+    pub fn units(&self) -> Units {
+        self.problem.units
+    }
+
+    /// Attention or MLP.
+    pub fn kind(&self) -> ModuleKind {
+        self.problem.kind
     }
 
     /// Whether G = HB, so that the dense weight is the solution.
@@ -118,9 +129,9 @@ impl<'a> System<'a> {
             let source = self.problem.gram.col(q);
             let column = lower.col_as_slice_mut(j);
             for (i, &p) in channels.iter().enumerate().skip(j) {
-                column[i] = if self.moments.dead[p] || self.moments.dead[q] { 0.0 } else { source[p] };
+                column[i] = if self.undamped.dead[p] || self.undamped.dead[q] { 0.0 } else { source[p] };
             }
-            column[j] = if self.moments.dead[q] { self.moments.mean } else { column[j] + self.lambda };
+            column[j] = if self.undamped.dead[q] { self.undamped.mean } else { column[j] + self.lambda };
         }
         lower
     }

@@ -17,8 +17,8 @@ use faer::{Accum, Mat, MatRef, Par};
 
 use super::Damping;
 use super::factor::{self, Failure, cholesky};
-use super::gram::Sums;
 use crate::base::{Error, Kind, Result};
+use crate::prune::gram::Sums;
 
 /// The share of E that is worth fitting on both halves, 0 to 1, for each output channel; `None` when a half
 /// has no row or no correlation. `weight` is B \[d_in, d_out\].
