@@ -5,6 +5,7 @@ pub mod error;
 pub mod files;
 pub mod hash;
 pub mod meter;
+pub mod once;
 pub mod rng;
 #[cfg(test)]
 pub mod testing;
@@ -12,5 +13,6 @@ pub mod watch;
 pub mod work;
 
 pub use error::{Error, Kind, Result, ResultExt};
+pub use once::get_or_try_init;
 pub use watch::{Silent, Watch};
 pub use work::Work;

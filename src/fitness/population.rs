@@ -175,7 +175,8 @@ impl<'a> Population<'a> {
         for group in groups {
             let mut by_level: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
             group.candidates.iter().for_each(|&c| by_level.entry(removed(c)).or_default().push(c));
-            let fewest = *by_level.keys().next().expect("a group has candidates");
+            // A group without candidates passes on nothing.
+            let Some((&fewest, _)) = by_level.first_key_value() else { continue };
             let (inputs, bias) = self.inputs(module, layer, fewest, &group.hidden, segments)?;
             for (level, members) in by_level {
                 let weight = match weights.get(&level) {

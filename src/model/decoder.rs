@@ -13,7 +13,7 @@ use candle_core::{Device, Tensor};
 use super::checkpoint::Checkpoint;
 use super::config::{Config, LayerShape};
 use super::source::Source;
-use crate::base::{Error, Kind, Result};
+use crate::base::{self, Error, Kind, Result};
 use crate::tensor::attention::{Heads, Rotary, Segments};
 use crate::tensor::{add_bias, linear, rms_norm, swiglu};
 
@@ -279,14 +279,14 @@ impl Model {
     /// The same for the last tokens of texts that are being written: a single row takes a third of the time
     /// and rounds otherwise.
     pub fn next_logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        if self.output.get().is_none() {
+        let read = || {
             let v = self.config.vocabulary;
             let d = self.config.hidden;
             let name = if self.config.tied { EMBEDDING } else { "lm_head.weight" };
-            let read = (self.tensor("model.norm.weight", &[d])?, self.tensor(name, &[v, d])?);
-            let _ = self.output.set(read); // another thread may have been first, with the same tensors
-        }
-        let (norm, output) = self.output.get().expect("set above");
+            Ok::<_, Error>((self.tensor("model.norm.weight", &[d])?, self.tensor(name, &[v, d])?))
+        };
+        // Another thread may be first, with the same tensors.
+        let (norm, output) = base::get_or_try_init(&self.output, read)?;
         linear(&rms_norm(hidden, norm, self.config.norm_epsilon)?, output)
     }
 }
