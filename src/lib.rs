@@ -35,6 +35,8 @@ pub mod generate;
 
 pub mod serve;
 
+pub mod trial;
+
 pub mod report;
 
 pub mod plan;

@@ -21,6 +21,7 @@ const LAYERS: [&[&str]; 20] = [
     &["eval"],
     &["generate"],
     &["serve"],
+    &["trial"],
     &["report"],
     &["plan"],
     &["runner"],

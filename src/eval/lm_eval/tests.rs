@@ -155,7 +155,7 @@ fn a_result_has_the_shape_of_native_ones() {
     let fake =
         Fake::new(|request, _| healthy(request, Act::Answer(200, r#"{"state":"succeeded","error":null}"#)));
     let outcome = run(&fake.client(), &job(), &Still, &Silent).unwrap();
-    assert_eq!(outcome.tasks["boolq"]["acc"], Estimate { value: 0.5, stderr: None, n: 4 });
+    assert_eq!(outcome.tasks["boolq"]["acc"], Estimate::mean(0.5, None, 4));
     assert_eq!(outcome.versions["boolq"], "2.0");
 }
 
