@@ -15,7 +15,7 @@ const DOUBLE: f64 = 8.0;
 const SINGLE: f64 = 4.0;
 
 /// A supernet that is to be built.
-pub struct Building<'a> {
+pub(crate) struct Building<'a> {
     /// The dense model.
     pub config: &'a Config,
     /// Its levels.
@@ -39,7 +39,7 @@ struct Module {
 
 impl Building<'_> {
     /// Operations.
-    pub fn work(&self) -> Work {
+    pub(crate) fn work(&self) -> Work {
         let modules: Work = self.modules().map(|m| self.module(&m)).sum();
         let bytes = self.disk();
         modules
@@ -48,7 +48,7 @@ impl Building<'_> {
     }
 
     /// Bytes written.
-    pub fn disk(&self) -> f64 {
+    pub(crate) fn disk(&self) -> f64 {
         let of = |m: &Module| {
             let unit = self.space.shape.units(m.kind);
             let seals = 180.0 + 100.0 * m.levels.len() as f64; // the file's header and the seal beside it
@@ -58,7 +58,7 @@ impl Building<'_> {
     }
 
     /// Memory that building takes beside what is there already, mapped files apart, bytes.
-    pub fn memory(&self) -> f64 {
+    pub(crate) fn memory(&self) -> f64 {
         let layer = if cost::is_resident(self.config) { 0.0 } else { layer_parameters(self.config) * SINGLE };
         let busiest = self.modules().map(|m| self.module_memory(&m)).fold(0.0, f64::max);
         layer + self.stream_bytes() + busiest

@@ -6,7 +6,7 @@ use crate::model::Config;
 const SINGLE: f64 = 4.0;
 
 /// Writing a smaller model of `stored` bytes a number.
-pub fn compaction(config: &Config, dense: &Config, stored: f64) -> Work {
+pub(crate) fn compaction(config: &Config, dense: &Config, stored: f64) -> Work {
     let small = config.parameters().total() as f64;
     let all = dense.parameters().total() as f64;
     Work {
@@ -18,7 +18,7 @@ pub fn compaction(config: &Config, dense: &Config, stored: f64) -> Work {
 }
 
 /// Memory of writing a smaller model: the largest matrix, whole, cut and in the storage dtype.
-pub fn compaction_memory(dense: &Config, stored: f64) -> f64 {
+pub(crate) fn compaction_memory(dense: &Config, stored: f64) -> f64 {
     let d = dense.hidden as f64;
     let m = dense.neurons as f64;
     let largest = (dense.vocabulary as f64 * d).max(m * d);
