@@ -2,6 +2,7 @@
 //! fusing leave over.
 //!
 //!     cargo bench --bench prune
+#![allow(clippy::unwrap_used, clippy::expect_used)] // what fails here may end the program
 
 use std::hint::black_box;
 use std::time::Duration;

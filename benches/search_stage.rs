@@ -1,5 +1,6 @@
 //! One selection stage of the search on a model of the built-in one's sizes, beside plain products of the
 //! same number of operations.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // what fails here may end the program
 
 use std::hint::black_box;
 

@@ -1,6 +1,7 @@
 //! Writes the texts and tasks of `builtin:quickstart` to a folder, for `scripts/quickstart`.
 //!
 //! `cargo run --release --example quickstart_corpus -- OUT_DIR [TRAIN_MEGABYTES]`
+#![allow(clippy::unwrap_used, clippy::expect_used)] // what fails here may end the program
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

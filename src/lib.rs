@@ -4,6 +4,7 @@
 //!
 //! The modules are listed in layers: each uses only those above it. `tests/layers.rs` holds the table of layers, and this list to
 //! its order.
+#![cfg_attr(test, allow(unreachable_pub))] // helpers of tests lie in private modules
 
 pub mod base;
 

@@ -2,6 +2,7 @@
 //! step that it belongs to does, or a store would mix the results of two arithmetics.
 //!
 //! Sums depend on the widest vectors that a processor has, so the record has an entry for each kind of them.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
 
 mod common;
 
@@ -23,13 +24,10 @@ struct Recorded {
 
 const RECORD: &str = "tests/fixtures/arithmetic.json";
 
-/// The kinds of steps in the order of a trial; a change in one changes those after it.
-const STEPS: [&str; 6] = ["supernet", "search", "model", "perplexity", "kl", "tasks"];
-
-/// The version of a kind of step in the table of versions.
-fn version(step: &str) -> u32 {
-    let computed = Versioned::ALL.into_iter().find(|computed| computed.name() == step);
-    computed.unwrap_or_else(|| panic!("{step} has no version")).version()
+/// What computes results, in the order of a trial; a change in one changes those after it. The harness is
+/// another program, which is not always there.
+fn steps() -> impl Iterator<Item = Versioned> {
+    Versioned::ALL.into_iter().filter(|step| *step != Versioned::Harness)
 }
 
 /// What of this machine decides about the order of sums.
@@ -54,10 +52,12 @@ fn has_numbers(file: &str) -> bool {
 
 /// Hashes of what a run left, by kind of step. Names of results are made of their keys, so they do not count.
 fn hashes(tiny: &Tiny) -> BTreeMap<String, String> {
-    let mut lines: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut lines: BTreeMap<Versioned, Vec<String>> = BTreeMap::new();
     for entry in std::fs::read_dir(tiny.path("runs/tiny/store")).unwrap().flatten() {
         let name = entry.file_name().into_string().unwrap();
-        let Some(step) = STEPS.iter().find(|step| name.starts_with(&format!("{step}-"))) else { continue };
+        let Some(step) = steps().find(|step| name.starts_with(&format!("{}-", step.name()))) else {
+            continue;
+        };
         let manifest = std::fs::read(entry.path().join("manifest.json")).unwrap();
         let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
         let files = manifest["files"].as_object().unwrap().iter().filter(|(file, _)| has_numbers(file));
@@ -65,16 +65,16 @@ fn hashes(tiny: &Tiny) -> BTreeMap<String, String> {
     }
     for row in String::from_utf8(tiny.read("runs/tiny/results.csv")).unwrap().lines() {
         let step = match row.split(',').nth(2).unwrap() {
-            metric if metric.starts_with("perplexity/") => "perplexity",
-            "kl" => "kl",
-            metric if metric.starts_with("acc") => "tasks",
+            metric if metric.starts_with("perplexity/") => Versioned::Perplexity,
+            "kl" => Versioned::Kl,
+            metric if metric.starts_with("acc") => Versioned::Tasks,
             _ => continue,
         };
         lines.entry(step).or_default().push(row.to_owned());
     }
     let hashed = lines.into_iter().map(|(step, mut lines)| {
         lines.sort();
-        (step.to_owned(), hash::of_bytes(lines.join("\n").as_bytes()))
+        (step.name().to_owned(), hash::of_bytes(lines.join("\n").as_bytes()))
     });
     hashed.collect()
 }
@@ -84,22 +84,21 @@ fn the_arithmetic_of_each_step_is_that_of_its_version() {
     let tiny = Tiny::new();
     tiny.tyr().env("RAYON_NUM_THREADS", "2").args(["run", "spec.toml"]).assert().success();
     let found = hashes(&tiny);
-    assert_eq!(found.len(), STEPS.len(), "a kind of step left nothing: {found:?}");
+    assert_eq!(found.len(), steps().count(), "a kind of step left nothing: {found:?}");
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(RECORD);
     let recorded: Recorded = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    for step in STEPS {
-        let recorded = recorded.versions[step];
-        let version = version(step);
+    for step in steps() {
+        let (name, version, recorded) = (step.name(), step.version(), recorded.versions[step.name()]);
         assert!(
             recorded == version,
-            "{step} has version {version}, {RECORD} that of version {recorded}: record its new hashes"
+            "{name} has version {version}, but {RECORD} was recorded with {recorded}: record its new hashes"
         );
     }
     let now = serde_json::to_string_pretty(&BTreeMap::from([(processor(), &found)])).unwrap();
     let Some(known) = recorded.hashes.get(processor()) else {
         return eprintln!("skipped: {RECORD} has no hashes of {}; add them: {now}", processor());
     };
-    let changed = STEPS.into_iter().find(|step| known[*step] != found[*step]);
+    let changed = steps().map(Versioned::name).find(|step| known[*step] != found[*step]);
     if let Some(step) = changed {
         panic!(
             "arithmetic of {step} changed: raise its version in the table of versions and record the new hash in {RECORD}: {now}"

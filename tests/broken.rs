@@ -2,6 +2,7 @@
 //! beside each.
 //!
 //! `WRITE_GENERATED=1 cargo test --test broken` writes the messages anew.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
 
 use std::path::{Path, PathBuf};
 

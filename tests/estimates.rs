@@ -1,6 +1,7 @@
 //! Estimates against measurements: an experiment is planned, run, and compared with its own records of memory
 //! and disk, and with the numbers of tokens that it scored. Times are not judged, since they depend on what
 //! else the machine does: `scripts/planned_against_measured` tells them.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
 
 mod common;
 #[path = "../src/base/testing.rs"]

@@ -1,4 +1,5 @@
 //! Every experiment that ships is right: its keys, its rules, its schema line.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! A module uses only modules above it in this table.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! `tyr run` from the outside: what it leaves, that it resumes, that it repeats, and what it says when
 //! something is wrong.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
 
 mod common;
 

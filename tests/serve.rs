@@ -1,5 +1,6 @@
 //! The completions server over HTTP: what the harness counts on, the shapes of requests and answers, and
 //! clients that misbehave.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
 
 #[path = "serve_support/hostile.rs"]
 mod hostile;

@@ -1,4 +1,5 @@
 //! The verbs around a run, from the outside: status, report, cache, and Ctrl-C.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
 
 mod common;
 

@@ -6,6 +6,7 @@ pub mod estimate;
 pub mod files;
 pub mod hash;
 pub mod meter;
+pub mod once;
 pub mod rng;
 #[cfg(test)]
 pub mod testing;
@@ -14,5 +15,6 @@ pub mod work;
 
 pub use error::{Error, Kind, Result, ResultExt};
 pub use estimate::Estimate;
+pub use once::get_or_try_init;
 pub use watch::{Silent, Watch};
 pub use work::Work;

@@ -15,7 +15,7 @@ use crate::runner::cache::{self, Condition, Item, Listing, Selection};
 use crate::trial::StepKind;
 
 #[derive(Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The run's folder, as in runs/NAME
     run: PathBuf,
     /// Remove entries that no trial uses, and files that killed processes left
@@ -35,7 +35,7 @@ pub struct Arguments {
     older_than: Option<Duration>,
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let selection = arguments.selection();
     if arguments.prune && !arguments.dry_run {
         return show(&removed(&cache::prune(&arguments.run, &selection)?, "removed"));

@@ -7,12 +7,12 @@ use crate::base::Result;
 use crate::spec::{self, Style};
 
 #[derive(Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     experiment: Experiment,
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let loaded = with_known(|known| spec::load(&arguments.experiment.source(), known))?;
     eprint!("{}", loaded.render_warnings(Style::Plain));
     let trials: Vec<&str> = loaded.trials.iter().map(|t| t.label.as_str()).collect();

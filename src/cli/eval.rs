@@ -19,7 +19,7 @@ use crate::tensor;
 use crate::trial::{Evaluation, ModelName, evaluations};
 
 #[derive(Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// A model folder, `hf:OWNER/NAME` or `builtin:quickstart`
     model: String,
     /// Text file for token-level perplexity; may be repeated
@@ -63,7 +63,7 @@ pub struct Arguments {
     csv: bool,
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if arguments.text.is_empty() && arguments.perplexity.is_empty() && arguments.tasks.is_empty() {
         return Err(Error::new(Kind::Usage, "nothing to measure")
             .hint("name --text FILE, --perplexity quickstart or --tasks NAMES"));

@@ -14,7 +14,7 @@ use crate::tensor::device;
 
 /// Continue a text with a model, printing it as it comes.
 #[derive(Debug, Clone, Args)]
-pub struct GenerateArgs {
+pub(crate) struct GenerateArgs {
     /// Model folder, hf:OWNER/NAME, or builtin:quickstart.
     pub model: String,
     /// The text to continue.
@@ -41,7 +41,7 @@ pub struct GenerateArgs {
 }
 
 /// Prints the continuation on standard output.
-pub fn run(args: &GenerateArgs, watch: &dyn Watch) -> Result<()> {
+pub(crate) fn run(args: &GenerateArgs, watch: &dyn Watch) -> Result<()> {
     print_to(args, &mut std::io::stdout().lock(), watch)
 }
 

@@ -8,7 +8,7 @@ use crate::plan::{self, KeysWanted, Options, Speed};
 use crate::spec::{self, Files, Style};
 
 #[derive(Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     experiment: Experiment,
     #[command(flatten)]
@@ -47,7 +47,7 @@ impl From<When> for KeysWanted {
     }
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let source = spec::Source { files: Files::MayCome, ..arguments.experiment.source() };
     let loaded = with_known(|known| spec::load(&source, known))?;
     eprint!("{}", loaded.render_warnings(Style::Plain));

@@ -10,7 +10,7 @@ use crate::report::{Tables, folder};
 use crate::runner::lock::Lock;
 
 #[derive(Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Folders of runs, as in runs/NAME; several make one table
     #[arg(required = true)]
     runs: Vec<PathBuf>,
@@ -32,7 +32,7 @@ enum Format {
     Json,
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let read = |run: &PathBuf| Ok((run.clone(), folder::tables(run)?));
     let runs = arguments.runs.iter().map(read).collect::<Result<Vec<_>>>()?;
     match arguments.format {

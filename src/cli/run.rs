@@ -8,7 +8,7 @@ use crate::runner::{self, OnFailure};
 use crate::spec::{self, Style};
 
 #[derive(Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     experiment: Experiment,
     #[command(flatten)]
@@ -18,7 +18,7 @@ pub struct Arguments {
     fail_fast: bool,
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let loaded = with_known(|known| spec::load(&arguments.experiment.source(), known))?;
     eprint!("{}", loaded.render_warnings(Style::Plain));
     let on_failure = if arguments.fail_fast { OnFailure::Stop } else { OnFailure::KeepGoing };

@@ -2,6 +2,6 @@
 
 use crate::base::Result;
 
-pub fn run() -> Result<()> {
+pub(crate) fn run() -> Result<()> {
     super::show(&crate::spec::schema_json())
 }

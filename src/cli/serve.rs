@@ -12,7 +12,7 @@ use crate::tensor::device;
 
 /// Serve a model with an OpenAI-compatible completions API.
 #[derive(Debug, Clone, Args)]
-pub struct ServeArgs {
+pub(crate) struct ServeArgs {
     /// Model folder, hf:OWNER/NAME, or builtin:quickstart.
     pub model: String,
     /// Address to listen on; anything but loopback should come with a key.
@@ -42,12 +42,12 @@ pub struct ServeArgs {
 }
 
 /// A device by its name in a spec.
-pub fn parse_device(name: &str) -> Result<DeviceChoice, String> {
+pub(crate) fn parse_device(name: &str) -> Result<DeviceChoice, String> {
     serde_json::from_value(name.into()).map_err(|_| format!("`{name}` is none of auto, cpu, cuda, metal"))
 }
 
 /// Serves until interrupted; prints the address on standard output.
-pub fn run(args: &ServeArgs, watch: &dyn Watch) -> Result<()> {
+pub(crate) fn run(args: &ServeArgs, watch: &dyn Watch) -> Result<()> {
     let source = Source::resolve(&args.model)?;
     let model = Model::open(&source, &device(args.device)?)?;
     serve::run(&source, model, options(args)?, watch, |server| {

@@ -10,12 +10,12 @@ use crate::report::{event, folder, status::status};
 use crate::runner::lock::{Holder, holder};
 
 #[derive(Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// The run's folder, as in runs/NAME
     run: PathBuf,
 }
 
-pub fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let events = folder::events(&arguments.run)?;
     let holder = match holder(&arguments.run)? {
         Holder::Process(id) => Some(id),

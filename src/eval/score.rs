@@ -121,7 +121,7 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    pub fn new(requests: &[Request], batch: &[usize]) -> Self {
+    pub(crate) fn new(requests: &[Request], batch: &[usize]) -> Self {
         let mut tree = Tree { rows: vec![vec![]; batch.len()], ..Tree::default() };
         tree.grow(requests, batch, 0..batch.len(), 0, None);
         tree

@@ -16,17 +16,17 @@ use super::reads::{self, Reads, Word};
 use crate::base::{Error, Kind, Result, ResultExt as _};
 
 /// Operations of one call, about a second's worth.
-pub const OPERATIONS: u64 = 1_000_000;
+pub(crate) const OPERATIONS: u64 = 1_000_000;
 /// Functions that call each other.
-pub const CALL_DEPTH: usize = 32;
+pub(crate) const CALL_DEPTH: usize = 32;
 /// Nesting of expressions.
-pub const EXPRESSION_DEPTH: usize = 64;
+pub(crate) const EXPRESSION_DEPTH: usize = 64;
 /// Variables at a time.
-pub const VARIABLES: usize = 256;
+pub(crate) const VARIABLES: usize = 256;
 /// Bytes of a string.
-pub const STRING: usize = 4096;
+pub(crate) const STRING: usize = 4096;
 /// Elements of an array, or entries of a map, those inside them included.
-pub const ELEMENTS: usize = 10_000;
+pub(crate) const ELEMENTS: usize = 10_000;
 
 /// One candidate's metrics: those that the script reads.
 #[derive(Clone)]

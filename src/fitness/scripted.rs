@@ -54,7 +54,7 @@ pub(super) struct Scripted {
 
 impl Scripted {
     /// Tries the script on made-up values before it is used.
-    pub fn new(
+    pub(crate) fn new(
         script: Script,
         corpora: &[String],
         top_k: usize,
@@ -71,31 +71,31 @@ impl Scripted {
         Ok(scripted)
     }
 
-    pub fn config(&self) -> &Config {
+    pub(crate) fn config(&self) -> &Config {
         &self.config
     }
 
-    pub fn wanted(&self) -> &Wanted {
+    pub(crate) fn wanted(&self) -> &Wanted {
         &self.wanted
     }
 
-    pub fn corpora(&self) -> &[String] {
+    pub(crate) fn corpora(&self) -> &[String] {
         &self.corpora
     }
 
     /// Whether the candidate's layer sizes matter.
-    pub fn counts_wanted(&self) -> bool {
+    pub(crate) fn counts_wanted(&self) -> bool {
         self.script.reads().metrics.iter().any(|m| m.is_count())
     }
 
     /// The counts of a candidate's layers.
-    pub fn counts(&mut self, layers: Vec<LayerShape>) -> Counts {
+    pub(crate) fn counts(&mut self, layers: Vec<LayerShape>) -> Counts {
         self.config.layers = layers;
         Counts::of(&self.config, self.length)
     }
 
     /// The script's value.
-    pub fn value(&self, known: &Known) -> Result<f64> {
+    pub(crate) fn value(&self, known: &Known) -> Result<f64> {
         let metrics = &self.script.reads().metrics;
         let values = metrics.iter().filter_map(|&m| Some((m, self.metric(m, known)?))).collect();
         self.script.call(Metrics::new(values))

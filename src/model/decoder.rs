@@ -18,7 +18,7 @@ use super::families::FAMILIES;
 use super::family::Family;
 use super::matrix::{Matrix, Part};
 use super::source::Source;
-use crate::base::{Error, Kind, Result, Watch};
+use crate::base::{self, Error, Kind, Result, Watch};
 use crate::tensor::attention::{Heads, Rotary, Segments};
 use crate::tensor::{add_bias, linear, rms_norm, swiglu};
 
@@ -302,12 +302,10 @@ impl Model {
     /// The same for the last tokens of texts that are being written: a single row takes a third of the time
     /// and rounds otherwise.
     pub fn next_logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        if self.output.get().is_none() {
-            let output = if self.config.tied { Matrix::Embedding } else { Matrix::Output };
-            let read = (self.required(Matrix::FinalNorm, 0)?, self.required(output, 0)?);
-            let _ = self.output.set(read); // another thread may have been first, with the same tensors
-        }
-        let (norm, output) = self.output.get().expect("set above");
+        let output = if self.config.tied { Matrix::Embedding } else { Matrix::Output };
+        let read = || Ok((self.required(Matrix::FinalNorm, 0)?, self.required(output, 0)?));
+        // Another thread may be first, with the same tensors.
+        let (norm, output) = base::get_or_try_init(&self.output, read)?;
         linear(&rms_norm(hidden, norm, self.config.norm_epsilon)?, output)
     }
 }

@@ -9,7 +9,7 @@ use crate::model::{Checkpoint, Config, Matrix, Source, hub};
 use crate::spec;
 
 /// A model to plan for.
-pub struct KnownModel {
+pub(crate) struct KnownModel {
     /// Its sizes.
     pub config: Config,
     /// Where the sizes come from, for people.
@@ -26,7 +26,7 @@ impl KnownModel {
     ///
     /// # Errors
     /// A folder without a configuration, or a hub model whose sizes nobody knows here.
-    pub fn find(source: &str) -> Result<Self> {
+    pub(crate) fn find(source: &str) -> Result<Self> {
         match source.strip_prefix("hf:") {
             Some(repository) => Self::of_hub(repository),
             None => Self::of_source(Source::resolve(source)?, source),
@@ -63,7 +63,7 @@ impl KnownModel {
     }
 
     /// The dtype that a run stores in.
-    pub fn storage(&self, asked: spec::Dtype) -> Dtype {
+    pub(crate) fn storage(&self, asked: spec::Dtype) -> Dtype {
         match asked {
             spec::Dtype::F32 => Dtype::F32,
             spec::Dtype::F16 => Dtype::F16,
@@ -73,13 +73,13 @@ impl KnownModel {
     }
 
     /// Bytes of the checkpoint's weights.
-    pub fn weight_bytes(&self) -> f64 {
+    pub(crate) fn weight_bytes(&self) -> f64 {
         self.config.parameters().total() as f64 * bytes_of(self.checkpoint)
     }
 }
 
 /// Bytes of a stored number.
-pub fn bytes_of(dtype: Dtype) -> f64 {
+pub(crate) fn bytes_of(dtype: Dtype) -> f64 {
     dtype.bitsize() as f64 / 8.0
 }
 

@@ -23,7 +23,7 @@ const SMALL_WEIGHTS: f64 = 4e9;
 const SMALL_TEXT: f64 = 32e6;
 
 /// Plans trials one after the other; what they share is looked at once.
-pub struct Planner<'a> {
+pub(crate) struct Planner<'a> {
     options: &'a Options,
     /// Where results would be.
     pub(super) store: PathBuf,
@@ -37,19 +37,19 @@ pub struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     /// For an experiment.
-    pub fn new(loaded: &Loaded, options: &'a Options) -> Self {
+    pub(crate) fn new(loaded: &Loaded, options: &'a Options) -> Self {
         let store = options.runs.join(&loaded.spec.name).join("store");
         let (models, hashes, texts, rates, planned) = Default::default();
         Self { options, store, models, hashes, texts, rates, planned }
     }
 
     /// The rates of the first model.
-    pub fn rates(&self) -> Option<Rates> {
+    pub(crate) fn rates(&self) -> Option<Rates> {
         self.rates.values().next().copied()
     }
 
     /// One trial's plan.
-    pub fn trial(&mut self, trial: &Trial) -> Result<TrialPlan> {
+    pub(crate) fn trial(&mut self, trial: &Trial) -> Result<TrialPlan> {
         let spec = &trial.spec;
         let model = self.model(&spec.model.source)?;
         let wanted = self.wants_keys(spec, &model);

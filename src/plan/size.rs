@@ -5,7 +5,7 @@ use crate::space::{ModuleKind, Space};
 
 /// The number of legal distributions of a space, as a decimal logarithm. Counted exactly, module by module
 /// over the running total of levels; scaled on the way, so that no model overflows it.
-pub fn log10_legal(space: &Space) -> f64 {
+pub(crate) fn log10_legal(space: &Space) -> f64 {
     ModuleKind::ALL.iter().map(|&kind| log10_of_kind(space, kind)).sum()
 }
 

@@ -18,7 +18,7 @@ const HELD_OUT: usize = 300_000;
 
 /// Hashes and sizes of a trial's token sets.
 #[derive(Debug, Clone)]
-pub struct Texts {
+pub(crate) struct Texts {
     /// Hash of the calibration set.
     pub calibration: String,
     /// Hash of the search set.
@@ -40,7 +40,7 @@ impl Texts {
     ///
     /// # Errors
     /// As [`Sets::of`].
-    pub fn read(spec: &Spec, tokenizer: &Tokenizer) -> Result<Self> {
+    pub(crate) fn read(spec: &Spec, tokenizer: &Tokenizer) -> Result<Self> {
         let sets = Sets::of(spec, tokenizer, &Silent)?;
         let evaluation =
             sets.evaluation.iter().map(|(name, set)| (name.clone(), (set.0.hash(), set.0.tokens.len())));
@@ -59,7 +59,7 @@ impl Texts {
     ///
     /// # Errors
     /// A corpus that the spec does not have.
-    pub fn assume(spec: &Spec) -> Result<Self> {
+    pub(crate) fn assume(spec: &Spec) -> Result<Self> {
         let files =
             |name: &str| spec.corpora.get(name).map(|c| json!([c.train, c.test, c.column, c.separator]));
         let c = &spec.calibration;
@@ -89,7 +89,7 @@ impl Texts {
 }
 
 /// The text files that a spec reads, each once.
-pub fn files_of(spec: &Spec) -> Vec<PathBuf> {
+pub(crate) fn files_of(spec: &Spec) -> Vec<PathBuf> {
     let tuned = std::iter::once(&spec.calibration.corpus).chain(&spec.fitness.corpora);
     let train = tuned.filter_map(|name| spec.corpora.get(name)).flat_map(|c| &c.train);
     let test =
@@ -102,7 +102,7 @@ pub fn files_of(spec: &Spec) -> Vec<PathBuf> {
 
 /// Bytes of text that a run tokenises: whole files, and what is generated. A file that is not there counts as
 /// what is asked of it.
-pub fn bytes(spec: &Spec) -> f64 {
+pub(crate) fn bytes(spec: &Spec) -> f64 {
     let there: f64 =
         files_of(spec).iter().filter_map(|f| std::fs::metadata(f).ok()).map(|m| m.len() as f64).sum();
     let asked = (spec.calibration.tokens + spec.search.tokens) as f64;

@@ -96,7 +96,12 @@ pub struct TokenCounts {
 
 /// A configuration with what a distribution keeps. With single heads, `spread` says how they lie over the
 /// key/value heads.
-pub fn pruned(config: &Config, unit: AttentionUnit, distribution: &Distribution, spread: Spread) -> Config {
+pub(crate) fn pruned(
+    config: &Config,
+    unit: AttentionUnit,
+    distribution: &Distribution,
+    spread: Spread,
+) -> Config {
     let layer = |l: usize| {
         let kept = |kind| {
             config.shape(unit).units(kind).units - distribution.removed[ModuleId { layer: l, kind }.index()]
@@ -114,7 +119,7 @@ pub fn pruned(config: &Config, unit: AttentionUnit, distribution: &Distribution,
 
 /// How kept query heads lie over key/value heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Spread {
+pub(crate) enum Spread {
     /// Over as many as there are.
     Wide,
     /// Over as few as will hold them.
@@ -132,7 +137,7 @@ impl Spread {
 }
 
 /// Parameters by kind of matrix.
-pub fn parameters(config: &Config, wide: &Config, narrow: &Config) -> Vec<Count> {
+pub(crate) fn parameters(config: &Config, wide: &Config, narrow: &Config) -> Vec<Count> {
     let all = [config, wide, narrow].map(Config::parameters);
     let [before, after, least] = all.each_ref().map(Parameters::by_kind);
     let kinds = before.into_iter().zip(after).zip(least);
@@ -145,7 +150,7 @@ pub fn parameters(config: &Config, wide: &Config, narrow: &Config) -> Vec<Count>
 }
 
 /// The share that is removed, of what the spec counts.
-pub fn reached(spec: &Spec, shape: &Shape, distribution: &Distribution, counts: &[Count]) -> f64 {
+pub(crate) fn reached(spec: &Spec, shape: &Shape, distribution: &Distribution, counts: &[Count]) -> f64 {
     match (spec.sparsity.basis, counts.last()) {
         (Basis::Total, Some(all)) => 1.0 - all.after as f64 / all.before as f64,
         _ => distribution.sparsity(shape),
@@ -153,7 +158,7 @@ pub fn reached(spec: &Spec, shape: &Shape, distribution: &Distribution, counts: 
 }
 
 /// One iteration's numbers.
-pub fn iteration(iteration: &Iteration, space: &Space) -> IterationPlan {
+pub(crate) fn iteration(iteration: &Iteration, space: &Space) -> IterationPlan {
     let levels = ModuleKind::ALL.map(|kind| {
         let counts =
             space.range.iter().skip(kind as usize).step_by(2).map(|(low, high)| (high - low + 1) as usize);
@@ -169,7 +174,7 @@ pub fn iteration(iteration: &Iteration, space: &Space) -> IterationPlan {
 }
 
 /// Tokens of a trial. `first` is the search of its first iteration.
-pub fn tokens(spec: &Spec, texts: &Texts, first: Option<&Searching>, tasks: &Tasks) -> TokenCounts {
+pub(crate) fn tokens(spec: &Spec, texts: &Texts, first: Option<&Searching>, tasks: &Tasks) -> TokenCounts {
     let evaluation = spec
         .evaluate
         .perplexity
@@ -189,7 +194,7 @@ pub fn tokens(spec: &Spec, texts: &Texts, first: Option<&Searching>, tasks: &Tas
 }
 
 /// The tasks of a trial as far as their size is known.
-pub struct Tasks {
+pub(crate) struct Tasks {
     /// Of all of them.
     pub tokens: evaluating::TaskTokens,
     /// Those whose size is not known.
@@ -201,7 +206,7 @@ impl Tasks {
     ///
     /// # Errors
     /// A name that neither is built in nor has a table.
-    pub fn of(names: &[String], spec: &Spec) -> Result<Self> {
+    pub(crate) fn of(names: &[String], spec: &Spec) -> Result<Self> {
         let selection = Catalogue::builtin().with_custom(&spec.tasks)?.select(names)?;
         let sized = |name: &str| {
             evaluating::task_tokens(name, spec.evaluate.limit).filter(|_| !spec.tasks.contains_key(name))

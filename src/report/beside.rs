@@ -11,9 +11,9 @@ use super::wide::is_subtask;
 use crate::eval;
 
 /// Title of the paired differences.
-pub const PAIRED: &str = "against dense on the same documents: difference in points ± standard error";
+pub(crate) const PAIRED: &str = "against dense on the same documents: difference in points ± standard error";
 /// Title of the harness's figures.
-pub const HARNESS: &str = "native scoring / lm-evaluation-harness";
+pub(crate) const HARNESS: &str = "native scoring / lm-evaluation-harness";
 
 /// Rows in the order of their metrics, a cell for each model.
 struct Sheet {
@@ -52,7 +52,7 @@ impl Sheet {
 }
 
 /// The paired differences to the dense model, a row per task, the mean's and the retained share last.
-pub fn paired<'a>(results: impl Iterator<Item = &'a ResultRow> + Clone) -> Option<Grid> {
+pub(crate) fn paired<'a>(results: impl Iterator<Item = &'a ResultRow> + Clone) -> Option<Grid> {
     let shown = results.filter_map(|row| Some((row, difference_name(row.metric())?)));
     let mut sheet = Sheet::new("task", shown.clone().map(|(row, _)| model_key(&row.model)));
     for (row, name) in shown.filter(|(row, _)| row.value().is_finite()) {
@@ -77,7 +77,7 @@ fn difference_name(metric: &Metric) -> Option<String> {
 }
 
 /// What the harness says beside what native scoring says, a row per metric.
-pub fn harness<'a>(results: impl Iterator<Item = &'a ResultRow> + Clone) -> Option<Grid> {
+pub(crate) fn harness<'a>(results: impl Iterator<Item = &'a ResultRow> + Clone) -> Option<Grid> {
     let native: BTreeMap<(&str, &Metric), f64> =
         results.clone().map(|row| ((row.model.as_str(), row.metric()), row.value())).collect();
     let shown = results.filter_map(|row| Some((row, measured_by_harness(row.metric())?)));

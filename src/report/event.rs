@@ -22,39 +22,112 @@ pub const VERSION: u32 = 2;
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Event {
     /// A run begins; its trials in the order of the sweep.
-    RunStarted { run: String, trials: Vec<String> },
+    RunStarted {
+        /// Name of the experiment.
+        run: String,
+        /// Labels of the trials.
+        trials: Vec<String>,
+    },
     /// A run is over; so many of its trials failed.
-    RunFinished { run: String, failed: usize },
+    RunFinished {
+        /// Name of the experiment.
+        run: String,
+        /// Trials that failed.
+        failed: usize,
+    },
     /// A trial begins, or goes on after an interruption.
-    TrialStarted { trial: String },
-    /// A trial is complete.
-    TrialFinished { trial: String },
-    /// A trial stopped with an error.
-    TrialFailed { trial: String, error: String },
-    /// A step begins, named as [`crate::trial::StepName`] prints itself; `key` addresses its result.
-    StepStarted { trial: String, step: String, key: String },
-    /// A step is over. `model` is the model that it belongs to, where there is one.
-    StepFinished {
+    TrialStarted {
+        /// The trial's label.
         trial: String,
-        model: Option<String>,
+    },
+    /// A trial is complete.
+    TrialFinished {
+        /// The trial's label.
+        trial: String,
+    },
+    /// A trial stopped with an error.
+    TrialFailed {
+        /// The trial's label.
+        trial: String,
+        /// What went wrong, where, and what to do.
+        error: String,
+    },
+    /// A step begins, named as [`crate::trial::StepName`] prints itself.
+    StepStarted {
+        /// The trial's label.
+        trial: String,
+        /// The step by name.
         step: String,
+        /// Address of the step's result in the store.
         key: String,
+    },
+    /// A step is over.
+    StepFinished {
+        /// The trial's label.
+        trial: String,
+        /// The model that it belongs to, where there is one.
+        model: Option<String>,
+        /// The step by name.
+        step: String,
+        /// Address of the step's result in the store.
+        key: String,
+        /// Whether the result was there already.
         cache: Cache,
+        /// Wall time.
         seconds: f64,
+        /// Peak resident memory; absent where the system does not tell.
         peak_bytes: Option<u64>,
     },
     /// How far the work inside a step is, told every few seconds.
-    Progress { trial: String, what: String, done: u64, units: u64 },
+    Progress {
+        /// The trial's label.
+        trial: String,
+        /// The work by name.
+        what: String,
+        /// Units that are done.
+        done: u64,
+        /// All units; 0 where nobody knows.
+        units: u64,
+    },
     /// A generation of the search is done.
-    Generation { trial: String, iteration: usize, summary: GenerationSummary },
+    Generation {
+        /// The trial's label.
+        trial: String,
+        /// Iteration of the coarse-to-fine schedule, from 1.
+        iteration: usize,
+        /// The generation in a few numbers.
+        summary: GenerationSummary,
+    },
     /// A figure was measured; a later one of the same name replaces it.
-    FigureMeasured { figure: ResultRow },
+    FigureMeasured {
+        /// The figure.
+        figure: ResultRow,
+    },
     /// The distribution of a model is known.
-    DistributionFound { trial: String, model: String, shape: Shape, distribution: Distribution },
+    DistributionFound {
+        /// The trial's label.
+        trial: String,
+        /// The model by name.
+        model: String,
+        /// The dense model's shape.
+        shape: Shape,
+        /// What is removed from each module.
+        distribution: Distribution,
+    },
     /// Something worth knowing.
-    Note { trial: Option<String>, message: String },
+    Note {
+        /// The trial that it is about, where it is about one.
+        trial: Option<String>,
+        /// A sentence.
+        message: String,
+    },
     /// Something to look at, though nothing failed.
-    Warning { trial: Option<String>, message: String },
+    Warning {
+        /// The trial that it is about, where it is about one.
+        trial: Option<String>,
+        /// A sentence.
+        message: String,
+    },
 }
 
 impl Event {

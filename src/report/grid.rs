@@ -32,7 +32,9 @@ pub struct Column {
 /// Cells of text under heads; the first column is the rows' name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grid {
+    /// The heads.
     pub columns: Vec<Column>,
+    /// The cells, one for each column.
     pub rows: Vec<Vec<String>>,
 }
 

@@ -7,7 +7,7 @@ use super::wide::{Cells, Wide};
 
 /// Trials that differ only in their seed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Seeds {
+pub(crate) struct Seeds {
     /// What their labels share; empty when the seed is all there is.
     pub label: String,
     /// How many trials.
@@ -17,7 +17,7 @@ pub struct Seeds {
 }
 
 /// The label without its `seed=N`; `None` when it has none.
-pub fn base(label: &str) -> Option<String> {
+pub(crate) fn base(label: &str) -> Option<String> {
     label.match_indices("seed=").find_map(|(start, name)| {
         let before = &label[..start];
         let rest = &label[start + name.len()..];
@@ -33,7 +33,7 @@ pub fn base(label: &str) -> Option<String> {
 }
 
 /// Groups of at least two trials that differ only in their seed, in the order of their first trials.
-pub fn groups(trials: &[(&str, Wide)]) -> Vec<Seeds> {
+pub(crate) fn groups(trials: &[(&str, Wide)]) -> Vec<Seeds> {
     let mut labels: Vec<String> = Vec::new();
     let mut members: BTreeMap<String, Vec<&Wide>> = BTreeMap::new();
     for (label, wide) in trials.iter().filter_map(|(label, wide)| base(label).map(|l| (l, wide))) {

@@ -13,13 +13,13 @@ use crate::trial::ModelName;
 const GROUPS: [&str; 1] = ["mmlu"];
 
 /// Whether a task is one of a family's subtasks.
-pub fn is_subtask(task: &str) -> bool {
+pub(crate) fn is_subtask(task: &str) -> bool {
     GROUPS.iter().any(|g| task.strip_prefix(g).is_some_and(|rest| rest.starts_with('_')))
 }
 
 /// A metric that has a column, in the order of the columns: the two accuracies of a task side by side.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Shown {
+pub(crate) struct Shown {
     place: (u8, String, u8),
     /// The metric.
     pub metric: Metric,
@@ -83,7 +83,7 @@ impl Shown {
 }
 
 /// Mean and sample standard deviation (n − 1) over seeds; a single value has no deviation, no value no mean.
-pub fn mean_and_deviation(values: &[f64]) -> Option<(f64, Option<f64>)> {
+pub(crate) fn mean_and_deviation(values: &[f64]) -> Option<(f64, Option<f64>)> {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
@@ -92,17 +92,17 @@ pub fn mean_and_deviation(values: &[f64]) -> Option<(f64, Option<f64>)> {
 
 /// A model's cells. A cell has the finite values that it shows: one of a trial, one for each of several seeds,
 /// none where what was measured is no finite number.
-pub type Cells = BTreeMap<Shown, Vec<f64>>;
+pub(crate) type Cells = BTreeMap<Shown, Vec<f64>>;
 
 /// One row per model, in the order of the models.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Wide {
+pub(crate) struct Wide {
     pub rows: Vec<(String, Cells)>,
 }
 
 impl Wide {
     /// The view of one trial's results.
-    pub fn of<'a>(results: impl Iterator<Item = &'a ResultRow>) -> Self {
+    pub(crate) fn of<'a>(results: impl Iterator<Item = &'a ResultRow>) -> Self {
         let mut rows: BTreeMap<_, Cells> = BTreeMap::new();
         for result in results {
             if let Some(shown) = Shown::of(result.metric()) {
@@ -137,7 +137,7 @@ impl Wide {
     }
 
     /// The view as text; nothing when no result has a column.
-    pub fn grid(&self) -> Option<Grid> {
+    pub(crate) fn grid(&self) -> Option<Grid> {
         let shown: BTreeSet<&Shown> = self.rows.iter().flat_map(|(_, cells)| cells.keys()).collect();
         let name = Column { name: "model".into(), role: Role::Name };
         let columns = std::iter::once(name).chain(shown.iter().map(|s| s.column())).collect();

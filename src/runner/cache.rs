@@ -61,7 +61,12 @@ pub enum Selection {
     /// What no trial uses, and what is not finished or damaged though a trial would go on in it.
     Unfinished,
     /// Entries of a kind, or of an age, or both, used or not.
-    Matching { kind: Option<StepKind>, older_than: Option<Duration> },
+    Matching {
+        /// The kind of step; none selects all.
+        kind: Option<StepKind>,
+        /// The least age; none selects all.
+        older_than: Option<Duration>,
+    },
 }
 
 impl Item {

@@ -11,7 +11,7 @@ use crate::report::event::{Cache, Event};
 use crate::trial::{Key, ModelName, StepName};
 
 /// Takes the steps of one trial.
-pub struct Engine<'a> {
+pub(crate) struct Engine<'a> {
     label: &'a str,
     store: &'a Store,
     journal: &'a mut Journal,
@@ -20,18 +20,23 @@ pub struct Engine<'a> {
 
 impl<'a> Engine<'a> {
     /// For the trial with a label.
-    pub fn new(label: &'a str, store: &'a Store, journal: &'a mut Journal, watch: &'a dyn Watch) -> Self {
+    pub(crate) fn new(
+        label: &'a str,
+        store: &'a Store,
+        journal: &'a mut Journal,
+        watch: &'a dyn Watch,
+    ) -> Self {
         let watch = Watched::new(watch, label, journal.trial_log());
         Self { label, store, journal, watch }
     }
 
     /// Listens to what is done outside of steps.
-    pub fn watch(&self) -> &dyn Watch {
+    pub(crate) fn watch(&self) -> &dyn Watch {
         &self.watch
     }
 
     /// Gives a step's result from the store, or makes it: `work` fills the entry and names its files.
-    pub fn step(
+    pub(crate) fn step(
         &mut self,
         name: &StepName,
         key: &Key,
@@ -72,33 +77,33 @@ impl<'a> Engine<'a> {
     }
 
     /// Logs what happened in the trial.
-    pub fn emit(&mut self, event: impl FnOnce(String) -> Event) -> Result<()> {
+    pub(crate) fn emit(&mut self, event: impl FnOnce(String) -> Event) -> Result<()> {
         self.journal.emit(event(self.label.into()))
     }
 
     /// Logs a figure of a model.
-    pub fn figure(&mut self, model: ModelName, figure: Figure) -> Result<()> {
+    pub(crate) fn figure(&mut self, model: ModelName, figure: Figure) -> Result<()> {
         let model = model.to_string();
         self.emit(|trial| Event::FigureMeasured { figure: figure.of(&trial, &model) })
     }
 
     /// Writes the tables as far as they are known.
-    pub fn publish(&self) -> Result<()> {
+    pub(crate) fn publish(&self) -> Result<()> {
         self.journal.publish()
     }
 
     /// Shows a message on the screen only.
-    pub fn say(&self, message: &str) {
+    pub(crate) fn say(&self, message: &str) {
         self.watch.say(message);
     }
 
     /// Logs something that changes nothing: it stays out of the tables.
-    pub fn note(&mut self, message: String) -> Result<()> {
+    pub(crate) fn note(&mut self, message: String) -> Result<()> {
         self.emit(|trial| Event::Note { trial: Some(trial), message })
     }
 
     /// Logs something to look at.
-    pub fn warn(&mut self, message: String) -> Result<()> {
+    pub(crate) fn warn(&mut self, message: String) -> Result<()> {
         self.emit(|trial| Event::Warning { trial: Some(trial), message })
     }
 }

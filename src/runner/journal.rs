@@ -9,10 +9,10 @@ use crate::report::event::{Event, Log};
 use crate::report::{Tables, folder};
 
 /// A log that several write to.
-pub type SharedLog = Arc<Mutex<Log>>;
+pub(crate) type SharedLog = Arc<Mutex<Log>>;
 
 /// The logs and tables of one run.
-pub struct Journal {
+pub(crate) struct Journal {
     folder: PathBuf,
     run_log: Log,
     trial_log: Option<SharedLog>,
@@ -21,7 +21,7 @@ pub struct Journal {
 
 impl Journal {
     /// Opens a run's logs and takes up what they say, also of trials that the sweep no longer has.
-    pub fn open(run_folder: &Path, run: &str, trials: &[String]) -> Result<Self> {
+    pub(crate) fn open(run_folder: &Path, run: &str, trials: &[String]) -> Result<Self> {
         let mut run_log = Log::open(&folder::run_log(run_folder))?;
         run_log.append(&Event::RunStarted { run: run.into(), trials: trials.to_vec() })?;
         let tables = folder::tables(run_folder)?;
@@ -29,7 +29,7 @@ impl Journal {
     }
 
     /// Opens a trial's log, making its folder; events go there until another trial begins.
-    pub fn begin_trial(&mut self, label: &str) -> Result<()> {
+    pub(crate) fn begin_trial(&mut self, label: &str) -> Result<()> {
         let path = folder::trial_log(&self.folder, label);
         path.parent().map_or(Ok(()), files::create_dir)?;
         self.trial_log = Some(Arc::new(Mutex::new(Log::open(&path)?)));
@@ -37,7 +37,7 @@ impl Journal {
     }
 
     /// Logs an event and adds it to the tables.
-    pub fn emit(&mut self, event: Event) -> Result<()> {
+    pub(crate) fn emit(&mut self, event: Event) -> Result<()> {
         self.tables.add(&event);
         let of_run = matches!(event, Event::RunStarted { .. } | Event::RunFinished { .. });
         match &self.trial_log {
@@ -47,17 +47,17 @@ impl Journal {
     }
 
     /// The open trial's log, for those who tell of progress.
-    pub fn trial_log(&self) -> Option<SharedLog> {
+    pub(crate) fn trial_log(&self) -> Option<SharedLog> {
         self.trial_log.clone()
     }
 
     /// Writes the tables.
-    pub fn publish(&self) -> Result<()> {
+    pub(crate) fn publish(&self) -> Result<()> {
         folder::publish(&self.folder, &self.tables)
     }
 
     /// The tables so far.
-    pub fn tables(&self) -> &Tables {
+    pub(crate) fn tables(&self) -> &Tables {
         &self.tables
     }
 }

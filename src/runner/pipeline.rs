@@ -34,7 +34,7 @@ const SAMPLES: &str = "samples.json";
 ///
 /// # Errors
 /// Those of its steps.
-pub fn run(
+pub(crate) fn run(
     trial: &Trial,
     home: &Path,
     store: &Store,

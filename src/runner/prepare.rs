@@ -11,7 +11,7 @@ use crate::tensor;
 use crate::trial::{Roots, keys};
 
 /// Everything a trial starts from.
-pub struct Prepared {
+pub(crate) struct Prepared {
     /// Where the dense model comes from.
     pub source: Source,
     /// Hashes of all that decides the results.
@@ -28,7 +28,7 @@ pub struct Prepared {
 
 impl Prepared {
     /// Opens and reads everything that a spec names.
-    pub fn new(spec: &Spec, watch: &dyn Watch) -> Result<Self> {
+    pub(crate) fn new(spec: &Spec, watch: &dyn Watch) -> Result<Self> {
         let source = Source::resolve(&spec.model.source)?;
         let model = Arc::new(Model::open(&source, &tensor::device(spec.model.device)?)?);
         model.note_unclaimed(watch);

@@ -10,7 +10,7 @@ use crate::spec::Basis;
 ///
 /// # Errors
 /// [`Kind::Internal`] where they differ.
-pub fn recount(model: &Model, prepared: &Prepared, distribution: &Distribution) -> Result<()> {
+pub(crate) fn recount(model: &Model, prepared: &Prepared, distribution: &Distribution) -> Result<()> {
     let dense = prepared.model.config();
     let small = model.config();
     for (l, layer) in small.layers.iter().enumerate() {
@@ -33,7 +33,7 @@ pub fn recount(model: &Model, prepared: &Prepared, distribution: &Distribution) 
 }
 
 /// The share that is really gone from a smaller model, of what `basis` counts.
-pub fn reached(basis: Basis, model: &Model, prepared: &Prepared, distribution: &Distribution) -> f64 {
+pub(crate) fn reached(basis: Basis, model: &Model, prepared: &Prepared, distribution: &Distribution) -> f64 {
     match basis {
         Basis::Prunable => distribution.sparsity(&prepared.shape),
         Basis::Total => {

@@ -13,7 +13,7 @@ use crate::supernet::Supernet;
 use crate::trial::{FOUND, Found};
 
 /// One search of one supernet.
-pub struct Job<'a> {
+pub(crate) struct Job<'a> {
     pub spec: &'a Spec,
     pub prepared: &'a Prepared,
     pub net: &'a Supernet<'a>,
@@ -29,7 +29,7 @@ impl Job<'_> {
     ///
     /// # Errors
     /// [`Kind::Search`] when the space has no legal move; those of the evaluator.
-    pub fn run(&self, folder: &Path, watch: &dyn Watch) -> Result<Vec<GenerationRecord>> {
+    pub(crate) fn run(&self, folder: &Path, watch: &dyn Watch) -> Result<Vec<GenerationRecord>> {
         let mut records = GenerationLog::at(folder).read()?;
         let mut evaluator = self.evaluator(watch)?;
         let generations = self.spec.search.generations as u64;
@@ -97,13 +97,13 @@ fn no_move() -> Error {
 }
 
 /// The generations of one search, one JSON line each.
-pub struct GenerationLog {
+pub(crate) struct GenerationLog {
     path: PathBuf,
 }
 
 impl GenerationLog {
     /// Its file in the step's folder.
-    pub const NAME: &'static str = "generations.jsonl";
+    pub(crate) const NAME: &'static str = "generations.jsonl";
 
     fn at(folder: &Path) -> Self {
         Self { path: folder.join(Self::NAME) }

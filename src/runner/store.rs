@@ -9,12 +9,12 @@ use crate::trial::keys::FORMAT;
 use crate::trial::{COST, KEY, Key, MANIFEST, Manifest};
 
 /// A folder of step results.
-pub struct Store {
+pub(crate) struct Store {
     root: PathBuf,
 }
 
 /// The place of one step's result.
-pub struct Entry {
+pub(crate) struct Entry {
     /// Its folder, which exists.
     pub folder: PathBuf,
     /// Its printable address: `<kind>-<hash>`.
@@ -22,7 +22,7 @@ pub struct Entry {
 }
 
 /// Whether an entry can be used.
-pub enum State {
+pub(crate) enum State {
     /// Complete and undamaged.
     Finished,
     /// Absent or begun.
@@ -33,12 +33,12 @@ pub enum State {
 
 impl Store {
     /// The store in a folder.
-    pub fn at(root: &Path) -> Self {
+    pub(crate) fn at(root: &Path) -> Self {
         Self { root: root.to_path_buf() }
     }
 
     /// The place of the result that depends on `key`.
-    pub fn entry(&self, key: &Key) -> Result<Entry> {
+    pub(crate) fn entry(&self, key: &Key) -> Result<Entry> {
         let address = key.address()?;
         let folder = self.root.join(&address);
         files::create_dir(&folder)?;
@@ -50,7 +50,7 @@ impl Store {
     }
 
     /// All entries that are there, by address.
-    pub fn entries(&self) -> Result<Vec<Entry>> {
+    pub(crate) fn entries(&self) -> Result<Vec<Entry>> {
         if !self.root.exists() {
             return Ok(vec![]);
         }
@@ -76,7 +76,7 @@ impl Entry {
     }
 
     /// Whether the result is there and whole.
-    pub fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         if !self.manifest().exists() {
             return State::Unfinished;
         }
@@ -102,12 +102,12 @@ impl Entry {
     }
 
     /// Forgets that the result is finished; what the step can reuse of it stays.
-    pub fn reopen(&self) -> Result<()> {
+    pub(crate) fn reopen(&self) -> Result<()> {
         std::fs::remove_file(self.manifest()).map_err(|e| files::io_error(&self.manifest(), "remove", &e))
     }
 
     /// Removes the entry; killed half-way, it leaves one that is not finished.
-    pub fn remove(&self) -> Result<()> {
+    pub(crate) fn remove(&self) -> Result<()> {
         if self.manifest().exists() {
             self.reopen()?;
         }
@@ -115,7 +115,7 @@ impl Entry {
     }
 
     /// Marks the result of `key` as finished with these files, and notes what it cost in a file of its own.
-    pub fn finish(&self, key: &Key, names: &[String], cost: Cost) -> Result<()> {
+    pub(crate) fn finish(&self, key: &Key, names: &[String], cost: Cost) -> Result<()> {
         let hashes = names
             .iter()
             .map(|n| Ok((n.clone(), hash::of_file(&self.folder.join(n))?)))

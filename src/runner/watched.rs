@@ -12,7 +12,7 @@ use crate::report::event::Event;
 const EVERY: Duration = Duration::from_secs(2);
 
 /// Passes everything on and collects the notes.
-pub struct Watched<'a> {
+pub(crate) struct Watched<'a> {
     inner: &'a dyn Watch,
     notes: Mutex<Vec<String>>,
     teller: Option<Mutex<Teller>>,
@@ -20,7 +20,7 @@ pub struct Watched<'a> {
 
 impl<'a> Watched<'a> {
     /// Around another watch; progress goes to the log of a trial.
-    pub fn new(inner: &'a dyn Watch, trial: &str, log: Option<SharedLog>) -> Self {
+    pub(crate) fn new(inner: &'a dyn Watch, trial: &str, log: Option<SharedLog>) -> Self {
         let teller = |log| {
             Mutex::new(Teller {
                 log,
@@ -35,12 +35,12 @@ impl<'a> Watched<'a> {
     }
 
     /// Shows a message that is no warning.
-    pub fn say(&self, message: &str) {
+    pub(crate) fn say(&self, message: &str) {
         self.inner.note(message);
     }
 
     /// The notes since the last call.
-    pub fn take_notes(&self) -> Vec<String> {
+    pub(crate) fn take_notes(&self) -> Vec<String> {
         std::mem::take(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -8,7 +8,7 @@ use crate::space::Candidate;
 
 /// A candidate with its fitness.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Scored {
+pub(crate) struct Scored {
     /// The candidate.
     pub candidate: Candidate,
     /// Lower is better; never NaN after selection.
@@ -16,7 +16,7 @@ pub struct Scored {
 }
 
 /// What a stage leaves behind.
-pub struct Selected {
+pub(crate) struct Selected {
     /// The best candidates, best first.
     pub survivors: Vec<Scored>,
     /// What the log keeps of the stage.
@@ -24,7 +24,7 @@ pub struct Selected {
 }
 
 /// Lower is better, NaN is worse than everything, infinity included.
-pub fn order(a: f64, b: f64) -> Ordering {
+pub(crate) fn order(a: f64, b: f64) -> Ordering {
     a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
 }
 
@@ -33,7 +33,7 @@ pub fn order(a: f64, b: f64) -> Ordering {
 ///
 /// # Errors
 /// The evaluator fails, returns another number of values than candidates, or only NaN.
-pub fn stage(
+pub(crate) fn stage(
     evaluator: &mut (impl Evaluate + ?Sized),
     draw: &Draw,
     candidates: Vec<Candidate>,

@@ -23,13 +23,13 @@ use super::worker::{Ask, Event, Work};
 use crate::generate::Settings;
 
 /// What a request holds until its answer is sent.
-pub struct Hold {
+pub(crate) struct Hold {
     pub _slot: OwnedSemaphorePermit,
     pub _answering: Option<Answering>,
 }
 
 /// Answers a body.
-pub async fn answer(state: Arc<State>, body: Bytes, hold: Hold) -> Result<Response, ApiError> {
+pub(crate) async fn answer(state: Arc<State>, body: Bytes, hold: Hold) -> Result<Response, ApiError> {
     let prepare = {
         let state = state.clone();
         move || prepare(&state, &body)

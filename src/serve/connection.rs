@@ -34,13 +34,13 @@ fn refusal() -> String {
 
 /// Requests of a connection that are being answered; while there are any, silence of the client is no fault.
 #[derive(Clone, Default)]
-pub struct Activity(Arc<AtomicUsize>);
+pub(crate) struct Activity(Arc<AtomicUsize>);
 
 /// A request that is being answered, until dropped.
-pub struct Answering(Activity);
+pub(crate) struct Answering(Activity);
 
 impl Activity {
-    pub fn begin(&self) -> Answering {
+    pub(crate) fn begin(&self) -> Answering {
         self.0.fetch_add(1, Ordering::Relaxed);
         Answering(self.clone())
     }
@@ -57,7 +57,7 @@ impl Drop for Answering {
 }
 
 /// A listener that lets so many connections in.
-pub struct Door {
+pub(crate) struct Door {
     listener: TcpListener,
     places: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
@@ -65,7 +65,7 @@ pub struct Door {
 }
 
 impl Door {
-    pub fn new(listener: TcpListener, connections: usize, idle: Duration) -> Self {
+    pub(crate) fn new(listener: TcpListener, connections: usize, idle: Duration) -> Self {
         Self {
             listener,
             places: Arc::new(Semaphore::new(connections)),
@@ -122,7 +122,7 @@ impl Listener for Door {
 }
 
 /// A connection that times out.
-pub struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     activity: Activity,
     idle: Duration,

@@ -7,7 +7,7 @@ use super::worker::Event;
 use crate::generate::{Entry, Finish};
 
 /// What all choices of an answer share.
-pub struct Head {
+pub(crate) struct Head {
     pub id: String,
     pub created: u64,
     pub model: String,
@@ -16,7 +16,7 @@ pub struct Head {
 
 impl Head {
     /// An answer with these choices.
-    pub fn answer(&self, choices: Vec<Value>, usage: Option<Value>) -> Value {
+    pub(crate) fn answer(&self, choices: Vec<Value>, usage: Option<Value>) -> Value {
         let mut answer = json!({"id": self.id, "object": "text_completion", "created": self.created, "model": self.model, "choices": choices});
         if let Some(usage) = usage {
             answer["usage"] = usage;
@@ -25,14 +25,14 @@ impl Head {
     }
 
     /// Counts of tokens.
-    pub fn usage(&self, completion: usize) -> Value {
+    pub(crate) fn usage(&self, completion: usize) -> Value {
         let prompt = self.prompt_tokens;
         json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion})
     }
 }
 
 /// One prompt's answer, as far as it has come.
-pub struct Choice {
+pub(crate) struct Choice {
     index: usize,
     text: String,
     finish: Option<&'static str>,
@@ -55,7 +55,7 @@ struct Logprobs {
 
 impl Choice {
     /// `echo` is the prompt's text and first token, where they are wanted back.
-    pub fn new(index: usize, logprobs: bool, echo: Option<(String, u32)>) -> Self {
+    pub(crate) fn new(index: usize, logprobs: bool, echo: Option<(String, u32)>) -> Self {
         let (text, first) = echo.map_or((String::new(), None), |(text, first)| (text, Some(first)));
         Self {
             index,
@@ -69,7 +69,7 @@ impl Choice {
     }
 
     /// Takes an event in; a failure is the caller's.
-    pub fn absorb(&mut self, event: Event, vocabulary: &Vocabulary) {
+    pub(crate) fn absorb(&mut self, event: Event, vocabulary: &Vocabulary) {
         match event {
             Event::Prompt(entries) => {
                 if let Some(first) = self.first.take() {
@@ -114,14 +114,14 @@ impl Choice {
     }
 
     /// Whether there is anything to send.
-    pub fn has_news(&self) -> bool {
+    pub(crate) fn has_news(&self) -> bool {
         !self.text.is_empty()
             || self.finish.is_some()
             || self.logprobs.as_ref().is_some_and(|l| !l.tokens.is_empty())
     }
 
     /// What has come since the last call.
-    pub fn take(&mut self) -> Value {
+    pub(crate) fn take(&mut self) -> Value {
         let logprobs = self.logprobs.as_mut().map(std::mem::take);
         let logprobs =
             logprobs.map(|l| json!({"tokens": l.tokens, "token_logprobs": l.values, "top_logprobs": l.top, "text_offset": l.offsets}));

@@ -25,7 +25,7 @@ use super::{Limits, Options, wire};
 use crate::model::Model;
 
 /// What the routes share.
-pub struct State {
+pub(crate) struct State {
     pub options: Options,
     pub context: usize,
     pub vocabulary: Vocabulary,
@@ -39,7 +39,7 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(
+    pub(crate) fn new(
         options: Options,
         model: &Model,
         vocabulary: Vocabulary,
@@ -69,12 +69,12 @@ impl State {
 }
 
 /// Seconds since 1970.
-pub fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
 /// Serves until told to stop, then for the grace time at most.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: tokio::net::TcpListener,
     state: State,
     stopped: watch::Receiver<bool>,

@@ -12,7 +12,7 @@ use crate::tensor::loss::{pair_logprobs, top_logprobs};
 
 /// What a model makes of a prompt of N tokens.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Scored {
+pub(crate) struct Scored {
     /// Its tokens from the second on: N − 1 entries.
     pub prompt: Vec<Entry>,
     /// The likeliest next token; none when the prompt is one token longer than the model's context.
@@ -20,7 +20,7 @@ pub struct Scored {
 }
 
 /// Prompts cut into batches of about one pass each, the members of a batch in the order that [`score`] wants.
-pub fn plan(prompts: &[&[u32]], context: usize) -> Vec<Vec<usize>> {
+pub(crate) fn plan(prompts: &[&[u32]], context: usize) -> Vec<Vec<usize>> {
     batches(&prompts.iter().map(|p| request(p, context)).collect::<Vec<_>>(), BATCH_TOKENS)
 }
 
@@ -38,7 +38,7 @@ fn request(prompt: &[u32], context: usize) -> Request {
 ///
 /// # Errors
 /// Of the batch: the model failed. Of a prompt: its log-probabilities are NaN.
-pub fn score(model: &Model, prompts: &[(&[u32], usize)]) -> Result<Vec<Result<Scored>>> {
+pub(crate) fn score(model: &Model, prompts: &[(&[u32], usize)]) -> Result<Vec<Result<Scored>>> {
     let requests: Vec<Request> = prompts.iter().map(|(p, _)| request(p, model.config().context)).collect();
     let tree = Tree::new(&requests, &(0..prompts.len()).collect::<Vec<_>>());
     let hidden = model.hidden(&tree.tokens, &tree.segments)?;

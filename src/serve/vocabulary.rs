@@ -9,7 +9,7 @@ use crate::data::tokenizer::Tokenizer;
 use crate::model::{Config, Source};
 
 /// Texts of tokens, made when first asked for.
-pub struct Vocabulary {
+pub(crate) struct Vocabulary {
     tokenizer: Arc<Tokenizer>,
     texts: Vec<OnceLock<Token>>,
     /// Answer of `/tokenizer_info`.
@@ -17,7 +17,7 @@ pub struct Vocabulary {
 }
 
 /// One token's text.
-pub struct Token {
+pub(crate) struct Token {
     /// Its text, or `id:N` where its bytes are no characters.
     pub label: String,
     /// Characters of its text.
@@ -25,7 +25,7 @@ pub struct Token {
 }
 
 impl Vocabulary {
-    pub fn open(source: &Source, config: &Config, tokenizer: Arc<Tokenizer>) -> Result<Self> {
+    pub(crate) fn open(source: &Source, config: &Config, tokenizer: Arc<Tokenizer>) -> Result<Self> {
         let said = match source.optional("tokenizer_config.json")? {
             Some(bytes) => serde_json::from_slice(&bytes)
                 .or_error(Kind::Checkpoint, "tokenizer_config.json is not JSON")?,
@@ -45,17 +45,17 @@ impl Vocabulary {
     }
 
     /// The tokenizer.
-    pub fn tokenizer(&self) -> &Tokenizer {
+    pub(crate) fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
     /// Tokens that the model knows.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.texts.len()
     }
 
     /// A token's text; the token must be one that the model knows.
-    pub fn token(&self, id: u32) -> &Token {
+    pub(crate) fn token(&self, id: u32) -> &Token {
         self.texts[id as usize].get_or_init(|| match self.tokenizer.decode(&[id]) {
             Ok(text) if !text.contains(char::REPLACEMENT_CHARACTER) => {
                 Token { length: text.chars().count(), label: text }

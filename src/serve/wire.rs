@@ -17,14 +17,14 @@ const MAX_TOKENS: u64 = 16;
 
 /// A prompt before tokenisation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Prompt {
+pub(crate) enum Prompt {
     Text(String),
     Ids(Vec<u32>),
 }
 
 /// A checked request.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Completion {
+pub(crate) struct Completion {
     pub model: Option<String>,
     pub prompts: Vec<Prompt>,
     pub max_tokens: usize,
@@ -61,7 +61,7 @@ struct Body {
 
 impl Completion {
     /// Reads and checks a body.
-    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let body: Body = serde_json::from_slice(body).map_err(|e| malformed(&e))?;
         body.refuse_unsupported()?;
         let max_tokens = whole("max_tokens", &body.max_tokens)?.unwrap_or(MAX_TOKENS);
@@ -88,7 +88,7 @@ impl Completion {
     }
 
     /// The sampling that is asked for; `other` is the seed of a request without one.
-    pub fn sampling(&self, other: u64) -> Sampling {
+    pub(crate) fn sampling(&self, other: u64) -> Sampling {
         Sampling { temperature: self.temperature, top_p: self.top_p, seed: self.seed.unwrap_or(other) }
     }
 }
@@ -120,7 +120,7 @@ impl Body {
 }
 
 /// A body that is not the JSON expected.
-pub fn malformed(e: &serde_json::Error) -> ApiError {
+pub(crate) fn malformed(e: &serde_json::Error) -> ApiError {
     ApiError::new(
         axum::http::StatusCode::BAD_REQUEST,
         format!("the body is not the JSON that is expected here: {e}"),

@@ -24,7 +24,7 @@ const TOGETHER: usize = 16;
 
 /// What is to be done for one prompt.
 #[derive(Debug, Clone)]
-pub struct Work {
+pub(crate) struct Work {
     /// Place in its request.
     pub index: usize,
     /// At least one token.
@@ -37,7 +37,7 @@ pub struct Work {
 
 /// What came of a prompt; [`Event::is_last`] ends it.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     /// Entries of the prompt's tokens from the second on.
     Prompt(Vec<Entry>),
     /// A written token.
@@ -52,7 +52,7 @@ pub enum Event {
 
 impl Event {
     /// Whether nothing follows.
-    pub fn is_last(&self) -> bool {
+    pub(crate) fn is_last(&self) -> bool {
         match self {
             Event::Prompt(_) => false,
             Event::Step(step) => step.finish.is_some(),
@@ -62,16 +62,16 @@ impl Event {
 }
 
 /// Where the events of a request's prompts go.
-pub type Events = UnboundedSender<(usize, Event)>;
+pub(crate) type Events = UnboundedSender<(usize, Event)>;
 
 /// The prompts of one request.
-pub struct Ask {
+pub(crate) struct Ask {
     pub works: Vec<Work>,
     pub events: Events,
 }
 
 /// The thread.
-pub struct Worker {
+pub(crate) struct Worker {
     pub model: Arc<Model>,
     pub tokenizer: Arc<Tokenizer>,
     pub asks: Receiver<Ask>,
@@ -81,7 +81,7 @@ pub struct Worker {
 
 impl Worker {
     /// Works until all clients' senders are gone, or until it is cut.
-    pub fn run(self) {
+    pub(crate) fn run(self) {
         let mut desk = Desk::new(&self.model, &self.tokenizer);
         while !self.cut.load(Ordering::Relaxed) && self.fetch(&mut desk) {
             desk.turn();

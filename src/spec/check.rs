@@ -7,7 +7,7 @@ use super::node::{Entry, Node, Value, whole};
 use super::shape::{Form, Range, Shape, Table, quoted_list};
 
 /// Adds what is wrong with `node`, which stands at `path`, to `found`.
-pub fn check(node: &Node, shape: &Shape, path: &KeyPath, found: &mut Vec<Finding>) {
+pub(crate) fn check(node: &Node, shape: &Shape, path: &KeyPath, found: &mut Vec<Finding>) {
     match (&shape.form, &node.value) {
         (Form::Any, _) | (Form::Bool, Value::Bool(_)) | (Form::Text, Value::Text(_)) => {}
         (Form::Integer(range), Value::Integer(i)) => check_range(node, *i as f64, range, shape, path, found),
@@ -120,7 +120,7 @@ fn elsewhere(key: &str) -> Vec<String> {
 }
 
 /// The finding for a path of keys that leads nowhere, as `--set`, variables and sweeps write them.
-pub fn unknown_path(path: &KeyPath) -> Finding {
+pub(crate) fn unknown_path(path: &KeyPath) -> Finding {
     let name = path.to_string();
     let finding = Finding::error(path.clone(), format!("unknown key `{name}`"));
     let leaves: Vec<String> = Shape::root()
@@ -147,7 +147,7 @@ fn check_required(node: &Node, table: &Table, path: &KeyPath, found: &mut Vec<Fi
 }
 
 /// The finding for a key that has no default and is not there.
-pub fn missing(path: &KeyPath, key: &str, table: &Table) -> Finding {
+pub(crate) fn missing(path: &KeyPath, key: &str, table: &Table) -> Finding {
     let takes = table.fields.get(key).map(Shape::words).unwrap_or_default();
     Finding::error(path.key(key), format!("{} lacks `{key}`", called(path)))
         .hint(format!("add `{key}`: {takes}"))

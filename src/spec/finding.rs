@@ -25,15 +25,32 @@ pub enum Severity {
 pub enum Provenance {
     /// No layer sets it but the embedded defaults.
     Defaults,
-    /// The experiment file or a script that it names; `profile` where the value is in a `[profile.NAME]`
-    /// table.
-    File { path: PathBuf, line: usize, column: usize, profile: Option<String> },
+    /// The experiment file or a script that it names.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Its line.
+        line: usize,
+        /// Its column.
+        column: usize,
+        /// The profile, where the value is in a `[profile.NAME]` table.
+        profile: Option<String>,
+    },
     /// The command line's `--profile`.
-    Profile { name: String },
+    Profile {
+        /// The profile.
+        name: String,
+    },
     /// An environment variable.
-    Environment { variable: String },
-    /// An argument `--set`, without the flag.
-    Set { argument: String },
+    Environment {
+        /// Its name.
+        variable: String,
+    },
+    /// An argument `--set`.
+    Set {
+        /// What follows the flag.
+        argument: String,
+    },
 }
 
 /// One error or warning.

@@ -22,15 +22,15 @@ const DOCUMENT_KEYS: [&str; 3] = ["sweep", "exclude", "profile"];
 
 /// The layers, the weakest first. Later ones win.
 #[derive(Debug, Clone)]
-pub struct Layers(Vec<Node>);
+pub(crate) struct Layers(Vec<Node>);
 
 /// The embedded defaults, with what is wrong in them (nothing, as a test holds).
-pub fn defaults() -> (Node, Vec<Finding>) {
+pub(crate) fn defaults() -> (Node, Vec<Finding>) {
     embedded("defaults.toml", DEFAULTS)
 }
 
 /// The paper's choice, a layer above the defaults, with what is wrong in it (nothing, as a test holds).
-pub fn paper() -> (Node, Vec<Finding>) {
+pub(crate) fn paper() -> (Node, Vec<Finding>) {
     embedded("paper.toml", PAPER)
 }
 
@@ -41,7 +41,7 @@ fn embedded(name: &str, text: &str) -> (Node, Vec<Finding>) {
 }
 
 /// Reads all layers of a source whose file holds `text`, and what is wrong in each.
-pub fn read(source: &Source, text: &str) -> (Layers, Vec<Finding>) {
+pub(crate) fn read(source: &Source, text: &str) -> (Layers, Vec<Finding>) {
     let (defaults, mut found) = defaults();
     let file = read_file(&source.path, text, &mut found);
     let mut stack = vec![defaults, file.without(&["profile"])];
@@ -178,17 +178,17 @@ fn without_findings(layer: &Node, found: &[Finding]) -> Node {
 
 impl Layers {
     /// These layers under more of them.
-    pub fn under(&self, stronger: &[Node]) -> Layers {
+    pub(crate) fn under(&self, stronger: &[Node]) -> Layers {
         Layers(self.0.iter().chain(stronger).cloned().collect())
     }
 
     /// These layers without the file's values that have findings, so that the rest can be checked further.
-    pub fn without(&self, found: &[Finding]) -> Layers {
+    pub(crate) fn without(&self, found: &[Finding]) -> Layers {
         Layers(self.0.iter().map(|layer| without_findings(layer, found)).collect())
     }
 
     /// Merges the layers: tables key by key, everything else whole.
-    pub fn merge<T: DeserializeOwned>(&self) -> Result<T, String> {
+    pub(crate) fn merge<T: DeserializeOwned>(&self) -> Result<T, String> {
         let paper = self.wants_paper().then(|| paper().0);
         let (defaults, others) = self.0.split_at(1.min(self.0.len()));
         let layers = defaults.iter().chain(&paper).chain(others).map(|layer| layer.without(&DOCUMENT_KEYS));
@@ -205,18 +205,18 @@ impl Layers {
     }
 
     /// The strongest layer's value of a key that no merging goes into, such as `sweep`.
-    pub fn get(&self, path: &KeyPath) -> Option<&Node> {
+    pub(crate) fn get(&self, path: &KeyPath) -> Option<&Node> {
         self.0.iter().rev().find_map(|layer| layer.get(path.steps()))
     }
 
     /// Whether a layer above the embedded defaults gives a key.
-    pub fn writes(&self, path: &KeyPath) -> bool {
+    pub(crate) fn writes(&self, path: &KeyPath) -> bool {
         self.get(path).is_some_and(|node| node.at.origin.layer != Layer::Defaults)
     }
 
     /// Where the value of a key comes from; for a key that no layer has, the place of the nearest table above
     /// it. `None` where only the defaults have it.
-    pub fn locate(&self, path: &KeyPath) -> Option<At> {
+    pub(crate) fn locate(&self, path: &KeyPath) -> Option<At> {
         let deepest =
             self.0.iter().map(|layer| layer.deepest(path.steps())).max_by_key(|(depth, _)| *depth)?;
         let (depth, at) = deepest;

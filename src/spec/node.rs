@@ -52,7 +52,7 @@ pub struct At {
 
 /// A value and its place.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Node {
+pub(crate) struct Node {
     /// The value.
     pub value: Value,
     /// Where it is written.
@@ -61,7 +61,7 @@ pub struct Node {
 
 /// A TOML value.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value {
+pub(crate) enum Value {
     /// `true`, `false`
     Bool(bool),
     /// A whole number of 64 bits.
@@ -80,7 +80,7 @@ pub enum Value {
 
 /// A key's place and its value.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Where the key is written.
     pub key: At,
     /// What it holds.
@@ -89,7 +89,7 @@ pub struct Entry {
 
 impl Node {
     /// The value's type in words.
-    pub fn type_name(&self) -> &'static str {
+    pub(crate) fn type_name(&self) -> &'static str {
         match &self.value {
             Value::Bool(_) => "a boolean",
             Value::Integer(_) => "an integer",
@@ -102,14 +102,14 @@ impl Node {
     }
 
     /// The value at `steps` below this one.
-    pub fn get(&self, steps: &[Step]) -> Option<&Node> {
+    pub(crate) fn get(&self, steps: &[Step]) -> Option<&Node> {
         let Some((first, rest)) = steps.split_first() else { return Some(self) };
         self.child(first)?.get(rest)
     }
 
     /// How many of `steps` exist below this value, and the place of the last that does (the key's where it is
     /// one).
-    pub fn deepest(&self, steps: &[Step]) -> (usize, At) {
+    pub(crate) fn deepest(&self, steps: &[Step]) -> (usize, At) {
         let mut node = self;
         let mut at = self.at.clone();
         for (depth, step) in steps.iter().enumerate() {
@@ -129,7 +129,7 @@ impl Node {
     }
 
     /// This value under a path of tables, all at the value's place.
-    pub fn under(self, path: &KeyPath) -> Node {
+    pub(crate) fn under(self, path: &KeyPath) -> Node {
         path.steps().iter().rev().fold(self, |node, step| match step {
             Step::Key(key) => Node::table_of(key, node),
             Step::Index(_) => node,
@@ -143,7 +143,7 @@ impl Node {
     }
 
     /// This table without some of its keys; other values stay as they are.
-    pub fn without(&self, keys: &[&str]) -> Node {
+    pub(crate) fn without(&self, keys: &[&str]) -> Node {
         let mut node = self.clone();
         if let Value::Table(table) = &mut node.value {
             table.retain(|key, _| !keys.contains(&key.as_str()));
@@ -152,7 +152,7 @@ impl Node {
     }
 
     /// This value without the one at `steps`; arrays are dropped whole, as they are merged.
-    pub fn dropping(&self, steps: &[Step]) -> Node {
+    pub(crate) fn dropping(&self, steps: &[Step]) -> Node {
         let mut node = self.clone();
         let (Value::Table(table), Some((Step::Key(key), rest))) = (&mut node.value, steps.split_first())
         else {
@@ -168,7 +168,7 @@ impl Node {
     }
 
     /// This value, all of it placed in another origin with the same text.
-    pub fn moved(&self, origin: &Arc<Origin>) -> Node {
+    pub(crate) fn moved(&self, origin: &Arc<Origin>) -> Node {
         let at = |at: &At| At { origin: origin.clone(), span: at.span.clone() };
         let entry = |entry: &Entry| Entry { key: at(&entry.key), node: entry.node.moved(origin) };
         let value = match &self.value {
@@ -183,7 +183,7 @@ impl Node {
 }
 
 /// Reads a document. Syntax errors become findings; what could be read comes back with them.
-pub fn document(origin: &Arc<Origin>, found: &mut Vec<Finding>) -> Node {
+pub(crate) fn document(origin: &Arc<Origin>, found: &mut Vec<Finding>) -> Node {
     let (table, errors) = DeTable::parse_recoverable(&origin.text);
     found.extend(errors.iter().map(|e| syntax_error(origin, e)));
     let span = table.span();
@@ -192,7 +192,7 @@ pub fn document(origin: &Arc<Origin>, found: &mut Vec<Finding>) -> Node {
 }
 
 /// Reads one value that starts at `offset` of the origin's text and ends with it.
-pub fn value(origin: &Arc<Origin>, offset: usize) -> Result<Node, Finding> {
+pub(crate) fn value(origin: &Arc<Origin>, offset: usize) -> Result<Node, Finding> {
     let text = &origin.text[offset..];
     let parsed = DeValue::parse(text).map_err(|e| syntax_error_at(origin, &e, offset))?;
     let mut found = Vec::new();
@@ -263,7 +263,7 @@ impl Reader<'_> {
 }
 
 /// A whole float as an integer: `tokens = 1e6` is meant as one.
-pub fn whole(x: f64) -> Option<i64> {
+pub(crate) fn whole(x: f64) -> Option<i64> {
     let limit = 9_007_199_254_740_992.0; // 2^53: beyond it, a float does not name one integer
     (x.fract() == 0.0 && x.abs() <= limit).then_some(x as i64)
 }

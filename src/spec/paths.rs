@@ -16,7 +16,7 @@ pub fn model_folder(source: &str) -> Option<&Path> {
 
 /// The folders that relative paths count from.
 #[derive(Debug, Clone)]
-pub struct Bases {
+pub(crate) struct Bases {
     /// The experiment file's folder, absolute.
     pub file: PathBuf,
     /// The current folder, absolute.
@@ -24,7 +24,7 @@ pub struct Bases {
 }
 
 /// The experiment with every path absolute.
-pub fn absolute(mut spec: Spec, layers: &Layers, bases: &Bases) -> Spec {
+pub(crate) fn absolute(mut spec: Spec, layers: &Layers, bases: &Bases) -> Spec {
     let resolve = |path: &Path, key: KeyPath| base(layers, bases, &key).join(path);
     if let Some(folder) = model_folder(&spec.model.source) {
         spec.model.source = resolve(folder, KeyPath::of("model.source")).to_string_lossy().into_owned();

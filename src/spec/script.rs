@@ -17,11 +17,11 @@ pub type CheckScript = fn(&Path, &[String]) -> Result<()>;
 
 /// Scripts that were checked: the trials of a sweep share theirs.
 #[derive(Default)]
-pub struct Scripts(BTreeMap<(PathBuf, Vec<String>), Option<Finding>>);
+pub(crate) struct Scripts(BTreeMap<(PathBuf, Vec<String>), Option<Finding>>);
 
 impl Scripts {
     /// What is wrong with the script of an experiment, if it has one that is there.
-    pub fn finding(&mut self, spec: &Spec, check: CheckScript) -> Option<Finding> {
+    pub(crate) fn finding(&mut self, spec: &Spec, check: CheckScript) -> Option<Finding> {
         let script = spec
             .fitness
             .script

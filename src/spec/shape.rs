@@ -10,7 +10,7 @@ use super::schema::schema;
 
 /// What a key takes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// The description.
     pub doc: String,
     /// The default, where there is one.
@@ -25,7 +25,7 @@ pub struct Shape {
 
 /// A type with its limits.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Form {
+pub(crate) enum Form {
     /// Anything: values of a sweep, which are checked against the key they are for.
     Any,
     /// `true` or `false`.
@@ -46,7 +46,7 @@ pub enum Form {
 
 /// A table: its keys, those that must be there, and what any other key takes.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Table {
+pub(crate) struct Table {
     /// Known keys.
     pub fields: BTreeMap<String, Shape>,
     /// Keys that must be there in each layer that has the table.
@@ -59,7 +59,7 @@ pub struct Table {
 
 /// Limits of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Range {
+pub(crate) struct Range {
     /// At least.
     pub min: Option<f64>,
     /// At most.
@@ -70,7 +70,7 @@ pub struct Range {
 
 impl Range {
     /// Whether the number lies in the range. NaN lies in none.
-    pub fn holds(&self, x: f64) -> bool {
+    pub(crate) fn holds(&self, x: f64) -> bool {
         x.is_finite()
             && self.min.is_none_or(|m| x >= m)
             && self.max.is_none_or(|m| x <= m)
@@ -78,7 +78,7 @@ impl Range {
     }
 
     /// The range in words; empty without limits.
-    pub fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         let limits = [("at least", self.min), ("at most", self.max), ("below", self.below)];
         let words = limits.iter().filter_map(|(word, limit)| limit.map(|x| format!("{word} {x}")));
         words.collect::<Vec<_>>().join(" and ")
@@ -87,13 +87,13 @@ impl Range {
 
 impl Shape {
     /// The shape of an experiment file.
-    pub fn root() -> &'static Shape {
+    pub(crate) fn root() -> &'static Shape {
         static ROOT: LazyLock<Shape> = LazyLock::new(|| Shape::read(schema(), schema()));
         &ROOT
     }
 
     /// The shape of the key at `path`.
-    pub fn at(&self, path: &KeyPath) -> Option<&Shape> {
+    pub(crate) fn at(&self, path: &KeyPath) -> Option<&Shape> {
         path.steps().iter().try_fold(self, |shape, step| shape.child(step))
     }
 
@@ -106,7 +106,7 @@ impl Shape {
     }
 
     /// Paths of all keys below this one that hold a value, `NAME` standing for names of the user's choice.
-    pub fn leaves(&self) -> Vec<(KeyPath, &Shape)> {
+    pub(crate) fn leaves(&self) -> Vec<(KeyPath, &Shape)> {
         let mut out = Vec::new();
         self.add_leaves(&KeyPath::default(), &mut out);
         out
@@ -123,7 +123,7 @@ impl Shape {
     }
 
     /// The type in words.
-    pub fn words(&self) -> String {
+    pub(crate) fn words(&self) -> String {
         match &self.form {
             Form::Any => "any value".into(),
             Form::Bool => "true or false".into(),
@@ -158,7 +158,7 @@ fn with_range(name: &str, range: &Range) -> String {
 }
 
 /// Names in quotes, separated by commas.
-pub fn quoted_list<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
+pub(crate) fn quoted_list<S: AsRef<str>>(names: impl IntoIterator<Item = S>) -> String {
     names.into_iter().map(|name| format!("\"{}\"", name.as_ref())).collect::<Vec<_>>().join(", ")
 }
 

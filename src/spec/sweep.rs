@@ -58,7 +58,7 @@ pub struct Case {
 
 /// One combination of all axes.
 #[derive(Debug, Clone)]
-pub struct Combination {
+pub(crate) struct Combination {
     /// Name of the trial.
     pub label: String,
     /// Name and value of each axis, in the order of the axes.
@@ -82,7 +82,7 @@ struct Choice {
 
 /// Reads the axes of the layers and multiplies them, the first axis slowest. Without axes there is one
 /// combination, `main`.
-pub fn expand(layers: &Layers, seed: u64, found: &mut Vec<Finding>) -> Vec<Combination> {
+pub(crate) fn expand(layers: &Layers, seed: u64, found: &mut Vec<Finding>) -> Vec<Combination> {
     let root = KeyPath::of("sweep");
     let Some(node) = layers.get(&root) else { return vec![main()] };
     let axes: Vec<Axis> = read(node, &root, found).unwrap_or_default();
@@ -370,7 +370,7 @@ fn named(text: &str, otherwise: &str) -> String {
 
 /// Whether a trial has all values that an exclusion names; a key may be one of the axes or a path of the
 /// experiment.
-pub fn excluded(rule: &BTreeMap<String, Json>, combination: &Combination, values: &Json) -> bool {
+pub(crate) fn excluded(rule: &BTreeMap<String, Json>, combination: &Combination, values: &Json) -> bool {
     rule.iter().all(|(key, wanted)| {
         let axis = combination.axes.iter().find(|(name, _)| name == key);
         match axis {
@@ -381,7 +381,7 @@ pub fn excluded(rule: &BTreeMap<String, Json>, combination: &Combination, values
 }
 
 /// Reads the exclusions and checks that each key is an axis or a key of the experiment.
-pub fn exclusions(
+pub(crate) fn exclusions(
     layers: &Layers,
     axes: &[(String, String)],
     found: &mut Vec<Finding>,

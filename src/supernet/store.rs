@@ -12,7 +12,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use super::accumulate::{add_bias, add_level};
-use crate::base::{Error, Kind, Result, ResultExt, files, hash};
+use crate::base::{self, Error, Kind, Result, ResultExt, files, hash};
 use crate::model::checkpoint::{Bytes, from_f32, to_f32};
 use crate::model::matrix::Part;
 use crate::model::{Layer, Linear, Matrix, Model};
@@ -134,13 +134,11 @@ impl<'m> Supernet<'m> {
     }
 
     fn module(&self, module: ModuleId) -> Result<&Module> {
-        let slot = &self.modules[module.index()];
-        if slot.get().is_none() {
+        // Another thread may open the same file first.
+        base::get_or_try_init(&self.modules[module.index()], || {
             let path = self.path(module, "safetensors");
-            let opened = self.open(module, &path).map_err(|e| e.at(path.display()))?;
-            let _ = slot.set(opened); // another thread may have opened the same file
-        }
-        Ok(slot.get().expect("set above"))
+            self.open(module, &path).map_err(|e| e.at(path.display()))
+        })
     }
 
     fn open(&self, module: ModuleId, path: &Path) -> Result<Module> {

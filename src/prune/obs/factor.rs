@@ -47,7 +47,7 @@ pub(super) struct Undamped {
 }
 
 impl Undamped {
-    pub fn new(problem: &Problem, mean: DampingMean) -> Result<Self> {
+    pub(crate) fn new(problem: &Problem, mean: DampingMean) -> Result<Self> {
         let d_in = problem.weight.nrows();
         let d_out = problem.weight.ncols();
         let dead: Vec<bool> = (0..d_in).map(|p| problem.gram[(p, p)] == 0.0).collect();
@@ -96,34 +96,34 @@ pub(super) struct System<'a> {
 }
 
 impl<'a> System<'a> {
-    pub fn new(problem: &'a Problem, undamped: &'a Undamped, share: f64) -> Self {
+    pub(crate) fn new(problem: &'a Problem, undamped: &'a Undamped, share: f64) -> Self {
         let lambda = share * undamped.mean;
         let gradient = &undamped.target + faer::Scale(lambda) * &undamped.weight;
         Self { problem, undamped, lambda, gradient }
     }
 
     /// The module's units.
-    pub fn units(&self) -> Units {
+    pub(crate) fn units(&self) -> Units {
         self.problem.units
     }
 
     /// Attention or MLP.
-    pub fn kind(&self) -> ModuleKind {
+    pub(crate) fn kind(&self) -> ModuleKind {
         self.problem.kind
     }
 
     /// Whether G = HB, so that the dense weight is the solution.
-    pub fn is_layer(&self) -> bool {
+    pub(crate) fn is_layer(&self) -> bool {
         self.problem.correlation.is_none()
     }
 
     /// The dense weight B, \[d_in, d_out\], dead channels included.
-    pub fn dense(&self) -> &Mat<f64> {
+    pub(crate) fn dense(&self) -> &Mat<f64> {
         &self.problem.weight
     }
 
     /// The lower triangle of H for `channels`, in that order.
-    pub fn lower(&self, channels: &[usize]) -> Mat<f64> {
+    pub(crate) fn lower(&self, channels: &[usize]) -> Mat<f64> {
         let mut lower = Mat::zeros(channels.len(), channels.len());
         for (j, &q) in channels.iter().enumerate() {
             let source = self.problem.gram.col(q);

@@ -24,7 +24,7 @@ pub struct Known<'a> {
 
 /// A broken rule, with the keys that it is about; the first one that somebody wrote is shown.
 #[derive(Debug, Clone)]
-pub struct Issue {
+pub(crate) struct Issue {
     /// What is wrong.
     pub finding: Finding,
     /// Keys to point at, the likeliest culprit first.
@@ -65,7 +65,7 @@ fn keys<const N: usize>(dotted: [&str; N]) -> [KeyPath; N] {
 }
 
 /// All rules on one experiment whose paths are absolute.
-pub fn check(spec: &Spec, known: &Known, files: Files) -> Vec<Issue> {
+pub(crate) fn check(spec: &Spec, known: &Known, files: Files) -> Vec<Issue> {
     let mut issues = Issues::default();
     name(spec, &mut issues);
     model(spec, &mut issues);
