@@ -1,9 +1,13 @@
 //! The completions server over HTTP: what the harness counts on, the shapes of requests and answers, and
 //! clients that misbehave.
 
+#[path = "serve_support/clients.rs"]
+mod clients;
 #[path = "serve_support/hostile.rs"]
 mod hostile;
 mod serve_support;
+#[path = "serve_support/tokens.rs"]
+mod tokens;
 
 use std::time::Duration;
 
@@ -72,7 +76,7 @@ fn continuations_that_are_greedy_are_seen_as_such() {
     let written = house.ok(&json!({"prompt": [5, 9, 80], "max_tokens": 6, "temperature": 0, "logprobs": 1}));
     let tokens = written["choices"][0]["logprobs"]["tokens"].as_array().unwrap().len();
     assert!(tokens > 0);
-    let settings = Settings { sampling: Sampling::GREEDY, max_tokens: 6, stop: vec![], logprobs: None };
+    let settings = Settings { sampling: Sampling::GREEDY, max_tokens: 6, stop: [].into(), logprobs: None };
     let mut sequence = tyr::generate::Sequence::new(&house.model, &house.tokenizer, &[5, 9, 80], &settings);
     let mut ids = vec![5, 9, 80];
     for _ in 0..tokens {
@@ -151,15 +155,15 @@ fn native(house: &House, prompt: &str, settings: &Settings) -> (String, Finish) 
 fn written_text_is_the_native_one_whole_and_streamed_and_excludes_the_stop() {
     let house = House::new();
     for sampling in [Sampling::GREEDY, Sampling { temperature: 1.0, top_p: 0.8, seed: 11 }] {
-        let mut settings = Settings { sampling, max_tokens: 60, stop: vec![], logprobs: None };
+        let mut settings = Settings { sampling, max_tokens: 60, stop: [].into(), logprobs: None };
         let (free, _) = native(&house, "once", &settings);
         let stop: String =
             free.chars().filter(|c| *c != char::REPLACEMENT_CHARACTER).skip(3).take(1).collect();
         for stops in [vec![], vec![stop.clone(), "never seen".into()]] {
-            settings.stop = stops.iter().filter(|s| !s.is_empty()).cloned().collect();
+            settings.stop = stops.iter().filter(|s: &&String| !s.is_empty()).cloned().collect();
             let (want, finish) = native(&house, "once", &settings);
             let mut body = json!({"prompt": "once", "max_tokens": 60, "temperature": sampling.temperature, "top_p": sampling.top_p,
-                                  "seed": sampling.seed, "stop": settings.stop});
+                                  "seed": sampling.seed, "stop": settings.stop.to_vec()});
             let answer = house.ok(&body);
             assert_eq!(answer["choices"][0]["text"], want.as_str());
             assert_eq!(
@@ -198,7 +202,10 @@ fn echo_without_a_token_more_and_with_several() {
         ),
         (Some("once"), 3)
     );
-    assert_eq!(none["choices"][0]["logprobs"]["top_logprobs"][2].as_object().unwrap().len(), 2);
+    let tops = none["choices"][0]["logprobs"]["top_logprobs"][2].as_object().unwrap();
+    let own = &none["choices"][0]["logprobs"]["token_logprobs"][2];
+    let better = tops.values().filter(|v| v.as_f64() > own.as_f64()).count();
+    assert_eq!(tops.len(), 2 + usize::from(better == 2), "two, and the token of the place");
     let more =
         house.ok(&json!({"prompt": "once", "max_tokens": 5, "echo": true, "temperature": 0, "logprobs": 1}));
     let plain = house.ok(&json!({"prompt": "once", "max_tokens": 5, "temperature": 0}));
@@ -346,97 +353,6 @@ fn clients_at_once_get_what_each_gets_alone() {
         }
     }
     assert_eq!(house.server.served(), 2 * (6 * 2 + 6));
-}
-
-#[test]
-fn a_full_queue_says_come_again_and_a_slow_body_is_cut_off() {
-    let house = House::with(|o| {
-        o.limits = Limits { requests: 1, body_time: Duration::from_millis(600), ..Limits::default() }
-    });
-    let slow = Raw::open(&house);
-    slow.write("POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{");
-    std::thread::sleep(Duration::from_millis(150));
-    let (status, head, _) = house.raw("POST", "/v1/completions", "{\"prompt\": \"a\"}");
-    assert_eq!((status, head.contains("retry-after: 1")), (429, true));
-    assert!(slow.read().starts_with("HTTP/1.1 408"));
-    house.is_well();
-}
-
-#[test]
-fn bodies_that_are_too_large_are_refused_announced_or_not() {
-    let house = House::with(|o| o.limits = Limits { body_bytes: 1000, ..Limits::default() });
-    assert_eq!(
-        house.send("POST", "/v1/completions", &format!("{{\"prompt\": \"{}\"}}", "a".repeat(2000)), None).0,
-        413
-    );
-    let raw = Raw::open(&house);
-    raw.write("POST /v1/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
-    raw.write(&format!("7d0\r\n{}\r\n", "a".repeat(2000)));
-    assert!(raw.read().starts_with("HTTP/1.1 413"));
-    house.is_well();
-}
-
-#[test]
-fn heads_that_dribble_and_silence_are_cut_off() {
-    let house =
-        House::with(|o| o.limits = Limits { idle_time: Duration::from_millis(500), ..Limits::default() });
-    let silent = Raw::open(&house);
-    let dribbling = Raw::open(&house);
-    let started = std::time::Instant::now();
-    for byte in "GET /health HTTP/1.1\r\nx: aaaaaaaaaa".chars().cycle().take(60) {
-        if !dribbling.try_write(&byte.to_string()) {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    assert!(started.elapsed() < Duration::from_millis(2500), "a dribbling client held its connection");
-    assert_eq!(silent.read(), "");
-    house.is_well();
-}
-
-#[test]
-fn hundreds_of_connections_leave_the_server_up_and_those_too_many_are_told() {
-    let house = House::with(|o| o.limits = Limits { connections: 50, ..Limits::default() });
-    let all: Vec<Raw> = (0..300).map(|_| Raw::open(&house)).collect();
-    std::thread::sleep(Duration::from_millis(1300)); // by then those that are told so have been let go
-    let late = Raw::open(&house);
-    assert!(late.read().starts_with("HTTP/1.1 503"));
-    drop(all);
-    std::thread::sleep(Duration::from_millis(1300));
-    house.is_well();
-}
-
-#[test]
-fn clients_that_leave_in_the_middle_free_their_work() {
-    let house = House::with(|o| o.limits = Limits { requests: 4, ..Limits::default() });
-    for round in 0..3 {
-        for stream in [true, false] {
-            let bodies: Vec<Raw> = (0..4).map(|_| Raw::open(&house)).collect();
-            for raw in &bodies {
-                raw.request(
-                    "/v1/completions",
-                    &json!({"prompt": "a", "max_tokens": 200, "seed": round, "stream": stream}),
-                );
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        std::thread::sleep(Duration::from_millis(400));
-    }
-    house.is_well();
-    assert_eq!(house.send("GET", "/health", "", None).1["requests"], 0);
-}
-
-#[test]
-fn stopping_ends_streams_within_the_grace_time_and_closes_the_door() {
-    let house = House::with(|o| o.limits = Limits { grace: Duration::from_millis(300), ..Limits::default() });
-    let address = house.server.address();
-    let _idle = Raw::open(&house);
-    let busy = Raw::open(&house);
-    busy.request("/v1/completions", &json!({"prompt": "a", "max_tokens": 1000, "stream": true}));
-    let started = std::time::Instant::now();
-    house.server.stop().unwrap();
-    assert!(started.elapsed() < Duration::from_secs(5));
-    assert!(std::net::TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_err());
 }
 
 #[test]

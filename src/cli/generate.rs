@@ -1,6 +1,6 @@
 //! `tyr generate MODEL --prompt …`.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 use clap::Args;
 
@@ -40,7 +40,7 @@ pub struct GenerateArgs {
     pub device: DeviceChoice,
 }
 
-/// Prints the continuation on standard output.
+/// Prints the continuation on standard output; a reader that has gone away ends it.
 pub fn run(args: &GenerateArgs, watch: &dyn Watch) -> Result<()> {
     print_to(args, &mut std::io::stdout().lock(), watch)
 }
@@ -50,14 +50,17 @@ fn print_to(args: &GenerateArgs, out: &mut dyn Write, watch: &dyn Watch) -> Resu
     let tokenizer = Tokenizer::open(&source)?;
     let sampling = Sampling { temperature: args.temperature, top_p: args.top_p, seed: args.seed }.check()?;
     let settings =
-        Settings { sampling, max_tokens: args.max_tokens, stop: args.stop.clone(), logprobs: None };
+        Settings { sampling, max_tokens: args.max_tokens, stop: args.stop.as_slice().into(), logprobs: None };
     let prompt = tokenizer.encode(&args.prompt)?;
     let model = Model::open(&source, &device(args.device)?)?;
+    let mut left = false;
     let mut show = |text: &str| {
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).or_error(Kind::Disk, "cannot print")
+        let shown = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        left = shown.as_ref().is_err_and(|e| e.kind() == ErrorKind::BrokenPipe);
+        shown.or_error(Kind::Disk, "cannot print")
     };
-    write(&model, &tokenizer, &prompt, &settings, watch, &mut show)?;
-    show("\n")
+    let written = write(&model, &tokenizer, &prompt, &settings, watch, &mut show).and_then(|_| show("\n"));
+    if left { Ok(()) } else { written }
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ fn pruned() -> Fixture {
 
 impl Fixture {
     fn settings(sampling: Sampling, max_tokens: usize) -> Settings {
-        Settings { sampling, max_tokens, stop: vec![], logprobs: Some(3) }
+        Settings { sampling, max_tokens, stop: [].into(), logprobs: Some(3) }
     }
 
     /// Text by running all tokens anew for every new one.
@@ -172,12 +172,12 @@ fn sampling_refuses_values_out_of_range_and_nan_logits() {
 
 #[test]
 fn a_stop_string_over_several_pieces_is_cut_and_what_only_looks_like_one_is_shown() {
-    let mut stops = Stops::new(&["END".into(), "\n\n".into()]);
+    let mut stops = Stops::new(["END".into(), "\n\n".into()].into());
     assert_eq!(stops.push("abcE"), Passed::Text("abc".into()));
     assert_eq!(stops.push("x\n"), Passed::Text("Ex".into()));
     assert_eq!(stops.push("yEN"), Passed::Text("\ny".into()));
     assert_eq!(stops.push("D more"), Passed::Stopped(String::new()));
-    let mut stops = Stops::new(&["END".into()]);
+    let mut stops = Stops::new(["END".into()].into());
     assert_eq!(stops.push("EN"), Passed::Text(String::new()));
     assert_eq!(stops.finish(), "EN");
 }
@@ -185,7 +185,7 @@ fn a_stop_string_over_several_pieces_is_cut_and_what_only_looks_like_one_is_show
 proptest! {
     #[test]
     fn pieces_join_to_the_text_before_the_first_stop(text in "[ab]{0,12}", stop in "[ab]{1,3}", cuts in prop::collection::vec(1usize..4, 0..12)) {
-        let (mut stops, mut shown, mut at, mut stopped) = (Stops::new(std::slice::from_ref(&stop)), String::new(), 0, false);
+        let (mut stops, mut shown, mut at, mut stopped) = (Stops::new([stop.clone()].into()), String::new(), 0, false);
         for cut in cuts.into_iter().chain([12]) {
             let end = (at + cut).min(text.len());
             match stops.push(&text[at..end]) {

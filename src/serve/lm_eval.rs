@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Options, Server};
+use super::{Options, Server, secret};
 use crate::base::{Error, Kind, Result, ResultExt, Watch};
 use crate::eval::lm_eval::wire::{Data, Endpoint, TokenizerChoice};
 use crate::eval::lm_eval::{Client, Job, Outcome, Patience, Service, Surroundings, run, service};
@@ -91,7 +91,7 @@ fn client(settings: &LmEval, service: Option<&Service>) -> Result<Client> {
             Client::new(service.url(), Some(service.token().into()), Patience::default())
         }
         (url, _) => {
-            let token = std::env::var("TYR_LM_EVAL_TOKEN").ok();
+            let token = secret("TYR_LM_EVAL_TOKEN")?;
             Client::new(url.as_deref().unwrap_or_default(), token, Patience::default())
         }
     }
