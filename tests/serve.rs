@@ -192,6 +192,21 @@ fn a_seed_repeats_and_requests_without_one_differ() {
 }
 
 #[test]
+fn the_smallest_temperatures_and_shares_take_the_likeliest_token() {
+    let house = House::new();
+    let text = |more: Value| {
+        let mut body = json!({"prompt": "once", "max_tokens": 10, "seed": 3});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        house.ok(&body)["choices"][0]["text"].clone()
+    };
+    let want = text(json!({"temperature": 0}));
+    for least in [1e-46, 1e-310, 1e-40] {
+        assert_eq!(text(json!({"top_p": least})), want);
+        assert_eq!(text(json!({"temperature": least})), want);
+    }
+}
+
+#[test]
 fn echo_without_a_token_more_and_with_several() {
     let house = House::new();
     let none = house.ok(&json!({"prompt": "once", "max_tokens": 0, "echo": true, "logprobs": 2}));
@@ -309,10 +324,10 @@ fn the_tokenizer_routes_are_those_of_the_harness() {
         (models["data"][0]["id"].as_str(), models["data"][0]["max_model_len"].as_u64()),
         (Some("pico"), Some(CONTEXT as u64))
     );
-    assert_eq!(
-        (house.send("GET", "/v1/models/pico", "", None).0, house.send("GET", "/v1/models/x/y", "", None).0),
-        (200, 404)
-    );
+    for (path, want) in [("pico", 200), ("x/y", 404), ("%ff", 400), ("%", 404)] {
+        let (status, answer) = house.send("GET", &format!("/v1/models/{path}"), "", None);
+        assert_eq!((status, answer["error"]["message"].is_string()), (want, want != 200), "{path}: {answer}");
+    }
 }
 
 #[test]
@@ -323,6 +338,18 @@ fn a_key_is_asked_for_everywhere_but_at_health() {
         assert_eq!(house.send("GET", path, "", Some("Secret")).0, 401);
     }
     assert_eq!(house.send("GET", "/v1/models", "", Some("secret")).0, 200);
+    for (value, want) in [
+        ("bearer secret", 200),
+        ("BEARER   secret ", 200),
+        ("Basic secret", 401),
+        ("Bearer", 401),
+        ("Bearer ", 401),
+        ("secret", 401),
+        ("Bearer secre\u{e9}", 401),
+    ] {
+        let head = format!("authorization: {value}\r\n");
+        assert_eq!(house.send_with("GET", "/v1/models", "", &head).0, want, "{value}");
+    }
     assert_eq!(house.send("GET", "/health", "", None).0, 200);
     assert_eq!(house.send("POST", "/v1/completions", "{\"prompt\": \"a\"}", None).0, 401);
 }

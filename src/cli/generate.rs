@@ -104,6 +104,30 @@ mod tests {
         assert_eq!(drawn(&["--seed", "5", "--stop", stop.as_str()]), cut);
     }
 
+    /// A place that takes no text.
+    struct Closed(ErrorKind);
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_ends_the_text_and_a_full_disk_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        Pico::of_bytes(256).write(dir.path(), 3).unwrap();
+        let line = ["generate", dir.path().to_str().unwrap(), "--prompt", "once"];
+        let args = Line::try_parse_from(line).unwrap().args;
+        print_to(&args, &mut Closed(ErrorKind::BrokenPipe), &Silent).unwrap();
+        let full = print_to(&args, &mut Closed(ErrorKind::StorageFull), &Silent).unwrap_err();
+        assert_eq!(full.kind, Kind::Disk);
+    }
+
     #[test]
     fn wrong_values_and_an_empty_prompt_are_usage_errors() {
         let dir = tempfile::tempdir().unwrap();

@@ -171,6 +171,20 @@ fn sampling_refuses_values_out_of_range_and_nan_logits() {
 }
 
 #[test]
+fn every_sampling_in_range_draws_and_the_smallest_values_take_the_likeliest() {
+    let logits = candle_core::Tensor::new(&[0.0f32, 3.0, 1.0, -4000.0, 2.999], &Device::Cpu).unwrap();
+    let small = [0.0, 5e-324, 1e-300, 1e-46, 1e-45, 1e-40, 2e-38, 1e-9, 1e-7];
+    for temperature in small.into_iter().chain([1e-3, 0.5, 2.0]) {
+        for top_p in small.into_iter().chain([0.1, 0.5, 1.0 - 1e-17, 1.0]) {
+            let sampling = Sampling { temperature, top_p, seed: 7 }.check().unwrap();
+            let token = Sampler::new(sampling).next(&logits).unwrap();
+            let least = temperature.min(top_p);
+            assert!(token == 1 || least > 1e-7, "temperature {temperature}, top_p {top_p}: {token}");
+        }
+    }
+}
+
+#[test]
 fn a_stop_string_over_several_pieces_is_cut_and_what_only_looks_like_one_is_shown() {
     let mut stops = Stops::new(["END".into(), "\n\n".into()].into());
     assert_eq!(stops.push("abcE"), Passed::Text("abc".into()));
@@ -196,6 +210,14 @@ proptest! {
         }
         if !stopped { shown.push_str(&stops.finish()); }
         prop_assert_eq!(shown, text.find(stop.as_str()).map_or(text.as_str(), |i| &text[..i]));
+    }
+
+    #[test]
+    fn pieces_of_a_prompt_join_to_its_text(text in "(\\PC|\u{fffd}){0,20}") {
+        let f = tokenizer();
+        let ids = f.encode(&text).unwrap();
+        let pieces = text::pieces(&f, &ids).unwrap();
+        prop_assert_eq!((pieces.len(), pieces.concat()), (ids.len(), text));
     }
 
     #[test]
