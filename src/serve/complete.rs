@@ -39,13 +39,12 @@ pub struct Received {
 
 /// Answers a body.
 pub async fn answer(state: Arc<State>, body: Received, hold: Hold) -> Result<Response, ApiError> {
+    let length = body.bytes.len();
     let prepare = {
         let state = state.clone();
         move || prepare(&state, body)
     };
-    // Long texts take a while to tokenise.
-    let prepared = tokio::task::spawn_blocking(prepare).await;
-    let Prepared { works, mut parts, stream } = prepared.map_err(|_| stopped())??;
+    let Prepared { works, mut parts, stream } = state.aside(length, prepare).await??;
     let (events, received) = unbounded_channel();
     state.asks.send(Ask { works, events }).map_err(|_| stopped())?;
     parts.events = Some(received);

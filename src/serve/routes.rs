@@ -41,6 +41,8 @@ pub struct State {
     pub requests: AtomicU64,
     slots: Arc<Semaphore>,
     budget: Arc<Budget>,
+    /// One for each KiB of the bodies that may be worked on at once.
+    tokenising: Arc<Semaphore>,
     /// Of the model's thread.
     living: Weak<()>,
     started: u64,
@@ -57,14 +59,43 @@ impl State {
     ) -> Self {
         let slots = Arc::new(Semaphore::new(options.limits.requests));
         let budget = Budget::new(options.limits.request_memory, options.limits.memory);
+        let tokenising = Arc::new(Semaphore::new(TOGETHER * kibibytes(options.limits.body_bytes) as usize));
         let context = model.config().context;
         let requests = AtomicU64::new(0);
         let started = now();
-        Self { options, context, vocabulary, asks, served, requests, slots, budget, living, started }
+        Self {
+            options,
+            context,
+            vocabulary,
+            asks,
+            served,
+            requests,
+            slots,
+            budget,
+            tokenising,
+            living,
+            started,
+        }
     }
 
     fn limits(&self) -> &Limits {
         &self.options.limits
+    }
+
+    /// Works on a body of so many bytes, beside the threads that serve connections: long texts take a while. A
+    /// tokenizer takes about a hundred bytes for each byte of a text, so large bodies wait for each other.
+    pub async fn aside<T: Send + 'static>(
+        &self,
+        body: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let ended = || ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the tokenizer ended midway");
+        let turn = self.tokenising.clone().acquire_many_owned(kibibytes(body)).await.map_err(|_| ended())?;
+        let work = move || {
+            let _turn = turn; // also when nobody waits any more
+            work()
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| ended())
     }
 
     /// A place among the requests in the house, and the word that this one's connection is busy.
@@ -75,6 +106,13 @@ impl State {
         let slot = self.slots.clone().try_acquire_owned().map_err(full)?;
         Ok(Hold { _slot: slot, _answering: activity.as_ref().map(Activity::begin), activity })
     }
+}
+
+/// Bodies of the largest size that are worked on at once.
+const TOGETHER: usize = 2;
+
+fn kibibytes(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX)
 }
 
 /// Seconds since 1970.
@@ -271,26 +309,29 @@ struct Detokenize {
     tokens: Vec<u32>,
 }
 
-/// The JSON of a request to the tokenizer, and its place among the requests.
+/// A request to the tokenizer, its place among the requests, and the bytes of its body.
 async fn json_body<T: DeserializeOwned>(
     state: &State,
     request: Request,
-) -> Result<(T, Share, Hold), ApiError> {
+) -> Result<(T, (Share, Hold), usize), ApiError> {
     let activity = activity(&request);
     let Received { bytes, share } = read(state, request).await?;
     let hold = state.hold(activity)?;
-    Ok((serde_json::from_slice(&bytes).map_err(|e| wire::malformed(&e))?, share, hold))
+    let parsed = serde_json::from_slice(&bytes).map_err(|e| wire::malformed(&e))?;
+    Ok((parsed, (share, hold), bytes.len()))
 }
 
 async fn tokenize(
     Shared(state): Shared<Arc<State>>,
     request: Request,
 ) -> Result<axum::Json<Value>, ApiError> {
-    let (body, _share, _hold): (Tokenize, _, _) = json_body(&state, request).await?;
+    let (body, _held, length): (Tokenize, _, _) = json_body(&state, request).await?;
     let context = state.context;
-    let encode =
-        move || state.vocabulary.tokenizer().inner().encode_fast(body.prompt, body.add_special_tokens);
-    let encoding = aside(encode).await?.map_err(untokenised)?;
+    let encode = {
+        let state = state.clone();
+        move || state.vocabulary.tokenizer().inner().encode_fast(body.prompt, body.add_special_tokens)
+    };
+    let encoding = state.aside(length, encode).await?.map_err(untokenised)?;
     let tokens = encoding.get_ids();
     Ok(axum::Json(json!({"tokens": tokens, "count": tokens.len(), "max_model_len": context})))
 }
@@ -304,13 +345,11 @@ async fn detokenize(
     Shared(state): Shared<Arc<State>>,
     request: Request,
 ) -> Result<axum::Json<Value>, ApiError> {
-    let (body, _share, _hold): (Detokenize, _, _) = json_body(&state, request).await?;
-    let text = aside(move || state.vocabulary.tokenizer().decode(&body.tokens)).await??;
+    let (body, _held, length): (Detokenize, _, _) = json_body(&state, request).await?;
+    let decode = {
+        let state = state.clone();
+        move || state.vocabulary.tokenizer().decode(&body.tokens)
+    };
+    let text = state.aside(length, decode).await??;
     Ok(axum::Json(json!({"prompt": text})))
-}
-
-/// Long texts take a while: the threads that serve connections do not wait for them.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
-    let ended = |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the tokenizer ended midway");
-    tokio::task::spawn_blocking(work).await.map_err(ended)
 }

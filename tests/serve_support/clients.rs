@@ -137,11 +137,11 @@ fn a_client_that_does_not_read_is_cut_off() {
     let house =
         House::with(|o| o.limits = Limits { idle_time: Duration::from_millis(700), ..Limits::default() });
     let reading = Raw::open(&house);
-    let deaf = Raw::open(&house);
     reading.request("/v1/completions", &large());
     let whole = reading.read();
     let (_, body) = whole.split_once("\r\n\r\n").unwrap();
     assert!(body.len() > 16 << 20 && body.ends_with('}'), "{} bytes, more than sockets hold", body.len());
+    let deaf = Raw::open(&house);
     deaf.request("/v1/completions", &large());
     until("the answer is there", || house.health()["memory"].as_u64().unwrap() > 0);
     until("the answer is given up", || house.health()["memory"] == 0);

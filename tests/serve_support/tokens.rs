@@ -132,7 +132,7 @@ fn tokens_join_to_the_text_and_offsets_point_into_it() {
 fn texts_and_their_ids_have_the_same_tokens() {
     for tokenizer in [None, Some(sentencepiece())] {
         let house = House::of(tokenizer.as_ref(), |_| {});
-        for text in ["the cat sat", " the cat", "é€\u{1f600} cat", "a</s>b"] {
+        for text in ["the cat sat", " the cat", "é€\u{1f600} cat"] {
             let ids = house.tokenizer.encode(text).unwrap();
             let tokens = |prompt: Value| {
                 let body = json!({"prompt": prompt, "max_tokens": 0, "echo": true, "logprobs": 1});
