@@ -1,7 +1,7 @@
 //! Connections with limits: their number, the time a request's head may take, the time a client may leave an
 //! answer untouched.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -188,10 +188,10 @@ impl Connection {
         }
     }
 
-    fn poll_send(&self, context: &mut Context, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_send(&self, context: &mut Context, data: &[IoSlice]) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.stream.poll_write_ready(context))?;
-            match self.stream.try_write(data) {
+            match self.stream.try_write_vectored(data) {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 written => return Poll::Ready(written),
             }
@@ -256,9 +256,22 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context, data: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(data)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context,
+        data: &[IoSlice],
+    ) -> Poll<io::Result<usize>> {
         let result = self.poll_send(context, data);
         self.wrote(result, context)
+    }
+
+    /// So that answers are sent from where they lie, and not from a copy that nobody counts.
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context) -> Poll<io::Result<()>> {
