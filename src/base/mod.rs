@@ -1,7 +1,8 @@
-//! What every other module stands on: errors with exit codes, named random streams, files that appear whole,
+//! What every other module stands on: errors with exit codes, estimates with their standard errors, named random streams, files that appear whole,
 //! and process meters.
 
 pub mod error;
+pub mod estimate;
 pub mod files;
 pub mod hash;
 pub mod meter;
@@ -12,5 +13,6 @@ pub mod watch;
 pub mod work;
 
 pub use error::{Error, Kind, Result, ResultExt};
+pub use estimate::Estimate;
 pub use watch::{Silent, Watch};
 pub use work::Work;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::base::{Error, Kind, Result, files};
+use crate::builtin;
 use crate::spec;
 
 /// The built-in corpus's name.
@@ -47,8 +48,8 @@ impl<'a> Corpus<'a> {
     pub fn training(&self, bytes: usize) -> Result<Text> {
         match self {
             Corpus::Quickstart => Ok(Text::Separate {
-                calibration: super::quickstart::text(super::quickstart::Split::Calibration, bytes),
-                search: super::quickstart::text(super::quickstart::Split::Search, bytes),
+                calibration: builtin::text(builtin::Split::Calibration, bytes),
+                search: builtin::text(builtin::Split::Search, bytes),
             }),
             Corpus::Files(c) => Ok(Text::One(read_all(&c.train, c, "train")?)),
         }
@@ -57,7 +58,7 @@ impl<'a> Corpus<'a> {
     /// Held-out text, at least `bytes` where it is generated.
     pub fn held_out(&self, bytes: usize) -> Result<String> {
         match self {
-            Corpus::Quickstart => Ok(super::quickstart::text(super::quickstart::Split::Evaluation, bytes)),
+            Corpus::Quickstart => Ok(builtin::text(builtin::Split::Evaluation, bytes)),
             Corpus::Files(c) => read_all(&c.test, c, "test"),
         }
     }

@@ -14,6 +14,28 @@ pub const BYTES_PER_TOKEN: usize = 8;
 /// Tokens of generated held-out text when all of it is asked for.
 pub const GENERATED_TOKENS: usize = 131_072;
 
+/// What the perplexity of a corpus that the fitness names is measured on.
+pub enum FitnessText {
+    /// The search set: the corpus is the one that the search set is drawn from.
+    SearchSet,
+    /// A set of the corpus's own.
+    Own(SearchSet),
+}
+
+impl FitnessText {
+    /// Whether a corpus that the fitness names is scored on the search set, in the same pass as all else.
+    pub fn is_search_set(spec: &Spec, corpus: &str) -> bool {
+        corpus == spec.calibration.corpus
+    }
+
+    fn of(spec: &Spec, corpus: &str, tokenizer: &Tokenizer) -> Result<Self> {
+        if Self::is_search_set(spec, corpus) {
+            return Ok(Self::SearchSet);
+        }
+        fitness_set(spec, corpus, tokenizer).map(Self::Own)
+    }
+}
+
 /// All sets of a trial.
 pub struct Sets {
     /// For Gram matrices.
@@ -21,7 +43,7 @@ pub struct Sets {
     /// For fitness.
     pub search: SearchSet,
     /// For a fitness that names corpora, by corpus.
-    pub corpora: BTreeMap<String, SearchSet>,
+    pub corpora: BTreeMap<String, FitnessText>,
     /// For results, by corpus.
     pub evaluation: BTreeMap<String, EvaluationSet>,
 }
@@ -32,10 +54,8 @@ impl Sets {
     /// # Errors
     /// A corpus that is missing or shorter than what is asked of it.
     pub fn of(spec: &Spec, tokenizer: &Tokenizer, watch: &dyn Watch) -> Result<Self> {
-        watch.begin("tokenise", 1 + spec.evaluate.perplexity.len() as u64);
-        let sets = Self::read(spec, tokenizer, watch);
-        watch.end();
-        sets
+        let texts = 1 + spec.evaluate.perplexity.len() as u64;
+        watch.step("tokenise", texts, || Self::read(spec, tokenizer, watch))
     }
 
     fn read(spec: &Spec, tokenizer: &Tokenizer, watch: &dyn Watch) -> Result<Self> {
@@ -47,14 +67,26 @@ impl Sets {
             Ok((name.clone(), set))
         });
         let evaluation = evaluation.collect::<Result<_>>()?;
-        let corpora =
-            spec.fitness.corpora.iter().map(|name| Ok((name.clone(), fitness_set(spec, name, tokenizer)?)));
+        let corpora = spec
+            .fitness
+            .corpora
+            .iter()
+            .map(|name| Ok((name.clone(), FitnessText::of(spec, name, tokenizer)?)));
         Ok(Self { calibration, search, corpora: corpora.collect::<Result<_>>()?, evaluation })
     }
 
-    /// Hashes of the fitness corpora's search sets.
+    /// Hashes of the texts that the fitness's corpora are scored on.
     pub fn corpora_hashes(&self) -> BTreeMap<String, String> {
-        self.corpora.iter().map(|(name, set)| (name.clone(), set.0.hash())).collect()
+        let set = |text| match text {
+            &FitnessText::SearchSet => &self.search,
+            FitnessText::Own(set) => set,
+        };
+        self.corpora.iter().map(|(name, text)| (name.clone(), set(text).0.hash())).collect()
+    }
+
+    /// Hashes of the evaluation sets by corpus.
+    pub fn evaluation_hashes(&self) -> BTreeMap<String, String> {
+        self.evaluation.iter().map(|(name, set)| (name.clone(), set.0.hash())).collect()
     }
 }
 

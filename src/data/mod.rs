@@ -2,11 +2,10 @@
 
 pub mod corpus;
 pub mod inputs;
-pub mod quickstart;
 pub mod rows;
 pub mod sets;
 pub mod tokenizer;
 
-pub use inputs::Sets;
+pub use inputs::{FitnessText, Sets};
 pub use sets::{CalibrationSet, EvaluationSet, SearchSet, Windows, batch};
 pub use tokenizer::Tokenizer;

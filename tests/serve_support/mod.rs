@@ -1,7 +1,7 @@
 //! A served tiny model, and clients that speak HTTP properly or not.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -123,11 +123,33 @@ impl House {
         events[..events.len() - 1].iter().map(|e| serde_json::from_str(e).unwrap()).collect()
     }
 
+    /// The requests that are in the house, by its own account; `None` while it lets nobody in.
+    pub fn requests(&self) -> Option<u64> {
+        requests(self.server.address())
+    }
+
+    /// Waits until all requests have left.
+    pub fn becomes_idle(&self) {
+        until("clients that have gone free their places", || self.requests() == Some(0));
+    }
+
     /// Still answers.
     pub fn is_well(&self) {
         self.health();
         self.ok(&json!({"prompt": "a", "max_tokens": 1}));
     }
+}
+
+/// The requests that are in the house of an address; `None` while it lets nobody in.
+pub fn requests(address: SocketAddr) -> Option<u64> {
+    let raw = Raw::to(address);
+    raw.try_write("GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let answer = raw.read();
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    if !head.starts_with("HTTP/1.1 200") {
+        return None;
+    }
+    serde_json::from_str::<Value>(body).unwrap()["requests"].as_u64()
 }
 
 fn start(
@@ -148,7 +170,7 @@ impl Raw {
         Self::to(house.server.address())
     }
 
-    pub fn to(address: std::net::SocketAddr) -> Self {
+    pub fn to(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(300))).unwrap();
         Self(stream)
