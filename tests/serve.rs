@@ -2,9 +2,13 @@
 //! clients that misbehave.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
 
+#[path = "serve_support/clients.rs"]
+mod clients;
 #[path = "serve_support/hostile.rs"]
 mod hostile;
 mod serve_support;
+#[path = "serve_support/tokens.rs"]
+mod tokens;
 
 use std::time::Duration;
 
@@ -73,7 +77,7 @@ fn continuations_that_are_greedy_are_seen_as_such() {
     let written = house.ok(&json!({"prompt": [5, 9, 80], "max_tokens": 6, "temperature": 0, "logprobs": 1}));
     let tokens = written["choices"][0]["logprobs"]["tokens"].as_array().unwrap().len();
     assert!(tokens > 0);
-    let settings = Settings { sampling: Sampling::GREEDY, max_tokens: 6, stop: vec![], logprobs: None };
+    let settings = Settings { sampling: Sampling::GREEDY, max_tokens: 6, stop: [].into(), logprobs: None };
     let mut sequence = tyr::generate::Sequence::new(&house.model, &house.tokenizer, &[5, 9, 80], &settings);
     let mut ids = vec![5, 9, 80];
     for _ in 0..tokens {
@@ -152,15 +156,15 @@ fn native(house: &House, prompt: &str, settings: &Settings) -> (String, Finish) 
 fn written_text_is_the_native_one_whole_and_streamed_and_excludes_the_stop() {
     let house = House::new();
     for sampling in [Sampling::GREEDY, Sampling { temperature: 1.0, top_p: 0.8, seed: 11 }] {
-        let mut settings = Settings { sampling, max_tokens: 60, stop: vec![], logprobs: None };
+        let mut settings = Settings { sampling, max_tokens: 60, stop: [].into(), logprobs: None };
         let (free, _) = native(&house, "once", &settings);
         let stop: String =
             free.chars().filter(|c| *c != char::REPLACEMENT_CHARACTER).skip(3).take(1).collect();
         for stops in [vec![], vec![stop.clone(), "never seen".into()]] {
-            settings.stop = stops.iter().filter(|s| !s.is_empty()).cloned().collect();
+            settings.stop = stops.iter().filter(|s: &&String| !s.is_empty()).cloned().collect();
             let (want, finish) = native(&house, "once", &settings);
             let mut body = json!({"prompt": "once", "max_tokens": 60, "temperature": sampling.temperature, "top_p": sampling.top_p,
-                                  "seed": sampling.seed, "stop": settings.stop});
+                                  "seed": sampling.seed, "stop": settings.stop.to_vec()});
             let answer = house.ok(&body);
             assert_eq!(answer["choices"][0]["text"], want.as_str());
             assert_eq!(
@@ -189,6 +193,21 @@ fn a_seed_repeats_and_requests_without_one_differ() {
 }
 
 #[test]
+fn the_smallest_temperatures_and_shares_take_the_likeliest_token() {
+    let house = House::new();
+    let text = |more: Value| {
+        let mut body = json!({"prompt": "once", "max_tokens": 10, "seed": 3});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        house.ok(&body)["choices"][0]["text"].clone()
+    };
+    let want = text(json!({"temperature": 0}));
+    for least in [1e-46, 1e-310, 1e-40] {
+        assert_eq!(text(json!({"top_p": least})), want);
+        assert_eq!(text(json!({"temperature": least})), want);
+    }
+}
+
+#[test]
 fn echo_without_a_token_more_and_with_several() {
     let house = House::new();
     let none = house.ok(&json!({"prompt": "once", "max_tokens": 0, "echo": true, "logprobs": 2}));
@@ -199,7 +218,10 @@ fn echo_without_a_token_more_and_with_several() {
         ),
         (Some("once"), 3)
     );
-    assert_eq!(none["choices"][0]["logprobs"]["top_logprobs"][2].as_object().unwrap().len(), 2);
+    let tops = none["choices"][0]["logprobs"]["top_logprobs"][2].as_object().unwrap();
+    let own = &none["choices"][0]["logprobs"]["token_logprobs"][2];
+    let better = tops.values().filter(|v| v.as_f64() > own.as_f64()).count();
+    assert_eq!(tops.len(), 2 + usize::from(better == 2), "two, and the token of the place");
     let more =
         house.ok(&json!({"prompt": "once", "max_tokens": 5, "echo": true, "temperature": 0, "logprobs": 1}));
     let plain = house.ok(&json!({"prompt": "once", "max_tokens": 5, "temperature": 0}));
@@ -303,10 +325,10 @@ fn the_tokenizer_routes_are_those_of_the_harness() {
         (models["data"][0]["id"].as_str(), models["data"][0]["max_model_len"].as_u64()),
         (Some("pico"), Some(CONTEXT as u64))
     );
-    assert_eq!(
-        (house.send("GET", "/v1/models/pico", "", None).0, house.send("GET", "/v1/models/x/y", "", None).0),
-        (200, 404)
-    );
+    for (path, want) in [("pico", 200), ("x/y", 404), ("%ff", 400), ("%", 404)] {
+        let (status, answer) = house.send("GET", &format!("/v1/models/{path}"), "", None);
+        assert_eq!((status, answer["error"]["message"].is_string()), (want, want != 200), "{path}: {answer}");
+    }
 }
 
 #[test]
@@ -317,6 +339,18 @@ fn a_key_is_asked_for_everywhere_but_at_health() {
         assert_eq!(house.send("GET", path, "", Some("Secret")).0, 401);
     }
     assert_eq!(house.send("GET", "/v1/models", "", Some("secret")).0, 200);
+    for (value, want) in [
+        ("bearer secret", 200),
+        ("BEARER   secret ", 200),
+        ("Basic secret", 401),
+        ("Bearer", 401),
+        ("Bearer ", 401),
+        ("secret", 401),
+        ("Bearer secre\u{e9}", 401),
+    ] {
+        let head = format!("authorization: {value}\r\n");
+        assert_eq!(house.send_with("GET", "/v1/models", "", &head).0, want, "{value}");
+    }
     assert_eq!(house.send("GET", "/health", "", None).0, 200);
     assert_eq!(house.send("POST", "/v1/completions", "{\"prompt\": \"a\"}", None).0, 401);
 }
@@ -347,101 +381,6 @@ fn clients_at_once_get_what_each_gets_alone() {
         }
     }
     assert_eq!(house.server.served(), 2 * (6 * 2 + 6));
-}
-
-#[test]
-fn a_full_queue_says_come_again_and_a_slow_body_is_cut_off() {
-    let begun = "POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{";
-    let hour = Duration::from_secs(3600);
-    let house = House::with(|o| o.limits = Limits { requests: 1, body_time: hour, ..Limits::default() });
-    let first = Raw::open(&house);
-    first.write(begun);
-    until("the first request is let in", || house.requests() == Some(1));
-    let (status, head, _) = house.raw("POST", "/v1/completions", "{\"prompt\": \"a\"}");
-    assert_eq!((status, head.contains("retry-after: 1")), (429, true));
-    let moment = Duration::from_millis(300);
-    let impatient = House::with(|o| o.limits = Limits { body_time: moment, ..Limits::default() });
-    let slow = Raw::open(&impatient);
-    slow.write(begun);
-    assert!(slow.read().starts_with("HTTP/1.1 408"));
-    impatient.becomes_idle();
-}
-
-#[test]
-fn bodies_that_are_too_large_are_refused_announced_or_not() {
-    let house = House::with(|o| o.limits = Limits { body_bytes: 1000, ..Limits::default() });
-    assert_eq!(
-        house.send("POST", "/v1/completions", &format!("{{\"prompt\": \"{}\"}}", "a".repeat(2000)), None).0,
-        413
-    );
-    let raw = Raw::open(&house);
-    raw.write("POST /v1/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
-    raw.write(&format!("7d0\r\n{}\r\n", "a".repeat(2000)));
-    assert!(raw.read().starts_with("HTTP/1.1 413"));
-    house.is_well();
-}
-
-#[test]
-fn heads_that_dribble_and_silence_are_cut_off() {
-    let house =
-        House::with(|o| o.limits = Limits { idle_time: Duration::from_millis(500), ..Limits::default() });
-    let silent = Raw::open(&house);
-    let dribbling = Raw::open(&house);
-    let mut bytes = "GET /health HTTP/1.1\r\nx: aaaaaaaaaa".bytes().cycle();
-    until("a dribbling client loses its connection", || {
-        let byte = char::from(bytes.next().unwrap());
-        !dribbling.try_write(&byte.to_string())
-    });
-    assert_eq!(silent.read(), "");
-    house.is_well();
-}
-
-#[test]
-fn hundreds_of_connections_leave_the_server_up_and_those_too_many_are_told() {
-    let house = House::with(|o| o.limits = Limits { connections: 50, ..Limits::default() });
-    let all: Vec<Raw> = (0..300).map(|_| Raw::open(&house)).collect();
-    // Only so many are told at a time; those beyond are just closed.
-    until("one too many is told", || Raw::open(&house).read().starts_with("HTTP/1.1 503"));
-    drop(all);
-    house.becomes_idle();
-    house.is_well();
-}
-
-#[test]
-fn clients_that_leave_in_the_middle_free_their_work() {
-    let house = House::with(|o| o.limits = Limits { requests: 4, ..Limits::default() });
-    for round in 0..3 {
-        for stream in [true, false] {
-            let bodies: Vec<Raw> = (0..4).map(|_| Raw::open(&house)).collect();
-            for raw in &bodies {
-                raw.request(
-                    "/v1/completions",
-                    &json!({"prompt": "a", "max_tokens": 200, "seed": round, "stream": stream}),
-                );
-            }
-            // Some are scored by then, some are written and some still wait.
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        house.becomes_idle();
-    }
-    house.is_well();
-}
-
-#[test]
-fn stopping_ends_streams_within_the_grace_time_and_closes_the_door() {
-    let hour = Duration::from_secs(3600);
-    let grace = Duration::from_millis(300);
-    let house = House::with(|o| o.limits = Limits { grace, idle_time: hour, ..Limits::default() });
-    let address = house.server.address();
-    let _idle = Raw::open(&house);
-    let busy = Raw::open(&house);
-    busy.request("/v1/completions", &json!({"prompt": "a", "max_tokens": 1000, "stream": true}));
-    // Without the grace time the idle connection would hold it for an hour.
-    let (stopped, said) = std::sync::mpsc::channel();
-    let server = house.server;
-    std::thread::spawn(move || stopped.send(server.stop()));
-    said.recv_timeout(Duration::from_secs(300)).unwrap().unwrap();
-    assert!(std::net::TcpStream::connect_timeout(&address, Duration::from_millis(500)).is_err());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `tyr generate MODEL --prompt …`.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 use clap::Args;
 
@@ -40,8 +40,8 @@ pub(crate) struct GenerateArgs {
     pub device: DeviceChoice,
 }
 
-/// Prints the continuation on standard output.
-pub(crate) fn run(args: &GenerateArgs, watch: &dyn Watch) -> Result<()> {
+/// Prints the continuation on standard output; a reader that has gone away ends it.
+pub fn run(args: &GenerateArgs, watch: &dyn Watch) -> Result<()> {
     print_to(args, &mut std::io::stdout().lock(), watch)
 }
 
@@ -50,14 +50,17 @@ fn print_to(args: &GenerateArgs, out: &mut dyn Write, watch: &dyn Watch) -> Resu
     let tokenizer = Tokenizer::open(&source)?;
     let sampling = Sampling { temperature: args.temperature, top_p: args.top_p, seed: args.seed }.check()?;
     let settings =
-        Settings { sampling, max_tokens: args.max_tokens, stop: args.stop.clone(), logprobs: None };
+        Settings { sampling, max_tokens: args.max_tokens, stop: args.stop.as_slice().into(), logprobs: None };
     let prompt = tokenizer.encode(&args.prompt)?;
     let model = Model::open(&source, &device(args.device)?)?;
+    let mut left = false;
     let mut show = |text: &str| {
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).or_error(Kind::Disk, "cannot print")
+        let shown = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        left = shown.as_ref().is_err_and(|e| e.kind() == ErrorKind::BrokenPipe);
+        shown.or_error(Kind::Disk, "cannot print")
     };
-    write(&model, &tokenizer, &prompt, &settings, watch, &mut show)?;
-    show("\n")
+    let written = write(&model, &tokenizer, &prompt, &settings, watch, &mut show).and_then(|_| show("\n"));
+    if left { Ok(()) } else { written }
 }
 
 #[cfg(test)]
@@ -99,6 +102,30 @@ mod tests {
         let stop = whole.chars().find(|c| c.is_ascii_alphanumeric()).unwrap().to_string();
         let cut = format!("{}\n", &whole[..whole.find(stop.as_str()).unwrap()]);
         assert_eq!(drawn(&["--seed", "5", "--stop", stop.as_str()]), cut);
+    }
+
+    /// A place that takes no text.
+    struct Closed(ErrorKind);
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_ends_the_text_and_a_full_disk_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        Pico::of_bytes(256).write(dir.path(), 3).unwrap();
+        let line = ["generate", dir.path().to_str().unwrap(), "--prompt", "once"];
+        let args = Line::try_parse_from(line).unwrap().args;
+        print_to(&args, &mut Closed(ErrorKind::BrokenPipe), &Silent).unwrap();
+        let full = print_to(&args, &mut Closed(ErrorKind::StorageFull), &Silent).unwrap_err();
+        assert_eq!(full.kind, Kind::Disk);
     }
 
     #[test]

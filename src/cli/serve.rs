@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::base::{Error, Kind, Result, Watch};
 use crate::model::{Model, Source};
-use crate::serve::{self, Limits, Options};
+use crate::serve::{self, Limits, Options, secret};
 use crate::spec::DeviceChoice;
 use crate::tensor::device;
 
@@ -39,6 +39,12 @@ pub(crate) struct ServeArgs {
     /// Bytes that the body of a request may have.
     #[arg(long, default_value_t = Limits::default().body_bytes)]
     pub max_body: usize,
+    /// MiB that the tokens of one request and their log-probabilities may take; more is told 400.
+    #[arg(long, value_name = "MIB", default_value_t = Limits::default().request_memory >> 20)]
+    pub request_memory: usize,
+    /// The same of all requests together; more is told 429.
+    #[arg(long, value_name = "MIB", default_value_t = Limits::default().memory >> 20)]
+    pub memory: usize,
 }
 
 /// A device by its name in a spec.
@@ -50,25 +56,37 @@ pub(crate) fn parse_device(name: &str) -> Result<DeviceChoice, String> {
 pub(crate) fn run(args: &ServeArgs, watch: &dyn Watch) -> Result<()> {
     let source = Source::resolve(&args.model)?;
     let model = Model::open(&source, &device(args.device)?)?;
-    serve::run(&source, model, options(args)?, watch, |server| {
-        println!("serving {} at http://{}", args.model, server.address());
+    let options = options(args)?;
+    serve::run(&source, model, options, watch, |server| {
+        let line = format!("serving {} at http://{}\n", args.model, server.address());
+        if let Err(e) = super::show(&line) {
+            watch.note(&format!("{e}; {}", line.trim_end())); // the server is as good as ever
+        }
     })
 }
 
 fn options(args: &ServeArgs) -> Result<Options> {
-    if args.queue == 0 || args.connections == 0 {
-        return Err(Error::new(Kind::Usage, "--queue and --connections must be at least 1"));
+    if args.queue == 0 || args.connections == 0 || args.request_memory == 0 || args.memory == 0 {
+        return Err(Error::new(
+            Kind::Usage,
+            "--queue, --connections, --request-memory and --memory must be at least 1",
+        ));
     }
-    let api_key =
-        args.api_key.clone().or_else(|| std::env::var("TYR_API_KEY").ok()).filter(|key| !key.is_empty());
+    let api_key = match &args.api_key {
+        Some(key) => Some(key.clone()),
+        None => secret("TYR_API_KEY")?,
+    };
     let last = args.model.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or(&args.model);
     let name = args.name.clone().unwrap_or_else(|| last.into());
     let limits = Limits {
         requests: args.queue,
         connections: args.connections,
         body_bytes: args.max_body,
+        request_memory: args.request_memory.saturating_mul(1 << 20),
+        memory: args.memory.saturating_mul(1 << 20),
         ..Limits::default()
     };
+    let api_key = api_key.filter(|key| !key.is_empty());
     Ok(Options { host: args.host, port: args.port, api_key, name, limits })
 }
 

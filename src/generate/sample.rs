@@ -22,6 +22,12 @@ pub struct Sampling {
 /// The hottest temperature.
 pub const HOTTEST: f64 = 2.0;
 
+/// Below this temperature the likeliest token is taken: logits divided by less overflow.
+const COLDEST: f64 = 1e-7;
+
+/// Below this `top_p` the likeliest token is taken: probabilities are compared in f32, where it would be 0.
+const NARROWEST: f64 = f32::MIN_POSITIVE as f64;
+
 impl Sampling {
     /// The likeliest token each time.
     pub const GREEDY: Self = Self { temperature: 0.0, top_p: 1.0, seed: 0 };
@@ -40,7 +46,7 @@ impl Sampling {
 
     /// Whether no draw is made.
     pub fn is_greedy(&self) -> bool {
-        self.temperature == 0.0 || self.top_p == 0.0
+        self.temperature < COLDEST || self.top_p < NARROWEST
     }
 }
 

@@ -1,5 +1,7 @@
 //! One text being written, and the step that moves several of them on at once.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
 
 use super::cache::{Cache, Part, extend};
@@ -21,7 +23,7 @@ pub struct Settings {
     /// At most so many tokens; the model's context may end the text earlier.
     pub max_tokens: usize,
     /// Texts that end the text and are no part of it.
-    pub stop: Vec<String>,
+    pub stop: Arc<[String]>,
     /// Log-probabilities of each token and of so many likeliest ones.
     pub logprobs: Option<usize>,
 }
@@ -66,6 +68,9 @@ pub struct Step {
     pub token: u32,
     /// Its log-probabilities, where they were asked for.
     pub entry: Option<Entry>,
+    /// What the token adds to the text; the pieces of all tokens join to the text and the stop string that
+    /// ended it. Empty for a token that leaves a character incomplete.
+    pub piece: String,
     /// The text that may be shown now.
     pub text: String,
     /// Whether the text ended with it.
@@ -93,7 +98,7 @@ impl<'a> Sequence<'a> {
             waiting: prompt.to_vec(),
             sampler: Sampler::new(settings.sampling),
             writer: Writer::new(tokenizer, prompt),
-            stops: Stops::new(&settings.stop),
+            stops: Stops::new(settings.stop.clone()),
             left: settings.max_tokens.min(room),
             logprobs: settings.logprobs,
         }
@@ -116,34 +121,30 @@ impl<'a> Sequence<'a> {
         self.left = self.left.saturating_sub(1);
         self.waiting = vec![token];
         if model.config().eos.contains(&token) {
-            let text = self.rest()?;
-            return Ok(Step { token, entry, text, finish: Some(Finish::Stop) });
+            let piece = self.writer.finish()?;
+            let text = self.last(&piece).0;
+            return Ok(Step { token, entry, piece, text, finish: Some(Finish::Stop) });
         }
-        let (text, finish) = self.write(token)?;
-        Ok(Step { token, entry, text, finish })
-    }
-
-    fn write(&mut self, token: u32) -> Result<(String, Option<Finish>)> {
-        let mut new = self.writer.push(token)?;
-        if self.left == 0 {
-            new.push_str(&self.writer.finish()?);
-        }
-        match self.stops.push(&new) {
-            Passed::Stopped(text) => Ok((text, Some(Finish::Stop))),
-            Passed::Text(text) if self.left == 0 => {
-                Ok((format!("{text}{}", self.stops.finish()), Some(Finish::Length)))
+        let mut piece = self.writer.push(token)?;
+        let (text, finish) = if self.left == 0 {
+            piece.push_str(&self.writer.finish()?);
+            let (text, finish) = self.last(&piece);
+            (text, Some(finish))
+        } else {
+            match self.stops.push(&piece) {
+                Passed::Stopped(text) => (text, Some(Finish::Stop)),
+                Passed::Text(text) => (text, None),
             }
-            Passed::Text(text) => Ok((text, None)),
-        }
+        };
+        Ok(Step { token, entry, piece, text, finish })
     }
 
-    /// What was held back of characters and stop strings.
-    fn rest(&mut self) -> Result<String> {
-        let last = self.writer.finish()?;
-        Ok(match self.stops.push(&last) {
-            Passed::Stopped(text) => text,
-            Passed::Text(text) => format!("{text}{}", self.stops.finish()),
-        })
+    /// The last piece, with what was held back because of stop strings.
+    fn last(&mut self, piece: &str) -> (String, Finish) {
+        match self.stops.push(piece) {
+            Passed::Stopped(text) => (text, Finish::Stop),
+            Passed::Text(text) => (format!("{text}{}", self.stops.finish()), Finish::Length),
+        }
     }
 }
 

@@ -57,7 +57,7 @@ fn pruned() -> Fixture {
 
 impl Fixture {
     fn settings(sampling: Sampling, max_tokens: usize) -> Settings {
-        Settings { sampling, max_tokens, stop: vec![], logprobs: Some(3) }
+        Settings { sampling, max_tokens, stop: [].into(), logprobs: Some(3) }
     }
 
     /// Text by running all tokens anew for every new one.
@@ -172,13 +172,27 @@ fn sampling_refuses_values_out_of_range_and_nan_logits() {
 }
 
 #[test]
+fn every_sampling_in_range_draws_and_the_smallest_values_take_the_likeliest() {
+    let logits = candle_core::Tensor::new(&[0.0f32, 3.0, 1.0, -4000.0, 2.999], &Device::Cpu).unwrap();
+    let small = [0.0, 5e-324, 1e-300, 1e-46, 1e-45, 1e-40, 2e-38, 1e-9, 1e-7];
+    for temperature in small.into_iter().chain([1e-3, 0.5, 2.0]) {
+        for top_p in small.into_iter().chain([0.1, 0.5, 1.0 - 1e-17, 1.0]) {
+            let sampling = Sampling { temperature, top_p, seed: 7 }.check().unwrap();
+            let token = Sampler::new(sampling).next(&logits).unwrap();
+            let least = temperature.min(top_p);
+            assert!(token == 1 || least > 1e-7, "temperature {temperature}, top_p {top_p}: {token}");
+        }
+    }
+}
+
+#[test]
 fn a_stop_string_over_several_pieces_is_cut_and_what_only_looks_like_one_is_shown() {
-    let mut stops = Stops::new(&["END".into(), "\n\n".into()]);
+    let mut stops = Stops::new(["END".into(), "\n\n".into()].into());
     assert_eq!(stops.push("abcE"), Passed::Text("abc".into()));
     assert_eq!(stops.push("x\n"), Passed::Text("Ex".into()));
     assert_eq!(stops.push("yEN"), Passed::Text("\ny".into()));
     assert_eq!(stops.push("D more"), Passed::Stopped(String::new()));
-    let mut stops = Stops::new(&["END".into()]);
+    let mut stops = Stops::new(["END".into()].into());
     assert_eq!(stops.push("EN"), Passed::Text(String::new()));
     assert_eq!(stops.finish(), "EN");
 }
@@ -186,7 +200,7 @@ fn a_stop_string_over_several_pieces_is_cut_and_what_only_looks_like_one_is_show
 proptest! {
     #[test]
     fn pieces_join_to_the_text_before_the_first_stop(text in "[ab]{0,12}", stop in "[ab]{1,3}", cuts in prop::collection::vec(1usize..4, 0..12)) {
-        let (mut stops, mut shown, mut at, mut stopped) = (Stops::new(std::slice::from_ref(&stop)), String::new(), 0, false);
+        let (mut stops, mut shown, mut at, mut stopped) = (Stops::new([stop.clone()].into()), String::new(), 0, false);
         for cut in cuts.into_iter().chain([12]) {
             let end = (at + cut).min(text.len());
             match stops.push(&text[at..end]) {
@@ -197,6 +211,14 @@ proptest! {
         }
         if !stopped { shown.push_str(&stops.finish()); }
         prop_assert_eq!(shown, text.find(stop.as_str()).map_or(text.as_str(), |i| &text[..i]));
+    }
+
+    #[test]
+    fn pieces_of_a_prompt_join_to_its_text(text in "(\\PC|\u{fffd}){0,20}") {
+        let f = tokenizer();
+        let ids = f.encode(&text).unwrap();
+        let pieces = text::pieces(&f, &ids).unwrap();
+        prop_assert_eq!((pieces.len(), pieces.concat()), (ids.len(), text));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! From tokens to text as they come: whole characters only, and nothing of a stop string.
 
+use std::sync::Arc;
+
 use crate::base::Result;
 use crate::data::tokenizer::Tokenizer;
 
@@ -88,9 +90,20 @@ impl<'a> Writer<'a> {
     }
 }
 
+/// The text of a whole prompt, token by token: the pieces join to it, and a character that several tokens make
+/// belongs to the last of them.
+pub fn pieces(tokenizer: &Tokenizer, ids: &[u32]) -> Result<Vec<String>> {
+    let mut writer = Writer::new(tokenizer, &[]);
+    let mut pieces = ids.iter().map(|&id| writer.push(id)).collect::<Result<Vec<String>>>()?;
+    if let Some(last) = pieces.last_mut() {
+        last.push_str(&writer.finish()?);
+    }
+    Ok(pieces)
+}
+
 /// Holds back what may become a stop string.
 pub struct Stops {
-    stops: Vec<String>,
+    stops: Arc<[String]>,
     held: String,
 }
 
@@ -104,15 +117,21 @@ pub enum Passed {
 }
 
 impl Stops {
-    /// For non-empty stop strings.
-    pub fn new(stops: &[String]) -> Self {
-        Self { stops: stops.iter().filter(|s| !s.is_empty()).cloned().collect(), held: String::new() }
+    /// For these stop strings; empty ones stop nothing.
+    pub fn new(stops: Arc<[String]>) -> Self {
+        Self { stops, held: String::new() }
+    }
+
+    /// Where the first stop string begins in what is held.
+    fn place(&self) -> Option<usize> {
+        let stops = self.stops.iter().filter(|stop| !stop.is_empty());
+        stops.filter_map(|stop| self.held.find(stop.as_str())).min()
     }
 
     /// Takes text in, gives out what cannot be the beginning of a stop string.
     pub fn push(&mut self, text: &str) -> Passed {
         self.held.push_str(text);
-        if let Some(place) = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min() {
+        if let Some(place) = self.place() {
             self.held.truncate(place);
             return Passed::Stopped(std::mem::take(&mut self.held));
         }

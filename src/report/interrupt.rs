@@ -1,4 +1,5 @@
-//! Ctrl-C: the first one asks to stop after the current unit of work, the second one stops at once.
+//! Signals that ask to stop: the first one asks to stop after the current unit of work, the second one stops at
+//! once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,17 +9,26 @@ static STOP: AtomicBool = AtomicBool::new(false);
 
 const MESSAGE: &[u8] = b"\nstopping after the current unit of work; press Ctrl-C again to stop at once\n";
 
+/// Ctrl-C, what service managers and schedulers send, and the end of the terminal.
+const SIGNALS: [libc::c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+
 /// Whether the user asked to stop.
 pub fn stopped() -> bool {
     STOP.load(Ordering::Relaxed)
 }
 
-/// From now on the first SIGINT makes [`stopped`] true and says so on stderr, the second one exits with code
-/// 130.
+/// From now on the first SIGINT, SIGTERM or SIGHUP makes [`stopped`] true and says so on stderr, the second one
+/// exits with code 130. One that was ignored before, as `nohup` has it, stays ignored.
 pub fn install_interrupt_handler() {
     let handler: extern "C" fn(libc::c_int) = on_interrupt;
-    // SAFETY: the handler does only what a signal handler may: an atomic swap, write(2) and _exit(2).
-    unsafe { libc::signal(libc::SIGINT, handler as libc::sighandler_t) };
+    for signal in SIGNALS {
+        // SAFETY: the handler does only what a signal handler may: an atomic swap, write(2) and _exit(2).
+        let before = unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+        if before == libc::SIG_IGN {
+            // SAFETY: puts back what the signal had.
+            unsafe { libc::signal(signal, libc::SIG_IGN) };
+        }
+    }
 }
 
 extern "C" fn on_interrupt(_signal: libc::c_int) {
@@ -46,9 +56,9 @@ mod tests {
         std::env::var_os(CHILD).is_none().then(|| again.output().unwrap())
     }
 
-    fn interrupt() {
+    fn raise(signal: libc::c_int) {
         // SAFETY: the handler is installed before.
-        assert_eq!(unsafe { libc::raise(libc::SIGINT) }, 0);
+        assert_eq!(unsafe { libc::raise(signal) }, 0);
     }
 
     #[test]
@@ -56,7 +66,7 @@ mod tests {
         let Some(output) = elsewhere("the_first_interrupt_asks_to_stop_and_says_so") else {
             install_interrupt_handler();
             assert!(!stopped());
-            interrupt();
+            raise(libc::SIGINT);
             return assert!(stopped());
         };
         assert!(output.status.success(), "{output:?}");
@@ -65,11 +75,45 @@ mod tests {
     }
 
     #[test]
-    fn the_second_interrupt_exits_with_its_code() {
-        let Some(output) = elsewhere("the_second_interrupt_exits_with_its_code") else {
+    fn sigterm_asks_to_stop() {
+        let Some(output) = elsewhere("sigterm_asks_to_stop") else {
             install_interrupt_handler();
-            interrupt();
-            return interrupt();
+            raise(libc::SIGTERM);
+            return assert!(stopped());
+        };
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+    }
+
+    #[test]
+    fn sighup_asks_to_stop() {
+        let Some(output) = elsewhere("sighup_asks_to_stop") else {
+            // SAFETY: the test's runner may have been started with `nohup`.
+            unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
+            install_interrupt_handler();
+            raise(libc::SIGHUP);
+            return assert!(stopped());
+        };
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+    }
+
+    #[test]
+    fn a_signal_that_was_ignored_stays_ignored() {
+        let Some(output) = elsewhere("a_signal_that_was_ignored_stays_ignored") else {
+            // SAFETY: nothing else runs in this process.
+            unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+            install_interrupt_handler();
+            raise(libc::SIGHUP);
+            return assert!(!stopped());
+        };
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+    }
+
+    #[test]
+    fn the_second_signal_exits_with_its_code() {
+        let Some(output) = elsewhere("the_second_signal_exits_with_its_code") else {
+            install_interrupt_handler();
+            raise(libc::SIGTERM);
+            return raise(libc::SIGINT);
         };
         assert_eq!(output.status.code(), Some(130));
     }

@@ -10,40 +10,64 @@ use axum::body::{Body, Bytes};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_core::Stream;
-use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::connection::Answering;
+use super::budget::{Share, cost, reading};
+use super::connection::{Activity, Answering};
 use super::error::ApiError;
-use super::render::{Choice, Head};
-use super::routes::State;
+use super::render::{Choice, Echo, Head, Part, Usage};
+use super::routes::{self, State};
+use super::vocabulary::cut;
 use super::wire::{Completion, Prompt};
 use super::worker::{Ask, Event, Work};
-use crate::generate::Settings;
+use crate::generate::{Settings, text::pieces};
 
-/// What a request holds until its answer is sent.
-pub(crate) struct Hold {
+/// What a request holds until its answer is made.
+pub struct Hold {
     pub _slot: OwnedSemaphorePermit,
     pub _answering: Option<Answering>,
+    /// Of its connection.
+    pub activity: Option<Activity>,
+}
+
+/// A body as it was read, and what it holds of the budget.
+pub struct Received {
+    pub bytes: Vec<u8>,
+    pub share: Share,
 }
 
 /// Answers a body.
-pub(crate) async fn answer(state: Arc<State>, body: Bytes, hold: Hold) -> Result<Response, ApiError> {
+pub async fn answer(state: Arc<State>, body: Received, hold: Hold) -> Result<Response, ApiError> {
+    let length = body.bytes.len();
     let prepare = {
         let state = state.clone();
-        move || prepare(&state, &body)
+        move || prepare(&state, body)
     };
-    // Long texts take a while to tokenise.
-    let prepared = tokio::task::spawn_blocking(prepare).await;
-    let Prepared { works, mut parts, stream } = prepared.map_err(|_| stopped())??;
+    let Prepared { works, mut parts, stream } = state.aside(length, prepare).await??;
     let (events, received) = unbounded_channel();
     state.asks.send(Ask { works, events }).map_err(|_| stopped())?;
     parts.events = Some(received);
-    match stream {
-        Some(usage) => Ok(Streamed { parts, usage, state, end: End::Running, _hold: hold }.into_response()),
-        None => whole(parts, &state).await,
+    if let Some(usage) = stream {
+        return Ok(Streamed { parts, usage, state, end: End::Running, _hold: hold }.into_response());
     }
+    tokio::select! {
+        answer = whole(parts, &state) => answer,
+        () = gone(hold.activity.as_ref()) => Err(left()),
+    }
+}
+
+/// Ends when the client has gone, if that can be seen.
+async fn gone(activity: Option<&Activity>) {
+    match activity {
+        Some(activity) => activity.gone().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Nobody reads it: the connection is closed already.
+fn left() -> ApiError {
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, "the client has closed its side, and waited too long since")
 }
 
 fn stopped() -> ApiError {
@@ -62,15 +86,49 @@ struct Parts {
     head: Head,
     choices: Vec<Choice>,
     running: usize,
+    /// Of the budget, until the answer has been taken.
+    share: Share,
     events: Option<UnboundedReceiver<(usize, Event)>>,
 }
 
-fn prepare(state: &State, body: &[u8]) -> Result<Prepared, ApiError> {
-    let request = Completion::parse(body)?;
+fn prepare(state: &State, body: Received) -> Result<Prepared, ApiError> {
+    let Received { bytes, mut share } = body;
+    let request = Completion::parse(&bytes)?;
+    let read = reading(bytes.len());
+    drop(bytes);
+    refuse(state, &request)?;
+    let number = state.requests.fetch_add(1, Ordering::Relaxed);
+    let settings = Settings {
+        sampling: request.sampling(number),
+        max_tokens: request.max_tokens,
+        stop: request.stop.as_slice().into(),
+        logprobs: request.logprobs,
+    };
+    let mut works = Vec::new();
+    let mut choices = Vec::new();
+    for (index, prompt) in request.prompts.into_iter().enumerate() {
+        let (work, echo) = prepare_one(state, &settings, request.echo, index, prompt, &mut share)?;
+        choices.push(Choice::new(index, request.logprobs.is_some(), echo));
+        works.push(work);
+    }
+    share.shrink(read);
+    let prompt_tokens = works.iter().map(|w| w.prompt.len()).sum();
+    let head = Head {
+        id: format!("cmpl-{number}"),
+        created: routes::now(),
+        model: state.options.name.clone(),
+        prompt_tokens,
+    };
+    let parts = Parts { head, running: choices.len(), choices, share, events: None };
+    Ok(Prepared { works, parts, stream: request.stream.then_some(request.stream_usage) })
+}
+
+/// Refuses what this server does not have or allow.
+fn refuse(state: &State, request: &Completion) -> Result<(), ApiError> {
     if request.model.as_ref().is_some_and(|m| *m != state.options.name) {
         let what = format!(
             "there is no model `{}`; this server has `{}`",
-            request.model.unwrap_or_default(),
+            request.model.as_deref().unwrap_or_default(),
             state.options.name
         );
         return Err(ApiError {
@@ -84,47 +142,63 @@ fn prepare(state: &State, body: &[u8]) -> Result<Prepared, ApiError> {
             format!("more than {} prompts in one request", state.options.limits.prompts),
         ));
     }
-    let number = state.requests.fetch_add(1, Ordering::Relaxed);
-    let settings = Settings {
-        sampling: request.sampling(number),
-        max_tokens: request.max_tokens,
-        stop: request.stop.clone(),
-        logprobs: request.logprobs,
-    };
-    let mut works = Vec::new();
-    let mut choices = Vec::new();
-    for (index, prompt) in request.prompts.iter().enumerate() {
-        let scored = request.echo && request.logprobs.is_some();
-        let work = Work { index, prompt: ids(state, prompt)?, settings: settings.clone(), scored };
-        state.check(&work)?;
-        let echo =
-            request.echo.then(|| Ok::<_, ApiError>((text(state, prompt)?, work.prompt[0]))).transpose()?;
-        choices.push(Choice::new(index, request.logprobs.is_some(), echo));
-        works.push(work);
-    }
-    let prompt_tokens = works.iter().map(|w| w.prompt.len()).sum();
-    let head = Head {
-        id: format!("cmpl-{number}"),
-        created: super::routes::now(),
-        model: state.options.name.clone(),
-        prompt_tokens,
-    };
-    let parts = Parts { head, running: choices.len(), choices, events: None };
-    Ok(Prepared { works, parts, stream: request.stream.then_some(request.stream_usage) })
+    Ok(())
 }
 
-fn ids(state: &State, prompt: &Prompt) -> Result<Vec<u32>, ApiError> {
-    match prompt {
-        Prompt::Text(text) => Ok(state.vocabulary.tokenizer().encode(text)?),
-        Prompt::Ids(ids) => Ok(ids.clone()),
+/// Copies of its text that a scored token takes: in its entry, as JSON, and as a key of the likeliest ones.
+const TEXTS: usize = 6;
+
+/// Work for a prompt, and what is sent back of it; takes of the budget what both hold.
+fn prepare_one(
+    state: &State,
+    settings: &Settings,
+    echo: bool,
+    index: usize,
+    prompt: Prompt,
+    share: &mut Share,
+) -> Result<(Work, Option<Echo>), ApiError> {
+    let scored = echo && settings.logprobs.is_some();
+    let (prompt, text) = match prompt {
+        Prompt::Ids(ids) => (ids, None),
+        Prompt::Text(text) => read(state, text, scored)?,
+    };
+    let work = Work { index, prompt, settings: settings.clone(), scored };
+    state.check(&work)?;
+    let written = settings.max_tokens.min((state.context + 1).saturating_sub(work.prompt.len()));
+    share.grow(cost(work.prompt.len(), settings.logprobs.filter(|_| scored)))?;
+    share.grow(cost(written, settings.logprobs))?;
+    let echo = echo.then(|| echoed(state, &work.prompt, text)).transpose()?;
+    if let Some(echo) = &echo {
+        share.grow(echo.text.len() * if scored { TEXTS } else { 1 })?;
     }
+    Ok((work, echo))
 }
 
-fn text(state: &State, prompt: &Prompt) -> Result<String, ApiError> {
-    match prompt {
-        Prompt::Text(text) => Ok(text.clone()),
-        Prompt::Ids(ids) => Ok(state.vocabulary.tokenizer().decode(ids)?),
+/// Tokens of a text; where it is scored, also the text of each.
+fn read(state: &State, text: String, scored: bool) -> Result<(Vec<u32>, Option<Texts>), ApiError> {
+    let tokenizer = state.vocabulary.tokenizer();
+    if !scored {
+        return Ok((tokenizer.encode(&text)?, Some(Texts { text, pieces: vec![] })));
     }
+    let encoding = tokenizer.inner().encode(text.as_str(), false).map_err(routes::untokenised)?;
+    let pieces = cut(&text, &encoding);
+    Ok((encoding.get_ids().to_vec(), Some(Texts { text, pieces })))
+}
+
+/// A prompt that came as a text.
+struct Texts {
+    text: String,
+    pieces: Vec<String>,
+}
+
+/// What is sent back of a prompt: the text that came, or the text that its tokens make.
+fn echoed(state: &State, ids: &[u32], text: Option<Texts>) -> Result<Echo, ApiError> {
+    let first = ids[0];
+    if let Some(Texts { text, pieces }) = text {
+        return Ok(Echo { text, first, pieces });
+    }
+    let pieces = pieces(state.vocabulary.tokenizer(), ids)?;
+    Ok(Echo { text: pieces.concat(), first, pieces })
 }
 
 impl State {
@@ -163,12 +237,32 @@ impl Parts {
             self.running -= 1;
             state.served.fetch_add(1, Ordering::Relaxed);
         }
-        self.choices[index].absorb(event, &state.vocabulary);
+        self.choices[index].absorb(event);
         Ok(index)
     }
 
-    fn usage(&self) -> Value {
+    fn usage(&self) -> Usage {
         self.head.usage(self.choices.iter().map(|c| c.written).sum())
+    }
+
+    /// An answer with these choices, as JSON.
+    fn answer(&self, state: &State, parts: &[Part], usage: Option<Usage>) -> Result<Vec<u8>, ApiError> {
+        let unwritten = |e| {
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the answer cannot be written: {e}"))
+        };
+        self.head.answer(parts, usage, &state.vocabulary).map_err(unwritten)
+    }
+}
+
+/// An answer that holds its share of the budget until the connection has taken it.
+struct Held {
+    json: Vec<u8>,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.json
     }
 }
 
@@ -178,8 +272,10 @@ async fn whole(mut parts: Parts, state: &State) -> Result<Response, ApiError> {
         let (index, event) = events.recv().await.ok_or_else(stopped)?;
         parts.absorb(state, index, event)?;
     }
-    let choices = parts.choices.iter_mut().map(Choice::take).collect();
-    Ok(axum::Json(parts.head.answer(choices, Some(parts.usage()))).into_response())
+    let choices: Vec<Part> = parts.choices.iter_mut().map(Choice::take).collect();
+    let json = parts.answer(state, &choices, Some(parts.usage()))?;
+    let body = Bytes::from_owner(Held { json, _share: parts.share });
+    Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response())
 }
 
 /// How far a stream has ended.
@@ -206,8 +302,8 @@ impl IntoResponse for Streamed {
     }
 }
 
-fn line(value: &Value) -> Bytes {
-    format!("data: {value}\n\n").into()
+fn line(json: &[u8]) -> Bytes {
+    [b"data: ", json, b"\n\n"].concat().into()
 }
 
 impl Streamed {
@@ -215,17 +311,24 @@ impl Streamed {
     fn tell(&mut self, index: usize, event: Event) -> Option<Bytes> {
         match self.parts.absorb(&self.state, index, event) {
             Ok(index) if self.parts.choices[index].has_news() => {
-                let choice = self.parts.choices[index].take();
-                Some(line(&self.parts.head.answer(vec![choice], None)))
+                let part = self.parts.choices[index].take();
+                Some(self.show(&[part], None))
             }
             Ok(_) => None,
             Err(e) => Some(self.fail(&e)),
         }
     }
 
+    fn show(&mut self, parts: &[Part], usage: Option<Usage>) -> Bytes {
+        match self.parts.answer(&self.state, parts, usage) {
+            Ok(json) => line(&json),
+            Err(e) => self.fail(&e),
+        }
+    }
+
     fn fail(&mut self, e: &ApiError) -> Bytes {
         self.end = End::Done;
-        line(&e.body())
+        line(e.body().to_string().as_bytes())
     }
 
     /// The last lines.
@@ -233,7 +336,8 @@ impl Streamed {
         match self.end {
             End::Running if self.usage => {
                 self.end = End::Counted;
-                Some(line(&self.parts.head.answer(vec![], Some(self.parts.usage()))))
+                let usage = self.parts.usage();
+                Some(self.show(&[], Some(usage)))
             }
             End::Running | End::Counted => {
                 self.end = End::Done;

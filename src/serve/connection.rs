@@ -1,26 +1,28 @@
 //! Connections with limits: their number, the time a request's head may take, the time a client may leave an
 //! answer untouched.
 
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::extract::connect_info::Connected;
 use axum::http::StatusCode;
-use axum::serve::{IncomingStream, Listener};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::error::ApiError;
 
 /// Connections that are being told that there are too many.
 const REFUSALS: usize = 32;
+
+/// Silence after which a client that was answered before all it sent was read counts as done with sending.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// The whole answer to a connection too many.
 fn refusal() -> String {
@@ -32,27 +34,41 @@ fn refusal() -> String {
     format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-/// Requests of a connection that are being answered; while there are any, silence of the client is no fault.
-#[derive(Clone, Default)]
-pub(crate) struct Activity(Arc<AtomicUsize>);
+/// A connection as its requests see it. While any is being answered, silence of the client is no fault.
+#[derive(Clone)]
+pub struct Activity {
+    answering: Arc<AtomicUsize>,
+    stream: Arc<TcpStream>,
+    idle: Duration,
+}
 
 /// A request that is being answered, until dropped.
-pub(crate) struct Answering(Activity);
+pub struct Answering(Arc<AtomicUsize>);
 
 impl Activity {
-    pub(crate) fn begin(&self) -> Answering {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Answering(self.clone())
+    pub fn begin(&self) -> Answering {
+        self.answering.fetch_add(1, Ordering::Relaxed);
+        Answering(self.answering.clone())
     }
 
     fn is_busy(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
+        self.answering.load(Ordering::Relaxed) > 0
+    }
+
+    /// Ends when the client has gone. One that has only closed its own side looks like one that has gone, so
+    /// it is waited for as long as for one that does not read.
+    pub async fn gone(&self) {
+        match self.stream.peek(&mut [0]).await {
+            Ok(0) => sleep(self.idle).await,
+            Ok(_) => std::future::pending().await, // it sends its next request
+            Err(_) => {}
+        }
     }
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -62,15 +78,36 @@ pub(crate) struct Door {
     places: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
     idle: Duration,
+    stopped: watch::Receiver<bool>,
 }
 
 impl Door {
-    pub(crate) fn new(listener: TcpListener, connections: usize, idle: Duration) -> Self {
+    pub fn new(
+        listener: TcpListener,
+        connections: usize,
+        idle: Duration,
+        stopped: watch::Receiver<bool>,
+    ) -> Self {
         Self {
+            stopped,
             listener,
             places: Arc::new(Semaphore::new(connections)),
             refusals: Arc::new(Semaphore::new(REFUSALS)),
             idle,
+        }
+    }
+
+    /// The next connection.
+    pub async fn accept(&mut self) -> Connection {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => match self.places.clone().try_acquire_owned() {
+                    Ok(place) => return Connection::new(stream, place, self.idle, self.stopped.clone()),
+                    Err(_) => self.refuse(stream),
+                },
+                // For example no file descriptor left: others must close first.
+                Err(_) => sleep(Duration::from_millis(100)).await,
+            }
         }
     }
 
@@ -99,45 +136,86 @@ async fn refuse(stream: &TcpStream) -> io::Result<()> {
     }
 }
 
-impl Listener for Door {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        loop {
-            match self.listener.accept().await {
-                Ok((stream, address)) => match self.places.clone().try_acquire_owned() {
-                    Ok(place) => return (Connection::new(stream, place, self.idle), address),
-                    Err(_) => self.refuse(stream),
-                },
-                // For example no file descriptor left: others must close first.
-                Err(_) => sleep(Duration::from_millis(100)).await,
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-}
-
 /// A connection that times out.
-pub(crate) struct Connection {
-    stream: TcpStream,
+pub struct Connection {
+    stream: Arc<TcpStream>,
     activity: Activity,
     idle: Duration,
     reading: Pin<Box<Sleep>>,
     writing: Pin<Box<Sleep>>,
     stalled: bool,
+    /// Whether our side is closed, and what the client still sends is thrown away.
+    lingers: bool,
+    stopped: watch::Receiver<bool>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, place: OwnedSemaphorePermit, idle: Duration) -> Self {
+    fn new(
+        stream: TcpStream,
+        place: OwnedSemaphorePermit,
+        idle: Duration,
+        stopped: watch::Receiver<bool>,
+    ) -> Self {
         let _ = stream.set_nodelay(true); // answers are only slower without it
-        let reading = Box::pin(sleep(idle));
-        let writing = Box::pin(sleep(idle));
-        Self { stream, activity: Activity::default(), idle, reading, writing, stalled: false, _place: place }
+        let stream = Arc::new(stream);
+        let activity = Activity { answering: Arc::default(), stream: stream.clone(), idle };
+        Self {
+            stream,
+            activity,
+            idle,
+            reading: Box::pin(sleep(idle)),
+            writing: Box::pin(sleep(idle)),
+            stalled: false,
+            lingers: false,
+            stopped,
+            _place: place,
+        }
+    }
+
+    /// This connection as its requests see it.
+    pub fn activity(&self) -> Activity {
+        self.activity.clone()
+    }
+
+    fn poll_receive(&self, context: &mut Context, buffer: &mut ReadBuf) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.stream.poll_read_ready(context))?;
+            match self.stream.try_read(buffer.initialize_unfilled()) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read.map(|n| buffer.advance(n))),
+            }
+        }
+    }
+
+    fn poll_send(&self, context: &mut Context, data: &[IoSlice]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_write_ready(context))?;
+            match self.stream.try_write_vectored(data) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+
+    /// Throws away what still comes, until the client closes its side, falls silent, or has sent for too long.
+    /// A socket that is closed with anything unread takes the answer back from a client that is still sending.
+    fn linger(&mut self, context: &mut Context) -> Poll<()> {
+        let mut rest = [0; 16 << 10];
+        loop {
+            let mut buffer = ReadBuf::new(&mut rest);
+            match self.poll_receive(context, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    self.reading.as_mut().reset(Instant::now() + LINGER);
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending if *self.stopped.borrow() => return Poll::Ready(()),
+                Poll::Pending => return self.reading.as_mut().poll(context),
+            }
+            if self.writing.as_mut().poll(context).is_ready() {
+                return Poll::Ready(());
+            }
+        }
     }
 
     /// After a write: the next request has the whole time again.
@@ -166,8 +244,8 @@ impl AsyncRead for Connection {
         context: &mut Context,
         buffer: &mut ReadBuf,
     ) -> Poll<io::Result<()>> {
-        if Pin::new(&mut self.stream).poll_read(context, buffer)?.is_ready() {
-            return Poll::Ready(Ok(()));
+        if let Poll::Ready(read) = self.poll_receive(context, buffer) {
+            return Poll::Ready(read);
         }
         if self.activity.is_busy() {
             let deadline = Instant::now() + self.idle;
@@ -178,22 +256,37 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context, data: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(context, data);
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(data)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context,
+        data: &[IoSlice],
+    ) -> Poll<io::Result<usize>> {
+        let result = self.poll_send(context, data);
         self.wrote(result, context)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+    /// So that answers are sent from where they lie, and not from a copy that nobody counts.
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-impl Connected<IncomingStream<'_, Door>> for Activity {
-    fn connect_info(stream: IncomingStream<'_, Door>) -> Self {
-        stream.io().activity.clone()
+        if !self.lingers {
+            SockRef::from(&*self.stream).shutdown(Shutdown::Write)?;
+            let now = Instant::now();
+            let idle = self.idle;
+            self.lingers = true;
+            self.reading.as_mut().reset(now + LINGER.min(idle));
+            self.writing.as_mut().reset(now + idle);
+        }
+        self.linger(context).map(Ok)
     }
 }

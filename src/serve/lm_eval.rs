@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Options, Server};
+use super::{Limits, Options, Server, secret};
 use crate::base::{Error, Kind, Result, ResultExt, Watch};
 use crate::eval::lm_eval::wire::{Data, Endpoint, TokenizerChoice};
 use crate::eval::lm_eval::{Client, Job, Outcome, Patience, Service, Surroundings, run, service};
@@ -42,8 +42,10 @@ pub fn evaluate(
     let tokenizer = tokenizer(source, model.config(), extent.bos)?;
     let context_len = model.config().context;
     let key = service::secret()?;
-    let server =
-        Server::start(source, model, Options { api_key: Some(key.clone()), ..Options::loopback(NAME) })?;
+    // The harness asks for what its tasks need, and nobody else has the key.
+    let limits = Limits { request_memory: usize::MAX, memory: usize::MAX, ..Limits::default() };
+    let options = Options { api_key: Some(key.clone()), limits, ..Options::loopback(NAME) };
+    let server = Server::start(source, model, options)?;
     let service = if settings.url.is_some() { None } else { Some(Service::start(&settings.python)?) };
     let client = client(settings, service.as_ref())?;
     let endpoint = Endpoint {
@@ -91,7 +93,7 @@ fn client(settings: &LmEval, service: Option<&Service>) -> Result<Client> {
             Client::new(service.url(), Some(service.token().into()), Patience::default())
         }
         (url, _) => {
-            let token = std::env::var("TYR_LM_EVAL_TOKEN").ok();
+            let token = secret("TYR_LM_EVAL_TOKEN")?;
             Client::new(url.as_deref().unwrap_or_default(), token, Patience::default())
         }
     }

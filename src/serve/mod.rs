@@ -2,9 +2,10 @@
 //! tokenizer's routes.
 //!
 //! Connections are served by a small asynchronous runtime; the model belongs to one thread, which scores and
-//! writes for all clients together. Limits are explicit ([`Limits`]): connections, requests in the house,
-//! bytes and seconds of a body, seconds of silence.
+//! writes for all clients together. Limits are explicit ([`Limits`]): connections, requests in the house and
+//! what they hold, bytes and seconds of a body, seconds of silence.
 
+mod budget;
 mod complete;
 mod connection;
 mod error;
@@ -40,11 +41,16 @@ pub struct Limits {
     pub requests: usize,
     /// Prompts of one request.
     pub prompts: usize,
+    /// Bytes that the tokens of one request and their log-probabilities may take; more is told 400.
+    pub request_memory: usize,
+    /// The same of all requests in the house; more is told 429.
+    pub memory: usize,
     /// Bytes of a request's body.
     pub body_bytes: usize,
     /// Time for a request's body to arrive.
     pub body_time: Duration,
-    /// Time for the head of a request to arrive, and for the client to take what is sent.
+    /// Time for the head of a request to arrive, and for the client to take what is sent; also for the answer
+    /// to a client that has closed its own side, which may have gone.
     pub idle_time: Duration,
     /// Time that requests get to end when the server is stopped.
     pub grace: Duration,
@@ -57,6 +63,8 @@ impl Default for Limits {
             connections: 256,
             requests: 64,
             prompts: 1024,
+            request_memory: 256 << 20,
+            memory: 1 << 30,
             body_bytes: 8 << 20,
             body_time: seconds(20),
             idle_time: seconds(60),
@@ -205,6 +213,20 @@ impl House {
         cut.store(true, Ordering::Relaxed);
         runtime.shutdown_timeout(Duration::from_secs(1));
         worker.join().map_err(|_| Error::new(Kind::Internal, "the model's thread ended in a panic"))
+    }
+}
+
+/// A secret of the environment, if it is set.
+///
+/// # Errors
+/// It is no text: what the user meant to be asked for must not be passed over.
+pub fn secret(name: &str) -> Result<Option<String>> {
+    match std::env::var(name) {
+        Ok(value) => Ok(Some(value)),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(Error::new(Kind::Usage, format!("the environment variable {name} is not UTF-8")))
+        }
     }
 }
 

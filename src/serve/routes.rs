@@ -1,23 +1,30 @@
 //! The routes, what guards them, and the loop that serves them.
 
+use std::pin::Pin;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak, mpsc};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{ConnectInfo, Path, Request, State as Shared};
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State as Shared};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
+use futures_core::Stream;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 
-use super::complete::{self, Hold};
-use super::connection::{Activity, Door};
+use super::budget::{Budget, Share, reading};
+use super::complete::{self, Hold, Received};
+use super::connection::{Activity, Connection, Door};
 use super::error::ApiError;
 use super::vocabulary::Vocabulary;
 use super::worker::Ask;
@@ -33,6 +40,9 @@ pub(crate) struct State {
     pub served: Arc<AtomicU64>,
     pub requests: AtomicU64,
     slots: Arc<Semaphore>,
+    budget: Arc<Budget>,
+    /// One for each KiB of the bodies that may be worked on at once.
+    tokenising: Arc<Semaphore>,
     /// Of the model's thread.
     living: Weak<()>,
     started: u64,
@@ -48,24 +58,61 @@ impl State {
         living: Weak<()>,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(options.limits.requests));
+        let budget = Budget::new(options.limits.request_memory, options.limits.memory);
+        let tokenising = Arc::new(Semaphore::new(TOGETHER * kibibytes(options.limits.body_bytes) as usize));
         let context = model.config().context;
         let requests = AtomicU64::new(0);
         let started = now();
-        Self { options, context, vocabulary, asks, served, requests, slots, living, started }
+        Self {
+            options,
+            context,
+            vocabulary,
+            asks,
+            served,
+            requests,
+            slots,
+            budget,
+            tokenising,
+            living,
+            started,
+        }
     }
 
     fn limits(&self) -> &Limits {
         &self.options.limits
     }
 
+    /// Works on a body of so many bytes, beside the threads that serve connections: long texts take a while. A
+    /// tokenizer takes about a hundred bytes for each byte of a text, so large bodies wait for each other.
+    pub async fn aside<T: Send + 'static>(
+        &self,
+        body: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let ended = || ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the tokenizer ended midway");
+        let turn = self.tokenising.clone().acquire_many_owned(kibibytes(body)).await.map_err(|_| ended())?;
+        let work = move || {
+            let _turn = turn; // also when nobody waits any more
+            work()
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| ended())
+    }
+
     /// A place among the requests in the house, and the word that this one's connection is busy.
-    fn hold(&self, request: &Request) -> Result<Hold, ApiError> {
+    fn hold(&self, activity: Option<Activity>) -> Result<Hold, ApiError> {
         let full = |_| {
             ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too many requests are waiting").code("queue_full")
         };
         let slot = self.slots.clone().try_acquire_owned().map_err(full)?;
-        Ok(Hold { _slot: slot, _answering: activity(request).map(|a| a.begin()) })
+        Ok(Hold { _slot: slot, _answering: activity.as_ref().map(Activity::begin), activity })
     }
+}
+
+/// Bodies of the largest size that are worked on at once.
+const TOGETHER: usize = 2;
+
+fn kibibytes(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX)
 }
 
 /// Seconds since 1970.
@@ -80,12 +127,38 @@ pub(crate) async fn serve(
     stopped: watch::Receiver<bool>,
     grace: Duration,
 ) {
-    let door = Door::new(listener, state.limits().connections, state.limits().idle_time);
-    let service = router(Arc::new(state)).into_make_service_with_connect_info::<Activity>();
-    let server = axum::serve(door, service).with_graceful_shutdown(told(stopped.clone()));
+    let limits = state.limits();
+    let mut door = Door::new(listener, limits.connections, limits.idle_time, stopped.clone());
+    let router = router(Arc::new(state));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            connection = door.accept() => {
+                let router = router.clone().layer(Extension(connection.activity()));
+                connections.spawn(converse(connection, router, told(stopped.clone())));
+            }
+            Some(_) = connections.join_next() => {}
+            () = told(stopped.clone()) => break,
+        }
+    }
+    drop(door);
+    let all = async { while connections.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(grace, all).await; // those that take longer are cut off
+}
+
+/// Serves a connection; once told to stop, until its current request is answered.
+async fn converse(connection: Connection, router: Router, told: impl Future<Output = ()>) {
+    let served = hyper::server::conn::http1::Builder::new()
+        .half_close(true)
+        .serve_connection(TokioIo::new(connection), TowerToHyperService::new(router));
+    let mut served = std::pin::pin!(served);
+    // What goes wrong here is the client's doing, and it has been told where it can be.
     tokio::select! {
-        _ = server => {}
-        () = async { told(stopped).await; tokio::time::sleep(grace).await } => {}
+        _ = served.as_mut() => {}
+        () = told => {
+            served.as_mut().graceful_shutdown();
+            let _ = served.await;
+        }
     }
 }
 
@@ -125,15 +198,19 @@ async fn guard(Shared(state): Shared<Arc<State>>, request: Request, next: Next) 
 }
 
 fn activity(request: &Request) -> Option<Activity> {
-    request.extensions().get::<ConnectInfo<Activity>>().map(|info| info.0.clone())
+    request.extensions().get::<Activity>().cloned()
 }
 
 fn has_key(headers: &HeaderMap, key: &str) -> bool {
-    let given = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|v| v.to_str().ok())
-        .and_then(|v| v.strip_prefix("Bearer "));
-    given.is_some_and(|given| same(given.as_bytes(), key.as_bytes()))
+    let given = headers.get(header::AUTHORIZATION).and_then(|v| bearer(v.as_bytes()));
+    given.is_some_and(|given| same(given, key.as_bytes()))
+}
+
+/// The token of an `Authorization` header, whose scheme may be written in any case.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    const SCHEME: &[u8] = b"Bearer ";
+    let (scheme, token) = value.split_at_checked(SCHEME.len())?;
+    scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim_ascii())
 }
 
 /// Equality that takes the same time wherever the difference lies.
@@ -141,35 +218,46 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (x, y)| difference | (x ^ y)) == 0
 }
 
-/// A body within its limits.
-async fn read(body: Body, headers: &HeaderMap, limits: &Limits) -> Result<Bytes, ApiError> {
-    let too_large = || {
-        ApiError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body is larger than {} bytes", limits.body_bytes),
-        )
-    };
-    let announced =
-        headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+/// A body within its limits; what it holds counts from the first byte on.
+async fn read(state: &State, request: Request) -> Result<Received, ApiError> {
+    let limits = state.limits();
+    let (head, body) = request.into_parts();
+    let announced = head.headers.get(header::CONTENT_LENGTH);
+    let announced = announced.and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     if announced.is_some_and(|n| n > limits.body_bytes as u64) {
-        return Err(too_large());
+        return Err(too_large(limits));
     }
-    match tokio::time::timeout(limits.body_time, to_bytes(body, limits.body_bytes)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(e))
-            if std::error::Error::source(&e).is_some_and(|s| s.to_string().contains("length limit")) =>
-        {
-            Err(too_large())
-        }
-        Ok(Err(e)) => Err(ApiError::new(StatusCode::BAD_REQUEST, format!("the body did not arrive: {e}"))),
+    match tokio::time::timeout(limits.body_time, collect(state, body)).await {
+        Ok(received) => received,
         Err(_) => Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "the body took too long to arrive")),
     }
 }
 
+async fn collect(state: &State, body: Body) -> Result<Received, ApiError> {
+    let mut received = Received { bytes: vec![], share: state.budget.share() };
+    let mut parts = body.into_data_stream();
+    while let Some(part) = std::future::poll_fn(|context| Pin::new(&mut parts).poll_next(context)).await {
+        let part = part
+            .map_err(|e| ApiError::new(StatusCode::BAD_REQUEST, format!("the body did not arrive: {e}")))?;
+        if received.bytes.len() + part.len() > state.limits().body_bytes {
+            return Err(too_large(state.limits()));
+        }
+        received.share.grow(reading(part.len()))?;
+        received.bytes.extend_from_slice(&part);
+    }
+    Ok(received)
+}
+
+fn too_large(limits: &Limits) -> ApiError {
+    let what = format!("the body is larger than {} bytes", limits.body_bytes);
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, what)
+}
+
 async fn completions(Shared(state): Shared<Arc<State>>, request: Request) -> Result<Response, ApiError> {
-    let hold = state.hold(&request)?;
-    let (head, body) = request.into_parts();
-    let body = read(body, &head.headers, state.limits()).await?;
+    let activity = activity(&request);
+    let body = read(&state, request).await?;
+    // Only now, so that bodies that do not arrive take no place of those that do.
+    let hold = state.hold(activity)?;
     complete::answer(state, body, hold).await
 }
 
@@ -179,7 +267,9 @@ async fn health(Shared(state): Shared<Arc<State>>) -> Result<axum::Json<Value>, 
     }
     let all = state.limits().requests;
     let free = state.slots.available_permits();
-    Ok(axum::Json(json!({"status": "ok", "model": state.options.name, "requests": all - free})))
+    Ok(axum::Json(
+        json!({"status": "ok", "model": state.options.name, "requests": all - free, "memory": state.budget.held()}),
+    ))
 }
 
 fn card(state: &State) -> Value {
@@ -192,8 +282,10 @@ async fn models(Shared(state): Shared<Arc<State>>) -> axum::Json<Value> {
 
 async fn model(
     Shared(state): Shared<Arc<State>>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
 ) -> Result<axum::Json<Value>, ApiError> {
+    let unreadable = |e: PathRejection| ApiError::new(StatusCode::BAD_REQUEST, e.body_text());
+    let Path(name) = name.map_err(unreadable)?;
     match name == state.options.name {
         true => Ok(axum::Json(card(&state))),
         false => Err(ApiError::new(StatusCode::NOT_FOUND, format!("there is no model `{name}`"))
@@ -217,39 +309,47 @@ struct Detokenize {
     tokens: Vec<u32>,
 }
 
-async fn json_body<T: DeserializeOwned>(state: &State, request: Request) -> Result<T, ApiError> {
-    let (head, body) = request.into_parts();
-    serde_json::from_slice(&read(body, &head.headers, state.limits()).await?).map_err(|e| wire::malformed(&e))
+/// A request to the tokenizer, its place among the requests, and the bytes of its body.
+async fn json_body<T: DeserializeOwned>(
+    state: &State,
+    request: Request,
+) -> Result<(T, (Share, Hold), usize), ApiError> {
+    let activity = activity(&request);
+    let Received { bytes, share } = read(state, request).await?;
+    let hold = state.hold(activity)?;
+    let parsed = serde_json::from_slice(&bytes).map_err(|e| wire::malformed(&e))?;
+    Ok((parsed, (share, hold), bytes.len()))
 }
 
 async fn tokenize(
     Shared(state): Shared<Arc<State>>,
     request: Request,
 ) -> Result<axum::Json<Value>, ApiError> {
-    let _hold = state.hold(&request)?;
+    let (body, _held, length): (Tokenize, _, _) = json_body(&state, request).await?;
     let context = state.context;
-    let body: Tokenize = json_body(&state, request).await?;
-    let encode =
-        move || state.vocabulary.tokenizer().inner().encode_fast(body.prompt, body.add_special_tokens);
-    let encoding = aside(encode)
-        .await?
-        .map_err(|e| ApiError::bad("prompt", format!("the text cannot be tokenised: {e}")))?;
+    let encode = {
+        let state = state.clone();
+        move || state.vocabulary.tokenizer().inner().encode_fast(body.prompt, body.add_special_tokens)
+    };
+    let encoding = state.aside(length, encode).await?.map_err(untokenised)?;
     let tokens = encoding.get_ids();
     Ok(axum::Json(json!({"tokens": tokens, "count": tokens.len(), "max_model_len": context})))
+}
+
+/// A text that the tokenizer refuses.
+pub fn untokenised(e: tokenizers::Error) -> ApiError {
+    ApiError::bad("prompt", format!("the text cannot be tokenised: {e}"))
 }
 
 async fn detokenize(
     Shared(state): Shared<Arc<State>>,
     request: Request,
 ) -> Result<axum::Json<Value>, ApiError> {
-    let _hold = state.hold(&request)?;
-    let body: Detokenize = json_body(&state, request).await?;
-    let text = aside(move || state.vocabulary.tokenizer().decode(&body.tokens)).await??;
+    let (body, _held, length): (Detokenize, _, _) = json_body(&state, request).await?;
+    let decode = {
+        let state = state.clone();
+        move || state.vocabulary.tokenizer().decode(&body.tokens)
+    };
+    let text = state.aside(length, decode).await??;
     Ok(axum::Json(json!({"prompt": text})))
-}
-
-/// Long texts take a while: the threads that serve connections do not wait for them.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
-    let ended = |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the tokenizer ended midway");
-    tokio::task::spawn_blocking(work).await.map_err(ended)
 }

@@ -3,7 +3,7 @@
 
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::error::ApiError;
 use crate::generate::Sampling;
@@ -38,25 +38,29 @@ pub(crate) struct Completion {
     pub stream_usage: bool,
 }
 
+/// A value as it came, so that what is not asked for takes no memory.
+type Raw<'a> = Option<&'a RawValue>;
+
 #[derive(Deserialize)]
-struct Body {
-    model: Option<Value>,
+struct Body<'a> {
+    #[serde(borrow)]
+    model: Raw<'a>,
     prompt: Option<Prompts>,
-    max_tokens: Option<Value>,
-    temperature: Option<Value>,
-    top_p: Option<Value>,
-    seed: Option<Value>,
-    stop: Option<Value>,
-    echo: Option<Value>,
-    logprobs: Option<Value>,
-    stream: Option<Value>,
-    stream_options: Option<Value>,
-    n: Option<Value>,
-    best_of: Option<Value>,
-    suffix: Option<Value>,
-    presence_penalty: Option<Value>,
-    frequency_penalty: Option<Value>,
-    logit_bias: Option<Value>,
+    max_tokens: Raw<'a>,
+    temperature: Raw<'a>,
+    top_p: Raw<'a>,
+    seed: Raw<'a>,
+    stop: Raw<'a>,
+    echo: Raw<'a>,
+    logprobs: Raw<'a>,
+    stream: Raw<'a>,
+    stream_options: Raw<'a>,
+    n: Raw<'a>,
+    best_of: Raw<'a>,
+    suffix: Raw<'a>,
+    presence_penalty: Raw<'a>,
+    frequency_penalty: Raw<'a>,
+    logit_bias: Raw<'a>,
 }
 
 impl Completion {
@@ -64,22 +68,22 @@ impl Completion {
     pub(crate) fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let body: Body = serde_json::from_slice(body).map_err(|e| malformed(&e))?;
         body.refuse_unsupported()?;
-        let max_tokens = whole("max_tokens", &body.max_tokens)?.unwrap_or(MAX_TOKENS);
+        let max_tokens = whole("max_tokens", body.max_tokens)?.unwrap_or(MAX_TOKENS);
         let completion = Self {
-            model: text("model", &body.model)?,
+            model: text("model", body.model)?,
             prompts: body
                 .prompt
                 .map(|p| p.0)
                 .ok_or_else(|| ApiError::bad("prompt", "`prompt` is missing"))?,
             max_tokens: usize::try_from(max_tokens).unwrap_or(usize::MAX),
-            temperature: number("temperature", &body.temperature, 1.0, HOTTEST)?,
-            top_p: number("top_p", &body.top_p, 1.0, 1.0)?,
-            seed: seed(&body.seed)?,
-            stop: stops(&body.stop)?,
-            echo: flag("echo", &body.echo)?,
-            logprobs: logprobs(&body.logprobs)?,
-            stream: flag("stream", &body.stream)?,
-            stream_usage: body.stream_options.is_some_and(|o| o["include_usage"] == Value::Bool(true)),
+            temperature: number("temperature", body.temperature, 1.0, HOTTEST)?,
+            top_p: number("top_p", body.top_p, 1.0, 1.0)?,
+            seed: seed(body.seed)?,
+            stop: stops(body.stop)?,
+            echo: flag("echo", body.echo)?,
+            logprobs: logprobs(body.logprobs)?,
+            stream: flag("stream", body.stream)?,
+            stream_usage: usage(body.stream_options),
         };
         if completion.prompts.is_empty() {
             return Err(ApiError::bad("prompt", "`prompt` is an empty list"));
@@ -93,26 +97,24 @@ impl Completion {
     }
 }
 
-impl Body {
+impl Body<'_> {
     fn refuse_unsupported(&self) -> Result<(), ApiError> {
-        for (name, value) in [("n", &self.n), ("best_of", &self.best_of)] {
+        for (name, value) in [("n", self.n), ("best_of", self.best_of)] {
             if whole(name, value)?.is_some_and(|n| n != 1) {
                 return Err(ApiError::bad(name, format!("`{name}` must be 1")));
             }
         }
-        let idle = |v: &Value| {
-            v.is_null()
-                || v.as_f64() == Some(0.0)
-                || v.as_str() == Some("")
-                || v.as_object().is_some_and(|o| o.is_empty())
+        let idle = |v: &RawValue| {
+            let text: String = v.get().chars().filter(|c| !c.is_ascii_whitespace()).take(3).collect();
+            ["\"\"", "{}"].contains(&text.as_str()) || parsed::<f64>(v) == Some(0.0)
         };
         let others = [
-            ("suffix", &self.suffix),
-            ("presence_penalty", &self.presence_penalty),
-            ("frequency_penalty", &self.frequency_penalty),
-            ("logit_bias", &self.logit_bias),
+            ("suffix", self.suffix),
+            ("presence_penalty", self.presence_penalty),
+            ("frequency_penalty", self.frequency_penalty),
+            ("logit_bias", self.logit_bias),
         ];
-        match others.into_iter().find(|(_, value)| value.as_ref().is_some_and(|v| !idle(v))) {
+        match others.into_iter().find(|(_, value)| value.is_some_and(|v| !idle(v))) {
             Some((name, _)) => Err(ApiError::bad(name, format!("`{name}` is not supported"))),
             None => Ok(()),
         }
@@ -127,39 +129,53 @@ pub(crate) fn malformed(e: &serde_json::Error) -> ApiError {
     )
 }
 
-fn given(value: &Option<Value>) -> Option<&Value> {
-    value.as_ref().filter(|v| !v.is_null())
+fn parsed<'a, T: Deserialize<'a>>(value: &'a RawValue) -> Option<T> {
+    serde_json::from_str(value.get()).ok()
 }
 
-fn whole(name: &'static str, value: &Option<Value>) -> Result<Option<u64>, ApiError> {
-    let wrong = |v: &Value| ApiError::bad(name, format!("`{name}` must be a whole number from 0, not {v}"));
-    given(value).map(|v| v.as_u64().ok_or_else(|| wrong(v))).transpose()
+/// Characters of a wrong value that a message repeats.
+const REPEATED: usize = 60;
+
+fn wrong(name: &'static str, must: &str, value: &RawValue) -> ApiError {
+    let text = value.get();
+    let end = text.floor_char_boundary(REPEATED);
+    let more = if end < text.len() { "…" } else { "" };
+    ApiError::bad(name, format!("`{name}` must be {must}, not {}{more}", &text[..end]))
 }
 
-fn seed(value: &Option<Value>) -> Result<Option<u64>, ApiError> {
-    let wrong = |v: &Value| ApiError::bad("seed", format!("`seed` must be a whole number, not {v}"));
-    given(value)
-        .map(|v| v.as_u64().or_else(|| v.as_i64().map(|s| s as u64)).ok_or_else(|| wrong(v)))
-        .transpose()
+/// A value of a type, where one is given.
+fn typed<'a, T: Deserialize<'a>>(
+    name: &'static str,
+    value: Raw<'a>,
+    must: &str,
+) -> Result<Option<T>, ApiError> {
+    value.map(|v| parsed(v).ok_or_else(|| wrong(name, must, v))).transpose()
 }
 
-fn number(name: &'static str, value: &Option<Value>, default: f64, most: f64) -> Result<f64, ApiError> {
-    let Some(value) = given(value) else { return Ok(default) };
-    let wrong = || ApiError::bad(name, format!("`{name}` must be a number from 0 to {most}, not {value}"));
-    value.as_f64().filter(|x| (0.0..=most).contains(x)).ok_or_else(wrong)
+fn whole(name: &'static str, value: Raw) -> Result<Option<u64>, ApiError> {
+    typed(name, value, "a whole number from 0")
 }
 
-fn flag(name: &'static str, value: &Option<Value>) -> Result<bool, ApiError> {
-    let wrong = |v: &Value| ApiError::bad(name, format!("`{name}` must be true or false, not {v}"));
-    given(value).map_or(Ok(false), |v| v.as_bool().ok_or_else(|| wrong(v)))
+fn seed(value: Raw) -> Result<Option<u64>, ApiError> {
+    let read = |v| parsed::<u64>(v).or_else(|| parsed::<i64>(v).map(|s| s as u64));
+    value.map(|v| read(v).ok_or_else(|| wrong("seed", "a whole number", v))).transpose()
 }
 
-fn text(name: &'static str, value: &Option<Value>) -> Result<Option<String>, ApiError> {
-    let wrong = |v: &Value| ApiError::bad(name, format!("`{name}` must be a text, not {v}"));
-    given(value).map(|v| v.as_str().map(String::from).ok_or_else(|| wrong(v))).transpose()
+fn number(name: &'static str, value: Raw, default: f64, most: f64) -> Result<f64, ApiError> {
+    let Some(value) = value else { return Ok(default) };
+    let number = parsed::<f64>(value).filter(|x| (0.0..=most).contains(x));
+    number.ok_or_else(|| wrong(name, &format!("a number from 0 to {most}"), value))
 }
 
-fn logprobs(value: &Option<Value>) -> Result<Option<usize>, ApiError> {
+fn flag(name: &'static str, value: Raw) -> Result<bool, ApiError> {
+    Ok(typed(name, value, "true or false")?.unwrap_or(false))
+}
+
+fn text(name: &'static str, value: Raw) -> Result<Option<String>, ApiError> {
+    typed(name, value, "a text")
+}
+
+fn logprobs(value: Raw) -> Result<Option<usize>, ApiError> {
     let count = whole("logprobs", value)?;
     match count.filter(|&n| n > MOST_LOGPROBS) {
         Some(_) => Err(ApiError::bad("logprobs", format!("`logprobs` must lie in 0 to {MOST_LOGPROBS}"))),
@@ -167,14 +183,23 @@ fn logprobs(value: &Option<Value>) -> Result<Option<usize>, ApiError> {
     }
 }
 
-fn stops(value: &Option<Value>) -> Result<Vec<String>, ApiError> {
-    let wrong = || ApiError::bad("stop", "`stop` must be a text or a list of texts, none of them empty");
-    let one = |v: &Value| v.as_str().filter(|s| !s.is_empty()).map(String::from).ok_or_else(wrong);
-    match given(value) {
-        None => Ok(vec![]),
-        Some(Value::Array(stops)) => stops.iter().map(one).collect(),
-        Some(stop) => Ok(vec![one(stop)?]),
+fn stops(value: Raw) -> Result<Vec<String>, ApiError> {
+    let Some(value) = value else { return Ok(vec![]) };
+    let stops = parsed::<String>(value).map(|one| vec![one]).or_else(|| parsed::<Vec<String>>(value));
+    stops
+        .filter(|stops| stops.iter().all(|s| !s.is_empty()))
+        .ok_or_else(|| wrong("stop", "a text or a list of texts, none of them empty", value))
+}
+
+/// Whether a stream is to end with the counts of tokens.
+fn usage(options: Raw) -> bool {
+    #[derive(Deserialize)]
+    struct Options<'a> {
+        #[serde(borrow)]
+        include_usage: Raw<'a>,
     }
+    let options = options.and_then(parsed::<Options>);
+    options.and_then(|o| o.include_usage).and_then(parsed::<bool>).unwrap_or(false)
 }
 
 /// A text, a list of texts, a list of token ids, or a list of such lists.

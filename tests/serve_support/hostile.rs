@@ -21,29 +21,40 @@ struct Process {
 }
 
 impl Process {
+    /// On a free port.
     fn start(arguments: &[&str]) -> Self {
+        let mut process = Self::spawn(&[&["--port", "0"], arguments].concat(), Stdio::piped());
+        let mut line = String::new();
+        BufReader::new(process.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        process.address = line.trim().rsplit("http://").next().unwrap().parse().unwrap();
+        process
+    }
+
+    /// Its address is not known yet.
+    fn spawn(arguments: &[&str], stdout: Stdio) -> Self {
         let folder = tempfile::tempdir().unwrap();
         Pico::of_bytes(CONTEXT).write(folder.path(), 3).unwrap();
         let mut command = Command::new(assert_cmd::cargo::cargo_bin("tyr"));
-        command
-            .arg("serve")
-            .arg(folder.path())
-            .args(["--port", "0"])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim().rsplit("http://").next().unwrap().parse().unwrap();
-        Self { child, address, _folder: folder }
+        command.arg("serve").arg(folder.path()).args(arguments).stdout(stdout).stderr(Stdio::null());
+        let child = command.spawn().unwrap();
+        Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), _folder: folder }
     }
 
-    /// Memory in use, MiB.
-    fn memory(&self) -> u64 {
+    /// A line of its status, MiB.
+    fn status(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|l| l.strip_prefix(key)).unwrap();
         line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() / 1024
+    }
+
+    /// Memory in use.
+    fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most memory that was ever in use.
+    fn most_memory(&self) -> u64 {
+        self.status("VmHWM:")
     }
 
     fn becomes_idle(&self) {
@@ -204,24 +215,115 @@ fn told_while_tokenising(house: &House, body: &str) -> bool {
     })
 }
 
-/// Every answer is the same long one: many prompts that are computed once.
-fn large() -> Value {
-    json!({"prompt": vec![vec![9; CONTEXT]; 500], "echo": true, "logprobs": 5, "max_tokens": 0})
+/// Positions that cost about so many MiB, with five likeliest tokens each and little work: one prompt many times.
+fn costly(mebibytes: usize) -> Value {
+    let prompts = (mebibytes << 20) / (CONTEXT * 840);
+    json!({"prompt": vec![vec![9; CONTEXT]; prompts], "echo": true, "logprobs": 5, "max_tokens": 0})
 }
 
 #[test]
-fn a_client_that_does_not_read_is_cut_off() {
-    let patient = House::new();
-    let reading = Raw::open(&patient);
-    reading.request("/v1/completions", &large());
-    let whole = reading.read();
-    let (_, body) = whole.split_once("\r\n\r\n").unwrap();
-    assert!(body.len() > 16 << 20 && body.ends_with('}'), "{} bytes, more than sockets hold", body.len());
-    // The deaf client has the only connection there is: others are let in once it is cut off.
-    let moment = Duration::from_millis(700);
-    let house = House::with(|o| o.limits = Limits { connections: 1, idle_time: moment, ..Limits::default() });
+fn a_request_holds_no_more_than_it_is_charged_with() {
+    let server = Process::start(&["--request-memory", "128"]);
+    let ask = |body: &Value| {
+        let raw = Raw::to(server.address);
+        raw.request("/v1/completions", body);
+        raw.read()
+    };
+    assert!(ask(&costly(1)).starts_with("HTTP/1.1 200"));
+    let before = server.most_memory();
+    let answer = ask(&costly(140));
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("token_budget_exceeded"), "{answer}");
+    assert!(answer.contains("128") && answer.contains("--request-memory"), "{answer}");
+    let refused = server.most_memory() - before;
+    assert!(refused < 64, "{refused} MiB more for a request that was refused");
+    let body = costly(110);
+    assert!(ask(&body).starts_with("HTTP/1.1 200"));
+    let grown = server.most_memory() - before;
+    assert!(grown < 128 + 32, "{grown} MiB more for a request of at most 128");
+}
+
+#[test]
+fn requests_hold_no_more_together_than_all_may() {
+    let house = House::with(|o| o.limits.memory = 150 << 20);
     let deaf = Raw::open(&house);
     deaf.request("/v1/completions", &large());
-    house.becomes_idle();
-    assert!(deaf.read().len() < whole.len(), "the rest was still sent after seconds of silence");
+    until("its answer is there", || {
+        let health = house.health();
+        health["requests"] == 0 && health["memory"].as_u64().unwrap() > 50 << 20
+    });
+    let (status, head, body) = house.raw("POST", "/v1/completions", &large().to_string());
+    assert_eq!((status, head.contains("retry-after")), (429, true));
+    assert!(body.contains("token_budget_full"), "{body}");
+    house.is_well();
+    assert!(deaf.read().starts_with("HTTP/1.1 200"));
+    until("the answer that was taken holds nothing", || house.health()["memory"] == 0);
+    house.ok(&large());
+}
+
+#[test]
+fn what_a_text_to_be_written_may_hold_is_counted_too() {
+    let house = House::with(|o| o.limits.request_memory = 1 << 20);
+    let body = |max_tokens: usize| json!({"prompt": vec!["a"; 100], "max_tokens": max_tokens, "logprobs": 5});
+    assert_eq!(house.post(&body(2)).0, 200);
+    let (status, answer) = house.post(&body(200));
+    assert_eq!((status, answer["error"]["code"].as_str()), (400, Some("token_budget_exceeded")));
+    let long = json!({"prompt": "a".repeat(200_000), "max_tokens": 1}).to_string();
+    assert_eq!(house.send("POST", "/v1/completions", &long, None).0, 400);
+}
+
+#[test]
+fn values_of_megabytes_that_nobody_asked_for_take_no_memory() {
+    let server = Process::start(&[]);
+    let before = server.most_memory();
+    for name in ["logit_bias", "suffix", "n", "stream_options", "user"] {
+        let mut body = json!({"prompt": "a", "max_tokens": 1});
+        body[name] = json!(vec![0; 3_000_000]);
+        let raw = Raw::to(server.address);
+        raw.request("/v1/completions", &body);
+        let answer = raw.read();
+        assert!(answer.len() < 2000, "{name}: an answer of {} bytes", answer.len());
+    }
+    let grown = server.most_memory() - before;
+    assert!(grown < 64, "{grown} MiB more for bodies of 6 MiB");
+}
+
+#[test]
+fn a_server_whose_standard_output_has_gone_serves() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut server = Process::spawn(&["--port", &port.to_string()], writer.into());
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    until("it listens", || {
+        assert_eq!(server.child.try_wait().unwrap(), None, "it ended");
+        std::net::TcpStream::connect(address).is_ok()
+    });
+    assert_eq!(requests(address), Some(0));
+}
+
+#[test]
+fn a_key_that_is_no_text_is_refused() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin("tyr"));
+    command.args(["serve", "builtin:quickstart", "--port", "0"]);
+    command.env("TYR_API_KEY", std::ffi::OsStr::from_bytes(b"secret\xff"));
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("TYR_API_KEY") && !said.contains("secret"), "{said}");
+}
+
+#[test]
+fn signals_that_ask_to_stop_let_running_requests_end() {
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let mut server = Process::start(&[]);
+        let raw = Raw::to(server.address);
+        raw.request("/v1/completions", &json!({"prompt": "a", "max_tokens": 40, "seed": 1, "stream": true}));
+        let mut answer = raw.read_some();
+        // SAFETY: the process is our own child and was not waited for.
+        assert_eq!(unsafe { libc::kill(server.child.id() as libc::pid_t, signal) }, 0);
+        answer += &raw.read();
+        assert!(answer.contains("data: [DONE]"), "{answer}");
+        assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    }
 }

@@ -15,13 +15,21 @@ use tyr::serve::{Options, Server};
 /// Context of the tiny model.
 pub const CONTEXT: usize = 256;
 
-/// Waits for a condition; fails when it does not come even on a machine that others use too.
-pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !condition() {
-        assert!(began.elapsed() < Duration::from_secs(300), "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(20));
+/// Vocabulary of the tiny model.
+pub const VOCABULARY: usize = tyr::model::pico::bytes::VOCABULARY + 20;
+
+/// Waits until something holds, for as long as a busy machine may take.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < Duration::from_secs(300), "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// A request whose answer is larger than what sockets hold, and takes little work: one prompt many times.
+pub fn large() -> Value {
+    json!({"prompt": vec![vec![9; CONTEXT]; 500], "echo": true, "logprobs": 5, "max_tokens": 0})
 }
 
 /// A server on loopback with its model.
@@ -39,8 +47,17 @@ impl House {
     }
 
     pub fn with(change: impl FnOnce(&mut Options)) -> Self {
+        Self::of(None, change)
+    }
+
+    /// With another tokenizer than that of bytes, whose ids must be below [`VOCABULARY`].
+    pub fn of(tokenizer: Option<&Value>, change: impl FnOnce(&mut Options)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let source = Pico::of_bytes(CONTEXT).write(folder.path(), 3).unwrap();
+        let source =
+            Pico { vocabulary: VOCABULARY, ..Pico::of_bytes(CONTEXT) }.write(folder.path(), 3).unwrap();
+        if let Some(tokenizer) = tokenizer {
+            std::fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+        }
         let model = Arc::new(Model::open(&source, &Device::Cpu).unwrap());
         let server = start(&source, &model, change).unwrap();
         Self { tokenizer: Tokenizer::open(&source).unwrap(), model, server, source, _folder: folder }
@@ -68,9 +85,20 @@ impl House {
         (head[9..12].parse().unwrap(), head.to_lowercase(), body.to_string())
     }
 
+    pub fn health(&self) -> Value {
+        let (status, answer) = self.send("GET", "/health", "", None);
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
     pub fn send(&self, method: &str, path: &str, body: &str, key: Option<&str>) -> (u16, Value) {
         let header = key.map_or(String::new(), |key| format!("authorization: Bearer {key}\r\n"));
-        let (status, _, body) = self.raw_with(method, path, body, &header);
+        self.send_with(method, path, body, &header)
+    }
+
+    /// With further lines of the head.
+    pub fn send_with(&self, method: &str, path: &str, body: &str, head: &str) -> (u16, Value) {
+        let (status, _, body) = self.raw_with(method, path, body, head);
         (status, serde_json::from_str(&body).unwrap_or_else(|e| panic!("{e}: {body:?}")))
     }
 
@@ -107,7 +135,7 @@ impl House {
 
     /// Still answers.
     pub fn is_well(&self) {
-        assert_eq!(self.send("GET", "/health", "", None).0, 200);
+        self.health();
         self.ok(&json!({"prompt": "a", "max_tokens": 1}));
     }
 }
@@ -166,6 +194,18 @@ impl Raw {
             "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         ));
+    }
+
+    /// Tells the other side that nothing more will be sent.
+    pub fn close_writing(&self) {
+        self.0.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+
+    /// The next bytes that come; none at the end.
+    pub fn read_some(&self) -> String {
+        let mut part = [0; 4096];
+        let n = (&self.0).read(&mut part).unwrap();
+        String::from_utf8_lossy(&part[..n]).into_owned()
     }
 
     /// All that comes until the other side closes; chunks of a stream are left as they are.
