@@ -1,6 +1,7 @@
 //! What every other module stands on: errors with exit codes, named random streams, files that appear whole,
 //! and process meters.
 
+pub mod caught;
 pub mod error;
 pub mod files;
 pub mod hash;
@@ -11,6 +12,7 @@ pub mod testing;
 pub mod watch;
 pub mod work;
 
+pub use caught::caught;
 pub use error::{Error, Kind, Result, ResultExt};
 pub use watch::{Silent, Watch};
 pub use work::Work;

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::corpus::Corpus;
+use super::overlap::{PASSAGE, Passages};
 use super::sets::{self, Draw};
-use super::{CalibrationSet, EvaluationSet, SearchSet, Tokenizer};
-use crate::base::{Result, Watch};
+use super::{CalibrationSet, EvaluationSet, SearchSet, Tokenizer, Windows};
+use crate::base::{Error, Result, Watch};
 use crate::spec::{SearchText, Spec};
 
 /// Bytes of generated text per token asked for: more than any tokenizer needs.
@@ -42,14 +43,44 @@ impl Sets {
         let (calibration, search) = fitted(spec, tokenizer)?;
         watch.advance(1);
         let evaluation = spec.evaluate.perplexity.iter().map(|name| {
+            watch.checkpoint()?;
             let set = evaluation_set(spec, name, tokenizer)?;
             watch.advance(1);
             Ok((name.clone(), set))
         });
         let evaluation = evaluation.collect::<Result<_>>()?;
-        let corpora =
-            spec.fitness.corpora.iter().map(|name| Ok((name.clone(), fitness_set(spec, name, tokenizer)?)));
-        Ok(Self { calibration, search, corpora: corpora.collect::<Result<_>>()?, evaluation })
+        let avoid = (spec.search.text == SearchText::Disjoint).then(|| {
+            let windows = &calibration.windows;
+            Passages::of(&[windows], windows.length)
+        });
+        let corpora = spec.fitness.corpora.iter().map(|name| {
+            let set = match *name == spec.calibration.corpus {
+                true => search.clone(),
+                false => fitness_set(spec, name, tokenizer, avoid.as_ref())?,
+            };
+            Ok((name.clone(), set))
+        });
+        let corpora = corpora.collect::<Result<_>>()?;
+        let sets = Self { calibration, search, corpora, evaluation };
+        sets.shared(spec.search.text).iter().for_each(|warning| watch.note(warning));
+        Ok(sets)
+    }
+
+    /// What is to be said of text that is in two sets, which should have none in common.
+    fn shared(&self, text: SearchText) -> Vec<String> {
+        let calibration = &self.calibration.windows;
+        let mut warnings = Vec::new();
+        if text == SearchText::Disjoint {
+            warnings.extend(warning("search", &self.search.0, "calibration", &[calibration]));
+        }
+        let fitted: Vec<&Windows> = [calibration, &self.search.0]
+            .into_iter()
+            .chain(self.corpora.values().map(|set| &set.0))
+            .collect();
+        warnings.extend(self.evaluation.iter().filter_map(|(name, set)| {
+            warning(&format!("evaluation (corpus {name})"), &set.0, "calibration or search", &fitted)
+        }));
+        warnings
     }
 
     /// Hashes of the fitness corpora's search sets.
@@ -71,11 +102,27 @@ fn fitted(spec: &Spec, tokenizer: &Tokenizer) -> Result<(CalibrationSet, SearchS
     let text = Corpus::find(spec, name)?
         .training(draw.calibration.max(draw.search) * BYTES_PER_TOKEN)
         .map_err(|e| e.at(format!("corpus {name}")))?;
-    sets::draw(name, &text, tokenizer, &draw, spec.seed)
+    sets::draw(name, text, tokenizer, &draw, spec.seed).map_err(|e| at_corpus(e, name))
+}
+
+/// A warning where windows share passages with others.
+fn warning(use_: &str, windows: &Windows, other: &str, others: &[&Windows]) -> Option<String> {
+    let count = Passages::of(others, windows.length).count(windows);
+    (count > 0).then(|| {
+        format!(
+            "{count} of {} windows of {use_} text are {other} text too: {PASSAGE} tokens in a row or more",
+            windows.count()
+        )
+    })
 }
 
 /// The search set of one corpus that the fitness names.
-fn fitness_set(spec: &Spec, name: &str, tokenizer: &Tokenizer) -> Result<SearchSet> {
+fn fitness_set(
+    spec: &Spec,
+    name: &str,
+    tokenizer: &Tokenizer,
+    avoid: Option<&Passages>,
+) -> Result<SearchSet> {
     let draw = Draw {
         calibration: 0,
         starts: 0,
@@ -86,7 +133,7 @@ fn fitness_set(spec: &Spec, name: &str, tokenizer: &Tokenizer) -> Result<SearchS
     let text = Corpus::find(spec, name)?
         .training(draw.search * BYTES_PER_TOKEN)
         .map_err(|e| e.at(format!("corpus {name}")))?;
-    Ok(sets::draw(name, &text, tokenizer, &draw, spec.seed)?.1)
+    sets::draw_search(name, text, tokenizer, &draw, spec.seed, avoid).map_err(|e| at_corpus(e, name))
 }
 
 /// The evaluation set of a corpus.
@@ -99,5 +146,11 @@ pub fn evaluation_set(spec: &Spec, name: &str, tokenizer: &Tokenizer) -> Result<
         Corpus::Quickstart => wanted,
         Corpus::Files(_) => spec.evaluate.tokens,
     };
-    sets::evaluation(name, &text, tokenizer, limit, spec.evaluate.sequence_length)
+    sets::evaluation(name, text, tokenizer, limit, spec.evaluate.sequence_length)
+        .map_err(|e| at_corpus(e, name))
+}
+
+/// Names the corpus beside a place in one of its files; what has no place names it itself.
+fn at_corpus(e: Error, name: &str) -> Error {
+    if e.place.is_some() { e.at(format!("corpus {name}")) } else { e }
 }

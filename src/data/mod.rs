@@ -1,12 +1,19 @@
 //! Text: corpora, tokenisation, and the three sets that must not touch: calibration, search and evaluation.
 
+mod characters;
 pub mod corpus;
+pub mod format;
 pub mod inputs;
+mod overlap;
+mod parquet;
 pub mod quickstart;
 pub mod rows;
 pub mod sets;
+mod stream;
 pub mod tokenizer;
+mod windows;
 
 pub use inputs::Sets;
 pub use sets::{CalibrationSet, EvaluationSet, SearchSet, Windows, batch};
+pub use stream::held_at_once;
 pub use tokenizer::Tokenizer;

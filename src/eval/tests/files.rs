@@ -16,7 +16,8 @@ use crate::data::rows;
 use crate::eval::hub::Split;
 use crate::eval::{Catalogue, tasks::prompt};
 
-const ARC: Split = Split { dataset: "allenai/ai2_arc", config: Some("ARC-Easy"), split: "test" };
+const ARC: Split =
+    Split { dataset: "allenai/ai2_arc", config: Some("ARC-Easy"), split: "test", columns: &["id"] };
 
 /// Two questions with three and two choices, nested as the hub nests them.
 fn write_arc(path: &Path) {
@@ -64,19 +65,19 @@ fn parquet_and_lines_give_the_same_documents() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a.parquet");
     write_arc(&path);
-    let rows = rows::read(&path, 9).unwrap();
+    let rows = rows::read(&path, None, 9).unwrap();
     let lines = dir.path().join("a.jsonl");
     let first = json!({"question": "Q1?", "choices": {"text": ["x", "y", "z"], "label": ["A", "B", "C"]}, "answerKey": "C"});
     let second =
         json!({"question": "Q2é?", "choices": {"text": ["u", "v"], "label": ["1", "2"]}, "answerKey": "1"});
     write_lines(&lines, &[first, second]);
     let documents = |rows: &[rows::Row]| rows.iter().map(|r| prompt::arc(r).unwrap()).collect::<Vec<_>>();
-    assert_eq!(documents(&rows), documents(&rows::read(&lines, 9).unwrap()));
+    assert_eq!(documents(&rows), documents(&rows::read(&lines, None, 9).unwrap()));
     assert_eq!(rows[0].field("id").unwrap(), &json!(-7));
     assert_eq!((rows[1].field("id").unwrap(), rows[1].field("weight").unwrap()), (&json!(null), &json!(2.0)));
     assert_eq!(rows[0].field("flag").unwrap(), &json!(true));
     assert!(rows[1].place().ends_with("a.parquet row 2"));
-    assert_eq!(rows::read(&path, 1).unwrap().len(), 1);
+    assert_eq!(rows::read(&path, None, 1).unwrap().len(), 1);
 }
 
 #[test]
@@ -101,7 +102,7 @@ fn a_split_is_all_its_files_in_the_order_of_their_names() {
 #[test]
 fn without_a_configuration_files_may_lie_below_data() {
     let dir = tempfile::tempdir().unwrap();
-    let split = Split { dataset: "Rowan/hellaswag", config: None, split: "validation" };
+    let split = Split { dataset: "Rowan/hellaswag", config: None, split: "validation", columns: &["a"] };
     write_lines(&dir.path().join("Rowan/hellaswag/data/validation-00000-of-00001.jsonl"), &[json!({"a": 1})]);
     assert_eq!(split.rows(Some(dir.path()), 9).unwrap().len(), 1);
 }
@@ -124,11 +125,11 @@ fn broken_files_are_errors_with_their_place() {
     let dir = tempfile::tempdir().unwrap();
     let lines = dir.path().join("a.jsonl");
     std::fs::write(&lines, "{\"a\": 1}\n\n[1]\n").unwrap();
-    assert_eq!(rows::read(&lines, 1).unwrap().len(), 1, "what is not asked for is not read");
-    let error = rows::read(&lines, 9).unwrap_err();
+    assert_eq!(rows::read(&lines, None, 1).unwrap().len(), 1, "what is not asked for is not read");
+    let error = rows::read(&lines, None, 9).unwrap_err();
     assert!(error.kind == Kind::Data && error.to_string().contains("a.jsonl line 3"), "{error}");
     let parquet = dir.path().join("a.parquet");
     std::fs::write(&parquet, "PAR1").unwrap();
-    assert!(rows::read(&parquet, 9).unwrap_err().to_string().contains("not a readable parquet file"));
-    assert_eq!(rows::read(&dir.path().join("none.parquet"), 9).unwrap_err().kind, Kind::Disk);
+    assert!(rows::read(&parquet, None, 9).unwrap_err().to_string().contains("not a readable parquet file"));
+    assert_eq!(rows::read(&dir.path().join("none.parquet"), None, 9).unwrap_err().kind, Kind::Disk);
 }
