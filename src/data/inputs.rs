@@ -154,3 +154,85 @@ pub fn evaluation_set(spec: &Spec, name: &str, tokenizer: &Tokenizer) -> Result<
 fn at_corpus(e: Error, name: &str) -> Error {
     if e.place.is_some() { e.at(format!("corpus {name}")) } else { e }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    use super::super::corpus::QUICKSTART;
+    use super::*;
+    use crate::data::quickstart;
+    use crate::model::Source;
+
+    /// Keeps what is noted.
+    #[derive(Default)]
+    struct Notes(Mutex<Vec<String>>);
+
+    impl Watch for Notes {
+        fn begin(&self, _what: &str, _units: u64) {}
+        fn advance(&self, _units: u64) {}
+        fn end(&self) {}
+        fn note(&self, message: &str) {
+            self.0.lock().unwrap().push(message.into());
+        }
+        fn stopped(&self) -> bool {
+            false
+        }
+    }
+
+    /// The sets of a spec on files of a folder, and what was said of them.
+    fn sets(dir: &Path, toml: &str) -> (Sets, Vec<String>) {
+        let head =
+            "[calibration]\ncorpus = \"a\"\ntokens = 4096\nsequence_length = 128\n[search]\ntokens = 2048\n";
+        let toml = format!("{head}{toml}").replace("DIR", &dir.display().to_string());
+        let known = crate::spec::Known { corpora: &[QUICKSTART], tasks: &[], script: crate::fitness::check };
+        let spec = crate::spec::parse(&toml, "test", &known).unwrap().spec;
+        let tokenizer = Tokenizer::open(&Source::resolve("builtin:quickstart").unwrap()).unwrap();
+        let notes = Notes::default();
+        let sets = Sets::of(&spec, &tokenizer, &notes).unwrap();
+        (sets, notes.0.into_inner().unwrap())
+    }
+
+    #[test]
+    fn search_text_of_another_corpus_over_the_same_text_is_apart_from_the_calibration_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = quickstart::text(quickstart::Split::Calibration, 60_000);
+        std::fs::write(dir.path().join("a.txt"), &text).unwrap();
+        std::fs::write(dir.path().join("copy.txt"), &text[1000..]).unwrap();
+        let other = quickstart::text(quickstart::Split::Search, 60_000);
+        std::fs::write(dir.path().join("other.txt"), &other).unwrap();
+        let corpora = "[corpora.a]\ntrain = [\"DIR/a.txt\"]\n[corpora.b]\ntrain = [\"DIR/copy.txt\"]\n\
+            [corpora.c]\ntrain = [\"DIR/other.txt\"]\ntest = [\"DIR/copy.txt\"]\n\
+            [fitness]\nkind = \"perplexity\"\ncorpora = [\"a\", \"b\", \"c\"]\n";
+        let (sets, notes) =
+            sets(dir.path(), &format!("{corpora}[evaluate]\nperplexity = [\"quickstart\"]\n"));
+        let calibration = Passages::of(&[&sets.calibration.windows], 128);
+        for (name, set) in &sets.corpora {
+            assert_eq!((set.0.count(), calibration.count(&set.0)), (16, 0), "{name}");
+        }
+        assert_eq!(sets.corpora["a"], sets.search, "the calibration corpus has one search set");
+        assert!(notes.is_empty(), "{notes:?}");
+        let (_, notes) = self::sets(dir.path(), &format!("{corpora}[evaluate]\nperplexity = [\"c\"]\n"));
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(
+            notes[0].contains("evaluation (corpus c) text are calibration or search text too"),
+            "{notes:?}"
+        );
+    }
+
+    #[test]
+    fn a_text_that_repeats_itself_is_said_to_search_on_calibration_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = quickstart::text(quickstart::Split::Calibration, 25_000);
+        std::fs::write(dir.path().join("a.txt"), text.repeat(2)).unwrap();
+        let corpora = "[corpora.a]\ntrain = [\"DIR/a.txt\"]\n[evaluate]\nperplexity = [\"quickstart\"]\n";
+        let (_, notes) = sets(dir.path(), corpora);
+        assert!(
+            notes.len() == 1 && notes[0].contains("of search text are calibration text too"),
+            "{notes:?}"
+        );
+        let apart = corpora.replace("[corpora.a]", "text = \"calibration\"\n[corpora.a]");
+        assert!(sets(dir.path(), &apart).1.is_empty(), "as asked");
+    }
+}

@@ -15,5 +15,5 @@ mod windows;
 
 pub use inputs::Sets;
 pub use sets::{CalibrationSet, EvaluationSet, SearchSet, Windows, batch};
-pub use stream::held_at_once;
+pub use stream::HELD_AT_ONCE;
 pub use tokenizer::Tokenizer;

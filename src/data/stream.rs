@@ -16,13 +16,10 @@ use crate::base::{Error, Kind, Result};
 const SECTION: usize = 64 << 10;
 /// Bytes by which sections reach over their joint, on either side.
 const OVERLAP: usize = 2 << 10;
-/// Sections that are tokenised at once, at most: each takes memory.
-const AT_ONCE: usize = 8;
-
-/// Bytes of text that are tokenised at once, at most.
-pub fn held_at_once() -> usize {
-    rayon::current_num_threads().min(AT_ONCE) * (SECTION + 2 * OVERLAP)
-}
+/// Sections that are tokenised at once: each takes memory.
+const AT_ONCE: usize = 4;
+/// Bytes of text that are tokenised at once.
+pub const HELD_AT_ONCE: usize = AT_ONCE * (SECTION + 2 * OVERLAP);
 
 /// The tokens of a text in pieces.
 pub struct Stream<'a> {
@@ -86,9 +83,8 @@ impl<'a> Stream<'a> {
         if self.ended {
             return Ok(None);
         }
-        let count = rayon::current_num_threads().min(AT_ONCE);
-        self.fill(self.next + count * self.section + self.overlap)?;
-        let places: Vec<usize> = (0..count).map(|i| self.next + i * self.section).collect();
+        self.fill(self.next + AT_ONCE * self.section + self.overlap)?;
+        let places: Vec<usize> = (0..AT_ONCE).map(|i| self.next + i * self.section).collect();
         let reached = |place: &usize| *place == 0 || place + self.overlap < self.held.end();
         let places: Vec<usize> = places.into_iter().filter(reached).collect();
         let (held, overlap, section) = (&self.held, self.overlap, self.section);
@@ -99,7 +95,7 @@ impl<'a> Stream<'a> {
         for (section, place) in sections.into_iter().zip(places) {
             self.join(section, place, &mut ids)?;
         }
-        self.next += count * self.section;
+        self.next += AT_ONCE * self.section;
         self.ended = self.complete && self.held.end() <= self.next + self.overlap;
         if self.ended
             && let Some(last) = self.last.take()
@@ -342,9 +338,9 @@ mod tests {
             pieces(&text, 1000).inspect(|piece| read.set(read.get() + piece.as_ref().map_or(0, String::len)));
         let mut stream = Stream::new(&tokenizer, Box::new(counted));
         assert!(!stream.next().unwrap().unwrap().is_empty());
-        assert!(read.get() <= held_at_once() + 1000, "{} bytes read", read.get());
+        assert!(read.get() <= HELD_AT_ONCE + 1000, "{} bytes read", read.get());
         while stream.next().is_some() {
-            assert!(stream.held.text.len() <= held_at_once() + SECTION + 4 * OVERLAP + 1000);
+            assert!(stream.held.text.len() <= HELD_AT_ONCE + SECTION + 4 * OVERLAP + 1000);
         }
         assert_eq!(read.get(), text.len());
     }

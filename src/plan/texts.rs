@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::base::{Result, Silent, hash};
 use crate::data::corpus::Corpus;
 use crate::data::inputs::{BYTES_PER_TOKEN, GENERATED_TOKENS, Sets};
-use crate::data::{Tokenizer, format, held_at_once};
+use crate::data::{HELD_AT_ONCE, Tokenizer, format};
 use crate::spec::Spec;
 
 /// Bytes of text per token, about, where a text is not tokenised.
@@ -61,7 +61,7 @@ impl Texts {
             real: true,
             missing: vec![],
             bytes: bytes(spec),
-            at_once: bytes(spec).min(held_at_once() as f64),
+            at_once: bytes(spec).min(HELD_AT_ONCE as f64),
             sets: bytes_of_sets(spec, judged),
         })
     }
@@ -98,7 +98,7 @@ impl Texts {
             real: false,
             missing: files_of(spec).into_iter().filter(|file| !file.is_file()).collect(),
             bytes: bytes(spec),
-            at_once: bytes(spec).min(held_at_once() as f64),
+            at_once: bytes(spec).min(HELD_AT_ONCE as f64),
             sets: bytes_of_sets(spec, judged),
         })
     }
