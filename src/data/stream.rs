@@ -13,9 +13,9 @@ use super::corpus::Pieces;
 use crate::base::{Error, Kind, Result};
 
 /// Bytes of a section without its overlaps.
-const SECTION: usize = 64 << 10;
+const SECTION: usize = 16 << 10;
 /// Bytes by which sections reach over their joint, on either side.
-const OVERLAP: usize = 2 << 10;
+const OVERLAP: usize = 1 << 10;
 /// Sections that are tokenised at once: each takes memory.
 const AT_ONCE: usize = 4;
 /// Bytes of text that are tokenised at once.
