@@ -8,7 +8,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use faer::{Accum, Mat, Par};
 use tyr::base::Silent;
 use tyr::data::{CalibrationSet, SearchSet, Windows};
-use tyr::fitness::{Population, Wanted};
+use tyr::fitness::{DenseStates, Population, Wanted};
 use tyr::model::Model;
 use tyr::model::pico::Pico;
 use tyr::space::{Candidate, ModuleId, Request, Space, legal_moves, uniform};
@@ -100,7 +100,7 @@ fn search_stage(criterion: &mut Criterion) {
         .expect("a supernet");
     let set = SearchSet(windows(8192));
     let candidates = candidates(&space);
-    let mut population = Population::new(&model, &net);
+    let mut population = Population::new(&model, &net, DenseStates::default());
     let wanted = Wanted { kl: vec![0], ..Wanted::default() };
     let mut group = criterion.benchmark_group("search stage");
     group.sample_size(10);

@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
-use tyr::data::quickstart::{Sample, Split, TASKS, samples, text};
+use tyr::builtin::{Sample, Split, TASKS, samples, text};
 
 /// Bytes of training text when none are asked for.
 const TRAIN_MEGABYTES: usize = 14;

@@ -2,15 +2,21 @@
 //! searching for the distribution of sparsity over the layers that keeps the model closest to the dense one
 //! (Týr-the-Pruner, NeurIPS 2025).
 //!
-//! The modules are listed in layers: each uses only those above it, which `tests/layers.rs` enforces.
+//! The modules are listed in layers: each uses only those above it. `tests/layers.rs` holds the table of layers, and this list to
+//! its order.
 
 pub mod base;
+
+pub mod builtin;
+
 pub mod space;
 
 pub mod schedule;
-pub mod search;
 
 pub mod spec;
+
+pub mod search;
+
 pub mod tensor;
 
 pub mod model;
@@ -28,6 +34,8 @@ pub mod eval;
 pub mod generate;
 
 pub mod serve;
+
+pub mod trial;
 
 pub mod report;
 

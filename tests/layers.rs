@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The modules, one layer per line; modules of one line do not use each other.
-const LAYERS: [&[&str]; 19] = [
+const LAYERS: [&[&str]; 20] = [
     &["base"],
+    &["builtin"],
     &["space"],
     &["schedule"],
     &["spec"],
@@ -19,6 +20,7 @@ const LAYERS: [&[&str]; 19] = [
     &["eval"],
     &["generate"],
     &["serve"],
+    &["trial"],
     &["report"],
     &["plan"],
     &["runner"],
@@ -65,6 +67,14 @@ fn every_module_uses_only_modules_above_it() {
         }
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+#[test]
+fn the_library_lists_its_modules_in_the_order_of_the_layers() {
+    let listed = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    let listed = listed.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    let in_layers = LAYERS.iter().flat_map(|names| names.iter().copied()).filter(|name| *name != "main");
+    assert_eq!(listed.collect::<Vec<_>>(), in_layers.collect::<Vec<_>>());
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! What every other module stands on: errors with exit codes, named random streams, files that appear whole,
+//! What every other module stands on: errors with exit codes, estimates with their standard errors, named random streams, files that appear whole,
 //! and process meters.
 
 pub mod caught;
 pub mod error;
+pub mod estimate;
 pub mod files;
 pub mod hash;
 pub mod meter;
@@ -14,5 +15,6 @@ pub mod work;
 
 pub use caught::caught;
 pub use error::{Error, Kind, Result, ResultExt};
+pub use estimate::Estimate;
 pub use watch::{Silent, Watch};
 pub use work::Work;

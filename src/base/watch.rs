@@ -2,7 +2,8 @@
 
 use super::{Error, Kind, Result};
 
-/// Listens to one long step at a time.
+/// Listens to one long step at a time. Those who work call `watch.step(…)`, which pairs
+/// the beginning with the end; `begin` and `end` are for those who listen.
 pub trait Watch: Sync {
     /// A step of `units` units of work begins; of 0, one whose end nobody knows.
     fn begin(&self, what: &str, units: u64);
@@ -26,6 +27,25 @@ pub trait Watch: Sync {
     }
 }
 
+impl dyn Watch + '_ {
+    /// Does one long step of `units` units of work; of 0, one whose end nobody knows. The step is over when
+    /// `work` returns, whether it succeeded or not.
+    pub fn step<T>(&self, what: &str, units: u64, work: impl FnOnce() -> T) -> T {
+        self.begin(what, units);
+        let _over = Over(self);
+        work()
+    }
+}
+
+/// Ends a step when it is dropped.
+struct Over<'a>(&'a dyn Watch);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// Nobody listens.
 pub struct Silent;
 
@@ -36,5 +56,49 @@ impl Watch for Silent {
     fn note(&self, _message: &str) {}
     fn stopped(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Recorded(Mutex<Vec<String>>);
+
+    impl Recorded {
+        fn add(&self, text: String) {
+            self.0.lock().unwrap().push(text);
+        }
+    }
+
+    impl Watch for Recorded {
+        fn begin(&self, what: &str, units: u64) {
+            self.add(format!("begin {what} {units}"));
+        }
+        fn advance(&self, units: u64) {
+            self.add(format!("advance {units}"));
+        }
+        fn end(&self) {
+            self.add("end".into());
+        }
+        fn note(&self, _message: &str) {}
+        fn stopped(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn a_step_that_fails_is_over_too() {
+        let recorded = Recorded::default();
+        let watch: &dyn Watch = &recorded;
+        let failed = watch.step("search 1", 3, || {
+            watch.advance(2);
+            watch.checkpoint()
+        });
+        assert_eq!(failed.unwrap_err().kind, Kind::Interrupted);
+        assert_eq!(*recorded.0.lock().unwrap(), ["begin search 1 3", "advance 2", "end"]);
     }
 }

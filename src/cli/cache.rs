@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::show;
 use crate::base::Result;
 use crate::report::columns::{Side, columns};
 use crate::report::number::{age, bytes};
 use crate::runner::cache::{self, Condition, Item, Listing, Selection};
+use crate::trial::StepKind;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -26,8 +28,8 @@ pub struct Arguments {
     #[arg(long, conflicts_with_all = ["step", "older_than"])]
     unfinished: bool,
     /// Remove entries of this kind instead, used or not
-    #[arg(long, value_name = "KIND", value_parser = ["supernet", "search", "model", "evaluate"])]
-    step: Option<String>,
+    #[arg(long, value_name = "KIND", value_parser = kinds())]
+    step: Option<StepKind>,
     /// Remove entries that are as old as this instead, used or not: 30d, 12h or 45min
     #[arg(long, value_name = "AGE", value_parser = parse_age)]
     older_than: Option<Duration>,
@@ -51,9 +53,14 @@ impl Arguments {
         match (&self.step, self.older_than) {
             (None, None) if self.unfinished => Selection::Unfinished,
             (None, None) => Selection::Unused,
-            (kind, older_than) => Selection::Matching { kind: kind.clone(), older_than },
+            (kind, older_than) => Selection::Matching { kind: *kind, older_than },
         }
     }
+}
+
+/// The kinds of steps by name.
+fn kinds() -> impl TypedValueParser<Value = StepKind> {
+    PossibleValuesParser::new(StepKind::ALL.map(StepKind::name)).try_map(|name| name.parse::<StepKind>())
 }
 
 /// `30d`, `12h`, `45min`

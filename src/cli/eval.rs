@@ -7,13 +7,16 @@ use clap::Args;
 
 use super::with_known;
 use crate::base::{Error, Kind, Result, Watch, files};
+use crate::data::inputs::evaluation_set;
 use crate::data::{Tokenizer, corpus};
+use crate::eval;
 use crate::model::{Model, Source};
-use crate::report::{Figure, Tables, event::Event};
-use crate::runner::evaluate::{self, Measure, Measured};
-use crate::runner::prepare::evaluation_set;
+use crate::report::{Figure, Metric, Tables, event::Event};
+use crate::runner::evaluate::Measured;
+use crate::runner::measure::{self, OpenedModel, Recorder};
 use crate::spec::{self, Corpus, LmEval, Spec};
 use crate::tensor;
+use crate::trial::{Evaluation, ModelName, evaluations};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -66,36 +69,28 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             .hint("name --text FILE, --perplexity quickstart or --tasks NAMES"));
     }
     let mut tables = Tables::default();
-    for (model, measure) in measure_all(arguments, &super::watched())? {
-        let Measure { metric, value, stderr, n } = measure;
-        let figure = Figure { trial: arguments.model.clone(), model: model.into(), metric, value, stderr, n };
-        tables.add(&Event::FigureMeasured { figure });
+    for (model, figure) in measure_all(arguments, &super::watched())? {
+        tables.add(&Event::FigureMeasured { figure: figure.of(&arguments.model, &model) });
     }
     tables.add(&Event::TrialFinished { trial: arguments.model.clone() });
     super::show(&if arguments.csv { tables.csv()? } else { tables.terminal() })
 }
 
-/// Figures of the baseline, if there is one, then of the model, then of the two compared.
-fn measure_all(arguments: &Arguments, watch: &dyn Watch) -> Result<Vec<(&'static str, Measure)>> {
+/// Figures of the baseline, if there is one, then of the model beside it, each with its model's name.
+fn measure_all(arguments: &Arguments, watch: &dyn Watch) -> Result<Vec<(String, Figure)>> {
     let spec = spec(arguments)?;
-    let of = |source: &str| {
+    let of = |source: &str, dense: Option<&eval::Report>| {
         let model = spec::Model { source: source.into(), ..spec.model.clone() };
-        measure(&Spec { model, ..spec.clone() }, watch)
+        measure(&Spec { model, ..spec.clone() }, dense, watch)
     };
-    let dense = arguments.baseline.as_deref().map(of).transpose()?.unwrap_or_default();
-    let own = of(&arguments.model)?;
-    let compared = match (&dense.report, &own.report) {
-        (Some(dense), Some(own)) => evaluate::beside_dense(dense, own)?,
-        _ => Vec::new(),
-    };
-    if let Some((path, report)) = arguments.samples.as_ref().zip(own.report) {
+    let baseline = arguments.baseline.as_deref().map(|source| of(source, None)).transpose()?;
+    let (dense, dense_report) = baseline.unwrap_or_default();
+    let (own, report) = of(&arguments.model, dense_report.as_ref())?;
+    if let Some((path, report)) = arguments.samples.as_ref().zip(report) {
         files::write_json(path, &report)?;
     }
-    let named = |name, measures: Vec<Measure>| measures.into_iter().map(move |m| (name, m));
-    Ok(named("dense", dense.measures)
-        .chain(named("model", own.measures))
-        .chain(named("model", compared))
-        .collect())
+    let named = |name: String, figures: Vec<Figure>| figures.into_iter().map(move |f| (name.clone(), f));
+    Ok(named(ModelName::Dense.to_string(), dense).chain(named("model".into(), own)).collect())
 }
 
 /// The arguments as a spec, so that there is one way to evaluate.
@@ -164,34 +159,59 @@ fn end_of(path: &Path, depth: usize) -> String {
     parts[parts.len().saturating_sub(depth)..].join("/")
 }
 
-/// The spec's model on everything that the spec evaluates; says on the way what is odd and what it took.
-fn measure(spec: &Spec, watch: &dyn Watch) -> Result<Measured> {
+/// The spec's model on everything that the spec evaluates, beside what the dense one made of each document.
+fn measure(
+    spec: &Spec,
+    dense_report: Option<&eval::Report>,
+    watch: &dyn Watch,
+) -> Result<(Vec<Figure>, Option<eval::Report>)> {
     let source = Source::resolve(&spec.model.source)?;
     let model = Arc::new(Model::open(&source, &tensor::device(spec.model.device)?)?);
+    model.note_unclaimed(watch);
     let tokenizer = Tokenizer::open(&source)?;
-    let mut all = Measured::from(vec![Measure::exact("parameters", model.checkpoint().parameters() as f64)]);
-    for name in &spec.evaluate.perplexity {
-        all.measures.extend(evaluate::on_corpus(
-            &model,
-            name,
-            &evaluation_set(spec, name, &tokenizer)?,
-            watch,
-        )?);
-    }
-    if !spec.evaluate.tasks.is_empty() {
-        add(&mut all, evaluate::on_tasks(&model, &tokenizer, spec, watch)?, watch);
-    }
-    evaluate::against_published(&model, spec, &all.measures)?.iter().for_each(|warning| watch.note(warning));
-    if let Some(settings) = &spec.evaluate.lm_eval {
-        add(&mut all, evaluate::on_harness(&source, model, settings, spec, watch)?, watch);
-    }
-    Ok(all)
+    let text = |name: &String| Ok((name.clone(), evaluation_set(spec, name, &tokenizer)?));
+    let texts = spec.evaluate.perplexity.iter().map(text).collect::<Result<_>>()?;
+    let parameters = Figure::exact(Metric::Parameters, model.checkpoint().parameters() as f64);
+    let mut told = Told { figures: vec![parameters], watch };
+    let opened = OpenedModel {
+        source: &source,
+        model,
+        tokenizer: &tokenizer,
+        texts: &texts,
+        dense: None,
+        dense_report,
+    };
+    // As the dense model is: there is none from which it could diverge.
+    let report = measure::measure(&opened, spec, &evaluations(spec, ModelName::Dense), &mut told)?;
+    Ok((told.figures, report))
 }
 
-fn add(all: &mut Measured, more: Measured, watch: &dyn Watch) {
-    more.effort.iter().for_each(|effort| watch.note(effort));
-    all.measures.extend(more.measures);
-    all.report = all.report.take().or(more.report);
+/// Keeps no measurement, and says on the way what is odd and what it took.
+struct Told<'a> {
+    figures: Vec<Figure>,
+    watch: &'a dyn Watch,
+}
+
+impl Recorder for Told<'_> {
+    fn keep(
+        &mut self,
+        _: &Evaluation,
+        work: impl FnOnce(&dyn Watch) -> Result<Measured>,
+    ) -> Result<Measured> {
+        let measured = work(self.watch)?;
+        measured.effort.iter().for_each(|effort| self.watch.note(effort));
+        Ok(measured)
+    }
+
+    fn figures(&mut self, figures: &[Figure]) -> Result<()> {
+        self.figures.extend_from_slice(figures);
+        Ok(())
+    }
+
+    fn warn(&mut self, message: String) -> Result<()> {
+        self.watch.note(&message);
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::characters::Characters;
 use super::format::Format;
 use super::rows;
 use crate::base::{Error, Kind, Result};
+use crate::builtin;
 use crate::spec;
 
 /// The built-in corpus's name.
@@ -56,8 +57,8 @@ impl<'a> Corpus<'a> {
     pub fn training(&self, bytes: usize) -> Result<Text<'a>> {
         match self {
             Corpus::Quickstart => Ok(Text::Separate {
-                calibration: whole(super::quickstart::text(super::quickstart::Split::Calibration, bytes)),
-                search: whole(super::quickstart::text(super::quickstart::Split::Search, bytes)),
+                calibration: whole(builtin::text(builtin::Split::Calibration, bytes)),
+                search: whole(builtin::text(builtin::Split::Search, bytes)),
             }),
             Corpus::Files(c) => Ok(Text::One(pieces(&c.train, c, "train")?)),
         }
@@ -69,9 +70,7 @@ impl<'a> Corpus<'a> {
     /// As [`Corpus::training`].
     pub fn held_out(&self, bytes: usize) -> Result<Pieces<'a>> {
         match self {
-            Corpus::Quickstart => {
-                Ok(whole(super::quickstart::text(super::quickstart::Split::Evaluation, bytes)))
-            }
+            Corpus::Quickstart => Ok(whole(builtin::text(builtin::Split::Evaluation, bytes))),
             Corpus::Files(c) => pieces(&c.test, c, "test"),
         }
     }

@@ -15,6 +15,28 @@ pub const BYTES_PER_TOKEN: usize = 8;
 /// Tokens of generated held-out text when all of it is asked for.
 pub const GENERATED_TOKENS: usize = 131_072;
 
+/// What the perplexity of a corpus that the fitness names is measured on.
+pub enum FitnessText {
+    /// The search set: the corpus is the one that the search set is drawn from.
+    SearchSet,
+    /// A set of the corpus's own.
+    Own(SearchSet),
+}
+
+impl FitnessText {
+    /// Whether a corpus that the fitness names is scored on the search set, in the same pass as all else.
+    pub fn is_search_set(spec: &Spec, corpus: &str) -> bool {
+        corpus == spec.calibration.corpus
+    }
+
+    fn of(spec: &Spec, corpus: &str, tokenizer: &Tokenizer, avoid: Option<&Passages>) -> Result<Self> {
+        if Self::is_search_set(spec, corpus) {
+            return Ok(Self::SearchSet);
+        }
+        fitness_set(spec, corpus, tokenizer, avoid).map(Self::Own)
+    }
+}
+
 /// All sets of a trial.
 pub struct Sets {
     /// For Gram matrices.
@@ -22,7 +44,7 @@ pub struct Sets {
     /// For fitness.
     pub search: SearchSet,
     /// For a fitness that names corpora, by corpus.
-    pub corpora: BTreeMap<String, SearchSet>,
+    pub corpora: BTreeMap<String, FitnessText>,
     /// For results, by corpus.
     pub evaluation: BTreeMap<String, EvaluationSet>,
 }
@@ -33,10 +55,8 @@ impl Sets {
     /// # Errors
     /// A corpus that is missing or shorter than what is asked of it.
     pub fn of(spec: &Spec, tokenizer: &Tokenizer, watch: &dyn Watch) -> Result<Self> {
-        watch.begin("tokenise", 1 + spec.evaluate.perplexity.len() as u64);
-        let sets = Self::read(spec, tokenizer, watch);
-        watch.end();
-        sets
+        let texts = 1 + spec.evaluate.perplexity.len() as u64;
+        watch.step("tokenise", texts, || Self::read(spec, tokenizer, watch))
     }
 
     fn read(spec: &Spec, tokenizer: &Tokenizer, watch: &dyn Watch) -> Result<Self> {
@@ -53,13 +73,8 @@ impl Sets {
             let windows = &calibration.windows;
             Passages::of(&[windows], windows.length)
         });
-        let corpora = spec.fitness.corpora.iter().map(|name| {
-            let set = match *name == spec.calibration.corpus {
-                true => search.clone(),
-                false => fitness_set(spec, name, tokenizer, avoid.as_ref())?,
-            };
-            Ok((name.clone(), set))
-        });
+        let of = |name| FitnessText::of(spec, name, tokenizer, avoid.as_ref());
+        let corpora = spec.fitness.corpora.iter().map(|name| Ok((name.clone(), of(name)?)));
         let corpora = corpora.collect::<Result<_>>()?;
         let sets = Self { calibration, search, corpora, evaluation };
         sets.shared(spec.search.text).iter().for_each(|warning| watch.note(warning));
@@ -73,19 +88,29 @@ impl Sets {
         if text == SearchText::Disjoint {
             warnings.extend(warning("search", &self.search.0, "calibration", &[calibration]));
         }
-        let fitted: Vec<&Windows> = [calibration, &self.search.0]
-            .into_iter()
-            .chain(self.corpora.values().map(|set| &set.0))
-            .collect();
+        let own = self.corpora.values().filter_map(|text| match text {
+            FitnessText::SearchSet => None,
+            FitnessText::Own(set) => Some(&set.0),
+        });
+        let fitted: Vec<&Windows> = [calibration, &self.search.0].into_iter().chain(own).collect();
         warnings.extend(self.evaluation.iter().filter_map(|(name, set)| {
             warning(&format!("evaluation (corpus {name})"), &set.0, "calibration or search", &fitted)
         }));
         warnings
     }
 
-    /// Hashes of the fitness corpora's search sets.
+    /// Hashes of the texts that the fitness's corpora are scored on.
     pub fn corpora_hashes(&self) -> BTreeMap<String, String> {
-        self.corpora.iter().map(|(name, set)| (name.clone(), set.0.hash())).collect()
+        let set = |text| match text {
+            &FitnessText::SearchSet => &self.search,
+            FitnessText::Own(set) => set,
+        };
+        self.corpora.iter().map(|(name, text)| (name.clone(), set(text).0.hash())).collect()
+    }
+
+    /// Hashes of the evaluation sets by corpus.
+    pub fn evaluation_hashes(&self) -> BTreeMap<String, String> {
+        self.evaluation.iter().map(|(name, set)| (name.clone(), set.0.hash())).collect()
     }
 }
 
@@ -162,7 +187,7 @@ mod tests {
 
     use super::super::corpus::QUICKSTART;
     use super::*;
-    use crate::data::quickstart;
+    use crate::builtin as quickstart;
     use crate::model::Source;
 
     /// Keeps what is noted.
@@ -208,10 +233,13 @@ mod tests {
         let (sets, notes) =
             sets(dir.path(), &format!("{corpora}[evaluate]\nperplexity = [\"quickstart\"]\n"));
         let calibration = Passages::of(&[&sets.calibration.windows], 128);
-        for (name, set) in &sets.corpora {
+        for (name, text) in &sets.corpora {
+            let set = match text {
+                FitnessText::SearchSet => &sets.search,
+                FitnessText::Own(set) => set,
+            };
             assert_eq!((set.0.count(), calibration.count(&set.0)), (16, 0), "{name}");
         }
-        assert_eq!(sets.corpora["a"], sets.search, "the calibration corpus has one search set");
         assert!(notes.is_empty(), "{notes:?}");
         let (_, notes) = self::sets(dir.path(), &format!("{corpora}[evaluate]\nperplexity = [\"c\"]\n"));
         assert_eq!(notes.len(), 1, "{notes:?}");

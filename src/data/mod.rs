@@ -6,14 +6,13 @@ pub mod format;
 pub mod inputs;
 mod overlap;
 mod parquet;
-pub mod quickstart;
 pub mod rows;
 pub mod sets;
 mod stream;
 pub mod tokenizer;
 mod windows;
 
-pub use inputs::Sets;
+pub use inputs::{FitnessText, Sets};
 pub use sets::{CalibrationSet, EvaluationSet, SearchSet, Windows, batch};
 pub use stream::HELD_AT_ONCE;
 pub use tokenizer::Tokenizer;

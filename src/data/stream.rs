@@ -217,7 +217,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::data::quickstart;
+    use crate::builtin as quickstart;
     use crate::model::Source;
 
     fn built_in() -> Tokenizer {

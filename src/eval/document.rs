@@ -1,6 +1,6 @@
 //! A multiple-choice document, whatever it was read from, and what a model made of it.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::base::{Error, Kind, Result, hash};
 
@@ -97,7 +97,7 @@ pub struct Sample {
     /// Hash of the first choice's context.
     pub context_hash: String,
     /// Log-likelihood of each choice, nats; one that is not finite is stored as null.
-    #[serde(serialize_with = "finite_or_null", deserialize_with = "null_as_nan")]
+    #[serde(with = "log_likelihoods")]
     pub loglikelihoods: Vec<f64>,
     /// Index of the right choice.
     pub gold: usize,
@@ -118,11 +118,29 @@ impl Sample {
     }
 }
 
-fn finite_or_null<S: Serializer>(values: &[f64], out: S) -> Result<S::Ok, S::Error> {
-    out.collect_seq(values.iter().map(|v| v.is_finite().then_some(*v)))
+/// A log-likelihood in JSON, which has no NaN and no infinity: both are null there and NaN when read back.
+pub(super) mod log_likelihood {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &f64, out: S) -> Result<S::Ok, S::Error> {
+        value.is_finite().then_some(*value).serialize(out)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+        Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
+    }
 }
 
-fn null_as_nan<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
-    let values = Vec::<Option<f64>>::deserialize(from)?;
-    Ok(values.into_iter().map(|v| v.unwrap_or(f64::NAN)).collect())
+/// The same of several.
+mod log_likelihoods {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(values: &[f64], out: S) -> Result<S::Ok, S::Error> {
+        out.collect_seq(values.iter().map(|v| v.is_finite().then_some(*v)))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
+        let values = Vec::<Option<f64>>::deserialize(from)?;
+        Ok(values.into_iter().map(|v| v.unwrap_or(f64::NAN)).collect())
+    }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::Estimate;
+
 /// A quantity that a task reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -22,6 +24,20 @@ pub enum Metric {
 }
 
 impl Metric {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Acc, Self::AccNorm, Self::WordPerplexity, Self::BytePerplexity, Self::BitsPerByte];
+
+    /// The metric of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|metric| metric.name() == name)
+    }
+
+    /// Whether it is a share of documents.
+    pub fn is_accuracy(self) -> bool {
+        matches!(self, Self::Acc | Self::AccNorm)
+    }
+
     /// The name in results and reports.
     pub fn name(self) -> &'static str {
         match self {
@@ -34,31 +50,6 @@ impl Metric {
     }
 }
 
-/// A value with the standard error of its mean.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Estimate {
-    /// The value; accuracies are shares in 0..=1. One that is not finite is stored as null.
-    #[serde(with = "finite_or_null")]
-    pub value: f64,
-    /// Standard error; absent for a single document and for perplexities.
-    pub stderr: Option<f64>,
-    /// Documents.
-    pub n: usize,
-}
-
-/// Numbers in JSON, which has no NaN and no infinity: both are null there and NaN when read back.
-pub(super) mod finite_or_null {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub fn serialize<S: Serializer>(value: &f64, out: S) -> Result<S::Ok, S::Error> {
-        value.is_finite().then_some(*value).serialize(out)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
-        Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
-    }
-}
-
 /// Values by metric.
 pub type Estimates = BTreeMap<Metric, Estimate>;
 
@@ -68,18 +59,20 @@ pub fn mean(values: &[f64]) -> Option<Estimate> {
     let value = values.iter().sum::<f64>() / n as f64;
     let squares: f64 = values.iter().map(|x| (x - value).powi(2)).sum();
     let stderr = (n > 1).then(|| (squares / (n - 1) as f64).sqrt() / (n as f64).sqrt());
-    (n > 0).then_some(Estimate { value, stderr, n })
+    (n > 0).then_some(Estimate::mean(value, stderr, n))
 }
 
 /// A group's value, its members weighted by size: Σ n_i·a_i / N, with the pooled standard error √(Σ (n_i −
-/// 1)·s_i²·n_i / (N − k) / N). The error is absent if a member has none; the whole is `None` without members.
+/// 1)·s_i²·n_i / (N − k) / N). The error is absent if a member has none; the whole is `None` without members, or if one
+/// of them is no mean.
 pub fn pool(members: &[Estimate]) -> Option<Estimate> {
-    let n: usize = members.iter().map(|m| m.n).sum();
-    let value = members.iter().map(|m| m.n as f64 * m.value).sum::<f64>() / n as f64;
-    let spread: Option<f64> =
-        members.iter().map(|m| m.stderr.map(|s| (m.n as f64 - 1.0) * s * s * m.n as f64)).sum();
-    let stderr = spread.map(|s| (s / (n - members.len()) as f64 / n as f64).sqrt());
-    (n > 0).then_some(Estimate { value, stderr, n })
+    let sizes: Vec<u64> = members.iter().map(|m| m.n).collect::<Option<_>>()?;
+    let n: u64 = sizes.iter().sum();
+    let sized = || members.iter().zip(&sizes).map(|(m, &n)| (m, n as f64));
+    let value = sized().map(|(m, n)| n * m.value).sum::<f64>() / n as f64;
+    let spread: Option<f64> = sized().map(|(m, n)| m.stderr.map(|s| (n - 1.0) * s * s * n)).sum();
+    let stderr = spread.map(|s| (s / (n - members.len() as u64) as f64 / n as f64).sqrt());
+    (n > 0).then_some(Estimate { value, stderr, n: Some(n) })
 }
 
 /// The unweighted mean over tasks, as the pruning papers report it; its standard error comes from the tasks'
@@ -110,7 +103,7 @@ pub fn perplexities(loglikelihood: f64, words: usize, bytes: usize, n: usize) ->
         (Metric::BytePerplexity, per_byte.exp()),
         (Metric::BitsPerByte, per_byte / std::f64::consts::LN_2),
     ];
-    values.into_iter().map(|(metric, value)| (metric, Estimate { value, stderr: None, n })).collect()
+    values.into_iter().map(|(metric, value)| (metric, Estimate::mean(value, None, n))).collect()
 }
 
 /// Place of the largest value, the first of equals; NaN is never the largest. `None` if there is no number.
@@ -140,18 +133,18 @@ mod tests {
     #[test]
     fn the_standard_error_is_the_sample_one_and_absent_for_one_value() {
         let e = mean(&[1.0, 0.0, 1.0, 1.0]).unwrap();
-        assert_eq!((e.value, e.n), (0.75, 4));
+        assert_eq!((e.value, e.n), (0.75, Some(4)));
         assert!((e.stderr.unwrap() - 0.25).abs() < 1e-15);
-        assert_eq!(mean(&[1.0]).unwrap(), Estimate { value: 1.0, stderr: None, n: 1 });
+        assert_eq!(mean(&[1.0]).unwrap(), Estimate::mean(1.0, None, 1));
         assert_eq!(mean(&[]), None);
     }
 
     #[test]
     fn a_group_is_weighted_by_size_with_the_pooled_error() {
-        let a = Estimate { value: 0.5, stderr: Some(0.1), n: 10 };
-        let b = Estimate { value: 0.8, stderr: Some(0.05), n: 30 };
+        let a = Estimate::mean(0.5, Some(0.1), 10);
+        let b = Estimate::mean(0.8, Some(0.05), 30);
         let group = pool(&[a, b]).unwrap();
-        assert_eq!(group.n, 40);
+        assert_eq!(group.n, Some(40));
         assert!((group.value - 0.725).abs() < 1e-15);
         // (9·0.01·10 + 29·0.0025·30) / 38 / 40 = 3.075 / 1520
         assert!((group.stderr.unwrap() - (3.075f64 / 1520.0).sqrt()).abs() < 1e-15);
@@ -159,14 +152,15 @@ mod tests {
 
     #[test]
     fn a_member_without_error_takes_it_from_the_group() {
-        let one = Estimate { value: 1.0, stderr: None, n: 1 };
-        assert_eq!(pool(&[one, one]).unwrap(), Estimate { value: 1.0, stderr: None, n: 2 });
+        let one = Estimate::mean(1.0, None, 1);
+        assert_eq!(pool(&[one, one]).unwrap(), Estimate::mean(1.0, None, 2));
         assert_eq!(pool(&[]), None);
+        assert_eq!(pool(&[one, Estimate::exact(1.0)]), None);
     }
 
     #[test]
     fn a_group_has_the_metrics_of_all_its_members() {
-        let e = Estimate { value: 0.5, stderr: Some(0.1), n: 10 };
+        let e = Estimate::mean(0.5, Some(0.1), 10);
         let both = Estimates::from([(Metric::Acc, e), (Metric::AccNorm, e)]);
         let one = Estimates::from([(Metric::Acc, e)]);
         assert_eq!(pool_all(&[&both, &one]).keys().collect::<Vec<_>>(), [&Metric::Acc]);

@@ -3,14 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::base::{Error, Kind, Result};
+use crate::base::{Error, Estimate, Kind, Result};
 
 use super::document::Sample;
-use super::metric::{self, Estimate, Estimates, Metric};
+use super::metric::{self, Estimates, Metric};
 use super::run::{Report, Row, Samples, Standing, TaskResult};
-
-/// The metrics that every document has a value of.
-const PER_DOCUMENT: [Metric; 2] = [Metric::Acc, Metric::AccNorm];
 
 /// What one model makes of the documents on which another was evaluated before.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,9 +28,8 @@ pub fn compare(before: &Report, after: &Report) -> Result<Comparison> {
     let mut differences = BTreeMap::new();
     let mut mean = Vec::new();
     for row in after.rows() {
-        let found = PER_DOCUMENT.iter().filter(|metric| row.metrics.contains_key(*metric));
-        let of =
-            |&metric: &Metric| Ok(contrast(before, &row, metric, 1.0)?.map(|estimate| (metric, estimate)));
+        let found = row.metrics.keys().copied().filter(|metric| metric.is_accuracy());
+        let of = |metric: Metric| Ok(contrast(before, &row, metric, 1.0)?.map(|estimate| (metric, estimate)));
         let found: Estimates = found.map(of).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
         mean.extend(found.get(&Metric::Acc).copied().filter(|_| row.standing == Standing::Counted));
         differences.insert(row.name.to_string(), found);

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Error, Kind, Result, Watch, hash};
+use crate::base::{Error, Estimate, Kind, Result, Watch, hash};
 
 use super::catalogue::Selection;
-use super::document::{Document, Sample};
-use super::metric::{self, Estimate, Estimates, Metric};
+use super::document::{Document, Sample, log_likelihood};
+use super::metric::{self, Estimates, Metric};
 use super::request::{Encoder, LanguageModel, Request, Score};
 use super::rolling;
 use super::tasks::{Form, Source, Task, wikitext};
@@ -61,7 +61,7 @@ pub struct Page {
     /// Hash of the text that was scored.
     pub context_hash: String,
     /// Log-likelihood of the whole page, nats; one that is not finite is stored as null.
-    #[serde(with = "metric::finite_or_null")]
+    #[serde(with = "log_likelihood")]
     pub loglikelihood: f64,
     /// Words of the original page.
     pub words: usize,
@@ -229,10 +229,8 @@ impl Scorer<'_> {
     }
 
     fn score_all(&mut self, requests: &[Request]) -> Result<Vec<Score>> {
-        self.watch.begin(self.name, requests.len() as u64);
-        let scores = self.model.score(requests, self.watch);
-        self.watch.end();
-        let scores = scores?;
+        let watch = self.watch;
+        let scores = watch.step(self.name, requests.len() as u64, || self.model.score(requests, watch))?;
         if scores.len() != requests.len() {
             return Err(Error::new(
                 Kind::Internal,

@@ -9,14 +9,12 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 
+use super::BATCH_TOKENS;
 use super::request::{LanguageModel, Request, Score};
 use crate::base::{Result, Watch};
 use crate::model::Model;
 use crate::tensor::attention::Segments;
 use crate::tensor::loss::pair_logprobs;
-
-/// Distinct tokens of one batch, about.
-pub(crate) const BATCH_TOKENS: usize = 4096;
 
 /// Scores requests with a model.
 pub struct Scorer<'a> {
@@ -172,8 +170,8 @@ fn run(model: &Model, requests: &[Request], batch: &[usize], scores: &mut [Score
     wanted.sort_unstable();
     let mut rows: Vec<usize> = wanted.iter().map(|w| w.0).collect();
     rows.dedup();
-    for part in rows.chunks(model.config().logit_rows()) {
-        add_scores(model, &hidden, part, &wanted, scores)?;
+    for block in model.config().logit_blocks(rows.len()) {
+        add_scores(model, &hidden, &rows[block], &wanted, scores)?;
     }
     Ok(tree.tokens.len())
 }

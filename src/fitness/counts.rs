@@ -40,14 +40,15 @@ impl Counts {
 }
 
 /// Floating-point operations of one token's forward pass, a multiplication and an addition each counting as
-/// one, mean over the positions of a window of `length` tokens: 2·(Σ_l [2·c·d·(heads_l + kv_heads_l) +
-/// 3·d·neurons_l] + V·d) + 4·c·n·Σ_l heads_l, where n is the mean number of keys that a query sees. Norms,
-/// biases, activations and the softmax are left out.
+/// one, mean over the positions of a window of `length` tokens: 2·(Σ_l entries of layer l's matrices + V·d) +
+/// 4·c·n·Σ_l heads_l, where n is the mean number of keys that a query sees; for Llama's matrices the first sum
+/// is Σ_l [2·c·d·(heads_l + kv_heads_l) + 3·d·neurons_l]. Norms, biases, activations and the softmax are left
+/// out.
 pub fn flops(config: &Config, length: usize) -> f64 {
     let d = config.hidden;
     let c = config.head_width;
-    let layer = |l: &LayerShape| 2 * c * d * (l.heads() + l.kv_heads()) + 3 * d * l.intermediate_size;
-    let matrices = config.layers.iter().map(layer).sum::<usize>() + config.vocabulary * d;
+    let layers = config.layers.iter().map(|shape| config.layer_products(shape)).sum::<usize>();
+    let matrices = layers + config.vocabulary * d;
     let heads = config.layers.iter().map(LayerShape::heads).sum::<usize>();
     2.0 * matrices as f64 + 4.0 * (c * heads) as f64 * mean_keys(config, length)
 }

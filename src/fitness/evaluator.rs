@@ -12,8 +12,16 @@ use crate::space::Candidate;
 pub struct Corpus<'a> {
     /// Its name in `fitness.corpora`.
     pub name: String,
-    /// Draws from its search text.
-    pub sampler: Sampler<'a>,
+    /// Its search text.
+    pub text: CorpusText<'a>,
+}
+
+/// What the perplexity of a corpus is measured on.
+pub enum CorpusText<'a> {
+    /// The search set itself, in the same pass as all else.
+    SearchSet,
+    /// A text of its own, which this draws from.
+    Own(Sampler<'a>),
 }
 
 /// Scores candidates of one supernet.
@@ -27,7 +35,7 @@ pub struct Evaluator<'a> {
 
 impl<'a> Evaluator<'a> {
     /// `search` draws from the search set, which KL and distances are measured on; `corpora` are those whose
-    /// perplexity may be asked for. A corpus on the very same set as `search` is scored in the same pass.
+    /// perplexity may be asked for.
     ///
     /// # Errors
     /// The objective names a corpus that is not given.
@@ -43,18 +51,9 @@ impl<'a> Evaluator<'a> {
         Ok(Self { population, search, corpora, objective, watch })
     }
 
-    /// The population, whose dense hidden states the next iteration can go on with.
-    pub fn into_population(self) -> Population<'a> {
-        self.population
-    }
-
-    fn shares_search_set(&self, corpus: &Corpus) -> bool {
-        std::ptr::eq(corpus.sampler.search_set(), self.search.search_set())
-    }
-
     /// What the objective wants of the search set, and −ln p where a corpus is the search set itself.
     fn on_search_set(&mut self, candidates: &[Candidate], draw: &Draw) -> Result<Vec<Measured>> {
-        let nll = self.corpora.iter().any(|c| self.shares_search_set(c));
+        let nll = self.corpora.iter().any(|c| matches!(c.text, CorpusText::SearchSet));
         let wanted = Wanted { nll, ..self.objective.wanted().clone() };
         measure(&mut self.population, &self.search, candidates, draw, &wanted, self.watch)
     }
@@ -68,18 +67,9 @@ impl<'a> Evaluator<'a> {
         draw: &Draw,
     ) -> Result<Vec<f64>> {
         let nll = |measured: &[Measured]| measured.iter().map(|m| m.nll).collect();
-        if self.shares_search_set(&self.corpora[i]) {
-            return Ok(nll(shared));
-        }
+        let CorpusText::Own(sampler) = &self.corpora[i].text else { return Ok(nll(shared)) };
         let wanted = Wanted { nll: true, ..Wanted::default() };
-        Ok(nll(&measure(
-            &mut self.population,
-            &self.corpora[i].sampler,
-            candidates,
-            draw,
-            &wanted,
-            self.watch,
-        )?))
+        Ok(nll(&measure(&mut self.population, sampler, candidates, draw, &wanted, self.watch)?))
     }
 }
 

@@ -1,9 +1,12 @@
 //! Which subnet is better (paper §2.4, Eq. 6): a population measured layer by layer, and the fitness made of
 //! what was measured.
 
+pub mod cost;
 mod counts;
+mod dense;
 mod draw;
 mod evaluator;
+mod grouping;
 mod metric;
 mod objective;
 mod population;
@@ -12,11 +15,12 @@ mod script;
 mod scripted;
 
 pub use counts::{Counts, flops};
+pub use dense::DenseStates;
 pub use draw::Sampler;
-pub use evaluator::{Corpus, Evaluator};
+pub use evaluator::{Corpus, CorpusText, Evaluator};
 pub use metric::Metric;
 pub use objective::Objective;
-pub use population::{Measured, Population, STATE_BYTES, Wanted};
+pub use population::{Measured, Population, Wanted};
 pub use script::{Metrics, Script};
 pub use scripted::check;
 

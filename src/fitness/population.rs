@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
+use super::dense::DenseStates;
+use super::grouping::{self, Level};
 use crate::base::{Result, Watch};
 use crate::data::{SearchSet, Windows};
 use crate::model::{Layer, Model};
@@ -20,9 +22,6 @@ use crate::space::{Candidate, ModuleId, ModuleKind};
 use crate::supernet::{Supernet, cut_attention, cut_mlp};
 use crate::tensor::attention::Segments;
 use crate::tensor::{add_bias, linear, loss};
-
-/// Bytes that the hidden states of a population may take at once.
-pub const STATE_BYTES: usize = 192 << 20;
 
 /// What to measure of each candidate.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -50,8 +49,7 @@ pub struct Measured {
 pub struct Population<'a> {
     model: &'a Model,
     supernet: &'a Supernet<'a>,
-    /// Last hidden states of the dense model, by window of the search set.
-    teacher: BTreeMap<usize, Tensor>,
+    dense: DenseStates,
 }
 
 /// Candidates that agree on every module so far.
@@ -79,21 +77,9 @@ impl<'a> Population<'a> {
         self.supernet
     }
 
-    /// Of a supernet whose modules are all there.
-    pub fn new(model: &'a Model, supernet: &'a Supernet<'a>) -> Self {
-        Self { model, supernet, teacher: BTreeMap::new() }
-    }
-
-    /// Takes over the dense model's hidden states that another population of the same model and search set
-    /// computed.
-    pub fn with_teacher(mut self, teacher: BTreeMap<usize, Tensor>) -> Self {
-        self.teacher = teacher;
-        self
-    }
-
-    /// The dense model's hidden states computed so far.
-    pub fn into_teacher(self) -> BTreeMap<usize, Tensor> {
-        self.teacher
+    /// Of a supernet whose modules are all there. `dense` are the states of the same model on the search set.
+    pub fn new(model: &'a Model, supernet: &'a Supernet<'a>, dense: DenseStates) -> Self {
+        Self { model, supernet, dense }
     }
 
     /// Measures every candidate on the first `length` tokens, two at least, of some windows, one at least, of
@@ -113,7 +99,8 @@ impl<'a> Population<'a> {
         let nothing =
             Measured { kl: vec![0.0; wanted.kl.len()], nll: 0.0, distances: vec![0.0; wanted.layers.len()] };
         let mut totals = vec![nothing; candidates.len()];
-        for part in windows.chunks(self.windows_at_once(candidates.len(), length)) {
+        let at_once = grouping::windows_at_once(candidates.len(), length, self.model.config().hidden);
+        for part in windows.chunks(at_once) {
             watch.checkpoint()?;
             self.chunk(candidates, &chunk(&set.0, part, length), wanted, &mut totals)?;
         }
@@ -127,10 +114,6 @@ impl<'a> Population<'a> {
         Ok(totals)
     }
 
-    fn windows_at_once(&self, candidates: usize, length: usize) -> usize {
-        (STATE_BYTES / (candidates.max(1) * length * self.model.config().hidden * 4)).max(1)
-    }
-
     /// Adds what one chunk gives to the totals.
     fn chunk(
         &mut self,
@@ -140,10 +123,8 @@ impl<'a> Population<'a> {
         totals: &mut [Measured],
     ) -> Result<()> {
         let dense = if wanted.layers.is_empty() { vec![] } else { self.dense_layers(chunk, &wanted.layers)? };
-        let mut groups = vec![Group {
-            candidates: (0..candidates.len()).collect(),
-            hidden: self.model.embed(&chunk.tokens)?,
-        }];
+        let mut groups =
+            vec![Group { candidates: grouping::whole(candidates), hidden: self.model.embed(&chunk.tokens)? }];
         for layer in 0..self.model.config().layers.len() {
             let weights = self.model.layer(layer)?;
             for kind in ModuleKind::ALL {
@@ -169,20 +150,19 @@ impl<'a> Population<'a> {
         candidates: &[Candidate],
         segments: &Segments,
     ) -> Result<Vec<Group>> {
-        let removed = |c: usize| self.supernet.space().removed(module, candidates[c][module.index()]);
         let mut weights: BTreeMap<usize, Tensor> = BTreeMap::new();
         let mut next = Vec::new();
         for group in groups {
-            let mut by_level: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-            group.candidates.iter().for_each(|&c| by_level.entry(removed(c)).or_default().push(c));
-            let fewest = *by_level.keys().next().expect("a group has candidates");
-            let (inputs, bias) = self.inputs(module, layer, fewest, &group.hidden, segments)?;
-            for (level, members) in by_level {
-                let weight = match weights.get(&level) {
+            let levels = grouping::split(self.supernet.space(), module, candidates, &group.candidates);
+            let Some(densest) = levels.first() else { continue };
+            let (inputs, bias) = self.inputs(module, layer, densest.removed, &group.hidden, segments)?;
+            for Level { removed, members } in levels {
+                let weight = match weights.get(&removed) {
                     Some(w) => w.clone(),
-                    None => {
-                        weights.entry(level).or_insert(self.supernet.weight_tensor(module, level)?).clone()
-                    }
+                    None => weights
+                        .entry(removed)
+                        .or_insert(self.supernet.weight_tensor(module, removed)?)
+                        .clone(),
                 };
                 let leading = inputs.narrow(1, 0, weight.dim(1)?)?;
                 let hidden = (&group.hidden + add_bias(linear(&leading, &weight)?, bias.as_ref())?)?;
@@ -213,7 +193,7 @@ impl<'a> Population<'a> {
                 Ok((self.model.attention_context(&cut, hidden, segments)?, cut.o.bias))
             }
             ModuleKind::Mlp => {
-                let cut = cut_mlp(&layer.mlp, units)?;
+                let cut = cut_mlp(&layer.mlp, units, self.model.config())?;
                 Ok((self.model.mlp_activations(&cut, hidden)?, cut.down.bias))
             }
         }
@@ -229,12 +209,10 @@ impl<'a> Population<'a> {
         if wanted.kl.is_empty() && !wanted.nll {
             return Ok(());
         }
-        let teacher = if wanted.kl.is_empty() { None } else { Some(self.teacher_hidden(chunk)?) };
-        let rows = chunk.tokens.len();
-        let at_once = self.model.config().logit_rows();
-        for start in (0..rows).step_by(at_once) {
-            let count = at_once.min(rows - start);
-            let logits = |hidden: &Tensor| self.model.logits(&hidden.narrow(0, start, count)?);
+        let dense = || self.dense.of(self.model, &chunk.windows, &chunk.tokens, chunk.length);
+        let teacher = if wanted.kl.is_empty() { None } else { Some(dense()?) };
+        for rows in self.model.config().logit_blocks(chunk.tokens.len()) {
+            let logits = |hidden: &Tensor| self.model.logits(&hidden.narrow(0, rows.start, rows.len())?);
             let sides = teacher
                 .as_ref()
                 .map(|hidden| teacher_sides(&logits(hidden)?, &wanted.kl))
@@ -243,7 +221,7 @@ impl<'a> Population<'a> {
             for group in groups {
                 let logits = logits(&group.hidden)?;
                 let kl = sides.iter().map(|side| side.divergence(&logits, 0)).collect::<Result<Vec<_>>>()?;
-                let nll = if wanted.nll { next_token_nll(&logits, chunk, start)? } else { 0.0 };
+                let nll = if wanted.nll { next_token_nll(&logits, chunk, rows.start)? } else { 0.0 };
                 for &c in &group.candidates {
                     totals[c].kl.iter_mut().zip(&kl).for_each(|(total, kl)| *total += kl);
                     totals[c].nll += nll;
@@ -251,25 +229,6 @@ impl<'a> Population<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Last hidden states of the dense model for a chunk, computed once per window of the search set.
-    fn teacher_hidden(&mut self, chunk: &Chunk) -> Result<Tensor> {
-        for (i, window) in chunk.windows.iter().enumerate() {
-            let known =
-                self.teacher.get(window).is_some_and(|t| t.dim(0).is_ok_and(|rows| rows >= chunk.length));
-            if !known {
-                let tokens = &chunk.tokens[i * chunk.length..(i + 1) * chunk.length];
-                let hidden = self.model.hidden(tokens, &Segments::windows(1, chunk.length))?;
-                self.teacher.insert(*window, hidden);
-            }
-        }
-        let parts = chunk
-            .windows
-            .iter()
-            .map(|w| self.teacher[w].narrow(0, 0, chunk.length))
-            .collect::<candle_core::Result<Vec<_>>>()?;
-        Ok(Tensor::cat(&parts, 0)?)
     }
 
     /// Outputs of some layers of the dense model.

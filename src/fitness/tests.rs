@@ -31,7 +31,7 @@ fn the_population_agrees_with_each_candidate_alone() {
         ];
         let set = SearchSet(windows(5));
         let wanted = Wanted { kl: vec![0], nll: true, layers: vec![0, 2] };
-        let measured = Population::new(&f.model, &supernet)
+        let measured = Population::new(&f.model, &supernet, DenseStates::default())
             .measure(&candidates, &set, &[4, 1, 2], 24, &wanted, &Silent)
             .unwrap();
         assert_eq!(measured[0], measured[4]);
@@ -69,12 +69,12 @@ fn a_shorter_draw_measures_the_start_of_a_window() {
     let supernet = f.build("net", f.space(AttentionUnit::Head, 0.5), &options(|_, _| {}));
     let set = SearchSet(windows(4));
     let wanted = Wanted { kl: vec![0], nll: true, layers: vec![] };
-    let mut population = Population::new(&f.model, &supernet);
+    let mut population = Population::new(&f.model, &supernet, DenseStates::default());
     let short = population.measure(&[vec![0; 6]], &set, &[2], 10, &wanted, &Silent).unwrap();
     population.measure(&[vec![0; 6]], &set, &[2], 24, &wanted, &Silent).unwrap();
     assert_eq!(population.measure(&[vec![0; 6]], &set, &[2], 10, &wanted, &Silent).unwrap(), short);
     let cut = SearchSet(Windows { tokens: set.0.get(2)[..10].to_vec(), length: 10 });
-    let alone = Population::new(&f.model, &supernet)
+    let alone = Population::new(&f.model, &supernet, DenseStates::default())
         .measure(&[vec![0; 6]], &cut, &[0], 10, &wanted, &Silent)
         .unwrap();
     assert!((short[0].kl[0] - alone[0].kl[0]).abs() < 1e-9);

@@ -43,11 +43,12 @@ fn pruned() -> Fixture {
         query_heads_per_kv: query_heads_per_kv.to_vec(),
         intermediate_size,
     };
-    let config = with_layers(base.model.config(), vec![layer(&[], 20), layer(&[2, 1], 0), layer(&[1], 7)]);
+    let layers = vec![layer(&[], 20), layer(&[2, 1], 0), layer(&[1], 7)];
+    let config = with_layers(base.model.config(), layers).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    save(dir.path(), &config, &Source::folder(base._dir.path()).unwrap(), Dtype::F32, |name, shape| {
-        let mut rng = rng::stream(8, name);
-        Ok((0..shape.iter().product()).map(|_| rng.random_range(-0.5f32..0.5)).collect())
+    save(dir.path(), &config, &Source::folder(base._dir.path()).unwrap(), Dtype::F32, |tensor| {
+        let mut rng = rng::stream(8, &tensor.name);
+        Ok((0..tensor.shape.iter().product()).map(|_| rng.random_range(-0.5f32..0.5)).collect())
     })
     .unwrap();
     let source = Source::folder(dir.path()).unwrap();

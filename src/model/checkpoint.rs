@@ -1,7 +1,7 @@
 //! Tensors by name from safetensors files that stay on disk: mapped, checked once against their headers,
 //! converted when used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use candle_core::{Device, Tensor};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
+use super::family::Place;
 use super::source::Source;
 use crate::base::{Error, Kind, Result, files};
 
@@ -183,10 +184,29 @@ impl Checkpoint {
         Ok((entry.dtype, &shard.bytes[entry.range.clone()]))
     }
 
-    /// A tensor as f32 on a device.
-    pub fn tensor(&self, name: &str, shape: &[usize], device: &Device) -> Result<Tensor> {
-        let (dtype, bytes) = self.raw(name, shape)?;
-        Ok(Tensor::from_vec(to_f32(dtype, bytes), shape, &Device::Cpu)?.to_device(device)?)
+    /// The raw bytes of a matrix, checked in the same way; in a fused tensor, of its rows.
+    pub fn rows(&self, place: &Place) -> Result<(Dtype, &[u8])> {
+        let (dtype, bytes) = self.raw(&place.name, &place.tensor)?;
+        let row = bytes.len().checked_div(place.tensor[0]).unwrap_or(0);
+        Ok((dtype, &bytes[place.rows.start * row..place.rows.end * row]))
+    }
+
+    /// A matrix as f32 on a device.
+    pub fn tensor(&self, place: &Place, device: &Device) -> Result<Tensor> {
+        Ok(Tensor::from_vec(self.values(place)?, place.shape(), &Device::Cpu)?.to_device(device)?)
+    }
+
+    /// A matrix as f32, row-major.
+    pub fn values(&self, place: &Place) -> Result<Vec<f32>> {
+        let (dtype, bytes) = self.rows(place)?;
+        Ok(to_f32(dtype, bytes))
+    }
+
+    /// Forgets all tensors but the `named`: the names of what is forgotten, sorted.
+    pub fn keep_only(&mut self, named: BTreeSet<String>) -> Vec<String> {
+        let others: Vec<String> = self.names().filter(|n| !named.contains(*n)).map(String::from).collect();
+        self.entries.retain(|name, _| named.contains(name));
+        others
     }
 }
 

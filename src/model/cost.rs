@@ -84,11 +84,10 @@ pub fn logits(config: &Config, tokens: f64) -> Work {
     Work { products: 2.0 * v * d * tokens, elements: d * tokens, ..Work::default() }
 }
 
-/// Parameters of one layer of the dense model.
+/// Parameters of one layer, the mean over layers.
 pub fn layer_parameters(config: &Config) -> f64 {
-    let p = config.parameters();
-    (p.query + p.key_value + p.attention_output + p.gate_up + p.down) as f64 / config.layers.len() as f64
-        + 2.0 * config.hidden as f64
+    let all: usize = config.layers.iter().map(|shape| config.layer_parameters(shape)).sum();
+    all as f64 / config.layers.len() as f64
 }
 
 /// Weights turned to f32 by `passes` walks over the layers: once when the model is kept, each time when it is

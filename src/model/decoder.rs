@@ -6,14 +6,19 @@
 //! and then projects them. One hidden state is [n, d], the rows being the tokens of a ragged batch
 //! ([`Segments`]).
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{Device, Tensor};
+use safetensors::Dtype;
 
 use super::checkpoint::Checkpoint;
-use super::config::{Config, LayerShape};
+use super::config::Config;
+use super::families::FAMILIES;
+use super::family::Family;
+use super::matrix::{Matrix, Part};
 use super::source::Source;
-use crate::base::{Error, Kind, Result};
+use crate::base::{Error, Kind, Result, Watch};
 use crate::tensor::attention::{Heads, Rotary, Segments};
 use crate::tensor::{add_bias, linear, rms_norm, swiglu};
 
@@ -91,6 +96,7 @@ pub struct Layer {
 pub struct Model {
     config: Config,
     checkpoint: Checkpoint,
+    unclaimed: Vec<String>,
     device: Device,
     rotary: OnceLock<Rotary>,
     layers: Vec<OnceLock<Arc<Layer>>>,
@@ -101,21 +107,31 @@ impl Model {
     /// Opens a model: reads its configuration, maps its weights, and checks that every tensor is there in its
     /// shape.
     pub fn open(source: &Source, device: &Device) -> Result<Self> {
+        Self::open_with(FAMILIES, source, device)
+    }
+
+    /// The same for a model of one of `families`.
+    pub fn open_with(families: &[&'static Family], source: &Source, device: &Device) -> Result<Self> {
         let at = |e: Error| e.at(source.place());
-        let config =
-            Config::parse(&source.text("config.json")?).map_err(|e| e.at("config.json")).map_err(at)?;
-        let checkpoint = Checkpoint::open(source).map_err(at)?;
-        let layers = (0..config.layers.len()).map(|_| OnceLock::new()).collect();
-        let model = Self {
+        let config = Config::parse_with(families, &source.text("config.json")?)
+            .map_err(|e| e.at("config.json"))
+            .map_err(at)?;
+        check_runs(&config).map_err(at)?;
+        let mut checkpoint = Checkpoint::open(source).map_err(at)?;
+        let tensors = config.tensors();
+        for tensor in &tensors {
+            checkpoint.raw(&tensor.name, &tensor.shape).map_err(at)?;
+        }
+        let unclaimed = checkpoint.keep_only(tensors.into_iter().map(|t| t.name).collect());
+        Ok(Self {
+            layers: (0..config.layers.len()).map(|_| OnceLock::new()).collect(),
+            unclaimed: unclaimed.into_iter().filter(|name| !name.ends_with(HARMLESS)).collect(),
             config,
             checkpoint,
             device: device.clone(),
             rotary: OnceLock::new(),
-            layers,
             output: OnceLock::new(),
-        };
-        model.check().map_err(at)?;
-        Ok(model)
+        })
     }
 
     /// The configuration.
@@ -123,9 +139,36 @@ impl Model {
         &self.config
     }
 
-    /// The mapped weights.
+    /// The mapped weights: the tensors that the family's table names, and no others.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
+    }
+
+    /// Names of tensors that the files hold and the family's table does not name, sorted; they are no part of
+    /// the model.
+    pub fn unclaimed(&self) -> &[String] {
+        &self.unclaimed
+    }
+
+    /// Says once which tensors are unclaimed, if any are.
+    pub fn note_unclaimed(&self, watch: &dyn Watch) {
+        let names = &self.unclaimed;
+        if names.is_empty() {
+            return;
+        }
+        let first = names.iter().take(UNCLAIMED_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = match names.len().saturating_sub(UNCLAIMED_NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        watch.note(&format!(
+            "the weights hold tensors that config.json gives no place; they are neither used nor counted: {first}{more}"
+        ));
+    }
+
+    /// Storage dtype of the embedding.
+    pub fn dtype(&self) -> Result<Dtype> {
+        self.checkpoint.dtype(&self.config.required(Matrix::Embedding, 0)?.name)
     }
 
     /// Where it computes.
@@ -133,21 +176,19 @@ impl Model {
         &self.device
     }
 
-    fn check(&self) -> Result<()> {
-        let c = &self.config;
-        for (name, shape) in c.tensors() {
-            self.checkpoint.raw(&name, &shape)?;
-        }
-        Ok(())
-    }
-
     /// Rotary tables for the whole context.
     pub fn rotary(&self) -> &Rotary {
         self.rotary.get_or_init(|| Rotary::new(&self.config.inverse_frequencies(), self.config.context))
     }
 
-    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        self.checkpoint.tensor(name, shape, &self.device)
+    fn required(&self, matrix: Matrix, layer: usize) -> Result<Tensor> {
+        self.checkpoint.tensor(&self.config.required(matrix, layer)?, &self.device)
+    }
+
+    fn linear(&self, matrix: Matrix, layer: usize) -> Result<Linear> {
+        let bias = self.config.place(matrix, Part::Bias, layer);
+        let bias = bias.map(|place| self.checkpoint.tensor(&place, &self.device)).transpose()?;
+        Ok(Linear { weight: self.required(matrix, layer)?, bias })
     }
 
     /// Embeddings of tokens: [n, d]. Only their rows are read.
@@ -157,7 +198,7 @@ impl Model {
     pub fn embed(&self, tokens: &[u32]) -> Result<Tensor> {
         let v = self.config.vocabulary;
         let d = self.config.hidden;
-        let (dtype, bytes) = self.checkpoint.raw(EMBEDDING, &[v, d])?;
+        let (dtype, bytes) = self.checkpoint.rows(&self.config.required(Matrix::Embedding, 0)?)?;
         let width = bytes.len() / v;
         let mut out = Vec::with_capacity(tokens.len() * d);
         for &token in tokens {
@@ -184,32 +225,19 @@ impl Model {
     }
 
     fn read_layer(&self, l: usize) -> Result<Layer> {
-        let c = &self.config;
-        let shape = &self.config.layers[l];
-        let prefix = format!("model.layers.{l}");
-        let linear = |name: &str, out: usize, input: usize, bias: bool| -> Result<Linear> {
-            let weight = self.tensor(&format!("{prefix}.{name}.weight"), &[out, input])?;
-            let bias = bias.then(|| self.tensor(&format!("{prefix}.{name}.bias"), &[out])).transpose()?;
-            Ok(Linear { weight, bias })
-        };
-        let norm = |name: &str| self.tensor(&format!("{prefix}.{name}.weight"), &[c.hidden]);
-        let d = c.hidden;
-        let q = shape.heads() * c.head_width;
-        let kv = shape.kv_heads() * c.head_width;
-        let m = shape.intermediate_size;
         let attention = Attention {
-            norm: norm("input_layernorm")?,
-            q: linear("self_attn.q_proj", q, d, c.attention_bias)?,
-            k: linear("self_attn.k_proj", kv, d, c.attention_bias)?,
-            v: linear("self_attn.v_proj", kv, d, c.attention_bias)?,
-            o: linear("self_attn.o_proj", d, q, c.attention_bias)?,
-            kv_of: shape.kv_of(),
+            norm: self.required(Matrix::AttentionNorm, l)?,
+            q: self.linear(Matrix::Query, l)?,
+            k: self.linear(Matrix::Key, l)?,
+            v: self.linear(Matrix::Value, l)?,
+            o: self.linear(Matrix::AttentionOutput, l)?,
+            kv_of: self.config.layers[l].kv_of(),
         };
         let mlp = Mlp {
-            norm: norm("post_attention_layernorm")?,
-            gate: linear("mlp.gate_proj", m, d, c.mlp_bias)?,
-            up: linear("mlp.up_proj", m, d, c.mlp_bias)?,
-            down: linear("mlp.down_proj", d, m, c.mlp_bias)?,
+            norm: self.required(Matrix::MlpNorm, l)?,
+            gate: self.linear(Matrix::Gate, l)?,
+            up: self.linear(Matrix::Up, l)?,
+            down: self.linear(Matrix::Down, l)?,
         };
         Ok(Layer { attention, mlp })
     }
@@ -280,10 +308,8 @@ impl Model {
     /// and rounds otherwise.
     pub fn next_logits(&self, hidden: &Tensor) -> Result<Tensor> {
         if self.output.get().is_none() {
-            let v = self.config.vocabulary;
-            let d = self.config.hidden;
-            let name = if self.config.tied { EMBEDDING } else { "lm_head.weight" };
-            let read = (self.tensor("model.norm.weight", &[d])?, self.tensor(name, &[v, d])?);
+            let output = if self.config.tied { Matrix::Embedding } else { Matrix::Output };
+            let read = (self.required(Matrix::FinalNorm, 0)?, self.required(output, 0)?);
             let _ = self.output.set(read); // another thread may have been first, with the same tensors
         }
         let (norm, output) = self.output.get().expect("set above");
@@ -294,7 +320,44 @@ impl Model {
 /// Elements of logits that are held at once: 64 MiB.
 const LOGITS: usize = 1 << 24;
 
-const EMBEDDING: &str = "model.embed_tokens.weight";
+/// The end of names of tensors that older versions of transformers saved and none reads: tables that follow
+/// from the configuration.
+const HARMLESS: &str = "rotary_emb.inv_freq";
+
+/// Unclaimed tensors that a note names.
+const UNCLAIMED_NAMED: usize = 12;
+
+/// The matrices that this decoder uses, with or without a bias.
+const LINEAR: [Matrix; 7] = [
+    Matrix::Query,
+    Matrix::Key,
+    Matrix::Value,
+    Matrix::AttentionOutput,
+    Matrix::Gate,
+    Matrix::Up,
+    Matrix::Down,
+];
+
+/// The others that it uses, without biases.
+const PLAIN: [Matrix; 5] =
+    [Matrix::Embedding, Matrix::Output, Matrix::FinalNorm, Matrix::AttentionNorm, Matrix::MlpNorm];
+
+/// Refuses a model with a tensor that the decoder would leave unused.
+fn check_runs(config: &Config) -> Result<()> {
+    let used = |matrix: &Matrix, part: Part| {
+        LINEAR.contains(matrix) || (part == Part::Weight && PLAIN.contains(matrix))
+    };
+    match config.pieces().find(|(matrix, part, _)| !used(matrix, *part)) {
+        None => Ok(()),
+        Some((.., rule)) => Err(Error::new(
+            Kind::Checkpoint,
+            format!(
+                "`{}` models have `{}`, which the decoder does not use",
+                config.family.model_type, rule.name
+            ),
+        )),
+    }
+}
 
 impl Config {
     /// Rows whose logits are worth having at once: about [`LOGITS`] elements, and one row at least.
@@ -302,43 +365,9 @@ impl Config {
         (LOGITS / self.vocabulary).max(1)
     }
 
-    /// Every tensor of the checkpoint with its shape, in a fixed order.
-    pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let v = self.vocabulary;
-        let d = self.hidden;
-        let mut all = vec![(EMBEDDING.to_string(), vec![v, d]), ("model.norm.weight".to_string(), vec![d])];
-        if !self.tied {
-            all.push(("lm_head.weight".into(), vec![v, d]));
-        }
-        for (l, shape) in self.layers.iter().enumerate() {
-            all.extend(
-                self.layer_tensors(shape)
-                    .into_iter()
-                    .map(|(name, shape)| (format!("model.layers.{l}.{name}"), shape)),
-            );
-        }
-        all
-    }
-
-    fn layer_tensors(&self, shape: &LayerShape) -> Vec<(String, Vec<usize>)> {
-        let d = self.hidden;
-        let q = shape.heads() * self.head_width;
-        let kv = shape.kv_heads() * self.head_width;
-        let m = shape.intermediate_size;
-        let projections = [
-            ("self_attn.q_proj", q, d, self.attention_bias),
-            ("self_attn.k_proj", kv, d, self.attention_bias),
-            ("self_attn.v_proj", kv, d, self.attention_bias),
-            ("self_attn.o_proj", d, q, self.attention_bias),
-            ("mlp.gate_proj", m, d, self.mlp_bias),
-            ("mlp.up_proj", m, d, self.mlp_bias),
-            ("mlp.down_proj", d, m, self.mlp_bias),
-        ];
-        let norms = ["input_layernorm", "post_attention_layernorm"].map(|n| (format!("{n}.weight"), vec![d]));
-        let weights = projections.iter().flat_map(|&(name, out, input, bias)| {
-            let bias = bias.then(|| (format!("{name}.bias"), vec![out]));
-            std::iter::once((format!("{name}.weight"), vec![out, input])).chain(bias)
-        });
-        norms.into_iter().chain(weights).collect()
+    /// So many rows in blocks whose logits are worth having at once, in order.
+    pub fn logit_blocks(&self, rows: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let at_once = self.logit_rows();
+        (0..rows).step_by(at_once).map(move |start| start..(start + at_once).min(rows))
     }
 }

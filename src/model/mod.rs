@@ -5,15 +5,22 @@ pub mod checkpoint;
 pub mod config;
 pub mod cost;
 pub mod decoder;
+pub mod families;
+pub mod family;
 pub mod hub;
+pub mod kept;
+pub mod matrix;
 pub mod pico;
+pub mod rope;
 pub mod save;
 pub mod source;
+mod wire;
 
 pub use checkpoint::Checkpoint;
 pub use config::{Config, LayerShape};
 pub use decoder::{Attention, Layer, Linear, Mlp, Model};
+pub use matrix::Matrix;
 pub use source::Source;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

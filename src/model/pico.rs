@@ -10,6 +10,8 @@ use safetensors::Dtype;
 use serde_json::json;
 
 use super::config::Config;
+use super::families::LLAMA;
+use super::family::{Family, TensorEntry};
 use super::save::save;
 use super::source::Source;
 use crate::base::{Result, files, rng};
@@ -42,8 +44,12 @@ pub struct Pico {
     pub neurons: usize,
     /// Vocabulary.
     pub vocabulary: usize,
-    /// Biases everywhere.
+    /// Biases everywhere, in a family whose configuration says whether there are any.
     pub bias: bool,
+    /// Whether the output projection is the embedding.
+    pub tied: bool,
+    /// Its family.
+    pub family: &'static Family,
     /// Longest context.
     pub context: usize,
     /// The tokenizer.
@@ -62,6 +68,8 @@ impl Default for Pico {
             neurons: 48,
             vocabulary: 64,
             bias: false,
+            tied: true,
+            family: &LLAMA,
             context,
             tokens,
         }
@@ -77,13 +85,13 @@ impl Pico {
     /// The configuration.
     pub fn config(&self) -> Result<Config> {
         let raw = json!({
-            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "hidden_size": self.hidden,
+            "architectures": ["LlamaForCausalLM"], "model_type": self.family.model_type, "hidden_act": "silu", "hidden_size": self.hidden,
             "intermediate_size": self.neurons, "num_hidden_layers": self.layers, "num_attention_heads": self.heads,
             "num_key_value_heads": self.kv_heads, "vocab_size": self.vocabulary, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-            "max_position_embeddings": self.context, "tie_word_embeddings": true, "attention_bias": self.bias, "mlp_bias": self.bias,
+            "max_position_embeddings": self.context, "tie_word_embeddings": self.tied, "attention_bias": self.bias, "mlp_bias": self.bias,
             "bos_token_id": 0, "eos_token_id": 1,
         });
-        Config::parse(&raw.to_string())
+        Config::parse_with(&[self.family], &raw.to_string())
     }
 
     fn tokenizer(&self) -> serde_json::Value {
@@ -121,7 +129,8 @@ impl Pico {
                 &json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}}),
             )?;
         }
-        save(folder, &config, &Source::Builtin(&[]), Dtype::F32, |name, shape| {
+        save(folder, &config, &Source::Builtin(&[]), Dtype::F32, |tensor| {
+            let TensorEntry { name, shape, .. } = tensor;
             let mut rng = rng::stream(seed, name);
             let count = shape.iter().product();
             let scale =

@@ -10,16 +10,30 @@ use safetensors::tensor::TensorInfo;
 use serde_json::{Value, json};
 
 use super::checkpoint::{SINGLE, from_f32};
-use super::config::{Config, LayerShape, PRUNED, WireLayer};
+use super::config::{Config, LayerShape};
+use super::family::{Biases, TensorEntry};
 use super::source::Source;
-use crate::base::{Kind, Result, ResultExt, files};
+use super::wire::WireLayer;
+use crate::base::{Error, Kind, Result, ResultExt, files};
 
 /// Files copied from the base model when it has them.
 const COPIED: [&str; 4] =
     ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"];
 
 /// A configuration like `base` with other layers.
-pub fn with_layers(base: &Config, layers: Vec<LayerShape>) -> Config {
+///
+/// # Errors
+/// A family whose pruned models have no place for one of its tensors.
+pub fn with_layers(base: &Config, layers: Vec<LayerShape>) -> Result<Config> {
+    with_layers_and_biases(base, layers, base.biases)
+}
+
+/// The same with other biases, which a pruning method may have added.
+///
+/// # Errors
+/// As for [`with_layers`].
+pub fn with_layers_and_biases(base: &Config, layers: Vec<LayerShape>, biases: Biases) -> Result<Config> {
+    let family = base.family.pruned.unwrap_or(base.family);
     let mut raw = base.raw.clone();
     let wire = |l: &LayerShape| WireLayer {
         num_attention_heads: l.heads(),
@@ -29,23 +43,37 @@ pub fn with_layers(base: &Config, layers: Vec<LayerShape>) -> Config {
     };
     let each: serde_json::Map<String, Value> =
         layers.iter().enumerate().map(|(i, l)| (i.to_string(), json!(wire(l)))).collect();
-    raw.insert("model_type".into(), json!(PRUNED));
+    raw.insert("model_type".into(), json!(family.model_type));
     raw.insert("architectures".into(), json!(["PrunedLlamaForCausalLM"]));
     raw.insert("head_dim".into(), json!(base.head_width));
     // A family that ignores the window must go on ignoring it under the new name.
     raw.insert("sliding_window".into(), json!(base.window));
     raw.insert("per_layer_config".into(), Value::Object(each));
-    Config { layers, raw, ..base.clone() }
+    family.biases.write(&mut raw, &biases)?;
+    let config = Config { layers, raw, biases, family, ..base.clone() };
+    check_pieces(base, &config)?;
+    Ok(config)
 }
 
-/// Writes a folder that [`super::Model::open`] reads: `weights` gives each tensor that `config` names, as
-/// f32.
+/// Refuses to write a model without something that its base has.
+fn check_pieces(base: &Config, config: &Config) -> Result<()> {
+    let lost = base.pieces().find(|(matrix, part, _)| config.place(*matrix, *part, 0).is_none());
+    match lost {
+        None => Ok(()),
+        Some((.., rule)) => {
+            let what = format!("`{}` has no place for `{}`", config.family.model_type, rule.name);
+            Err(Error::new(Kind::Checkpoint, what).hint("this family cannot be written as a pruned model"))
+        }
+    }
+}
+
+/// Writes a folder that [`super::Model::open`] reads: `weights` gives each tensor of `config`, as f32.
 pub fn save(
     folder: &Path,
     config: &Config,
     base: &Source,
     dtype: Dtype,
-    mut weights: impl FnMut(&str, &[usize]) -> Result<Vec<f32>>,
+    mut weights: impl FnMut(&TensorEntry) -> Result<Vec<f32>>,
 ) -> Result<()> {
     files::create_dir(folder)?;
     for name in COPIED {
@@ -69,8 +97,8 @@ fn torch_name(dtype: Dtype) -> &'static str {
     }
 }
 
-/// Gives a tensor by name and shape.
-type Weights<'a> = dyn FnMut(&str, &[usize]) -> Result<Vec<f32>> + 'a;
+/// Gives a tensor's values, row-major.
+type Weights<'a> = dyn FnMut(&TensorEntry) -> Result<Vec<f32>> + 'a;
 
 fn write_weights(path: &Path, config: &Config, dtype: Dtype, weights: &mut Weights) -> Result<()> {
     let tensors = config.tensors();
@@ -79,8 +107,8 @@ fn write_weights(path: &Path, config: &Config, dtype: Dtype, weights: &mut Weigh
     let written = files::write_with(path, |out| {
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
-        for (name, shape) in &tensors {
-            match weights(name, shape) {
+        for tensor in &tensors {
+            match weights(tensor) {
                 Ok(values) => out.write_all(&from_f32(dtype, &values))?,
                 Err(e) => {
                     failure = Some(e);
@@ -94,10 +122,10 @@ fn write_weights(path: &Path, config: &Config, dtype: Dtype, weights: &mut Weigh
 }
 
 /// The JSON header of a safetensors file, padded to 8 bytes.
-fn header(tensors: &[(String, Vec<usize>)], dtype: Dtype) -> Result<Vec<u8>> {
+fn header(tensors: &[TensorEntry], dtype: Dtype) -> Result<Vec<u8>> {
     let mut at = 0;
     let mut infos = Vec::new();
-    for (name, shape) in tensors {
+    for TensorEntry { name, shape, .. } in tensors {
         let end = at + shape.iter().product::<usize>() * dtype.bitsize() / 8;
         infos.push((name.clone(), TensorInfo { dtype, shape: shape.clone(), data_offsets: (at, end) }));
         at = end;

@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use super::checkpoint::{Bytes, INDEX, SINGLE, shard_names};
 use super::hub;
 use crate::base::{Error, Kind, Result, hash};
-
-/// The built-in model's name in a spec.
-pub const BUILTIN: &str = "builtin:quickstart";
+use crate::builtin::model::{self as builtin, NAME as BUILTIN};
 
 /// A model's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,15 +16,6 @@ pub enum Source {
     Builtin(&'static [(&'static str, &'static [u8])]),
 }
 
-/// The built-in model's files, in the Hugging Face layout.
-static QUICKSTART: &[(&str, &[u8])] = &[
-    ("config.json", include_bytes!("../../assets/quickstart/config.json")),
-    ("generation_config.json", include_bytes!("../../assets/quickstart/generation_config.json")),
-    ("tokenizer.json", include_bytes!("../../assets/quickstart/tokenizer.json")),
-    ("tokenizer_config.json", include_bytes!("../../assets/quickstart/tokenizer_config.json")),
-    ("model.safetensors", include_bytes!("../../assets/quickstart/model.safetensors")),
-];
-
 impl Source {
     /// The source that `model.source` names; a hub model is fetched into the hub's cache first.
     pub fn resolve(source: &str) -> Result<Self> {
@@ -34,7 +23,7 @@ impl Source {
             return Ok(Source::Folder(hub::fetch(name)?));
         }
         match source {
-            BUILTIN => Ok(Source::Builtin(QUICKSTART)),
+            BUILTIN => Ok(Source::Builtin(builtin::FILES)),
             _ if source.starts_with("builtin:") => {
                 Err(Error::new(Kind::Spec, format!("there is no `{source}`"))
                     .hint(format!("the built-in model is `{BUILTIN}`")))

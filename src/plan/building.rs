@@ -1,8 +1,8 @@
 //! What building a supernet costs: statistics, local pruning at every level, and the pass onward, module by
 //! module.
 
-use super::evaluating;
 use crate::base::Work;
+use crate::eval::cost as evaluating;
 use crate::model::Config;
 use crate::model::cost::{self, Tokens, attention_inputs, layer_parameters, mlp_inputs, output};
 use crate::prune::gram::BLOCK;

@@ -1,49 +1,39 @@
 //! What an experiment will do and cost, before it does: trials, steps with their cache keys, parameters
 //! before and after, and estimates of memory, disk, operations and time. Nothing is run, fetched or stored.
 //!
+//! The steps are those of [`crate::trial::walk`], which a run executes; what each costs is said beside the code
+//! that does it. Here are the rates that make times of costs, their sums, and how a plan reads.
+//!
 //! It works from a configuration alone. With the model and the texts on disk, steps also get the very keys
 //! that a run stores under, and are looked up in the store of an earlier run.
 
 mod building;
-mod chain;
+mod estimator;
 mod evaluating;
 pub mod facts;
-pub mod keys;
+mod known_model;
 mod planner;
 mod rates;
 mod render;
-mod searching;
 mod size;
-mod subject;
 mod texts;
 mod trial;
 
 #[cfg(test)]
 mod tests;
 
+use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::{Serialize, Serializer};
 
 pub use rates::Rates;
 pub use render::text;
-pub use trial::{Count, IterationPlan, TokenCounts, TrialPlan, uniform};
+pub use trial::{Count, IterationPlan, TokenCounts, TrialPlan};
 
 use crate::base::Result;
-use crate::space::Distribution;
 use crate::spec::Loaded;
-
-/// What a search step leaves in the store.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Found {
-    /// The best distribution.
-    pub distribution: Distribution,
-    /// Generations that led to it.
-    pub generations: usize,
-}
-
-/// The name of its file.
-pub const FOUND: &str = "distribution.json";
+use crate::trial::{ModelName, StepName};
 
 /// When cache keys are computed, which takes reading the model and the texts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -82,13 +72,46 @@ pub struct Options {
 /// The key of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Key {
+pub enum StepKey {
     /// The address that a run stores it under.
     Known(String),
-    /// It depends on something that is not there yet: what.
-    Waits(String),
+    /// It depends on something that is not there yet.
+    Waits(Missing),
     /// The step stores nothing.
     None,
+}
+
+/// What is not there, so that a key cannot be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missing {
+    /// The model's files.
+    Model,
+    /// The texts.
+    Texts,
+    /// The files of the tasks.
+    TaskFiles,
+    /// Nothing: they were not read, because that takes a while or is not wanted.
+    NotLookedUp,
+    /// The result of a step before.
+    After(StepName),
+}
+
+impl Display for Missing {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        match self {
+            Self::Model => f.write_str("needs the model"),
+            Self::Texts => f.write_str("needs the texts"),
+            Self::TaskFiles => f.write_str("needs the task files"),
+            Self::NotLookedUp => f.write_str("not looked up"),
+            Self::After(step) => write!(f, "after {step}"),
+        }
+    }
+}
+
+impl Serialize for Missing {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// Whether a step has to be done.
@@ -122,11 +145,11 @@ pub struct Estimate {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Step {
     /// As in a run's event log.
-    pub name: String,
+    pub name: StepName,
     /// The model that it belongs to.
-    pub model: Option<String>,
+    pub model: Option<ModelName>,
     /// Its key.
-    pub key: Key,
+    pub key: StepKey,
     /// Whether it is cached.
     pub standing: Standing,
     /// What it takes if it is done.

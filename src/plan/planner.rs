@@ -7,16 +7,16 @@ use std::rc::Rc;
 
 use serde_json::json;
 
-use super::chain::Chain;
-use super::keys::{self, Roots};
-use super::subject::Subject;
+use super::estimator::Estimator;
+use super::known_model::KnownModel;
 use super::texts::{self, Texts};
 use super::trial::{Tasks, TrialPlan};
-use super::{KeysWanted, Options, Rates, Speed};
+use super::{KeysWanted, Missing, Options, Rates, Speed};
 use crate::base::Result;
 use crate::data::Tokenizer;
 use crate::model::Source;
 use crate::spec::{Loaded, Spec, Trial};
+use crate::trial::{Roots, keys};
 
 /// Weights that are hashed and texts that are tokenised without being asked to, at most: a second's worth.
 const SMALL_WEIGHTS: f64 = 4e9;
@@ -27,7 +27,7 @@ pub struct Planner<'a> {
     options: &'a Options,
     /// Where results would be.
     pub(super) store: PathBuf,
-    subjects: BTreeMap<String, Rc<Subject>>,
+    models: BTreeMap<String, Rc<KnownModel>>,
     hashes: BTreeMap<String, String>,
     texts: BTreeMap<String, Texts>,
     rates: BTreeMap<String, Rates>,
@@ -39,8 +39,8 @@ impl<'a> Planner<'a> {
     /// For an experiment.
     pub fn new(loaded: &Loaded, options: &'a Options) -> Self {
         let store = options.runs.join(&loaded.spec.name).join("store");
-        let (subjects, hashes, texts, rates, planned) = Default::default();
-        Self { options, store, subjects, hashes, texts, rates, planned }
+        let (models, hashes, texts, rates, planned) = Default::default();
+        Self { options, store, models, hashes, texts, rates, planned }
     }
 
     /// The rates of the first model.
@@ -51,18 +51,18 @@ impl<'a> Planner<'a> {
     /// One trial's plan.
     pub fn trial(&mut self, trial: &Trial) -> Result<TrialPlan> {
         let spec = &trial.spec;
-        let subject = self.subject(&spec.model.source)?;
-        let wanted = self.wants_keys(spec, &subject);
-        let texts = self.texts(spec, &subject, wanted)?;
-        let roots = self.roots(spec, &subject, &texts)?;
-        let rates = self.rates_for(spec, &subject)?;
-        let missing = missing(&subject, &texts, wanted);
-        let shape = subject.config.shape(spec.prune.unit.attention);
+        let model = self.model(&spec.model.source)?;
+        let wanted = self.wants_keys(spec, &model);
+        let texts = self.texts(spec, &model, wanted)?;
+        let roots = self.roots(spec, &model, &texts)?;
+        let rates = self.rates_for(spec, &model)?;
+        let missing = missing(&model, &texts, wanted);
+        let shape = model.config.shape(spec.prune.unit.attention);
         let tasks = Tasks::of(&spec.evaluate.tasks, spec)?;
-        Chain {
+        Estimator {
             planner: self,
             spec,
-            subject,
+            model,
             texts,
             roots,
             rates,
@@ -74,30 +74,30 @@ impl<'a> Planner<'a> {
             steps: vec![],
             notes: vec![],
         }
-        .walk(trial)
+        .plan(trial)
     }
 
-    fn subject(&mut self, source: &str) -> Result<Rc<Subject>> {
-        if let Some(subject) = self.subjects.get(source) {
-            return Ok(subject.clone());
+    fn model(&mut self, source: &str) -> Result<Rc<KnownModel>> {
+        if let Some(model) = self.models.get(source) {
+            return Ok(model.clone());
         }
-        let subject = Rc::new(Subject::find(source)?);
-        self.subjects.insert(source.into(), subject.clone());
-        Ok(subject)
+        let model = Rc::new(KnownModel::find(source)?);
+        self.models.insert(source.into(), model.clone());
+        Ok(model)
     }
 
-    fn wants_keys(&self, spec: &Spec, subject: &Subject) -> bool {
+    fn wants_keys(&self, spec: &Spec, model: &KnownModel) -> bool {
         match self.options.keys {
             KeysWanted::Never => false,
             KeysWanted::Always => true,
-            KeysWanted::Auto => subject.weight_bytes() <= SMALL_WEIGHTS && texts::bytes(spec) <= SMALL_TEXT,
+            KeysWanted::Auto => model.weight_bytes() <= SMALL_WEIGHTS && texts::bytes(spec) <= SMALL_TEXT,
         }
     }
 
     /// A trial's texts; those of trials that ask for the same are read once.
-    fn texts(&mut self, spec: &Spec, subject: &Subject, wanted: bool) -> Result<Texts> {
+    fn texts(&mut self, spec: &Spec, model: &KnownModel, wanted: bool) -> Result<Texts> {
         let there = texts::files_of(spec).iter().all(|file| file.is_file());
-        let Some(source) = subject.source.as_ref().filter(|_| wanted && there) else {
+        let Some(source) = model.source.as_ref().filter(|_| wanted && there) else {
             return Texts::assume(spec);
         };
         let e = &spec.evaluate;
@@ -121,8 +121,8 @@ impl<'a> Planner<'a> {
     }
 
     /// Hashes of a trial's inputs; stand-ins, which only tell inputs apart, where they are not there.
-    fn roots(&mut self, spec: &Spec, subject: &Subject, texts: &Texts) -> Result<Roots> {
-        let model = match subject.source.as_ref().filter(|_| texts.real) {
+    fn roots(&mut self, spec: &Spec, model: &KnownModel, texts: &Texts) -> Result<Roots> {
+        let hash = match model.source.as_ref().filter(|_| texts.real) {
             Some(source) => self.hash(&spec.model.source, source)?,
             None => format!("not read: {}", spec.model.source),
         };
@@ -131,7 +131,16 @@ impl<'a> Planner<'a> {
         let corpora = texts.corpora.clone();
         // Task files that are not there leave none, which the steps that need them say.
         let tasks = keys::task_files(spec).ok().flatten();
-        Ok(Roots { model, calibration, search, corpora, script: keys::script(spec)?, tasks })
+        let evaluation = texts.evaluation.iter().map(|(name, (hash, _))| (name.clone(), hash.clone()));
+        Ok(Roots {
+            model: hash,
+            calibration,
+            search,
+            corpora,
+            evaluation: evaluation.collect(),
+            script: keys::script(spec)?,
+            tasks,
+        })
     }
 
     fn hash(&mut self, name: &str, source: &Source) -> Result<String> {
@@ -141,14 +150,14 @@ impl<'a> Planner<'a> {
         Ok(self.hashes[name].clone())
     }
 
-    fn rates_for(&mut self, spec: &Spec, subject: &Subject) -> Result<Option<Rates>> {
+    fn rates_for(&mut self, spec: &Spec, model: &KnownModel) -> Result<Option<Rates>> {
         let name = &spec.model.source;
         let rates = match (self.options.speed, self.rates.get(name)) {
             (_, Some(rates)) => *rates,
             (Speed::Unknown, _) => return Ok(None),
             (Speed::Given(products), _) => Rates::of_products(products),
             (Speed::Measured, _) => {
-                Rates::measure(&subject.config, spec.calibration.sequence_length, &std::env::temp_dir())?
+                Rates::measure(&model.config, spec.calibration.sequence_length, &std::env::temp_dir())?
             }
         };
         self.rates.insert(name.clone(), rates);
@@ -157,12 +166,12 @@ impl<'a> Planner<'a> {
 }
 
 /// Why no key can be told, if so.
-fn missing(subject: &Subject, texts: &Texts, wanted: bool) -> Option<&'static str> {
-    if subject.source.is_none() {
-        Some("needs the model")
+fn missing(model: &KnownModel, texts: &Texts, wanted: bool) -> Option<Missing> {
+    if model.source.is_none() {
+        Some(Missing::Model)
     } else if !texts.missing.is_empty() {
-        Some("needs the texts")
+        Some(Missing::Texts)
     } else {
-        (!wanted).then_some("not looked up")
+        (!wanted).then_some(Missing::NotLookedUp)
     }
 }

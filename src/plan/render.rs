@@ -1,11 +1,12 @@
 //! A plan as a person reads it, in a hundred columns.
 
 use super::trial::{Count, IterationPlan, TokenCounts, TrialPlan};
-use super::{Estimate, Key, Plan, Standing, Step, total};
+use super::{Estimate, Missing, Plan, Standing, Step, StepKey, total};
 use crate::report::columns;
 use crate::report::grid::{Column, Grid, Role};
 use crate::report::number::{bytes, count, duration, percent, prefixed};
 use crate::spec::Basis;
+use crate::trial::{ModelName, StepName};
 
 /// Characters of a step's name.
 const NAME: usize = 24;
@@ -168,9 +169,9 @@ fn distributions(log10: f64) -> String {
 fn steps(all: &[Step]) -> String {
     let mut rows = Vec::new();
     for (i, step) in all.iter().enumerate() {
-        let dense = step.model.as_deref() == Some("dense");
-        if dense && i.checked_sub(1).is_none_or(|b| all[b].model != step.model) {
-            rows.push([vec!["dense".to_string()], vec![String::new(); 6]].concat());
+        let begins = i.checked_sub(1).is_none_or(|b| all[b].model != step.model);
+        if let Some(model) = step.model.filter(|model| *model == ModelName::Dense && begins) {
+            rows.push([vec![model.to_string()], vec![String::new(); 6]].concat());
         }
         rows.push(row(step));
     }
@@ -195,11 +196,9 @@ fn row(step: &Step) -> Vec<String> {
 
 /// A measurement's name stands below its model's.
 fn label(step: &Step) -> String {
-    match &step.model {
-        Some(model) if !step.name.starts_with("compact-") => {
-            format!("  {}", step.name.trim_end_matches(&format!("-{model}")))
-        }
-        _ => step.name.clone(),
+    match &step.name {
+        StepName::Evaluate(evaluation, _) => format!("  {evaluation}"),
+        name => name.to_string(),
     }
 }
 
@@ -212,13 +211,13 @@ fn short(name: &str) -> String {
 }
 
 /// The hash of a key, whose kind the step's name says.
-fn key(key: &Key) -> String {
+fn key(key: &StepKey) -> String {
     match key {
-        Key::Known(address) => address.rsplit('-').next().unwrap_or(address).into(),
+        StepKey::Known(address) => address.rsplit('-').next().unwrap_or(address).into(),
         // Measurements stand below the compaction that they wait for.
-        Key::Waits(reason) if reason.starts_with("after compact-") => "after compaction".into(),
-        Key::Waits(reason) => reason.clone(),
-        Key::None => String::new(),
+        StepKey::Waits(Missing::After(StepName::Compact(_))) => "after compaction".into(),
+        StepKey::Waits(missing) => missing.to_string(),
+        StepKey::None => String::new(),
     }
 }
 
@@ -226,7 +225,7 @@ fn standing(step: &Step) -> String {
     match (&step.standing, &step.key) {
         (Standing::Hit, _) => "hit".into(),
         (Standing::Shared, _) => "shared".into(),
-        (Standing::Miss, Key::Known(_)) => "miss".into(),
+        (Standing::Miss, StepKey::Known(_)) => "miss".into(),
         (Standing::Miss, _) => String::new(),
     }
 }

@@ -3,16 +3,17 @@
 
 use serde::Serialize;
 
-use super::searching::Searching;
+use super::Step;
 use super::size::log10_legal;
 use super::texts::Texts;
-use super::{Step, evaluating};
 use crate::base::Result;
-use crate::eval::Catalogue;
+use crate::eval::{Catalogue, cost as evaluating};
+use crate::fitness::cost::Searching;
+use crate::model::family::Parameters;
 use crate::model::{Config, LayerShape};
 use crate::schedule::Iteration;
-use crate::space::{self, Distribution, ModuleId, ModuleKind, Request, Shape, Space};
-use crate::spec::{AttentionUnit, Basis, Rounding, Spec};
+use crate::space::{Distribution, ModuleId, ModuleKind, Shape, Space};
+use crate::spec::{AttentionUnit, Basis, Spec};
 
 /// A trial's plan.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -93,23 +94,6 @@ pub struct TokenCounts {
     pub tasks: usize,
 }
 
-/// The uniform distribution that a spec's sparsity means for a model.
-///
-/// # Errors
-/// A share that cannot be removed, or is less than one unit.
-pub fn uniform(spec: &Spec, config: &Config) -> Result<Distribution> {
-    let shape = config.shape(spec.prune.unit.attention);
-    let share = match spec.sparsity.basis {
-        Basis::Prunable => spec.sparsity.target,
-        Basis::Total => spec.sparsity.target * config.parameters().total() as f64 / shape.prunable() as f64,
-    };
-    let request = match spec.sparsity.rounding {
-        Rounding::Total => Request::Total(share),
-        Rounding::Layer => Request::PerLayer(share),
-    };
-    space::uniform(&shape, request).map_err(|e| e.at("sparsity.target"))
-}
-
 /// A configuration with what a distribution keeps. With single heads, `spread` says how they lie over the
 /// key/value heads.
 pub fn pruned(config: &Config, unit: AttentionUnit, distribution: &Distribution, spread: Spread) -> Config {
@@ -150,21 +134,14 @@ impl Spread {
 /// Parameters by kind of matrix.
 pub fn parameters(config: &Config, wide: &Config, narrow: &Config) -> Vec<Count> {
     let all = [config, wide, narrow].map(Config::parameters);
-    let of = |f: &dyn Fn(&crate::model::config::Parameters) -> usize| all.each_ref().map(f);
-    let rows: [(&'static str, [usize; 3]); 11] = [
-        ("q_proj", of(&|p| p.query)),
-        ("k_proj", of(&|p| p.key_value / 2)),
-        ("v_proj", of(&|p| p.key_value / 2)),
-        ("o_proj", of(&|p| p.attention_output)),
-        ("gate_proj", of(&|p| p.gate_up / 2)),
-        ("up_proj", of(&|p| p.gate_up / 2)),
-        ("down_proj", of(&|p| p.down)),
-        ("embed_tokens", of(&|p| p.embedding)),
-        ("lm_head", of(&|p| p.output)),
-        ("norms", of(&|p| p.norms)),
-        ("all", of(&|p| p.total())),
-    ];
-    rows.into_iter().map(|(kind, [before, after, least])| Count { kind, before, after, least }).collect()
+    let [before, after, least] = all.each_ref().map(Parameters::by_kind);
+    let kinds = before.into_iter().zip(after).zip(least);
+    let count = |kind, [before, after, least]: [usize; 3]| Count { kind, before, after, least };
+    let total = count("all", all.each_ref().map(Parameters::total));
+    kinds
+        .map(|(((kind, before), (_, after)), (_, least))| count(kind, [before, after, least]))
+        .chain([total])
+        .collect()
 }
 
 /// The share that is removed, of what the spec counts.

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::figure::{Figure, metric_key, model_key};
+use super::figure::{Figure, ResultRow, model_key};
 use super::grid::{Column, Grid, Role};
+use super::metric::Metric;
 use super::number;
 use super::wide::is_subtask;
+use crate::eval;
 
 /// Title of the paired differences.
 pub const PAIRED: &str = "against dense on the same documents: difference in points ± standard error";
@@ -17,8 +19,7 @@ pub const HARNESS: &str = "native scoring / lm-evaluation-harness";
 struct Sheet {
     corner: &'static str,
     models: Vec<(u8, u64, String)>,
-    rows: BTreeMap<(usize, String), Vec<Option<String>>>,
-    names: BTreeMap<(usize, String), String>,
+    rows: BTreeMap<Metric, (String, Vec<Option<String>>)>,
 }
 
 impl Sheet {
@@ -26,14 +27,15 @@ impl Sheet {
         let mut models: Vec<_> = models.collect();
         models.sort();
         models.dedup();
-        Self { corner, models, rows: BTreeMap::new(), names: BTreeMap::new() }
+        Self { corner, models, rows: BTreeMap::new() }
     }
 
-    fn set(&mut self, key: (usize, String), name: String, model: &str, cell: String) {
+    /// Sets a cell of the row that a metric has under a name.
+    fn set(&mut self, metric: &Metric, name: String, model: &str, cell: String) {
         let Some(at) = self.models.iter().position(|(_, _, m)| m == model) else { return };
-        let row = self.rows.entry(key.clone()).or_insert_with(|| vec![None; self.models.len()]);
+        let empty = || (name, vec![None; self.models.len()]);
+        let (_, row) = self.rows.entry(metric.clone()).or_insert_with(empty);
         row[at] = Some(cell);
-        self.names.insert(key, name);
     }
 
     /// Nothing without rows.
@@ -41,68 +43,76 @@ impl Sheet {
         let head = |name: &str, role| Column { name: name.into(), role };
         let models = self.models.iter().map(|(_, _, model)| head(model, Role::Summary));
         let columns = std::iter::once(head(self.corner, Role::Name)).chain(models).collect();
-        let cells = |row: &Vec<Option<String>>| {
-            row.iter().map(|cell| cell.clone().unwrap_or_default()).collect::<Vec<_>>()
+        let row = |(name, cells): (String, Vec<Option<String>>)| {
+            std::iter::once(name).chain(cells.into_iter().map(Option::unwrap_or_default)).collect()
         };
-        let row = |(key, row): (&(usize, String), &Vec<Option<String>>)| {
-            [vec![self.names[key].clone()], cells(row)].concat()
-        };
-        let rows: Vec<Vec<String>> = self.rows.iter().map(row).collect();
+        let rows: Vec<Vec<String>> = self.rows.into_values().map(row).collect();
         (!rows.is_empty()).then_some(Grid { columns, rows })
     }
 }
 
 /// The paired differences to the dense model, a row per task, the mean's and the retained share last.
-pub fn paired<'a>(figures: impl Iterator<Item = &'a Figure> + Clone) -> Option<Grid> {
-    let shown = figures.filter_map(|f| Some((f, difference_name(&f.metric)?)));
-    let mut sheet = Sheet::new("task", shown.clone().map(|(f, _)| model_key(&f.model)));
-    for (f, name) in shown.filter(|(f, _)| f.value.is_finite()) {
-        let retained = f.metric == "acc_retained";
+pub fn paired<'a>(results: impl Iterator<Item = &'a ResultRow> + Clone) -> Option<Grid> {
+    let shown = results.filter_map(|row| Some((row, difference_name(row.metric())?)));
+    let mut sheet = Sheet::new("task", shown.clone().map(|(row, _)| model_key(&row.model)));
+    for (row, name) in shown.filter(|(row, _)| row.value().is_finite()) {
+        let Figure { metric, estimate } = &row.figure;
+        let retained = *metric == Metric::Retained;
         let share = |value: f64| number::percent(value, if retained { 1 } else { 2 });
-        let sign = if f.value > 0.0 && !retained { "+" } else { "" };
-        let error = f.stderr.map(|s| format!(" ± {}", share(s))).unwrap_or_default();
-        sheet.set(metric_key(&f.metric), name, &f.model, format!("{sign}{}{error}", share(f.value)));
+        let sign = if estimate.value > 0.0 && !retained { "+" } else { "" };
+        let error = estimate.stderr.map(|s| format!(" ± {}", share(s))).unwrap_or_default();
+        sheet.set(metric, name, &row.model, format!("{sign}{}{error}", share(estimate.value)));
     }
     sheet.grid()
 }
 
-fn difference_name(metric: &str) -> Option<String> {
-    match metric.split_once('/') {
-        Some(("acc_diff", task)) if !is_subtask(task) => Some(task.to_string()),
-        Some(("acc_norm_diff", task)) if !is_subtask(task) => Some(format!("{task} norm")),
-        None if metric == "acc_diff_mean" => Some("mean".into()),
-        None if metric == "acc_retained" => Some("retained %".into()),
+fn difference_name(metric: &Metric) -> Option<String> {
+    match metric {
+        Metric::Difference(eval::Metric::Acc, task) if !is_subtask(task) => Some(task.clone()),
+        Metric::Difference(eval::Metric::AccNorm, task) if !is_subtask(task) => Some(format!("{task} norm")),
+        Metric::MeanDifference => Some("mean".into()),
+        Metric::Retained => Some("retained %".into()),
         _ => None,
     }
 }
 
 /// What the harness says beside what native scoring says, a row per metric.
-pub fn harness<'a>(figures: impl Iterator<Item = &'a Figure> + Clone) -> Option<Grid> {
-    let native: BTreeMap<(&str, &str), f64> =
-        figures.clone().map(|f| ((f.model.as_str(), f.metric.as_str()), f.value)).collect();
-    let shown = figures.filter_map(|f| Some((f, f.metric.strip_prefix("lm_eval:")?)));
-    let shown = shown.filter(|(_, metric)| !metric.split_once('/').is_some_and(|(_, task)| is_subtask(task)));
-    let mut sheet = Sheet::new("metric", shown.clone().map(|(f, _)| model_key(&f.model)));
-    for (f, metric) in shown {
+pub fn harness<'a>(results: impl Iterator<Item = &'a ResultRow> + Clone) -> Option<Grid> {
+    let native: BTreeMap<(&str, &Metric), f64> =
+        results.clone().map(|row| ((row.model.as_str(), row.metric()), row.value())).collect();
+    let shown = results.filter_map(|row| Some((row, measured_by_harness(row.metric())?)));
+    let mut sheet = Sheet::new("metric", shown.clone().map(|(row, _)| model_key(&row.model)));
+    for (row, metric) in shown {
         let text = |value: f64| if value.is_finite() { of_metric(metric, value) } else { "-".into() };
-        let ours = native.get(&(f.model.as_str(), metric)).map_or("-".into(), |&value| text(value));
-        sheet.set(metric_key(metric), metric.into(), &f.model, format!("{ours} / {}", text(f.value)));
+        let ours = native.get(&(row.model.as_str(), metric)).map_or("-".into(), |&value| text(value));
+        sheet.set(metric, metric.to_string(), &row.model, format!("{ours} / {}", text(row.value())));
     }
     sheet.grid()
 }
 
+/// The metric that the harness measured; none of a subtask.
+fn measured_by_harness(metric: &Metric) -> Option<&Metric> {
+    let Metric::Harness(metric) = metric else { return None };
+    let of_subtask = match &**metric {
+        Metric::Task(_, task) => is_subtask(task),
+        Metric::Other(text) => text.split_once('/').is_some_and(|(_, task)| is_subtask(task)),
+        _ => false,
+    };
+    (!of_subtask).then_some(metric)
+}
+
 /// Accuracies in per cent, the rest as it is.
-fn of_metric(metric: &str, value: f64) -> String {
-    if metric.starts_with("acc") { number::percent(value, 2) } else { format!("{value:.4}") }
+fn of_metric(metric: &Metric, value: f64) -> String {
+    if metric.is_accuracy() { number::percent(value, 2) } else { format!("{value:.4}") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::figure::tests::figure;
+    use crate::report::figure::tests::{figure, mean};
 
-    fn with_error(metric: &str, model: &str, value: f64, stderr: f64) -> Figure {
-        Figure { stderr: Some(stderr), n: Some(200), ..figure("t", model, metric, value) }
+    fn with_error(metric: &str, model: &str, value: f64, stderr: f64) -> ResultRow {
+        mean("t", model, metric, value, stderr, 200)
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::figure::Figure;
+use super::figure::ResultRow;
 use crate::base::files::io_error;
 use crate::base::{Error, Kind, Result, ResultExt};
 use crate::search::GenerationRecord;
@@ -31,7 +31,7 @@ pub enum Event {
     TrialFinished { trial: String },
     /// A trial stopped with an error.
     TrialFailed { trial: String, error: String },
-    /// A step begins; `key` addresses its result.
+    /// A step begins, named as [`crate::trial::StepName`] prints itself; `key` addresses its result.
     StepStarted { trial: String, step: String, key: String },
     /// A step is over. `model` is the model that it belongs to, where there is one.
     StepFinished {
@@ -48,7 +48,7 @@ pub enum Event {
     /// A generation of the search is done.
     Generation { trial: String, iteration: usize, summary: GenerationSummary },
     /// A figure was measured; a later one of the same name replaces it.
-    FigureMeasured { figure: Figure },
+    FigureMeasured { figure: ResultRow },
     /// The distribution of a model is known.
     DistributionFound { trial: String, model: String, shape: Shape, distribution: Distribution },
     /// Something worth knowing.

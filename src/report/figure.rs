@@ -1,100 +1,96 @@
-//! Figures: single numbers with the trial, model and metric they belong to, their order, and the tidy CSV of
-//! them.
+//! Figures: single numbers under the metric, model and trial that they belong to, and the tidy CSV of them.
 
 use serde::{Deserialize, Serialize};
 
+use super::metric::Metric;
 use super::number;
-use crate::base::{Kind, Result, ResultExt};
+use crate::base::{Estimate, Kind, Result, ResultExt};
+use crate::trial::ModelName;
 
-/// One measured number.
-///
-/// Metrics: `parameters`, `sparsity/asked`, `sparsity`, `perplexity/<corpus>` (token-level), `kl` (nats per
-/// token), `acc/<task>`, `acc_norm/<task>`, `acc_mean` (shares, not per cent; the mean is over what the spec
-/// names, a group once), `word_perplexity/<task>`, `byte_perplexity/<task>`, `bits_per_byte/<task>`,
-/// `seconds/<step>`, `peak_bytes/<step>`.
-///
-/// Of pruned models, on the same documents as the dense one: `acc_diff/<task>`, `acc_norm_diff/<task>`
-/// (pruned − dense, shares, with the standard error of the paired difference), `acc_diff_mean` (that of
-/// `acc_mean`) and `acc_retained` (`acc_mean` as a share of the dense model's, the paper's retained
-/// accuracy). `lm_eval:<metric>/<task>` is what the lm-evaluation-harness says of the same metric.
+/// A number and what it measures, not yet tied to a model and a trial.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Figure {
-    /// Label of the trial.
-    pub trial: String,
-    /// `dense`, `uniform`, `iteration-1`, …, `refit` or a baseline's name; empty where a cost belongs to no
-    /// model.
-    pub model: String,
     /// What was measured.
-    pub metric: String,
-    /// The value in the metric's unit; NaN and infinity are kept, and shown as missing and flagged.
-    #[serde(with = "number::json")]
-    pub value: f64,
-    /// Standard error of the value.
-    pub stderr: Option<f64>,
-    /// Documents or tokens that the value is a mean over.
-    pub n: Option<u64>,
+    pub metric: Metric,
+    /// The number in the metric's unit. A value that is no finite number is kept, and shown as missing and
+    /// flagged.
+    #[serde(flatten)]
+    pub estimate: Estimate,
 }
 
 impl Figure {
-    /// Whether this is a cost, which differs from run to run.
-    pub fn is_timing(&self) -> bool {
-        self.metric.starts_with("seconds/") || self.metric.starts_with("peak_bytes/")
+    /// An estimate of a metric.
+    pub fn new(metric: Metric, estimate: Estimate) -> Self {
+        Self { metric, estimate }
+    }
+
+    /// A number that was counted.
+    pub fn exact(metric: Metric, value: f64) -> Self {
+        Self { metric, estimate: Estimate::exact(value) }
+    }
+
+    /// The figure of a model in a trial.
+    pub fn of(self, trial: &str, model: &str) -> ResultRow {
+        ResultRow { trial: trial.into(), model: model.into(), figure: self }
+    }
+}
+
+/// One row of `results.csv`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResultRow {
+    /// Label of the trial.
+    pub trial: String,
+    /// A [`ModelName`] or a baseline's name; empty where a cost belongs to no model.
+    pub model: String,
+    /// What was measured.
+    #[serde(flatten)]
+    pub figure: Figure,
+}
+
+impl ResultRow {
+    /// What was measured.
+    pub fn metric(&self) -> &Metric {
+        &self.figure.metric
+    }
+
+    /// The value in the metric's unit.
+    pub fn value(&self) -> f64 {
+        self.figure.estimate.value
     }
 
     /// What to tell the user when the value is no finite number.
     pub fn flag(&self) -> Option<String> {
-        let Self { trial, model, metric, value, .. } = self;
-        let is = if value.is_nan() { "not a number" } else { "infinite" };
-        (!value.is_finite()).then(|| format!("{trial}: {metric} of {model} is {is}"))
+        let Self { trial, model, figure: Figure { metric, estimate } } = self;
+        let is = if estimate.value.is_nan() { "not a number" } else { "infinite" };
+        (!estimate.value.is_finite()).then(|| format!("{trial}: {metric} of {model} is {is}"))
     }
 }
 
 /// Sort key of a model: dense, uniform, baselines by name, then the iterations by number, then the refit.
 pub fn model_key(model: &str) -> (u8, u64, String) {
-    let number = model.strip_prefix("iteration-").and_then(|n| n.parse().ok());
-    let rank = match (model, number) {
-        ("", _) => 0,
-        ("dense", _) => 1,
-        ("uniform", _) => 2,
-        ("refit", _) => 5,
-        (_, None) => 3,
-        (_, Some(_)) => 4,
+    let (rank, number) = match model.parse::<ModelName>() {
+        Err(_) if model.is_empty() => (0, 0),
+        Ok(ModelName::Dense) => (1, 0),
+        Ok(ModelName::Uniform) => (2, 0),
+        Err(_) => (3, 0),
+        Ok(ModelName::Iteration(number)) => (4, number as u64),
+        Ok(ModelName::Refit) => (5, 0),
     };
-    (rank, number.unwrap_or(0), model.to_string())
+    (rank, number, model.to_string())
 }
 
-/// Sort key of a metric: size, then quality, then the rest, by name within a family.
-pub fn metric_key(metric: &str) -> (usize, String) {
-    const FAMILIES: [&str; 13] = [
-        "parameters",
-        "sparsity",
-        "perplexity",
-        "kl",
-        "acc",
-        "acc_norm",
-        "acc_mean",
-        "acc_diff",
-        "acc_norm_diff",
-        "acc_diff_mean",
-        "acc_retained",
-        "seconds",
-        "peak_bytes",
-    ];
-    let family = metric.split('/').next().unwrap_or(metric);
-    (FAMILIES.iter().position(|f| *f == family).unwrap_or(FAMILIES.len()), metric.to_string())
-}
-
-/// The tidy CSV: one row per figure in the order given, a missing value empty.
-pub fn csv<'a>(figures: impl Iterator<Item = &'a Figure>) -> Result<String> {
+/// The tidy CSV: the rows in the order given, a missing value empty.
+pub fn csv<'a>(rows: impl Iterator<Item = &'a ResultRow>) -> Result<String> {
     let mut out = csv::Writer::from_writer(Vec::new());
     out.write_record(["trial", "model", "metric", "value", "stderr", "n"])
         .or_error(Kind::Internal, "cannot write CSV")?;
-    for f in figures {
-        let value = number::shortest(f.value);
-        let stderr = f.stderr.map(number::shortest).unwrap_or_default();
-        let n = f.n.map(|n| n.to_string()).unwrap_or_default();
-        out.write_record([&f.trial, &f.model, &f.metric, &value, &stderr, &n])
+    for row in rows {
+        let Estimate { value, stderr, n } = row.figure.estimate;
+        let metric = row.metric().to_string();
+        let value = number::shortest(value);
+        let stderr = stderr.map(number::shortest).unwrap_or_default();
+        let n = n.map(|n| n.to_string()).unwrap_or_default();
+        out.write_record([&row.trial, &row.model, &metric, &value, &stderr, &n])
             .or_error(Kind::Internal, "cannot write CSV")?;
     }
     let bytes = out.into_inner().or_error(Kind::Internal, "cannot write CSV")?;
@@ -105,21 +101,19 @@ pub fn csv<'a>(figures: impl Iterator<Item = &'a Figure>) -> Result<String> {
 pub(crate) mod tests {
     use super::*;
 
-    pub fn figure(trial: &str, model: &str, metric: &str, value: f64) -> Figure {
-        Figure {
-            trial: trial.into(),
-            model: model.into(),
-            metric: metric.into(),
-            value,
-            stderr: None,
-            n: None,
-        }
+    /// A row with a number that was counted.
+    pub fn figure(trial: &str, model: &str, metric: &str, value: f64) -> ResultRow {
+        Figure::exact(metric.into(), value).of(trial, model)
+    }
+
+    /// A row with a mean over `n`.
+    pub fn mean(trial: &str, model: &str, metric: &str, value: f64, stderr: f64, n: usize) -> ResultRow {
+        Figure::new(metric.into(), Estimate::mean(value, Some(stderr), n)).of(trial, model)
     }
 
     #[test]
     fn csv_leaves_missing_values_empty_and_quotes_labels() {
-        let with_error =
-            Figure { stderr: Some(0.01), n: Some(570), ..figure("a, b", "dense", "acc/arc_easy", 0.1 + 0.2) };
+        let with_error = mean("a, b", "dense", "acc/arc_easy", 0.1 + 0.2, 0.01, 570);
         let figures =
             [with_error, figure("t", "uniform", "kl", f64::NAN), figure("t", "uniform", "parameters", 960.0)];
         let expected = "trial,model,metric,value,stderr,n\n\"a, b\",dense,acc/arc_easy,0.30000000000000004,0.01,570\nt,uniform,kl,,,\nt,uniform,parameters,960,,\n";
@@ -128,59 +122,21 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn models_and_metrics_have_a_fixed_order() {
+    fn models_have_a_fixed_order() {
         let mut models = ["iteration-10", "wanda", "uniform", "refit", "iteration-2", "dense", "flap", ""];
         models.sort_by_key(|m| model_key(m));
         assert_eq!(models, ["", "dense", "uniform", "flap", "wanda", "iteration-2", "iteration-10", "refit"]);
-        let mut metrics = [
-            "acc_mean",
-            "other",
-            "acc_norm/b",
-            "kl",
-            "acc/b",
-            "sparsity/asked",
-            "perplexity/w",
-            "sparsity",
-            "acc/a",
-            "parameters",
-        ];
-        metrics.sort_by_key(|m| metric_key(m));
-        assert_eq!(
-            metrics,
-            [
-                "parameters",
-                "sparsity",
-                "sparsity/asked",
-                "perplexity/w",
-                "kl",
-                "acc/a",
-                "acc/b",
-                "acc_norm/b",
-                "acc_mean",
-                "other"
-            ]
-        );
-        let mut compared = [
-            "acc_retained",
-            "acc_diff_mean",
-            "acc_norm_diff/a",
-            "lm_eval:acc/a",
-            "acc_diff/b",
-            "acc_diff/a",
-            "acc_mean",
-        ];
-        compared.sort_by_key(|m| metric_key(m));
-        assert_eq!(
-            compared,
-            [
-                "acc_mean",
-                "acc_diff/a",
-                "acc_diff/b",
-                "acc_norm_diff/a",
-                "acc_diff_mean",
-                "acc_retained",
-                "lm_eval:acc/a"
-            ]
-        );
+    }
+
+    #[test]
+    fn a_row_is_flat_json_that_reads_back() {
+        let row = mean("t", "dense", "acc/rte", 0.5, 0.1, 4);
+        let text = r#"{"trial":"t","model":"dense","metric":"acc/rte","value":0.5,"stderr":0.1,"n":4}"#;
+        assert_eq!(serde_json::to_string(&row).unwrap(), text);
+        assert_eq!(serde_json::from_str::<ResultRow>(text).unwrap(), row);
+        let infinite = figure("t", "dense", "kl", f64::INFINITY);
+        let text = serde_json::to_string(&infinite).unwrap();
+        assert_eq!(serde_json::from_str::<ResultRow>(&text).unwrap(), infinite);
+        assert!(serde_json::from_str::<ResultRow>(r#"{"trial":"t","model":"m","metric":"kl"}"#).is_err());
     }
 }

@@ -10,8 +10,10 @@ pub mod figure;
 pub mod folder;
 pub mod interrupt;
 pub mod layers;
+pub mod metric;
 pub mod number;
 pub mod progress;
+pub mod published;
 pub mod status;
 pub mod tables;
 
@@ -21,7 +23,8 @@ mod seeds;
 mod wide;
 
 pub use event::{Cache, Event, GenerationSummary, Log};
-pub use figure::Figure;
+pub use figure::{Figure, ResultRow};
 pub use interrupt::install_interrupt_handler;
+pub use metric::Metric;
 pub use progress::Bars;
 pub use tables::{Status, Tables, Trial};

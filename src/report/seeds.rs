@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::figure::model_key;
-use super::wide::{Cell, Measure, Row, Wide};
+use super::wide::{Cells, Wide};
 
 /// Trials that differ only in their seed.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,7 +12,7 @@ pub struct Seeds {
     pub label: String,
     /// How many trials.
     pub count: usize,
-    /// Mean and sample standard deviation (n − 1) of what they measured.
+    /// What they measured, a value of each.
     pub wide: Wide,
 }
 
@@ -51,26 +51,19 @@ pub fn groups(trials: &[(&str, Wide)]) -> Vec<Seeds> {
 
 fn aggregate(members: &[&Wide]) -> Wide {
     let names: BTreeSet<_> = members.iter().flat_map(|w| &w.rows).map(|(name, _)| model_key(name)).collect();
-    let rows_of = |name: &str| -> Vec<&Row> {
+    let rows_of = |name: &str| -> Vec<&Cells> {
         members.iter().flat_map(|w| &w.rows).filter(|(n, _)| n == name).map(|(_, r)| r).collect()
     };
     Wide { rows: names.into_iter().map(|(_, _, name)| (name.clone(), merge(&rows_of(&name)))).collect() }
 }
 
-fn merge(rows: &[&Row]) -> Row {
-    let measures: BTreeSet<&Measure> = rows.iter().flat_map(|r| r.keys()).collect();
-    let values = |m: &Measure| -> Vec<f64> {
-        rows.iter().filter_map(|r| r.get(m).copied().flatten()).map(|c| c.value).collect()
-    };
-    measures.into_iter().map(|m| (m.clone(), mean_and_deviation(&values(m)))).collect()
-}
-
-/// Mean and sample standard deviation; a single value has none, no value is no cell.
-fn mean_and_deviation(values: &[f64]) -> Option<Cell> {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    (!values.is_empty()).then(|| Cell { value: mean, spread: (values.len() > 1).then(|| variance.sqrt()) })
+/// The values of all seeds, cell by cell.
+fn merge(rows: &[&Cells]) -> Cells {
+    let mut merged = Cells::new();
+    for (shown, values) in rows.iter().flat_map(|cells| cells.iter()) {
+        merged.entry(shown.clone()).or_default().extend(values);
+    }
+    merged
 }
 
 #[cfg(test)]
@@ -90,12 +83,5 @@ mod tests {
         for other in ["target=0.5", "seed=3/target=0.5", "a,seed=", "a,seed=x", "a,seed=1x", "myseed=3", ""] {
             assert_eq!(base(other), None, "{other}");
         }
-    }
-
-    #[test]
-    fn the_deviation_is_the_samples() {
-        assert_eq!(mean_and_deviation(&[1.0, 3.0]), Some(Cell { value: 2.0, spread: Some(2f64.sqrt()) }));
-        assert_eq!(mean_and_deviation(&[5.0]), Some(Cell { value: 5.0, spread: None }));
-        assert_eq!(mean_and_deviation(&[]), None);
     }
 }

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::columns::{Side, columns, wrapped};
 use super::event::{Cache, Event, Stamped};
-use super::figure::{Figure, model_key};
+use super::figure::{ResultRow, model_key};
 use super::grid::{Column, Grid, Role, WIDTH};
+use super::metric::Metric;
 use super::number::{duration, perplexity};
 use super::tables::{Status, Tables, Trial};
+use crate::trial::{Evaluation, StepName};
 
 /// The state of a run as text for a terminal of 100 columns.
 ///
@@ -137,19 +139,18 @@ impl Pace {
         let inner =
             what.filter(|what| !step.is_some_and(|step| step.starts_with(&what.replace([' ', '/'], "-"))));
         let far = self.progress.as_ref().filter(|(_, _, units)| *units > 0);
-        let far =
-            far.map(|(what, done, units)| format!("{done} of {units}{}", units_of(step.unwrap_or(what))));
+        let far = far.map(|(_, done, units)| format!("{done} of {units}{}", units_of(step)));
         let parts: Vec<&str> = [step, inner, far.as_deref()].into_iter().flatten().collect();
         if parts.is_empty() { "between two steps".into() } else { format!("in {}", parts.join(", ")) }
     }
 }
 
 /// What a step counts, where that has a name.
-fn units_of(step: &str) -> &'static str {
-    match step.split(['-', ' ']).next() {
-        Some("search") => " generations",
-        Some("supernet") => " modules",
-        Some("perplexity" | "kl") => " windows",
+fn units_of(step: Option<&str>) -> &'static str {
+    match step.and_then(|step| step.parse().ok()) {
+        Some(StepName::Search(_)) => " generations",
+        Some(StepName::Supernet(_)) => " modules",
+        Some(StepName::Evaluate(Evaluation::Perplexity(_) | Evaluation::Kl, _)) => " windows",
         _ => "",
     }
 }
@@ -238,7 +239,7 @@ impl Page<'_> {
     fn perplexity_table(&self, name: &str) -> Grid {
         let measured = |line: &Line| -> BTreeMap<_, f64> {
             let figures = line.trial.figures().filter(|f| corpus(f) == Some(name));
-            figures.map(|f| (model_key(&f.model), f.value)).collect()
+            figures.map(|f| (model_key(&f.model), f.value())).collect()
         };
         let all: Vec<_> = self
             .trials
@@ -258,9 +259,12 @@ impl Page<'_> {
     }
 }
 
-/// The corpus whose perplexity a figure is.
-fn corpus(figure: &Figure) -> Option<&str> {
-    figure.metric.strip_prefix("perplexity/")
+/// The corpus whose perplexity a result is.
+fn corpus(row: &ResultRow) -> Option<&str> {
+    match row.metric() {
+        Metric::Perplexity(corpus) => Some(corpus),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

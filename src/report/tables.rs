@@ -6,11 +6,12 @@ use serde::Serialize;
 
 use super::beside;
 use super::event::{Cache, Event, GenerationSummary};
-use super::figure::{self, Figure, metric_key, model_key};
+use super::figure::{self, Figure, ResultRow, model_key};
 use super::grid::Grid;
 use super::layers;
+use super::metric::Metric;
 use super::seeds::{self, Seeds};
-use super::wide::Wide;
+use super::wide::{Wide, mean_and_deviation};
 use crate::base::{Kind, Result, ResultExt};
 use crate::space::{Distribution, Shape};
 
@@ -44,13 +45,13 @@ pub struct Trial {
     pub generation: Option<(usize, GenerationSummary)>,
     /// Warnings, each once, in the order in which they came.
     pub warnings: Vec<String>,
-    figures: BTreeMap<Key, Figure>,
-    timings: BTreeMap<Key, Figure>,
+    figures: BTreeMap<Key, ResultRow>,
+    timings: BTreeMap<Key, ResultRow>,
     distributions: BTreeMap<ModelKey, (Shape, Distribution)>,
 }
 
 type ModelKey = (u8, u64, String);
-type Key = (ModelKey, (usize, String));
+type Key = (ModelKey, Metric);
 
 /// Everything that the tables of a run show.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -223,7 +224,7 @@ impl Trial {
     }
 
     /// What was measured, costs left out, in the order of models and metrics.
-    pub fn figures(&self) -> impl Iterator<Item = &Figure> {
+    pub fn figures(&self) -> impl Iterator<Item = &ResultRow> {
         self.figures.values()
     }
 
@@ -241,17 +242,16 @@ impl Trial {
         if *cache == Cache::Hit {
             return;
         }
-        let costs = [("seconds", Some(*seconds)), ("peak_bytes", peak_bytes.map(|b| b as f64))];
-        for (family, value) in costs.into_iter().filter_map(|(family, value)| value.map(|v| (family, v))) {
-            let model = model.clone().unwrap_or_default();
-            let metric = format!("{family}/{step}");
-            self.measure(Figure { trial: trial.clone(), model, metric, value, stderr: None, n: None });
+        let seconds = Figure::exact(Metric::Seconds(step.clone()), *seconds);
+        let peak = peak_bytes.map(|bytes| Figure::exact(Metric::PeakBytes(step.clone()), bytes as f64));
+        for cost in std::iter::once(seconds).chain(peak) {
+            self.measure(cost.of(trial, model.as_deref().unwrap_or_default()));
         }
     }
 
-    fn measure(&mut self, figure: Figure) {
-        let into = if figure.is_timing() { &mut self.timings } else { &mut self.figures };
-        into.insert((model_key(&figure.model), metric_key(&figure.metric)), figure);
+    fn measure(&mut self, row: ResultRow) {
+        let into = if row.metric().is_cost() { &mut self.timings } else { &mut self.figures };
+        into.insert((model_key(&row.model), row.metric().clone()), row);
     }
 
     fn distribute(&mut self, model: &str, shape: &Shape, distribution: &Distribution) {
@@ -282,7 +282,7 @@ impl Trial {
             Status::Unfinished => Some("not finished".to_string()),
             Status::Failed(error) => Some(format!("failed: {}", error.replace('\n', " "))),
         };
-        let flags = self.figures.values().filter_map(Figure::flag);
+        let flags = self.figures.values().filter_map(ResultRow::flag);
         let notes = status.into_iter().chain(flags).chain(self.warnings.iter().cloned()).collect();
         let figures = || self.figures.values();
         let further =
@@ -300,8 +300,8 @@ impl Trial {
     fn json(&self) -> serde_json::Value {
         let entry = |((_, _, model), (shape, d)): (&ModelKey, &(Shape, Distribution))| serde_json::json!({ "model": model, "shape": shape, "removed": d.removed });
         let distributions: Vec<_> = self.distributions.iter().map(entry).collect();
-        let figures: Vec<&Figure> = self.figures.values().collect();
-        let flags: Vec<String> = self.figures.values().filter_map(Figure::flag).collect();
+        let figures: Vec<&ResultRow> = self.figures.values().collect();
+        let flags: Vec<String> = self.figures.values().filter_map(ResultRow::flag).collect();
         serde_json::json!({ "trial": self.label, "status": self.status, "figures": figures, "distributions": distributions, "flags": flags, "warnings": self.warnings })
     }
 }
@@ -346,10 +346,10 @@ fn seeds_block(seeds: &Seeds) -> Block {
 fn seeds_json(seeds: &Seeds) -> serde_json::Value {
     let mut cells = Vec::new();
     for (model, row) in &seeds.wide.rows {
-        for (measure, cell) in row {
-            let mean = cell.map(|c| c.value);
-            let deviation = cell.and_then(|c| c.spread);
-            cells.push(serde_json::json!({ "model": model, "measure": measure.name(), "mean": mean, "deviation": deviation }));
+        for (shown, values) in row {
+            let (mean, deviation) = mean_and_deviation(values).unzip();
+            let deviation = deviation.flatten();
+            cells.push(serde_json::json!({ "model": model, "measure": shown.metric, "mean": mean, "deviation": deviation }));
         }
     }
     serde_json::json!({ "label": seeds.label, "count": seeds.count, "measures": cells })

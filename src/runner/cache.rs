@@ -12,6 +12,7 @@ use super::store::{Entry, State, Store};
 use crate::base::{Result, files};
 use crate::report::event::Event;
 use crate::report::folder;
+use crate::trial::StepKind;
 
 /// How an entry is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,13 +61,13 @@ pub enum Selection {
     /// What no trial uses, and what is not finished or damaged though a trial would go on in it.
     Unfinished,
     /// Entries of a kind, or of an age, or both, used or not.
-    Matching { kind: Option<String>, older_than: Option<Duration> },
+    Matching { kind: Option<StepKind>, older_than: Option<Duration> },
 }
 
 impl Item {
-    /// `supernet`, `search`, `model` or `evaluate`.
-    pub fn kind(&self) -> &str {
-        self.address.rsplit_once('-').map_or(&self.address, |(kind, _)| kind)
+    /// What kind of step it is of, unless a folder of another name was put into the store.
+    pub fn kind(&self) -> Option<StepKind> {
+        self.address.rsplit_once('-').and_then(|(kind, _)| kind.parse().ok())
     }
 
     /// Whether it is to go.
@@ -75,7 +76,7 @@ impl Item {
             Selection::Unused => self.used_by.is_empty(),
             Selection::Unfinished => self.used_by.is_empty() || self.condition != Condition::Finished,
             Selection::Matching { kind, older_than } => {
-                kind.as_ref().is_none_or(|kind| kind == self.kind())
+                kind.is_none_or(|kind| self.kind() == Some(kind))
                     && older_than.is_none_or(|age| self.age >= age)
             }
         }

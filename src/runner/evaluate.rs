@@ -4,70 +4,38 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-
 use crate::base::{Error, Kind, Result, Watch};
 use crate::data::{EvaluationSet, Tokenizer, Windows};
 use crate::eval::effort::{Effort, Tokens};
-use crate::eval::perplexity::{Mean, divergence, perplexity};
-use crate::eval::published::{self, Ours};
+use crate::eval::perplexity::{divergence, perplexity};
 use crate::eval::{self, Bos, Encoder, Options, Scorer, Selection};
 use crate::model::{Model, Source};
+use crate::report::{Figure, Metric, published};
 use crate::serve::{self, lm_eval::Extent};
 use crate::spec::{LmEval, Spec};
-
-/// One figure of a model, not yet tied to a trial.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Measure {
-    /// As in `results.csv`.
-    pub metric: String,
-    /// The value; one that is not finite survives storage.
-    #[serde(with = "crate::report::number::json")]
-    pub value: f64,
-    /// Standard error.
-    pub stderr: Option<f64>,
-    /// What it is a mean over.
-    pub n: Option<u64>,
-}
-
-impl Measure {
-    /// A figure without an error.
-    pub fn exact(metric: &str, value: f64) -> Self {
-        Self { metric: metric.into(), value, stderr: None, n: None }
-    }
-
-    fn mean(metric: String, mean: Mean) -> Self {
-        Self { metric, value: mean.value, stderr: mean.stderr, n: Some(mean.n as u64) }
-    }
-
-    fn estimate(metric: String, e: &eval::Estimate) -> Self {
-        Self { metric, value: e.value, stderr: e.stderr, n: Some(e.n as u64) }
-    }
-}
 
 /// What a measurement gives: figures, the records behind them, what it took.
 #[derive(Debug, Default)]
 pub struct Measured {
     /// The figures.
-    pub measures: Vec<Measure>,
+    pub figures: Vec<Figure>,
     /// What the model made of each document, of native tasks.
     pub report: Option<eval::Report>,
     /// What answering requests took, in words.
     pub effort: Option<String>,
 }
 
-impl From<Vec<Measure>> for Measured {
-    fn from(measures: Vec<Measure>) -> Self {
-        Self { measures, ..Self::default() }
+impl From<Vec<Figure>> for Measured {
+    fn from(figures: Vec<Figure>) -> Self {
+        Self { figures, ..Self::default() }
     }
 }
 
 /// Perplexity on one corpus.
-pub fn on_corpus(model: &Model, name: &str, set: &EvaluationSet, watch: &dyn Watch) -> Result<Vec<Measure>> {
-    watch.begin(&format!("perplexity {name}"), set.0.count() as u64);
-    let mean = perplexity(model, set, watch);
-    watch.end();
-    Ok(vec![Measure::mean(format!("perplexity/{name}"), mean?)])
+pub fn on_corpus(model: &Model, name: &str, set: &EvaluationSet, watch: &dyn Watch) -> Result<Vec<Figure>> {
+    let windows = set.0.count() as u64;
+    let mean = watch.step(&format!("perplexity {name}"), windows, || perplexity(model, set, watch))?;
+    Ok(vec![Figure::new(Metric::Perplexity(name.into()), mean)])
 }
 
 /// KL(dense ‖ model) on the first `tokens` tokens of an evaluation set.
@@ -77,16 +45,14 @@ pub fn from_dense(
     set: &EvaluationSet,
     tokens: usize,
     watch: &dyn Watch,
-) -> Result<Vec<Measure>> {
+) -> Result<Vec<Figure>> {
     let count = (tokens / set.0.length).clamp(1, set.0.count());
     let part = EvaluationSet(Windows {
         tokens: set.0.tokens[..count * set.0.length].to_vec(),
         length: set.0.length,
     });
-    watch.begin("kl", count as u64);
-    let mean = divergence(model, dense, &part, watch);
-    watch.end();
-    Ok(vec![Measure::mean("kl".into(), mean?)])
+    let mean = watch.step("kl", count as u64, || divergence(model, dense, &part, watch))?;
+    Ok(vec![Figure::new(Metric::Kl, mean)])
 }
 
 /// Tasks and groups that a spec names, with the log of samples.
@@ -100,7 +66,7 @@ pub fn on_tasks(model: &Model, tokenizer: &Tokenizer, spec: &Spec, watch: &dyn W
     let mut scorer = Scorer::new(model);
     let report = eval::evaluate(&selection, &options, &mut scorer, &encoder, watch)?;
     let effort = Some(effort(&scorer, started.elapsed().as_secs_f64(), bos));
-    Ok(Measured { measures: measures(&report), report: Some(report), effort })
+    Ok(Measured { figures: figures(&report), report: Some(report), effort })
 }
 
 fn effort(scorer: &Scorer, seconds: f64, bos: Bos) -> String {
@@ -139,29 +105,27 @@ pub fn on_harness(
     let effort = Effort { requests: outcome.prompts, tokens: None, seconds: started.elapsed().as_secs_f64() };
     let effort = Some(format!("lm_eval {}: {effort}, its start included", outcome.harness));
     let all = outcome.tasks.iter().chain(&outcome.groups);
-    let measure = |task: &String, metric: &String, e: &eval::Estimate| {
-        Measure::estimate(format!("lm_eval:{metric}/{task}"), e)
-    };
-    let measures = all
-        .flat_map(|(task, values)| values.iter().map(move |(metric, e)| measure(task, metric, e)))
+    let figures = all
+        .flat_map(|(task, values)| values.iter().map(move |v| (task, v)))
+        .map(|(task, (metric, estimate))| Figure::new(Metric::harness(metric, task), *estimate))
         .collect();
-    Ok(Measured { measures, report: None, effort })
+    Ok(Measured { figures, report: None, effort })
 }
 
 /// Figures of a report: each task's and group's metrics, and the mean accuracy over what was named (a group
 /// counts once).
-fn measures(report: &eval::Report) -> Vec<Measure> {
+fn figures(report: &eval::Report) -> Vec<Figure> {
     let rows = report.rows();
-    let of_row = |row: &eval::Row| of_estimates("", row.name, row.metrics);
-    let all = rows.iter().flat_map(of_row);
-    all.chain(report.mean_accuracy().map(|mean| Measure::estimate("acc_mean".into(), &mean))).collect()
+    let all = rows.iter().flat_map(|row| of_estimates(Metric::Task, row.name, row.metrics));
+    all.chain(report.mean_accuracy().map(|mean| Figure::new(Metric::MeanAccuracy, mean))).collect()
 }
 
-fn of_estimates(suffix: &str, name: &str, estimates: &eval::Estimates) -> Vec<Measure> {
-    estimates
-        .iter()
-        .map(|(metric, e)| Measure::estimate(format!("{}{suffix}/{name}", metric.name()), e))
-        .collect()
+fn of_estimates(
+    metric: fn(eval::Metric, String) -> Metric,
+    name: &str,
+    estimates: &eval::Estimates,
+) -> Vec<Figure> {
+    estimates.iter().map(|(&of, &estimate)| Figure::new(metric(of, name.into()), estimate)).collect()
 }
 
 /// What a model keeps of the dense one on the same documents: paired differences of accuracies, and the
@@ -169,17 +133,16 @@ fn of_estimates(suffix: &str, name: &str, estimates: &eval::Estimates) -> Vec<Me
 ///
 /// # Errors
 /// The two reports are not of the same documents.
-pub fn beside_dense(dense: &eval::Report, report: &eval::Report) -> Result<Vec<Measure>> {
+pub fn beside_dense(dense: &eval::Report, report: &eval::Report) -> Result<Vec<Figure>> {
     let eval::Comparison { differences, mean, retained } = eval::compare(dense, report)?;
-    let each = differences.iter().flat_map(|(name, estimates)| of_estimates("_diff", name, estimates));
-    let mean = mean.map(|mean| Measure::estimate("acc_diff_mean".into(), &mean));
-    let retained = retained.map(|retained| Measure::estimate("acc_retained".into(), &retained));
+    let each =
+        differences.iter().flat_map(|(name, estimates)| of_estimates(Metric::Difference, name, estimates));
+    let mean = mean.map(|mean| Figure::new(Metric::MeanDifference, mean));
+    let retained = retained.map(|retained| Figure::new(Metric::Retained, retained));
     Ok(each.chain(mean).chain(retained).collect())
 }
 
 /// Warnings where figures of the dense model are far from published ones.
-pub fn against_published(model: &Model, spec: &Spec, dense: &[Measure]) -> Result<Vec<String>> {
-    let ours: Vec<Ours> =
-        dense.iter().map(|m| Ours { metric: &m.metric, value: m.value, stderr: m.stderr }).collect();
-    published::warnings(&spec.model.source, model.config(), &spec.evaluate, &ours)
+pub fn against_published(model: &Model, spec: &Spec, dense: &[Figure]) -> Result<Vec<String>> {
+    published::warnings(&spec.model.source, model.config(), &spec.evaluate, dense)
 }

@@ -68,15 +68,7 @@ mod tests {
     use crate::report::Figure;
 
     fn measured(trial: &str, metric: &str, value: f64) -> Event {
-        let figure = Figure {
-            trial: trial.into(),
-            model: "dense".into(),
-            metric: metric.into(),
-            value,
-            stderr: None,
-            n: None,
-        };
-        Event::FigureMeasured { figure }
+        Event::FigureMeasured { figure: Figure::exact(metric.into(), value).of(trial, "dense") }
     }
 
     fn files(run: &Path) -> Vec<Vec<u8>> {

@@ -1,18 +1,23 @@
 //! Running an experiment: trials one after the other, their steps addressed by content in a store, results
 //! written as they appear.
 //!
-//! `pipeline` reads like the figure in the design: calibrate, build a supernet, search it, compact, evaluate,
-//! from coarse to fine.
+//! `pipeline` executes the steps of [`crate::trial::walk`]: build a supernet, search it, compact, evaluate, from
+//! coarse to fine. `engine` takes each from the store or has it made, `measure` evaluates a model, `recount`
+//! holds its file against its distribution, and `winner` puts the last one where users look for it.
 
 pub mod cache;
+mod engine;
 pub mod evaluate;
 mod journal;
 pub mod lock;
+pub mod measure;
 mod pipeline;
-pub mod prepare;
+mod prepare;
+mod recount;
 mod searching;
 mod store;
 mod watched;
+mod winner;
 
 use std::path::{Path, PathBuf};
 
@@ -103,7 +108,7 @@ fn run_trial(
 ) -> Result<()> {
     let home = folder.join("trials").join(&trial.label);
     files::write(&home.join("resolved.toml"), trial.spec.to_toml()?.as_bytes())?;
-    pipeline::Pipeline::new(trial, &home, store, journal, watch).run()?;
+    pipeline::run(trial, &home, store, journal, watch)?;
     journal.emit(Event::TrialFinished { trial: trial.label.clone() })?;
     journal.publish()
 }

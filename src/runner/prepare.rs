@@ -1,13 +1,14 @@
-//! What a trial works on: the opened model, its tokenizer, the token sets, the uniform start.
+//! What a trial works on: the opened model, its tokenizer, the token sets.
+
+use std::sync::Arc;
 
 use crate::base::{Result, Watch};
-pub use crate::data::inputs::evaluation_set;
-use crate::data::{SearchSet, Sets, Tokenizer};
+use crate::data::{Sets, Tokenizer};
 use crate::model::{Model, Source};
-use crate::plan::keys::{self, Roots};
-use crate::space::{Distribution, Shape};
+use crate::space::Shape;
 use crate::spec::Spec;
 use crate::tensor;
+use crate::trial::{Roots, keys};
 
 /// Everything a trial starts from.
 pub struct Prepared {
@@ -16,7 +17,7 @@ pub struct Prepared {
     /// Hashes of all that decides the results.
     pub roots: Roots,
     /// The dense model.
-    pub model: Model,
+    pub model: Arc<Model>,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
     /// The token sets.
@@ -29,7 +30,8 @@ impl Prepared {
     /// Opens and reads everything that a spec names.
     pub fn new(spec: &Spec, watch: &dyn Watch) -> Result<Self> {
         let source = Source::resolve(&spec.model.source)?;
-        let model = Model::open(&source, &tensor::device(spec.model.device)?)?;
+        let model = Arc::new(Model::open(&source, &tensor::device(spec.model.device)?)?);
+        model.note_unclaimed(watch);
         let tokenizer = Tokenizer::open(&source)?;
         let sets = Sets::of(spec, &tokenizer, watch)?;
         let roots = Roots {
@@ -37,21 +39,11 @@ impl Prepared {
             calibration: sets.calibration.hash(),
             search: sets.search.0.hash(),
             corpora: sets.corpora_hashes(),
+            evaluation: sets.evaluation_hashes(),
             script: keys::script(spec)?,
             tasks: keys::task_files(spec)?,
         };
         let shape = model.config().shape(spec.prune.unit.attention);
         Ok(Self { source, roots, model, tokenizer, sets, shape })
-    }
-
-    /// The search set of a fitness corpus: the main one for the calibration corpus, so that both are scored
-    /// in one pass.
-    pub fn search_set<'a>(&'a self, spec: &Spec, name: &str, own: &'a SearchSet) -> &'a SearchSet {
-        if name == spec.calibration.corpus { &self.sets.search } else { own }
-    }
-
-    /// The uniform distribution that the spec's sparsity means for this model.
-    pub fn uniform(&self, spec: &Spec) -> Result<Distribution> {
-        crate::plan::uniform(spec, self.model.config())
     }
 }

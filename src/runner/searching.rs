@@ -1,21 +1,16 @@
 //! The search step of a trial: what an evaluator is made of, and the record of every generation, from which a
 //! stopped search goes on.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-use candle_core::Tensor;
 
 use super::prepare::Prepared;
 use crate::base::{Error, Kind, Result, ResultExt, Watch, files};
-use crate::fitness::{Corpus, Evaluator, Objective, Population, Sampler};
-use crate::plan::{FOUND, Found};
+use crate::data::FitnessText;
+use crate::fitness::{Corpus, CorpusText, DenseStates, Evaluator, Objective, Population, Sampler};
 use crate::search::{Ending, GenerationRecord, Search, State};
 use crate::spec::Spec;
 use crate::supernet::Supernet;
-
-/// Dense hidden states of search windows, handed from one iteration to the next.
-pub type TeacherStates = BTreeMap<usize, Tensor>;
+use crate::trial::{FOUND, Found};
 
 /// One search of one supernet.
 pub struct Job<'a> {
@@ -24,6 +19,8 @@ pub struct Job<'a> {
     pub net: &'a Supernet<'a>,
     /// Of the iteration, from 1.
     pub number: usize,
+    /// What earlier searches of the trial computed of the dense model, and this one adds to.
+    pub states: &'a DenseStates,
 }
 
 impl Job<'_> {
@@ -32,18 +29,13 @@ impl Job<'_> {
     ///
     /// # Errors
     /// [`Kind::Search`] when the space has no legal move; those of the evaluator.
-    pub fn run(
-        &self,
-        teacher: &mut TeacherStates,
-        folder: &Path,
-        watch: &dyn Watch,
-    ) -> Result<Vec<GenerationRecord>> {
+    pub fn run(&self, folder: &Path, watch: &dyn Watch) -> Result<Vec<GenerationRecord>> {
         let mut records = GenerationLog::at(folder).read()?;
-        let mut evaluator = self.evaluator(std::mem::take(teacher), watch)?;
-        watch.begin(&format!("search {}", self.number), self.spec.search.generations as u64);
-        let ended = self.evolve(&mut evaluator, &mut records, folder, watch);
-        watch.end();
-        *teacher = evaluator.into_population().into_teacher();
+        let mut evaluator = self.evaluator(watch)?;
+        let generations = self.spec.search.generations as u64;
+        let ended = watch.step(&format!("search {}", self.number), generations, || {
+            self.evolve(&mut evaluator, &mut records, folder, watch)
+        });
         let state = ended?;
         let found = Found {
             distribution: self.net.space().distribution(&state.parent),
@@ -53,18 +45,21 @@ impl Job<'_> {
         Ok(records)
     }
 
-    fn evaluator<'b>(&'b self, teacher: TeacherStates, watch: &'b dyn Watch) -> Result<Evaluator<'b>> {
+    fn evaluator<'b>(&'b self, watch: &'b dyn Watch) -> Result<Evaluator<'b>> {
         let spec = self.spec;
         let prepared = self.prepared;
         let sampler = |set| Sampler::new(set, spec.seed, self.number);
-        let corpus = |(name, set)| Corpus {
-            name: String::clone(name),
-            sampler: sampler(prepared.search_set(spec, name, set)),
+        let corpus = |(name, text): (&String, &'b FitnessText)| {
+            let text = match text {
+                FitnessText::SearchSet => CorpusText::SearchSet,
+                FitnessText::Own(set) => CorpusText::Own(sampler(set)),
+            };
+            Corpus { name: name.clone(), text }
         };
         let corpora = prepared.sets.corpora.iter().map(corpus).collect();
         let objective =
             Objective::new(&spec.fitness, prepared.model.config(), spec.calibration.sequence_length)?;
-        let population = Population::new(&prepared.model, self.net).with_teacher(teacher);
+        let population = Population::new(&prepared.model, self.net, self.states.clone());
         Evaluator::new(population, sampler(&prepared.sets.search), corpora, objective, watch)
     }
 

@@ -3,11 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
-
 use crate::base::meter::Cost;
 use crate::base::{Error, Kind, Result, files, hash};
-use crate::plan::keys::{self, MANIFEST, Manifest, VERSION};
+use crate::trial::keys::FORMAT;
+use crate::trial::{COST, KEY, Key, MANIFEST, Manifest};
 
 /// A folder of step results.
 pub struct Store {
@@ -18,7 +17,7 @@ pub struct Store {
 pub struct Entry {
     /// Its folder, which exists.
     pub folder: PathBuf,
-    /// Its printable address: `<step>-<hash>`.
+    /// Its printable address: `<kind>-<hash>`.
     pub address: String,
 }
 
@@ -38,14 +37,14 @@ impl Store {
         Self { root: root.to_path_buf() }
     }
 
-    /// The place of the result of `step` that depends on `key`.
-    pub fn entry(&self, step: &str, key: &impl Serialize) -> Result<Entry> {
-        let address = keys::address(step, key)?;
+    /// The place of the result that depends on `key`.
+    pub fn entry(&self, key: &Key) -> Result<Entry> {
+        let address = key.address()?;
         let folder = self.root.join(&address);
         files::create_dir(&folder)?;
-        let path = folder.join("key.json");
+        let path = folder.join(KEY);
         if !path.exists() {
-            files::write_json(&path, &keys::value(key)?)?;
+            files::write_json(&path, &key.value())?;
         }
         Ok(Entry { folder, address })
     }
@@ -115,18 +114,15 @@ impl Entry {
         std::fs::remove_dir_all(&self.folder).map_err(|e| files::io_error(&self.folder, "remove", &e))
     }
 
-    /// Marks the result as finished with these files, and notes what it cost in a file of its own.
-    pub fn finish(&self, step: &str, names: &[String], cost: Cost) -> Result<()> {
-        let key: serde_json::Value = files::read_json(&self.folder.join("key.json"))?;
+    /// Marks the result of `key` as finished with these files, and notes what it cost in a file of its own.
+    pub fn finish(&self, key: &Key, names: &[String], cost: Cost) -> Result<()> {
         let hashes = names
             .iter()
             .map(|n| Ok((n.clone(), hash::of_file(&self.folder.join(n))?)))
             .collect::<Result<_>>()?;
-        files::write_json(&self.folder.join("cost.json"), &cost)?;
-        files::write_json(
-            &self.manifest(),
-            &Manifest { version: VERSION, step: step.into(), key, files: hashes },
-        )
+        files::write_json(&self.folder.join(COST), &cost)?;
+        let manifest = Manifest { format: FORMAT, kind: key.kind(), key: key.value(), files: hashes };
+        files::write_json(&self.manifest(), &manifest)
     }
 }
 
@@ -134,15 +130,16 @@ impl Entry {
 mod tests {
     use super::*;
 
-    const COST: Cost = Cost { seconds: 1.0, peak_bytes: None };
+    const TOOK: Cost = Cost { seconds: 1.0, peak_bytes: None };
 
     #[test]
     fn an_entry_is_finished_only_with_all_its_files_whole() {
         let dir = tempfile::tempdir().unwrap();
-        let entry = Store::at(dir.path()).entry("step", &("a", 1)).unwrap();
+        let key = Key::example("a");
+        let entry = Store::at(dir.path()).entry(&key).unwrap();
         assert!(matches!(entry.state(), State::Unfinished));
         files::write(&entry.folder.join("x"), b"data").unwrap();
-        entry.finish("step", &["x".into()], COST).unwrap();
+        entry.finish(&key, &["x".into()], TOOK).unwrap();
         assert!(matches!(entry.state(), State::Finished));
         files::write(&entry.folder.join("x"), b"dat").unwrap();
         assert!(matches!(entry.state(), State::Damaged(_)));
@@ -153,11 +150,13 @@ mod tests {
     }
 
     #[test]
-    fn the_address_depends_on_step_and_key() {
+    fn a_finished_entry_says_what_it_is_and_what_it_depends_on() {
         let dir = tempfile::tempdir().unwrap();
-        let address = |step, key| Store::at(dir.path()).entry(step, &key).unwrap().address;
-        assert_eq!(address("a", 1), address("a", 1));
-        assert_ne!(address("a", 1), address("a", 2));
-        assert_ne!(address("a", 1), address("b", 1));
+        let key = Key::example("a");
+        let entry = Store::at(dir.path()).entry(&key).unwrap();
+        entry.finish(&key, &[], TOOK).unwrap();
+        let manifest: Manifest = files::read_json(&entry.manifest()).unwrap();
+        assert_eq!((manifest.format, manifest.kind, manifest.key), (FORMAT, key.kind(), key.value()));
+        assert_eq!(files::read_json::<serde_json::Value>(&entry.folder.join(KEY)).unwrap(), key.value());
     }
 }

@@ -3,8 +3,8 @@
 use candle_core::Tensor;
 
 use crate::base::{Error, Kind, Result};
-use crate::eval::Request;
-use crate::eval::score::{BATCH_TOKENS, Tree, batches};
+use crate::eval::score::{Tree, batches};
+use crate::eval::{BATCH_TOKENS, Request};
 use crate::generate::Entry;
 use crate::model::Model;
 use crate::tensor::loss::{pair_logprobs, top_logprobs};
@@ -53,13 +53,11 @@ pub fn score(model: &Model, prompts: &[(&[u32], usize)]) -> Result<Vec<Result<Sc
     places.sort_by_key(|p| p.row); // stable: the entries of a prompt stay in order
     let mut entries: Vec<Vec<Entry>> = vec![vec![]; prompts.len()];
     let tops: Vec<usize> = prompts.iter().map(|p| p.1).collect();
-    let rows_at_once = model.config().logit_rows();
-    for start in (0..tree.tokens.len()).step_by(rows_at_once) {
-        let rows = start..(start + rows_at_once).min(tree.tokens.len());
-        let logits = model.logits(&hidden.narrow(0, start, rows.len())?)?;
+    for rows in model.config().logit_blocks(tree.tokens.len()) {
+        let logits = model.logits(&hidden.narrow(0, rows.start, rows.len())?)?;
         let these =
             places.partition_point(|p| p.row < rows.start)..places.partition_point(|p| p.row < rows.end);
-        read(&logits, start, &places[these], &tops, &mut entries)?;
+        read(&logits, rows.start, &places[these], &tops, &mut entries)?;
     }
     Ok(entries.into_iter().zip(prompts).map(|(entries, (prompt, _))| finish(entries, prompt.len())).collect())
 }

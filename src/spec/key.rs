@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use toml::de::{DeTable, DeValue};
+
 /// One step of a path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
@@ -24,8 +26,23 @@ impl KeyPath {
     /// A path as a user writes it, with TOML quoting: `corpora."my text".train`. `None` where it is no TOML
     /// key.
     pub fn parse(text: &str) -> Option<Self> {
-        let keys = toml_edit::Key::parse(text.trim()).ok()?;
-        Some(Self(keys.iter().map(|k| Step::Key(k.get().to_owned())).collect()))
+        let keys = text.trim();
+        if keys.contains('\n') {
+            return None;
+        }
+        // TOML's own reader splits the keys: they stand before a value whose place tells that nothing else does.
+        let line = format!("{keys}=0");
+        let table = DeTable::parse(&line).ok()?;
+        let (mut table, mut steps) = (table.get_ref(), Vec::new());
+        loop {
+            let mut entries = table.iter();
+            let (Some((key, value)), None) = (entries.next(), entries.next()) else { return None };
+            steps.push(Step::Key(key.get_ref().to_string()));
+            match value.get_ref() {
+                DeValue::Table(inner) => table = inner,
+                _ => return (value.span().start == line.len() - 1).then_some(Self(steps)),
+            }
+        }
     }
 
     /// This path and one more key.
@@ -104,7 +121,9 @@ mod tests {
         let odd = KeyPath::parse("corpora.\"my text\".train").unwrap();
         assert_eq!(odd.to_string(), "corpora.\"my text\".train");
         assert_eq!(KeyPath::parse(&odd.to_string()), Some(odd));
-        assert_eq!(KeyPath::parse("a..b"), None);
+        for wrong in ["a..b", "", "a=1", "a=0 #", "[a]\nb", "a\nb", "a=1\nb", "a#b", "a = {b"] {
+            assert_eq!(KeyPath::parse(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -149,13 +149,13 @@ fn meaning(shape: &Shape) -> String {
     text
 }
 
-/// A description on one line, from a capital letter to a full stop.
+/// A description on one line, from a capital letter to a full stop. Symbols such as λ stay as they are.
 fn sentence(doc: &str) -> String {
     let text = doc.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut characters = text.chars();
     let Some(first) = characters.next() else { return text };
     let end = if text.ends_with(['.', ':', '…']) { "" } else { "." };
-    format!("{}{}{end}", first.to_uppercase(), characters.as_str())
+    format!("{}{}{end}", first.to_ascii_uppercase(), characters.as_str())
 }
 
 /// A default as TOML writes it.

@@ -45,7 +45,8 @@ pub struct Spec {
 pub enum Defaults {
     /// What measures best on the models that it was tried on (`docs/choices.md`).
     Measured,
-    /// The paper's choice: both saliency terms, the layer target, no refit.
+    /// The paper's choice: both saliency terms, the layer target, damping by the arithmetic mean, no
+    /// calibration text of its own for first tokens, no refit.
     Paper,
 }
 
@@ -190,8 +191,8 @@ pub struct Prune {
     /// How far to go from `layer` (0) to `target` (1): G = (1−blend)·G_layer + blend·G_target.
     #[schemars(range(min = 0.0, max = 1.0), extend("x-unit" = "share of 1"))]
     pub blend: f64,
-    /// Whether the blend is lowered, module by module, to the share that two halves of the calibration text
-    /// agree on.
+    /// Whether the blend is lowered, for each output channel of a module, to the share of it that two halves
+    /// of the calibration text agree on.
     pub shrink: Shrink,
 }
 

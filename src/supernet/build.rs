@@ -63,10 +63,9 @@ pub fn build(
 ) -> Result<()> {
     let mut builder =
         Builder { model, supernet, options, watch, batches: batches(model, calibration, options)? };
-    watch.begin("supernet", supernet.space().shape.modules() as u64);
-    let built = (0..model.config().layers.len()).try_for_each(|l| builder.layer(l));
-    watch.end();
-    built
+    let layers = 0..model.config().layers.len();
+    let modules = supernet.space().shape.modules() as u64;
+    watch.step("supernet", modules, || layers.into_iter().try_for_each(|l| builder.layer(l)))
 }
 
 fn batches(model: &Model, calibration: &CalibrationSet, options: &Options) -> Result<Vec<Batch>> {

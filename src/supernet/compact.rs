@@ -1,16 +1,18 @@
 //! Compaction: a distribution becomes a really smaller model, its heads and neurons in their original order,
-//! saved as a folder.
+//! saved as a folder. What is cut from a tensor is what the family's table says.
 
 use std::path::Path;
 
 use safetensors::Dtype;
 
 use super::store::Supernet;
-use crate::base::Result;
-use crate::model::save::{save, with_layers};
-use crate::model::{Config, LayerShape, Model, Source};
-use crate::space::{Distribution, ModuleId, ModuleKind, UnitSpec};
-use crate::tensor::with_slice;
+use crate::base::{Error, Kind, Result};
+use crate::model::family::{Biases, TensorEntry};
+use crate::model::kept::Kept;
+use crate::model::matrix::Part;
+use crate::model::save::{save, with_layers_and_biases};
+use crate::model::{Config, LayerShape, Matrix, Model, Source};
+use crate::space::{Distribution, ModuleId, ModuleKind};
 
 /// Writes the model of `distribution`: every removed unit's rows and columns are gone, the rest has the
 /// supernet's weights.
@@ -25,10 +27,12 @@ pub fn compact(
     dtype: Dtype,
     folder: &Path,
 ) -> Result<Config> {
-    let kept = all_kept(supernet, distribution)?;
-    let config = with_layers(model.config(), layer_shapes(model.config(), supernet, &kept));
-    let compaction = Compaction { model, supernet, distribution, kept: &kept };
-    save(folder, &config, source, dtype, |name, shape| compaction.tensor(name, shape))?;
+    let units = all_kept(supernet, distribution)?;
+    let layers = kept_layers(model.config(), supernet, &units);
+    let compaction = Compaction { model, supernet, distribution, units: &units, layers: &layers };
+    let shapes = layers.iter().map(|kept| kept.shape(model.config())).collect();
+    let config = with_layers_and_biases(model.config(), shapes, compaction.biases()?)?;
+    save(folder, &config, source, dtype, |tensor| compaction.tensor(tensor))?;
     Ok(config)
 }
 
@@ -37,7 +41,8 @@ pub fn compact(
 /// # Errors
 /// A module of the supernet that is not there.
 pub fn shapes(config: &Config, supernet: &Supernet, distribution: &Distribution) -> Result<Vec<LayerShape>> {
-    Ok(layer_shapes(config, supernet, &all_kept(supernet, distribution)?))
+    let layers = kept_layers(config, supernet, &all_kept(supernet, distribution)?);
+    Ok(layers.iter().map(|kept| kept.shape(config)).collect())
 }
 
 /// The kept units of every module, ascending.
@@ -54,85 +59,88 @@ fn kept_units(supernet: &Supernet, distribution: &Distribution, module: ModuleId
     Ok(units)
 }
 
-fn layer_shapes(config: &Config, supernet: &Supernet, kept: &[Vec<u32>]) -> Vec<LayerShape> {
+/// The same as heads and neurons of every layer.
+fn kept_layers(config: &Config, supernet: &Supernet, units: &[Vec<u32>]) -> Vec<Kept> {
     let unit = supernet.space().shape.attention;
-    let shape = |l: usize| {
-        let mut groups = vec![0; config.kv_heads];
-        heads(&kept[2 * l], unit, config.head_width).for_each(|h| groups[h / config.group()] += 1);
-        groups.retain(|&n| n > 0);
-        LayerShape { query_heads_per_kv: groups, intermediate_size: kept[2 * l + 1].len() }
-    };
-    (0..config.layers.len()).map(shape).collect()
-}
-
-/// Query heads of attention units.
-fn heads(units: &[u32], unit: UnitSpec, head_width: usize) -> impl Iterator<Item = usize> {
-    let per_unit = unit.width / head_width;
-    units.iter().flat_map(move |&u| u as usize * per_unit..(u as usize + 1) * per_unit)
+    units.chunks_exact(2).map(|pair| Kept::units(config, unit, &pair[0], &pair[1])).collect()
 }
 
 struct Compaction<'a> {
     model: &'a Model,
     supernet: &'a Supernet<'a>,
     distribution: &'a Distribution,
-    kept: &'a [Vec<u32>],
+    units: &'a [Vec<u32>],
+    layers: &'a [Kept],
 }
 
 impl Compaction<'_> {
-    /// A tensor of the smaller model, by name.
-    fn tensor(&self, name: &str, _shape: &[usize]) -> Result<Vec<f32>> {
-        let parts: Vec<&str> = name.split('.').collect();
-        match parts[..] {
-            ["model", "layers", layer, _, projection, what] => {
-                self.projection(name, layer.parse().unwrap_or(0), projection, what)
-            }
-            _ => self.whole(name),
-        }
+    fn removed(&self, module: ModuleId) -> usize {
+        self.distribution.removed[module.index()]
     }
 
-    fn whole(&self, name: &str) -> Result<Vec<f32>> {
-        let config = self.model.config();
-        let shapes = config.tensors();
-        let shape = shapes.iter().find(|(n, _)| n == name).map(|(_, s)| s.clone()).unwrap_or_default();
-        with_slice(&self.model.checkpoint().tensor(name, &shape, self.model.device())?, |x| Ok(x.to_vec()))
+    fn bias(&self, module: ModuleId) -> Result<Option<Vec<f32>>> {
+        self.supernet.bias(module, self.removed(module))
     }
 
-    fn projection(&self, name: &str, layer: usize, projection: &str, what: &str) -> Result<Vec<f32>> {
-        match (projection, what) {
-            ("o_proj", "weight") => self.columns(ModuleId { layer, kind: ModuleKind::Attention }),
-            ("down_proj", "weight") => self.columns(ModuleId { layer, kind: ModuleKind::Mlp }),
-            ("o_proj" | "down_proj", _) => self.whole(name),
-            _ => Ok(self.rows(&self.whole(name)?, layer, projection)),
-        }
-    }
-
-    /// The rows of q, k, v, gate or up that stay.
-    fn rows(&self, whole: &[f32], layer: usize, projection: &str) -> Vec<f32> {
-        let config = self.model.config();
-        let unit = self.supernet.space().shape.attention;
-        let c = config.head_width;
-        let attention = &self.kept[2 * layer];
-        let (blocks, width, count): (Vec<usize>, usize, usize) = match projection {
-            "q_proj" => (heads(attention, unit, c).collect(), c, config.heads),
-            "k_proj" | "v_proj" => {
-                let mut kv: Vec<usize> = heads(attention, unit, c).map(|h| h / config.group()).collect();
-                kv.dedup();
-                (kv, c, config.kv_heads)
-            }
-            _ => (self.kept[2 * layer + 1].iter().map(|&n| n as usize).collect(), 1, config.neurons),
+    /// The dense model's biases, and output biases where any layer's level has one.
+    fn biases(&self) -> Result<Biases> {
+        let any = |kind| -> Result<bool> {
+            let layers = (0..self.layers.len()).map(|layer| self.bias(ModuleId { layer, kind }));
+            Ok(layers.collect::<Result<Vec<_>>>()?.iter().any(Option::is_some))
         };
-        let size = whole.len() / count; // elements of one block: `width` rows of a matrix, or as many entries of a bias
-        debug_assert_eq!(size % width, 0);
-        blocks.iter().flat_map(|&b| &whole[b * size..(b + 1) * size]).copied().collect()
+        let (attention_output, mlp_output) = (any(ModuleKind::Attention)?, any(ModuleKind::Mlp)?);
+        Ok(Biases { attention_output, mlp_output, ..self.model.config().biases })
+    }
+
+    /// A tensor of the smaller model: the matrices stacked in it.
+    fn tensor(&self, tensor: &TensorEntry) -> Result<Vec<f32>> {
+        let mut values = Vec::with_capacity(tensor.shape.iter().product());
+        for &matrix in tensor.rule.holds {
+            values.extend(match tensor.layer {
+                Some(layer) => self.matrix(matrix, tensor.rule.part, layer)?,
+                None => self.whole(matrix, tensor.rule.part, 0)?,
+            });
+        }
+        Ok(values)
+    }
+
+    /// A layer's matrix without what leaves with its units.
+    fn matrix(&self, matrix: Matrix, part: Part, layer: usize) -> Result<Vec<f32>> {
+        match (matrix.module(), part) {
+            (Some(kind), Part::Weight) => self.columns(ModuleId { layer, kind }),
+            (Some(kind), Part::Bias) => {
+                let none = || vec![0.0; self.model.config().hidden];
+                Ok(self.bias(ModuleId { layer, kind })?.unwrap_or_else(none))
+            }
+            (None, _) => self.rows(matrix, part, layer),
+        }
+    }
+
+    /// A matrix of the dense model.
+    fn whole(&self, matrix: Matrix, part: Part, layer: usize) -> Result<Vec<f32>> {
+        let place = self.model.config().place(matrix, part, layer).ok_or_else(|| {
+            Error::new(Kind::Internal, format!("the dense model has no {} to write", matrix.label()))
+        })?;
+        self.model.checkpoint().values(&place)
+    }
+
+    /// The rows of a matrix that stay.
+    fn rows(&self, matrix: Matrix, part: Part, layer: usize) -> Result<Vec<f32>> {
+        let config = self.model.config();
+        let whole = self.whole(matrix, part, layer)?;
+        let axis = matrix.axes().0;
+        let Some(entries) = self.layers[layer].entries(axis, config) else { return Ok(whole) };
+        let row = whole.len().checked_div(axis.size(config, &config.layers[layer])).unwrap_or(0);
+        Ok(entries.iter().flat_map(|&entry| &whole[entry * row..(entry + 1) * row]).copied().collect())
     }
 
     /// A module's weight with its columns in original order.
     fn columns(&self, module: ModuleId) -> Result<Vec<f32>> {
-        let removed = self.distribution.removed[module.index()];
+        let removed = self.removed(module);
         let width = self.supernet.space().shape.units(module.kind).width;
         let weight = self.supernet.weight(module, removed)?;
         let survivors = self.supernet.kept(module, removed)?;
-        let sorted = &self.kept[module.index()];
+        let sorted = &self.units[module.index()];
         if sorted.is_empty() {
             return Ok(vec![]);
         }
@@ -143,5 +151,48 @@ impl Compaction<'_> {
             .flat_map(|row| sorted.iter().flat_map(|u| &row[place[u] * width..][..width]))
             .copied()
             .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{fixture, options, tokens, worst, zero_filled_logits};
+    use crate::model::Checkpoint;
+    use crate::model::families::{LLAMA, MISTRAL, QWEN2};
+    use crate::model::pico::Pico;
+    use crate::model::tests::family::PHI3;
+    use crate::spec::AttentionUnit;
+    use crate::tensor::attention::Segments;
+
+    /// Compacts a candidate that keeps everything somewhere, nothing elsewhere, and compares.
+    fn compare(pico: Pico, unit: AttentionUnit) {
+        let f = fixture(pico);
+        let supernet = f.build("net", f.space(unit, 0.5), &options(|_, _| {}));
+        let all = supernet.space().shape.attention.units as i32 / 2;
+        let candidate = vec![all - 1, 0, -all, 2, all, -2];
+        let small = f.compacted(&supernet, &candidate, "small");
+        let file =
+            Checkpoint::open(&crate::model::Source::folder(&f.dir.path().join("small")).unwrap()).unwrap();
+        assert_eq!(file.parameters(), small.config().parameters().total(), "{pico:?}");
+        let lost = supernet.space().distribution(&candidate).parameters(&supernet.space().shape);
+        let kept = |groups: &crate::model::LayerShape| groups.kv_heads();
+        if unit == AttentionUnit::KvGroup {
+            assert_eq!(f.model.checkpoint().parameters() - file.parameters(), lost);
+        } else {
+            assert_eq!(small.config().layers.iter().map(kept).collect::<Vec<_>>()[2], 0);
+        }
+        let ids = tokens(40, "text");
+        let logits = small.logits(&small.hidden(&ids, &Segments::windows(1, 40)).unwrap()).unwrap();
+        let difference = worst(&logits, &zero_filled_logits(&f, &supernet, &candidate, &ids));
+        assert!(difference < 2e-5, "{pico:?} {unit:?}: {difference}");
+    }
+
+    #[test]
+    fn the_compacted_model_equals_the_zero_filled_one_in_every_family() {
+        for family in [&LLAMA, &MISTRAL, &QWEN2, &PHI3] {
+            for unit in [AttentionUnit::Head, AttentionUnit::KvGroup] {
+                compare(Pico { family, bias: true, tied: false, ..Pico::default() }, unit);
+            }
+        }
     }
 }

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::accumulate::add_level;
 use crate::base::{Error, Kind, Result, ResultExt, files, hash};
 use crate::model::checkpoint::{Bytes, from_f32, to_f32};
-use crate::model::{Layer, Model};
+use crate::model::matrix::Part;
+use crate::model::{Layer, Matrix, Model};
 use crate::prune::Pruned;
 use crate::space::{ModuleId, ModuleKind, Space};
 use crate::spec;
@@ -29,7 +30,7 @@ pub fn storage_dtype(dtype: spec::Dtype, model: &Model) -> Result<Dtype> {
         spec::Dtype::F32 => Ok(Dtype::F32),
         spec::Dtype::F16 => Ok(Dtype::F16),
         spec::Dtype::Bf16 => Ok(Dtype::BF16),
-        spec::Dtype::Auto => model.checkpoint().dtype("model.embed_tokens.weight"),
+        spec::Dtype::Auto => model.dtype(),
     }
 }
 
@@ -192,6 +193,13 @@ impl<'m> Supernet<'m> {
                     .at(self.folder.display()))
             }
         }
+    }
+
+    /// The bias [d] of a module's output at a level, if it has one: the dense model's.
+    pub fn bias(&self, module: ModuleId, _removed: usize) -> Result<Option<Vec<f32>>> {
+        let matrix = Matrix::output_of(module.kind);
+        let place = self.model.config().place(matrix, Part::Bias, module.layer);
+        place.map(|place| self.model.checkpoint().values(&place)).transpose()
     }
 
     /// The checkpoint's own weight, its columns in order of survival.

@@ -27,7 +27,7 @@ pub(crate) fn tokens(count: usize, name: &str) -> Vec<u32> {
 pub(crate) fn fixture(pico: Pico) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let source = pico.write(&dir.path().join("dense"), 5).unwrap();
-    let model = Model::open(&source, &Device::Cpu).unwrap();
+    let model = Model::open_with(&[pico.family], &source, &Device::Cpu).unwrap();
     Fixture { dir, source, model }
 }
 
@@ -98,7 +98,12 @@ impl Fixture {
 }
 
 /// The dense model with a candidate's weights filled into the dense shapes, zeros elsewhere.
-fn zero_filled_logits(f: &Fixture, supernet: &Supernet, candidate: &Candidate, ids: &[u32]) -> Tensor {
+pub(super) fn zero_filled_logits(
+    f: &Fixture,
+    supernet: &Supernet,
+    candidate: &Candidate,
+    ids: &[u32],
+) -> Tensor {
     let segments = Segments::windows(1, ids.len());
     let mut x = f.model.embed(ids).unwrap();
     for l in 0..f.model.config().layers.len() {
@@ -117,7 +122,7 @@ fn zero_filled_logits(f: &Fixture, supernet: &Supernet, candidate: &Candidate, i
     f.model.logits(&x).unwrap()
 }
 
-fn worst(a: &Tensor, b: &Tensor) -> f32 {
+pub(super) fn worst(a: &Tensor, b: &Tensor) -> f32 {
     (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
 }
 

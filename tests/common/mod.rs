@@ -54,10 +54,9 @@ impl Tiny {
     pub fn of(pico: Pico) -> Self {
         let dir = tempfile::tempdir().unwrap();
         pico.write(&dir.path().join("model"), 4).unwrap();
-        let text = |split| tyr::data::quickstart::text(split, 6000);
-        std::fs::write(dir.path().join("train.txt"), text(tyr::data::quickstart::Split::Calibration))
-            .unwrap();
-        std::fs::write(dir.path().join("test.txt"), text(tyr::data::quickstart::Split::Evaluation)).unwrap();
+        let text = |split| tyr::builtin::text(split, 6000);
+        std::fs::write(dir.path().join("train.txt"), text(tyr::builtin::Split::Calibration)).unwrap();
+        std::fs::write(dir.path().join("test.txt"), text(tyr::builtin::Split::Evaluation)).unwrap();
         std::fs::write(dir.path().join("spec.toml"), SPEC).unwrap();
         lengthen_context(&dir.path().join("model/config.json"));
         Self { dir }

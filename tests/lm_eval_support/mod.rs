@@ -116,7 +116,7 @@ impl Mirror {
     /// Of sentences that the built-in model knows: of others its scores are large, and f32 rounds large
     /// numbers coarsely.
     pub fn of_the_built_in_world(root: &Path) -> Self {
-        let text = tyr::data::quickstart::text(tyr::data::quickstart::Split::Evaluation, 60_000);
+        let text = tyr::builtin::text(tyr::builtin::Split::Evaluation, 60_000);
         let words = Words { list: text.split_whitespace().map(String::from).collect(), order: Order::Kept };
         Self { root: root.to_path_buf(), words }
     }

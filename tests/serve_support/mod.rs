@@ -1,9 +1,9 @@
 //! A served tiny model, and clients that speak HTTP properly or not.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use candle_core::Device;
 use serde_json::{Value, json};
@@ -14,6 +14,15 @@ use tyr::serve::{Options, Server};
 
 /// Context of the tiny model.
 pub const CONTEXT: usize = 256;
+
+/// Waits for a condition; fails when it does not come even on a machine that others use too.
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < Duration::from_secs(300), "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
 
 /// A server on loopback with its model.
 pub struct House {
@@ -86,11 +95,33 @@ impl House {
         events[..events.len() - 1].iter().map(|e| serde_json::from_str(e).unwrap()).collect()
     }
 
+    /// The requests that are in the house, by its own account; `None` while it lets nobody in.
+    pub fn requests(&self) -> Option<u64> {
+        requests(self.server.address())
+    }
+
+    /// Waits until all requests have left.
+    pub fn becomes_idle(&self) {
+        until("clients that have gone free their places", || self.requests() == Some(0));
+    }
+
     /// Still answers.
     pub fn is_well(&self) {
         assert_eq!(self.send("GET", "/health", "", None).0, 200);
         self.ok(&json!({"prompt": "a", "max_tokens": 1}));
     }
+}
+
+/// The requests that are in the house of an address; `None` while it lets nobody in.
+pub fn requests(address: SocketAddr) -> Option<u64> {
+    let raw = Raw::to(address);
+    raw.try_write("GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let answer = raw.read();
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    if !head.starts_with("HTTP/1.1 200") {
+        return None;
+    }
+    serde_json::from_str::<Value>(body).unwrap()["requests"].as_u64()
 }
 
 fn start(
@@ -111,9 +142,9 @@ impl Raw {
         Self::to(house.server.address())
     }
 
-    pub fn to(address: std::net::SocketAddr) -> Self {
+    pub fn to(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(300))).unwrap();
         Self(stream)
     }
 

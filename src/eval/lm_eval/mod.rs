@@ -14,8 +14,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use super::metric::Estimate;
-use crate::base::{Error, Kind, Result, Watch};
+use crate::base::{Error, Estimate, Kind, Result, Watch};
 
 pub use client::{Client, Patience};
 pub use service::Service;
@@ -68,10 +67,9 @@ pub fn run(client: &Client, job: &Job, around: &dyn Surroundings, watch: &dyn Wa
         ));
     }
     let id = client.submit(job)?;
-    watch.begin(&format!("lm-eval: {}", job.tasks.join(", ")), 0);
     let first = around.served();
-    let ended = wait(client, &id, around, watch);
-    watch.end();
+    let what = format!("lm-eval: {}", job.tasks.join(", "));
+    let ended = watch.step(&what, 0, || wait(client, &id, around, watch));
     if ended.is_err() {
         // The first error is what matters; a service that is gone has nothing to cancel.
         let _ = client.cancel(&id);
@@ -106,7 +104,7 @@ fn outcome(client: &Client, id: &str, job: &Job, harness: String) -> Result<Outc
     let samples = result.results.keys().filter(|_| job.samples);
     let samples = samples.map(|task| Ok((task.clone(), client.samples(id, task)?))).collect::<Result<_>>()?;
     let count = |name: &str| result.documents(name);
-    let shaped = |all: &BTreeMap<String, BTreeMap<String, wire::Value>>| {
+    let shaped = |all: &BTreeMap<String, Values>| {
         all.iter().map(|(name, metrics)| (name.clone(), estimates(metrics, count(name)))).collect()
     };
     let versions = result
@@ -123,9 +121,6 @@ fn outcome(client: &Client, id: &str, job: &Job, harness: String) -> Result<Outc
     })
 }
 
-fn estimates(metrics: &BTreeMap<String, wire::Value>, n: usize) -> Values {
-    metrics
-        .iter()
-        .map(|(metric, v)| (metric.clone(), Estimate { value: v.value, stderr: v.stderr, n }))
-        .collect()
+fn estimates(metrics: &Values, n: usize) -> Values {
+    metrics.iter().map(|(metric, v)| (metric.clone(), Estimate::mean(v.value, v.stderr, n))).collect()
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::API;
-use crate::base::{Error, Kind};
+use crate::base::{Error, Estimate, Kind};
 
 /// A job: tasks to be run against a completions server.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -203,15 +203,6 @@ impl Problem {
     }
 }
 
-/// A metric.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-pub struct Value {
-    /// Its value.
-    pub value: f64,
-    /// Its standard error.
-    pub stderr: Option<f64>,
-}
-
 /// Counts of a task's documents.
 #[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 pub struct Documents {
@@ -223,10 +214,10 @@ pub struct Documents {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct ResultBody {
     /// Task, metric, value.
-    pub results: BTreeMap<String, BTreeMap<String, Value>>,
+    pub results: BTreeMap<String, BTreeMap<String, Estimate>>,
     /// The same of groups.
     #[serde(default)]
-    pub groups: BTreeMap<String, BTreeMap<String, Value>>,
+    pub groups: BTreeMap<String, BTreeMap<String, Estimate>>,
     /// Members of groups: tasks and further groups.
     #[serde(default)]
     pub group_tasks: BTreeMap<String, Vec<String>>,

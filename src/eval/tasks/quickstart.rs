@@ -1,7 +1,7 @@
 //! The generated tasks about the little world that the built-in model was trained on: `quickstart/<name>`,
 //! and all of them as `quickstart`.
 
-use crate::data::quickstart::{self, Sample, TASKS};
+use crate::builtin::{self, Sample, TASKS};
 use crate::eval::document::Document;
 
 use super::{BOTH, Source, Task};
@@ -22,7 +22,7 @@ pub fn tasks() -> Vec<Task> {
 
 /// The first `limit` documents of a task, at most [`SIZE`]; none if there is no such task.
 pub fn documents(name: &str, limit: usize) -> Vec<Document> {
-    let samples = quickstart::samples(name, limit.min(SIZE)).unwrap_or_default();
+    let samples = builtin::samples(name, limit.min(SIZE)).unwrap_or_default();
     samples
         .into_iter()
         .map(|Sample { context, choices, gold }| Document::new(context, choices, gold))

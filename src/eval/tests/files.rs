@@ -46,12 +46,14 @@ fn write_arc(path: &Path) {
                     if values.len() == 5 { (&[4; 5], Some(&[0, 1, 1, 0, 1])) } else { (&[1; 2], None) };
                 w.write_batch(&values, Some(definitions), repetitions).unwrap();
             }
-            ColumnWriter::Int64ColumnWriter(w) => drop(w.write_batch(&[-7], Some(&[1, 0]), None).unwrap()),
+            ColumnWriter::Int64ColumnWriter(w) => {
+                w.write_batch(&[-7], Some(&[1, 0]), None).unwrap();
+            }
             ColumnWriter::DoubleColumnWriter(w) => {
-                drop(w.write_batch(&[0.5, 2.0], Some(&[1, 1]), None).unwrap())
+                w.write_batch(&[0.5, 2.0], Some(&[1, 1]), None).unwrap();
             }
             ColumnWriter::BoolColumnWriter(w) => {
-                drop(w.write_batch(&[true, false], Some(&[1, 1]), None).unwrap())
+                w.write_batch(&[true, false], Some(&[1, 1]), None).unwrap();
             }
             _ => panic!("no such column in the schema"),
         }

@@ -58,7 +58,7 @@ fn perplexities_count_words_and_bytes_of_the_original_and_tokens_of_the_detokeni
     assert!((metrics[&Metric::WordPerplexity].value - (8.0f64 / 6.0).exp()).abs() < 1e-12);
     assert!((metrics[&Metric::BytePerplexity].value - (8.0f64 / 9.0).exp()).abs() < 1e-12);
     assert!((metrics[&Metric::BitsPerByte].value - 8.0 / 9.0 / std::f64::consts::LN_2).abs() < 1e-12);
-    assert_eq!((metrics[&Metric::BitsPerByte].stderr, metrics[&Metric::BitsPerByte].n), (None, 2));
+    assert_eq!((metrics[&Metric::BitsPerByte].stderr, metrics[&Metric::BitsPerByte].n), (None, Some(2)));
     let Samples::Pages(pages) = &report.tasks[0].samples else { panic!("pages are expected") };
     assert_eq!((pages[0].words, pages[0].bytes, pages[0].loglikelihood), (5, 8, -7.0));
 }

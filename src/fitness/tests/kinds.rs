@@ -51,11 +51,12 @@ fn evaluator<'a>(
     fitness: &spec::Fitness,
 ) -> Evaluator<'a> {
     let sampler = |set| Sampler::new(set, 9, 1);
-    let corpus = |name: &str, set| Corpus { name: name.into(), sampler: sampler(set) };
-    let corpora = vec![corpus("b", &sets.other), corpus("a", &sets.search)];
+    let corpus = |name: &str, text| Corpus { name: name.into(), text };
+    let corpora =
+        vec![corpus("b", CorpusText::Own(sampler(&sets.other))), corpus("a", CorpusText::SearchSet)];
+    let population = Population::new(&f.model, supernet, DenseStates::default());
     let objective = Objective::new(fitness, f.model.config(), 24).unwrap();
-    Evaluator::new(Population::new(&f.model, supernet), sampler(&sets.search), corpora, objective, &Silent)
-        .unwrap()
+    Evaluator::new(population, sampler(&sets.search), corpora, objective, &Silent).unwrap()
 }
 
 fn net(f: &Fixture) -> Supernet<'_> {
@@ -272,7 +273,7 @@ fn missing_keys_and_texts_are_named() {
     assert_eq!((error.place.as_deref(), error.what.contains("twice")), (Some("fitness.corpora[2]"), true));
     let other = spec::Fitness { corpora: vec!["absent".into()], ..table(FitnessKind::Perplexity) };
     let objective = Objective::new(&other, config, 24).unwrap();
-    let population = Population::new(&f.model, &supernet);
+    let population = Population::new(&f.model, &supernet, DenseStates::default());
     let error = Evaluator::new(population, Sampler::new(&sets.search, 9, 1), vec![], objective, &Silent)
         .map(drop)
         .unwrap_err();

@@ -1,13 +1,13 @@
 use super::*;
 use crate::report::event::{self, Log};
-use crate::report::figure::tests::figure;
+use crate::report::figure::tests::{figure, mean};
 use crate::space::UnitSpec;
 
 const TASKS: [&str; 8] =
     ["arc_challenge", "arc_easy", "boolq", "hellaswag", "mmlu", "openbookqa", "rte", "winogrande"];
 const NORMALISED: [&str; 4] = ["arc_challenge", "arc_easy", "hellaswag", "openbookqa"];
 
-fn measured(figure: Figure) -> Event {
+fn measured(figure: ResultRow) -> Event {
     Event::FigureMeasured { figure }
 }
 
@@ -229,12 +229,7 @@ fn every_view_has_the_paired_differences_and_the_retained_share() {
         [("acc_diff/rte", -0.06, 0.021), ("acc_diff_mean", -0.05, 0.004), ("acc_retained", 0.9, 0.008)]
     {
         for model in ["uniform", "iteration-1", "iteration-2", "iteration-3", "iteration-4"] {
-            let error = Figure {
-                stderr: Some(stderr),
-                n: Some(277),
-                ..figure("target=0.5/seed=0", model, metric, value)
-            };
-            events.push(measured(error));
+            events.push(measured(mean("target=0.5/seed=0", model, metric, value, stderr, 277)));
         }
     }
     let tables = Tables::from_events(&events);

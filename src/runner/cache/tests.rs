@@ -2,6 +2,7 @@ use super::*;
 use crate::base::Kind;
 use crate::base::meter::Cost;
 use crate::report::event::{Cache, Log};
+use crate::trial::Key;
 
 /// A run of one trial `t` whose log says what `events` say of the keys of [`address`].
 fn run(events: &[Event]) -> tempfile::TempDir {
@@ -18,10 +19,11 @@ fn run(events: &[Event]) -> tempfile::TempDir {
 
 /// Makes the entry of a key, finished or begun, and gives its address.
 fn entry(run: &Path, key: &str, finished: bool) -> String {
-    let entry = Store::at(&run.join("store")).entry("supernet", &key).unwrap();
+    let key = Key::example(key);
+    let entry = Store::at(&run.join("store")).entry(&key).unwrap();
     files::write(&entry.folder.join("x"), &[0; 1000]).unwrap();
     if finished {
-        entry.finish("supernet", &["x".into()], Cost { seconds: 1.0, peak_bytes: None }).unwrap();
+        entry.finish(&key, &["x".into()], Cost { seconds: 1.0, peak_bytes: None }).unwrap();
     }
     entry.address
 }
@@ -83,7 +85,7 @@ fn entries_are_listed_with_their_state_size_and_users() {
     );
     assert_eq!(
         (of(&a).step.as_deref(), of(&c).step.as_deref(), of(&a).kind()),
-        (Some("step-a"), None, "supernet")
+        (Some("step-a"), None, Some(StepKind::Supernet))
     );
     assert!(of(&a).bytes > 1000 && of(&a).bytes == of(&a).own_bytes && of(&a).age < Duration::from_secs(600));
     assert!(listing.items.is_sorted_by_key(|i| i.address.clone()));
@@ -110,13 +112,13 @@ fn what_an_earlier_spec_of_a_finished_trial_left_is_unused() {
 fn a_kind_or_an_age_selects_used_entries_too() {
     let dir = run(&[begins(), done("a"), ends()]);
     entry(dir.path(), "a", true);
-    let matching = |kind: &str, seconds| Selection::Matching {
-        kind: Some(kind.into()),
+    let matching = |kind, seconds| Selection::Matching {
+        kind: Some(kind),
         older_than: Some(Duration::from_secs(seconds)),
     };
-    assert_eq!(left(dir.path(), &["a"], &matching("supernet", 3600)), ["a"]);
-    assert_eq!(left(dir.path(), &["a"], &matching("search", 0)), ["a"]);
-    assert!(left(dir.path(), &["a"], &matching("supernet", 0)).is_empty());
+    assert_eq!(left(dir.path(), &["a"], &matching(StepKind::Supernet, 3600)), ["a"]);
+    assert_eq!(left(dir.path(), &["a"], &matching(StepKind::Search, 0)), ["a"]);
+    assert!(left(dir.path(), &["a"], &matching(StepKind::Supernet, 0)).is_empty());
 }
 
 #[test]

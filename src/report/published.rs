@@ -7,7 +7,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::base::{Kind, Result, ResultExt};
+use super::figure::Figure;
+use super::metric::Metric;
+use crate::base::{Estimate, Kind, Result, ResultExt};
 use crate::model::Config;
 use crate::spec;
 
@@ -58,22 +60,11 @@ struct Shape {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Known {
-    metric: String,
+    metric: Metric,
     value: f64,
     /// Tokens of a window, of a token-level perplexity.
     window: Option<usize>,
     source: String,
-}
-
-/// One of our figures of the dense model.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Ours<'a> {
-    /// As in `results.csv`.
-    pub metric: &'a str,
-    /// The value.
-    pub value: f64,
-    /// Its standard error.
-    pub stderr: Option<f64>,
 }
 
 /// A sentence for every figure that is far from the published one of the same checkpoint, measured in the
@@ -81,22 +72,22 @@ pub struct Ours<'a> {
 /// of tasks that nobody has published.
 ///
 /// `source` is the spec's `model.source` or a folder.
-pub fn warnings(source: &str, config: &Config, how: &spec::Evaluate, ours: &[Ours]) -> Result<Vec<String>> {
+pub fn warnings(source: &str, config: &Config, how: &spec::Evaluate, ours: &[Figure]) -> Result<Vec<String>> {
     let book: Book = toml::from_str(BOOK).or_error(Kind::Internal, "the published figures cannot be read")?;
     let Some(checkpoint) = book.checkpoint.iter().find(|c| c.is(source, config)) else {
         return Ok(Vec::new());
     };
     let same_tasks = how.tasks.iter().cloned().collect::<BTreeSet<_>>() == book.mean_of;
-    let comparable = |known: &Known| match family(&known.metric) {
-        "perplexity" => known.window == Some(how.sequence_length),
-        "acc_mean" => same_tasks,
+    let comparable = |known: &Known| match known.metric {
+        Metric::Perplexity(_) => known.window == Some(how.sequence_length),
+        Metric::MeanAccuracy => same_tasks,
         _ => true,
     };
     let known: Vec<&Known> = checkpoint.figures.iter().filter(|known| comparable(known)).collect();
-    let of = |ours: &Ours| {
+    let of = |ours: &Figure| {
         known
             .iter()
-            .find(|known| known.is(ours.metric))
+            .find(|known| known.is(&ours.metric))
             .and_then(|known| known.warning(&checkpoint.name, how, ours))
     };
     Ok(ours.iter().filter_map(of).collect())
@@ -136,48 +127,42 @@ fn names(source: &str, config: &Config) -> Vec<String> {
     of_source.into_iter().chain(kept).collect()
 }
 
-fn family(metric: &str) -> &str {
-    metric.split('/').next().unwrap_or(metric)
-}
-
 impl Known {
     /// Corpora are named by users: `wikitext2`, `WikiText-2`, `wikitext_2_raw`.
-    fn is(&self, metric: &str) -> bool {
-        match (self.metric.strip_prefix("perplexity/"), metric.strip_prefix("perplexity/")) {
-            (Some(known), Some(corpus)) => {
+    fn is(&self, metric: &Metric) -> bool {
+        match (&self.metric, metric) {
+            (Metric::Perplexity(known), Metric::Perplexity(corpus)) => {
                 let plain: String =
                     corpus.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
-                plain.strip_prefix(known).is_some_and(|rest| ["", "raw", "test", "rawtest"].contains(&rest))
+                plain
+                    .strip_prefix(known.as_str())
+                    .is_some_and(|rest| ["", "raw", "test", "rawtest"].contains(&rest))
             }
-            _ => self.metric == metric,
+            _ => self.metric == *metric,
         }
     }
 
-    fn is_accuracy(&self) -> bool {
-        family(&self.metric).starts_with("acc")
-    }
-
     /// How far ours may be from it; wider where only a part of the text or of the documents was scored.
-    fn tolerance(&self, how: &spec::Evaluate, ours: &Ours) -> f64 {
-        let (base, partial) = match self.is_accuracy() {
+    fn tolerance(&self, how: &spec::Evaluate, ours: Estimate) -> f64 {
+        let (base, partial) = match self.metric.is_accuracy() {
             true => (ACCURACY_TOLERANCE, how.limit > 0),
             false => (PERPLEXITY_TOLERANCE * self.value, how.tokens > 0),
         };
         base + if partial { STANDARD_ERRORS * ours.stderr.unwrap_or(0.0) } else { 0.0 }
     }
 
-    fn warning(&self, checkpoint: &str, how: &spec::Evaluate, ours: &Ours) -> Option<String> {
-        let tolerance = self.tolerance(how, ours);
-        let near = (ours.value - self.value).abs() <= tolerance; // NaN is not near
+    fn warning(&self, checkpoint: &str, how: &spec::Evaluate, ours: &Figure) -> Option<String> {
+        let tolerance = self.tolerance(how, ours.estimate);
+        let near = (ours.estimate.value - self.value).abs() <= tolerance; // NaN is not near
         (!near).then(|| self.sentence(checkpoint, ours, tolerance))
     }
 
-    fn sentence(&self, checkpoint: &str, ours: &Ours, tolerance: f64) -> String {
-        let (number, causes): (fn(f64) -> String, _) = match self.is_accuracy() {
+    fn sentence(&self, checkpoint: &str, ours: &Figure, tolerance: f64) -> String {
+        let (number, causes): (fn(f64) -> String, _) = match self.metric.is_accuracy() {
             true => (|share| format!("{:.2}%", share * 100.0), OF_ACCURACY),
             false => (|perplexity| format!("{perplexity:.2}"), OF_PERPLEXITY),
         };
-        let found = number(ours.value);
+        let found = number(ours.estimate.value);
         let published = number(self.value);
         let allowed = number(tolerance);
         let window = self.window.map(|w| format!(", windows of {w} tokens")).unwrap_or_default();
@@ -217,11 +202,15 @@ mod tests {
         evaluate
     }
 
-    fn perplexity(value: f64) -> Ours<'static> {
-        Ours { metric: "perplexity/WikiText-2", value, stderr: Some(0.1) }
+    fn ours(metric: &str, value: f64, stderr: f64) -> Figure {
+        Figure::new(metric.into(), Estimate { stderr: Some(stderr), ..Estimate::exact(value) })
     }
 
-    fn said(source: &str, config: &Config, how: &spec::Evaluate, ours: Ours) -> Vec<String> {
+    fn perplexity(value: f64) -> Figure {
+        ours("perplexity/WikiText-2", value, 0.1)
+    }
+
+    fn said(source: &str, config: &Config, how: &spec::Evaluate, ours: Figure) -> Vec<String> {
         warnings(source, config, how, &[ours]).unwrap()
     }
 
@@ -262,7 +251,7 @@ mod tests {
 
     #[test]
     fn accuracies_have_room_for_a_limit() {
-        let ours = |metric, value| Ours { metric, value, stderr: Some(0.03) };
+        let ours = |metric: &str, value| ours(metric, value, 0.03);
         let whole = how(|_| {});
         let part = how(|e| e.limit = 200);
         let seventy = {
@@ -273,7 +262,7 @@ mod tests {
             });
             Config::parse(&raw.to_string()).unwrap()
         };
-        let at = |how: &spec::Evaluate, metric, value| {
+        let at = |how: &spec::Evaluate, metric: &str, value| {
             said("/models/Llama-2-70b-hf", &seventy, how, ours(metric, value)).len()
         };
         assert_eq!(
@@ -305,13 +294,13 @@ mod tests {
             "/m/llama-2-7B-HF/",
             "/hub/models--meta-llama--Llama-2-7b-hf/snapshots/0123abc",
         ] {
-            assert_eq!(said(known, &llama(), &how, far).len(), 1, "{known}");
+            assert_eq!(said(known, &llama(), &how, far.clone()).len(), 1, "{known}");
         }
         for other in ["hf:meta-llama/Llama-2-7b-chat-hf", "/models/mine", "builtin:quickstart", ""] {
-            assert_eq!(said(other, &llama(), &how, far).len(), 0, "{other}");
+            assert_eq!(said(other, &llama(), &how, far.clone()).len(), 0, "{other}");
         }
-        assert_eq!(said("Llama-2-7b-hf", &config(31, 11008), &how, far).len(), 0, "another depth");
-        assert_eq!(said("Llama-2-7b-hf", &config(32, 5504), &how, far).len(), 0, "pruned");
+        assert_eq!(said("Llama-2-7b-hf", &config(31, 11008), &how, far.clone()).len(), 0, "another depth");
+        assert_eq!(said("Llama-2-7b-hf", &config(32, 5504), &how, far.clone()).len(), 0, "pruned");
         let mut named = llama();
         named.raw.insert("_name_or_path".into(), json!("meta-llama/Llama-2-7b-hf"));
         assert_eq!(said("/models/mine", &named, &how, far).len(), 1);
@@ -322,8 +311,8 @@ mod tests {
         let known = ["wikitext2", "wikitext-2-raw", "WikiText_2"];
         let how = how(|_| {});
         let at = |corpus: &str| {
-            let metric = format!("perplexity/{corpus}");
-            said("Llama-2-7b-hf", &llama(), &how, Ours { metric: &metric, value: 50.0, stderr: None }).len()
+            let metric = Metric::Perplexity(corpus.into());
+            said("Llama-2-7b-hf", &llama(), &how, Figure::exact(metric, 50.0)).len()
         };
         assert!(known.iter().all(|corpus| at(corpus) == 1));
         assert!(["wikitext", "wikitext103", "wikitext2-train", "c4"].iter().all(|corpus| at(corpus) == 0));
@@ -335,14 +324,15 @@ mod tests {
         let tasks = crate::eval::known();
         assert!(book.mean_of.iter().all(|task| tasks.contains(task)));
         for known in book.checkpoint.iter().flat_map(|c| &c.figures) {
-            let (family, of) = known.metric.split_once('/').unwrap_or((&known.metric, ""));
-            let range = if known.is_accuracy() { 0.2..1.0 } else { 2.0..20.0 };
+            let range = if known.metric.is_accuracy() { 0.2..1.0 } else { 2.0..20.0 };
             assert!(range.contains(&known.value) && !known.source.is_empty(), "{known:?}");
-            assert_eq!(known.window.is_some(), family == "perplexity", "{known:?}");
-            assert!(
-                ["perplexity", "acc_mean"].contains(&family) || tasks.contains(&of.to_string()),
-                "{known:?}"
-            );
+            let is_known = match &known.metric {
+                Metric::Perplexity(_) | Metric::MeanAccuracy => true,
+                Metric::Task(_, task) => tasks.contains(task),
+                _ => false,
+            };
+            assert!(is_known, "{known:?}");
+            assert_eq!(known.window.is_some(), matches!(known.metric, Metric::Perplexity(_)), "{known:?}");
         }
     }
 }

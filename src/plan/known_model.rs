@@ -5,11 +5,11 @@ use safetensors::Dtype;
 
 use super::facts;
 use crate::base::{Error, Kind, Result};
-use crate::model::{Checkpoint, Config, Source, hub};
+use crate::model::{Checkpoint, Config, Matrix, Source, hub};
 use crate::spec;
 
 /// A model to plan for.
-pub struct Subject {
+pub struct KnownModel {
     /// Its sizes.
     pub config: Config,
     /// Where the sizes come from, for people.
@@ -20,7 +20,7 @@ pub struct Subject {
     checkpoint: Dtype,
 }
 
-impl Subject {
+impl KnownModel {
     /// The model that `model.source` names. Nothing is fetched: a hub model's sizes come from the hub's cache
     /// or from the shipped facts.
     ///
@@ -53,7 +53,8 @@ impl Subject {
             Config::parse(&source.text("config.json")?).map_err(|e| e.at("config.json")).map_err(at)?;
         let whole = source.has_weights()? && source.optional("tokenizer.json")?.is_some();
         let checkpoint = if whole {
-            Checkpoint::open(&source).map_err(at)?.dtype("model.embed_tokens.weight").map_err(at)?
+            let embedding = config.required(Matrix::Embedding, 0)?.name;
+            Checkpoint::open(&source).map_err(at)?.dtype(&embedding).map_err(at)?
         } else {
             named_dtype(&config)
         };
@@ -111,21 +112,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         Pico::default().write(dir.path(), 1).unwrap();
         let name = dir.path().to_str().unwrap();
-        assert!(Subject::find(name).unwrap().source.is_some());
+        assert!(KnownModel::find(name).unwrap().source.is_some());
         std::fs::remove_file(dir.path().join("model.safetensors")).unwrap();
-        let subject = Subject::find(name).unwrap();
-        assert!(subject.source.is_none() && subject.origin.contains("configuration only"));
-        assert_eq!(subject.storage(spec::Dtype::Auto), Dtype::F32);
+        let model = KnownModel::find(name).unwrap();
+        assert!(model.source.is_none() && model.origin.contains("configuration only"));
+        assert_eq!(model.storage(spec::Dtype::Auto), Dtype::F32);
         std::fs::remove_file(dir.path().join("config.json")).unwrap();
-        assert_eq!(Subject::find(name).err().unwrap().kind, Kind::Checkpoint);
+        assert_eq!(KnownModel::find(name).err().unwrap().kind, Kind::Checkpoint);
     }
 
     #[test]
     fn a_known_model_needs_no_file_and_an_unknown_one_is_named() {
-        let subject = Subject::find("hf:meta-llama/Llama-2-70b-hf").unwrap();
-        assert_eq!(subject.storage(spec::Dtype::Auto), Dtype::F16);
-        assert_eq!(subject.storage(spec::Dtype::Bf16), Dtype::BF16);
-        let e = Subject::find("hf:meta-llama/Llama-2-70b-h").err().unwrap();
+        let model = KnownModel::find("hf:meta-llama/Llama-2-70b-hf").unwrap();
+        assert_eq!(model.storage(spec::Dtype::Auto), Dtype::F16);
+        assert_eq!(model.storage(spec::Dtype::Bf16), Dtype::BF16);
+        let e = KnownModel::find("hf:meta-llama/Llama-2-70b-h").err().unwrap();
         assert!(e.to_string().contains("did you mean hf:meta-llama/Llama-2-70b-hf?"), "{e}");
     }
 }

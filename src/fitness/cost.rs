@@ -1,11 +1,12 @@
 //! What a search costs: a generation of offspring is drawn as the search draws it, and the hidden states that
 //! its candidates share are counted module by module.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use crate::base::Work;
-use crate::base::{Result, rng};
-use crate::fitness::{Objective, STATE_BYTES, Wanted};
+use super::grouping::{self, Level};
+use super::objective::Objective;
+use super::population::Wanted;
+use crate::base::{Result, Work, rng};
 use crate::model::Config;
 use crate::model::cost::{self, Tokens, attention_inputs, layer_parameters, mlp_inputs, output};
 use crate::search::offspring;
@@ -108,8 +109,8 @@ impl<'a> Searching<'a> {
     fn chunks(&self, stage: &Stage) -> (usize, usize) {
         let length = self.length(stage);
         let windows = (stage.tokens / length).max(1);
-        let at_once = (STATE_BYTES / (stage.candidates.len().max(1) * length * self.config.hidden * 4))
-            .clamp(1, windows);
+        let at_once =
+            grouping::windows_at_once(stage.candidates.len(), length, self.config.hidden).min(windows);
         (at_once, windows.div_ceil(at_once))
     }
 
@@ -150,29 +151,29 @@ impl<'a> Searching<'a> {
     fn walk(&self, stage: &Stage) -> Work {
         let tokens = Tokens { count: stage.tokens as f64, length: self.length(stage) };
         let chunks = self.chunks(stage).1 as f64;
-        let mut groups = vec![0; stage.candidates.len()];
+        let mut groups = vec![grouping::whole(&stage.candidates)];
         let mut total = Work { weights: self.read_again(chunks), ..Work::default() };
         for i in 0..self.space.shape.modules() {
             let module = ModuleId::from_index(i);
-            let split = split(self.space, module, &stage.candidates, &groups);
-            total += split.values().map(|levels| self.group(module, levels, tokens, chunks)).sum();
-            let levels: BTreeSet<usize> = split.values().flatten().map(|(removed, _)| *removed).collect();
+            let split = |group: &Vec<usize>| grouping::split(self.space, module, &stage.candidates, group);
+            let split: Vec<Vec<Level>> = groups.iter().map(split).collect();
+            total += split.iter().map(|levels| self.group(module, levels, tokens, chunks)).sum();
+            let levels: BTreeSet<usize> = split.iter().flatten().map(|level| level.removed).collect();
             let width = self.space.shape.units(module.kind).width;
             let kept = |r: &usize| {
                 ((self.space.shape.units(module.kind).units - r) * width * self.config.hidden) as f64
             };
             total.weights += levels.iter().map(kept).sum::<f64>() * chunks;
-            groups = renumbered(split, groups.len());
+            groups = split.into_iter().flatten().map(|level| level.members).collect();
         }
         total
     }
 
-    /// One shared state through one module, whose picked levels (removed units, with their candidates) lie
-    /// sparser by sparser.
-    fn group(&self, module: ModuleId, levels: &[(usize, Vec<usize>)], tokens: Tokens, chunks: f64) -> Work {
+    /// One shared state through one module, whose picked levels lie sparser by sparser.
+    fn group(&self, module: ModuleId, levels: &[Level], tokens: Tokens, chunks: f64) -> Work {
         let unit = self.space.shape.units(module.kind);
         let kept = |removed: usize| (unit.units - removed) as f64;
-        let densest = levels.iter().map(|(removed, _)| kept(*removed)).fold(0.0, f64::max);
+        let densest = levels.iter().map(|level| kept(level.removed)).fold(0.0, f64::max);
         let inputs = match module.kind {
             ModuleKind::Attention => {
                 let (heads, kv) = self.heads(densest);
@@ -180,8 +181,9 @@ impl<'a> Searching<'a> {
             }
             ModuleKind::Mlp => mlp_inputs(self.config, densest, tokens),
         };
+        let channels = |level: &Level| kept(level.removed) * unit.width as f64;
         let outputs: Work =
-            levels.iter().map(|(r, _)| output(self.config, kept(*r) * unit.width as f64, tokens.count)).sum();
+            levels.iter().map(|level| output(self.config, channels(level), tokens.count)).sum();
         inputs + outputs + Work { weights: self.cut(module.kind, densest) * chunks, ..Work::default() }
     }
 
@@ -278,32 +280,4 @@ impl<'a> Searching<'a> {
 /// Distinct candidates.
 fn distinct(candidates: &[Candidate]) -> usize {
     candidates.iter().collect::<BTreeSet<_>>().len()
-}
-
-/// Levels picked of each shared state: by state, removed units and the candidates that pick them, the densest
-/// first.
-fn split(
-    space: &Space,
-    module: ModuleId,
-    candidates: &[Candidate],
-    groups: &[usize],
-) -> BTreeMap<usize, Vec<(usize, Vec<usize>)>> {
-    let mut picked: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
-    for (i, candidate) in candidates.iter().enumerate() {
-        picked.entry((groups[i], space.removed(module, candidate[module.index()]))).or_default().push(i);
-    }
-    let mut split: BTreeMap<usize, Vec<(usize, Vec<usize>)>> = BTreeMap::new();
-    for ((group, removed), members) in picked {
-        split.entry(group).or_default().push((removed, members));
-    }
-    split
-}
-
-/// The shared state of every candidate after a module.
-fn renumbered(split: BTreeMap<usize, Vec<(usize, Vec<usize>)>>, candidates: usize) -> Vec<usize> {
-    let mut groups = vec![0; candidates];
-    for (number, (_, members)) in split.into_values().flatten().enumerate() {
-        members.into_iter().for_each(|i| groups[i] = number);
-    }
-    groups
 }

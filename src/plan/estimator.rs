@@ -1,0 +1,392 @@
+//! Estimates the steps of a trial as [`walk`] calls them: each with its key, its place in the store, and what
+//! it takes.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+
+use super::building::Building;
+use super::known_model::{KnownModel, bytes_of};
+use super::planner::Planner;
+use super::texts::Texts;
+use super::trial::{self, Spread, Tasks, TrialPlan, pruned};
+use super::{Estimate, Missing, Rates, Standing, Step, StepKey};
+use crate::base::Work;
+use crate::base::{Result, files};
+use crate::eval::cost as evaluating;
+use crate::fitness::cost::Searching;
+use crate::model::cost::{self, Tokens};
+use crate::model::{Config, Source};
+use crate::schedule::{Iteration, schedule};
+use crate::space::{Distribution, Shape, Space};
+use crate::spec::{AttentionUnit, Spec, Trial};
+use crate::trial::{
+    Build, Evaluation, FOUND, Found, Key, MANIFEST, Manifest, ModelName, Roots, StepName, Steps, keys,
+    uniform, walk,
+};
+
+/// Memory of the process itself: the program, its tokenizer, the token sets.
+const PROCESS: f64 = 30e6;
+/// Bytes that tokenising takes per byte of text that is tokenised at once; they stay resident until something
+/// else is large enough to take them over.
+const TOKENISING: f64 = 160.0;
+/// Bytes of these that stay in pieces for good.
+const TOKENISED: f64 = 22.0;
+/// Bytes of the records that every stored result has beside it: key, manifest, cost, figures.
+const RECORD: f64 = 1500.0;
+
+/// A distribution as far as it is known.
+#[derive(Clone)]
+pub(super) struct Expected {
+    /// For estimates: the uniform one while it is not known.
+    distribution: Distribution,
+    /// What stands for it in keys, and the step that finds it.
+    pending: Option<(Value, StepName)>,
+}
+
+/// A planned step's place.
+struct Placed {
+    address: String,
+    /// Its folder, if its result is there.
+    folder: Option<PathBuf>,
+}
+
+/// A planned supernet.
+pub(super) struct PlannedSupernet {
+    placed: Placed,
+    space: Space,
+    bytes: f64,
+}
+
+/// A planned model.
+pub(super) struct PlannedModel {
+    name: ModelName,
+    /// Its hash, or what stands for it.
+    hash: String,
+    /// What must be there before the hash is known.
+    missing: Option<Missing>,
+    config: Config,
+    /// Bytes of its own file, when it is a pruned one.
+    file: f64,
+}
+
+/// What a step takes, before rates make it an estimate.
+#[derive(Default)]
+struct Cost {
+    work: Work,
+    memory: f64,
+    mapped: f64,
+    disk: f64,
+}
+
+/// Estimates one trial.
+pub(super) struct Estimator<'p, 'a> {
+    pub(super) planner: &'p mut Planner<'a>,
+    pub(super) spec: &'p Spec,
+    pub(super) model: Rc<KnownModel>,
+    pub(super) texts: Texts,
+    pub(super) roots: Roots,
+    pub(super) rates: Option<Rates>,
+    /// Why no key can be told, if so.
+    pub(super) missing: Option<Missing>,
+    pub(super) shape: Shape,
+    pub(super) tasks: Tasks,
+    /// Dense hidden states that the searches so far keep, bytes.
+    pub(super) carried: f64,
+    /// Memory of the last evaluation, on top of which the next large step comes: the allocator gives back
+    /// late what it freed.
+    pub(super) rest: f64,
+    pub(super) steps: Vec<Step>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Steps for Estimator<'_, '_> {
+    type Distribution = Expected;
+    type Supernet = PlannedSupernet;
+    type Model = PlannedModel;
+
+    fn dense(&mut self) -> Result<PlannedModel> {
+        Ok(PlannedModel {
+            name: ModelName::Dense,
+            hash: self.roots.model.clone(),
+            missing: self.missing.clone(),
+            config: self.model.config.clone(),
+            file: 0.0,
+        })
+    }
+
+    fn start(&mut self, uniform: Distribution) -> Result<Expected> {
+        Ok(Expected { distribution: uniform, pending: None })
+    }
+
+    fn begin(&mut self, iteration: &Iteration) -> Result<()> {
+        self.notes.extend(iteration.notes.iter().cloned());
+        Ok(())
+    }
+
+    fn supernet(&mut self, build: &Build, centre: &Expected) -> Result<PlannedSupernet> {
+        let model = self.model.clone();
+        let spec = self.spec;
+        let space = build.space(self.shape, centre.distribution.clone())?;
+        let dtype = model.storage(spec.model.dtype);
+        let building = Building { config: &model.config, space: &space, spec, stored: bytes_of(dtype) };
+        let bytes = building.disk();
+        let cost = Cost {
+            work: building.work(),
+            memory: self.rest.max(self.resident()) + building.memory(),
+            mapped: self.checkpoint() + bytes,
+            disk: bytes,
+        };
+        let around = match &centre.pending {
+            None => keys::value(&space)?,
+            Some((pending, _)) => json!({ "around": pending, "steps": space.steps, "levels": build.levels }),
+        };
+        let key = keys::supernet(&self.roots, &around, dtype, spec, build.accumulation, build.name)?;
+        let placed = self.place(StepName::Supernet(build.name), &key, self.waits(centre), cost)?;
+        Ok(PlannedSupernet { placed, space, bytes })
+    }
+
+    fn search(&mut self, iteration: usize, net: &PlannedSupernet, centre: &Expected) -> Result<Expected> {
+        let model = self.model.clone();
+        let spec = self.spec;
+        let searching = Searching::new(&model.config, &net.space, spec)?;
+        let before = self.carried;
+        let after = searching.teacher_bytes(iteration);
+        let cost = Cost {
+            work: searching.work(iteration),
+            memory: self.rest.max(self.resident()) + searching.memory() + (after - before).max(0.0),
+            mapped: self.checkpoint() + net.bytes,
+            disk: searching.disk(),
+        };
+        self.carried = after;
+        let key = keys::search(&self.roots, &net.placed.address, spec, iteration);
+        let name = StepName::Search(iteration);
+        let placed = self.place(name.clone(), &key, self.waits(centre), cost)?;
+        let found = placed.folder.and_then(|folder| files::read_json::<Found>(&folder.join(FOUND)).ok());
+        Ok(match found {
+            Some(found) => Expected { distribution: found.distribution, pending: None },
+            None => Expected {
+                distribution: centre.distribution.clone(),
+                pending: Some((json!(placed.address), name)),
+            },
+        })
+    }
+
+    fn compact(&mut self, name: ModelName, net: &PlannedSupernet, of: &Expected) -> Result<PlannedModel> {
+        let dense = self.model.clone();
+        let spec = self.spec;
+        let small = pruned(&dense.config, spec.prune.unit.attention, &of.distribution, Spread::Wide);
+        let stored = bytes_of(dense.storage(spec.model.dtype));
+        let bytes = small.parameters().total() as f64 * stored;
+        let cost = Cost {
+            work: super::evaluating::compaction(&small, &dense.config, stored),
+            memory: self.resident() + super::evaluating::compaction_memory(&dense.config, stored),
+            mapped: self.checkpoint() + net.bytes,
+            disk: bytes + self.copied(),
+        };
+        let distribution = match &of.pending {
+            None => keys::value(&of.distribution)?,
+            Some((pending, _)) => pending.clone(),
+        };
+        let key = keys::compact(&net.placed.address, &distribution)?;
+        let step = StepName::Compact(name);
+        let placed = self.place(step.clone(), &key, self.waits(of), cost)?;
+        let (hash, missing) = match &placed.folder {
+            Some(folder) if self.missing.is_none() => (Source::folder(folder)?.hash()?, None),
+            _ => {
+                let missing = self.missing.clone().unwrap_or(Missing::After(step));
+                (format!("model of {}", placed.address), Some(missing))
+            }
+        };
+        Ok(PlannedModel { name, hash, missing, config: small, file: bytes })
+    }
+
+    fn evaluate(&mut self, model: &PlannedModel, evaluations: &[Evaluation]) -> Result<()> {
+        for evaluation in evaluations {
+            let cost = self.evaluation(model, evaluation);
+            let key = keys::evaluation(&self.roots, &model.hash, evaluation, self.spec);
+            let no_files = *evaluation == Evaluation::Tasks && self.roots.tasks.is_none();
+            let missing = model.missing.clone().or(no_files.then_some(Missing::TaskFiles));
+            self.rest = cost.memory;
+            self.place(StepName::Evaluate(evaluation.clone(), model.name), &key, missing, cost)?;
+        }
+        Ok(())
+    }
+}
+
+impl Estimator<'_, '_> {
+    /// The plan of the trial.
+    pub(super) fn plan(mut self, trial: &Trial) -> Result<TrialPlan> {
+        let model = self.model.clone();
+        self.tokenise();
+        walk(self.spec, &model.config, &mut self)?;
+        self.tell();
+        self.finish(trial)
+    }
+
+    /// Reading the texts and the model, which is done whatever is cached.
+    fn tokenise(&mut self) {
+        let work = Work { text: self.texts.bytes, read: self.model.weight_bytes(), ..Work::default() };
+        let estimate = self.estimate(Cost { work, ..Cost::default() });
+        let (name, key, standing) = (StepName::Tokenise, StepKey::None, Standing::Miss);
+        self.steps.push(Step { model: None, name, key, standing, estimate });
+    }
+
+    /// What a step that needs a distribution waits for.
+    fn waits(&self, centre: &Expected) -> Option<Missing> {
+        let finder = centre.pending.as_ref().map(|(_, step)| Missing::After(step.clone()));
+        self.missing.clone().or(finder)
+    }
+
+    /// What one evaluation of a model costs.
+    fn evaluation(&self, of: &PlannedModel, evaluation: &Evaluation) -> Cost {
+        let spec = self.spec;
+        let length = spec.evaluate.sequence_length;
+        let rows = of.config.logit_rows();
+        let read = evaluation.corpus(spec).and_then(|corpus| self.texts.evaluation.get(corpus));
+        let read = read.map_or(0, |(_, tokens)| *tokens);
+        match evaluation {
+            Evaluation::Perplexity(_) => {
+                let tokens = Tokens::new(read, length);
+                let work = evaluating::perplexity(&of.config, tokens);
+                self.forward(of, work, tokens, rows.min(length))
+            }
+            Evaluation::Kl => {
+                let windows = (spec.evaluate.kl_tokens / length).clamp(1, (read / length).max(1));
+                let tokens = Tokens::new(windows * length, length);
+                let work = evaluating::divergence(&of.config, &self.model.config, tokens);
+                self.forward(of, work, tokens, 3 * rows.min(length))
+            }
+            Evaluation::Tasks => {
+                let tokens = self.tasks.tokens;
+                let windows = tokens.windows();
+                let work = evaluating::tasks(&of.config, tokens);
+                let rows = rows.min(evaluating::batch(windows));
+                Cost { disk: tokens.record(), ..self.forward(of, work, windows, rows) }
+            }
+            Evaluation::Harness => {
+                let windows = self.tasks.tokens.windows();
+                self.forward(of, self.harness(&of.config), windows, rows.min(length))
+            }
+        }
+    }
+
+    /// What running so many tokens costs, the logits of `rows` at once.
+    fn forward(&self, of: &PlannedModel, work: Work, tokens: Tokens, rows: usize) -> Cost {
+        let beside = if of.name == ModelName::Dense { 0.0 } else { self.resident() };
+        let memory = beside + evaluating::memory(&of.config, tokens, rows);
+        Cost { work, memory, mapped: self.checkpoint() + of.file, disk: 0.0 }
+    }
+
+    /// The harness's tasks as far as they are those that are built in.
+    fn harness(&self, config: &Config) -> Work {
+        let names = self.spec.evaluate.lm_eval.iter().flat_map(|settings| &settings.tasks);
+        let sized = names.filter_map(|name| evaluating::task_tokens(name, self.spec.evaluate.limit));
+        sized.map(|tokens| evaluating::tasks(config, tokens)).sum()
+    }
+
+    /// Adds a step and looks it up.
+    fn place(&mut self, name: StepName, key: &Key, missing: Option<Missing>, cost: Cost) -> Result<Placed> {
+        let address = key.address()?;
+        let folder = self.planner.store.join(&address);
+        let hit = missing.is_none() && is_finished(&folder);
+        let first = self.planner.planned.insert(address.clone());
+        let standing = match (hit, first) {
+            (true, _) => Standing::Hit,
+            (false, true) => Standing::Miss,
+            (false, false) => Standing::Shared,
+        };
+        let key = missing.map_or_else(|| StepKey::Known(address.clone()), StepKey::Waits);
+        let estimate = self.estimate(Cost { disk: cost.disk + RECORD, ..cost });
+        self.steps.push(Step { model: name.model(), name, key, standing, estimate });
+        Ok(Placed { address, folder: hit.then_some(folder) })
+    }
+
+    fn estimate(&self, cost: Cost) -> Estimate {
+        let own = self.texts.at_once * TOKENISED + self.texts.sets + cost.memory + cost.mapped;
+        let fresh = !self.steps.iter().any(|step| matches!(step.name, StepName::Supernet(_)));
+        let tokenising = if fresh { self.texts.at_once * TOKENISING + self.texts.sets } else { 0.0 };
+        Estimate {
+            memory: PROCESS + own.max(tokenising),
+            mapped: cost.mapped,
+            disk: cost.disk,
+            flops: cost.work.flops(),
+            seconds: self.rates.map(|rates| rates.seconds(&cost.work)),
+        }
+    }
+
+    /// Mapped bytes of the checkpoint.
+    fn checkpoint(&self) -> f64 {
+        self.model.weight_bytes()
+    }
+
+    /// Memory that the dense model and its hidden states hold beside another step's own.
+    fn resident(&self) -> f64 {
+        self.carried
+            + if cost::is_resident(&self.model.config) {
+                evaluating::weights(&self.model.config)
+            } else {
+                0.0
+            }
+    }
+
+    /// Bytes of the files that a smaller model takes over.
+    fn copied(&self) -> f64 {
+        let tokenizer =
+            self.model.source.as_ref().and_then(|source| source.optional("tokenizer.json").ok().flatten());
+        tokenizer.map_or(2e6, |bytes| bytes.len() as f64)
+    }
+
+    /// What the reader should know beside the numbers.
+    fn tell(&mut self) {
+        let notes = &mut self.notes;
+        if let [first, more @ ..] = &self.texts.missing[..] {
+            let others = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+            notes.push(format!("not there yet: {}{others}; sizes are taken from the spec", first.display()));
+        }
+        if !self.tasks.unsized_names.is_empty() {
+            notes.push(format!("of unknown size and not counted: {}", self.tasks.unsized_names.join(", ")));
+        }
+        if self.spec.prune.unit.attention == AttentionUnit::Head && self.model.config.group() > 1 {
+            notes.push(
+                "key/value heads leave only with the last of their query heads: k_proj and v_proj are given as most and least".into(),
+            );
+        }
+        if self.missing == Some(Missing::NotLookedUp) {
+            notes.push("keys take reading the model and the texts: --keys always".into());
+        }
+    }
+
+    /// The steps with what the trial is about; spaces are those around the uniform start.
+    fn finish(self, trial: &Trial) -> Result<TrialPlan> {
+        let spec = self.spec;
+        let config = &self.model.config;
+        let start = uniform(spec, config)?;
+        let iterations = schedule(&self.shape, &spec.supernet.intervals)?;
+        let space = |i: &Iteration| Build::iteration(i, spec).space(self.shape, start.clone());
+        let spaces = iterations.iter().map(space).collect::<Result<Vec<_>>>()?;
+        let of = |spread| pruned(config, spec.prune.unit.attention, &start, spread);
+        let parameters = trial::parameters(config, &of(Spread::Wide), &of(Spread::Narrow));
+        let first = spaces.first().map(|space| Searching::new(config, space, spec)).transpose()?;
+        Ok(TrialPlan {
+            label: trial.label.clone(),
+            model: spec.model.source.clone(),
+            origin: self.model.origin.clone(),
+            asked: spec.sparsity.target,
+            reached: trial::reached(spec, &self.shape, &start, &parameters),
+            basis: spec.sparsity.basis,
+            iterations: iterations.iter().zip(&spaces).map(|(i, s)| trial::iteration(i, s)).collect(),
+            tokens: trial::tokens(spec, &self.texts, first.as_ref(), &self.tasks),
+            parameters,
+            steps: self.steps,
+            notes: self.notes,
+        })
+    }
+}
+
+/// Whether a folder holds a finished result. A run also checks the files' hashes when it uses them.
+fn is_finished(folder: &Path) -> bool {
+    let manifest = files::read_json::<Manifest>(&folder.join(MANIFEST));
+    manifest.is_ok_and(|m| m.files.keys().all(|name| folder.join(name).is_file()))
+}

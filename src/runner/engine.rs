@@ -1,0 +1,104 @@
+//! Taking a step: its result comes from the store, or is made, timed, noted and put there; the event log and
+//! the tables are told.
+
+use super::journal::Journal;
+use super::store::{Entry, State, Store};
+use super::watched::Watched;
+use crate::base::meter::Meter;
+use crate::base::{Result, Watch};
+use crate::report::Figure;
+use crate::report::event::{Cache, Event};
+use crate::trial::{Key, ModelName, StepName};
+
+/// Takes the steps of one trial.
+pub struct Engine<'a> {
+    label: &'a str,
+    store: &'a Store,
+    journal: &'a mut Journal,
+    watch: Watched<'a>,
+}
+
+impl<'a> Engine<'a> {
+    /// For the trial with a label.
+    pub fn new(label: &'a str, store: &'a Store, journal: &'a mut Journal, watch: &'a dyn Watch) -> Self {
+        let watch = Watched::new(watch, label, journal.trial_log());
+        Self { label, store, journal, watch }
+    }
+
+    /// Listens to what is done outside of steps.
+    pub fn watch(&self) -> &dyn Watch {
+        &self.watch
+    }
+
+    /// Gives a step's result from the store, or makes it: `work` fills the entry and names its files.
+    pub fn step(
+        &mut self,
+        name: &StepName,
+        key: &Key,
+        work: impl FnOnce(&Entry, &dyn Watch) -> Result<Vec<String>>,
+    ) -> Result<Entry> {
+        self.watch.checkpoint()?;
+        let entry = self.store.entry(key)?;
+        let cache = if self.is_finished(&entry)? { Cache::Hit } else { Cache::Miss };
+        let meter = Meter::start();
+        if cache == Cache::Miss {
+            let (step, key_) = (name.to_string(), entry.address.clone());
+            self.emit(|trial| Event::StepStarted { trial, step, key: key_ })?;
+            let made = work(&entry, &self.watch);
+            self.watch.take_notes().into_iter().try_for_each(|note| self.warn(note))?;
+            entry.finish(key, &made?, meter.so_far())?;
+        }
+        let cost = meter.stop();
+        self.emit(|trial| Event::StepFinished {
+            trial,
+            model: name.model().map(|model| model.to_string()),
+            step: name.to_string(),
+            key: entry.address.clone(),
+            cache,
+            seconds: cost.seconds,
+            peak_bytes: cost.peak_bytes,
+        })?;
+        Ok(entry)
+    }
+
+    /// Whether an entry can be used; a damaged one is opened again, with a warning.
+    fn is_finished(&mut self, entry: &Entry) -> Result<bool> {
+        let state = entry.state();
+        if let State::Damaged(e) = &state {
+            self.warn(format!("{e}; it is made anew"))?;
+            entry.reopen()?;
+        }
+        Ok(matches!(state, State::Finished))
+    }
+
+    /// Logs what happened in the trial.
+    pub fn emit(&mut self, event: impl FnOnce(String) -> Event) -> Result<()> {
+        self.journal.emit(event(self.label.into()))
+    }
+
+    /// Logs a figure of a model.
+    pub fn figure(&mut self, model: ModelName, figure: Figure) -> Result<()> {
+        let model = model.to_string();
+        self.emit(|trial| Event::FigureMeasured { figure: figure.of(&trial, &model) })
+    }
+
+    /// Writes the tables as far as they are known.
+    pub fn publish(&self) -> Result<()> {
+        self.journal.publish()
+    }
+
+    /// Shows a message on the screen only.
+    pub fn say(&self, message: &str) {
+        self.watch.say(message);
+    }
+
+    /// Logs something that changes nothing: it stays out of the tables.
+    pub fn note(&mut self, message: String) -> Result<()> {
+        self.emit(|trial| Event::Note { trial: Some(trial), message })
+    }
+
+    /// Logs something to look at.
+    pub fn warn(&mut self, message: String) -> Result<()> {
+        self.emit(|trial| Event::Warning { trial: Some(trial), message })
+    }
+}

@@ -1,0 +1,43 @@
+//! Counting what a smaller model really has: its file against its distribution, and the sparsity reached.
+
+use super::prepare::Prepared;
+use crate::base::{Error, Kind, Result};
+use crate::model::Model;
+use crate::space::Distribution;
+use crate::spec::Basis;
+
+/// Counts what a smaller model's file holds against what its distribution says.
+///
+/// # Errors
+/// [`Kind::Internal`] where they differ.
+pub fn recount(model: &Model, prepared: &Prepared, distribution: &Distribution) -> Result<()> {
+    let dense = prepared.model.config();
+    let small = model.config();
+    for (l, layer) in small.layers.iter().enumerate() {
+        let lost = [
+            (dense.heads - layer.heads()) * dense.head_width / prepared.shape.attention.width,
+            dense.neurons - layer.intermediate_size,
+        ];
+        if lost != distribution.removed[2 * l..2 * l + 2] {
+            let what = format!(
+                "layer {l} of the smaller model lost {lost:?} units, the distribution says otherwise"
+            );
+            return Err(Error::new(Kind::Internal, what));
+        }
+    }
+    if model.checkpoint().parameters() != small.parameters().total() {
+        let what = "the smaller model's file does not hold the parameters that its shapes say";
+        return Err(Error::new(Kind::Internal, what));
+    }
+    Ok(())
+}
+
+/// The share that is really gone from a smaller model, of what `basis` counts.
+pub fn reached(basis: Basis, model: &Model, prepared: &Prepared, distribution: &Distribution) -> f64 {
+    match basis {
+        Basis::Prunable => distribution.sparsity(&prepared.shape),
+        Basis::Total => {
+            1.0 - model.checkpoint().parameters() as f64 / prepared.model.checkpoint().parameters() as f64
+        }
+    }
+}

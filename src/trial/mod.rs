@@ -1,0 +1,26 @@
+//! One description of a trial: its steps in their order, what they and the models are called, what each
+//! result depends on, and what a model is evaluated on.
+//!
+//! [`walk`] goes through a trial and calls [`Steps`], of which there are two: the runner executes a step, the
+//! plan estimates it. So what a plan lists is what a run does.
+//!
+//! ```text
+//! evaluate dense ─┬─ supernet ─ (first: uniform model) ─ search ─ model ─┐  (once per interval)
+//!                 │      ▲                                               │
+//!                 │      └───────────────────────────────────────────────┘
+//!                 └─ refit: supernet of one level ─ model
+//! ```
+//!
+//! [`keys`] has the addresses under which results are stored, and a version for each kind of step.
+
+mod evaluations;
+pub mod keys;
+mod names;
+mod stored;
+mod walk;
+
+pub use evaluations::{Evaluation, evaluations};
+pub use keys::{Key, Roots};
+pub use names::{ModelName, StepKind, StepName, SupernetName};
+pub use stored::{COST, FOUND, Found, KEY, MANIFEST, Manifest};
+pub use walk::{Build, Outcome, Steps, uniform, walk};

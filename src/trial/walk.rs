@@ -1,0 +1,307 @@
+//! A trial's steps in the order in which they are taken: coarse to fine over the intervals, a supernet and a
+//! search each, then the refit.
+
+use super::{Evaluation, ModelName, SupernetName, evaluations};
+use crate::base::Result;
+use crate::model::Config;
+use crate::schedule::{Iteration, schedule};
+use crate::space::{self, Distribution, Request, Shape, Space};
+use crate::spec::{Accumulation, Basis, Rounding, Spec};
+
+/// Who goes through a trial: executes its steps, or estimates them.
+pub trait Steps {
+    /// A distribution as this walker has it: known, or still to be found.
+    type Distribution;
+    /// A supernet that was built.
+    type Supernet;
+    /// A model that can be evaluated.
+    type Model;
+
+    /// The dense model.
+    fn dense(&mut self) -> Result<Self::Model>;
+
+    /// The uniform distribution, from which the first iteration starts.
+    fn start(&mut self, uniform: Distribution) -> Result<Self::Distribution>;
+
+    /// An iteration begins.
+    fn begin(&mut self, iteration: &Iteration) -> Result<()>;
+
+    /// Builds a supernet around a distribution.
+    fn supernet(&mut self, build: &Build, centre: &Self::Distribution) -> Result<Self::Supernet>;
+
+    /// Searches the supernet of an iteration, which lies around `centre`.
+    fn search(
+        &mut self,
+        iteration: usize,
+        supernet: &Self::Supernet,
+        centre: &Self::Distribution,
+    ) -> Result<Self::Distribution>;
+
+    /// Makes the model that a distribution picks from a supernet.
+    fn compact(
+        &mut self,
+        name: ModelName,
+        supernet: &Self::Supernet,
+        of: &Self::Distribution,
+    ) -> Result<Self::Model>;
+
+    /// Evaluates a model.
+    fn evaluate(&mut self, model: &Self::Model, evaluations: &[Evaluation]) -> Result<()>;
+}
+
+/// A supernet to be built around some distribution.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Build {
+    /// What it is called.
+    pub name: SupernetName,
+    /// Units between neighbouring levels: attention, MLP.
+    pub steps: [usize; 2],
+    /// Levels of a module, at most.
+    pub levels: usize,
+    /// What a module passes on to the next ones.
+    pub accumulation: Accumulation,
+}
+
+impl Build {
+    /// The supernet of an iteration.
+    pub fn iteration(iteration: &Iteration, spec: &Spec) -> Self {
+        Self {
+            name: SupernetName::Iteration(iteration.number),
+            steps: iteration.steps,
+            levels: spec.supernet.levels,
+            accumulation: spec.supernet.accumulation,
+        }
+    }
+
+    /// One level per module: each is fitted to what the modules before it really became, no longer to what
+    /// the search's accumulation needed.
+    pub fn refit() -> Self {
+        Self { name: SupernetName::Refit, steps: [1, 1], levels: 1, accumulation: Accumulation::Single }
+    }
+
+    /// Its space around a distribution.
+    ///
+    /// # Errors
+    /// As [`Space::around`].
+    pub fn space(&self, shape: Shape, centre: Distribution) -> Result<Space> {
+        Space::around(shape, centre, self.steps, self.levels).map_err(|e| match self.name {
+            SupernetName::Iteration(number) => e.at(format!("iteration {number}")),
+            SupernetName::Refit => e,
+        })
+    }
+}
+
+/// What a trial came to.
+pub struct Outcome<S: Steps> {
+    /// The last distribution.
+    pub distribution: S::Distribution,
+    /// The last model.
+    pub model: S::Model,
+}
+
+/// Goes through the trial of a spec and a dense model's configuration: evaluates the dense model, then per
+/// interval builds a supernet, searches it and makes the model found. The first supernet also gives the
+/// uniform model; without generations nothing comes after that. With `supernet.refit` what was found last is
+/// pruned once more.
+///
+/// # Errors
+/// A sparsity out of reach, a schedule without a space, and those of the steps.
+pub fn walk<S: Steps>(spec: &Spec, config: &Config, steps: &mut S) -> Result<Outcome<S>> {
+    let start = uniform(spec, config)?;
+    let iterations = schedule(&config.shape(spec.prune.unit.attention), &spec.supernet.intervals)?;
+    let dense = steps.dense()?;
+    steps.evaluate(&dense, &evaluations(spec, ModelName::Dense))?;
+    let distribution = steps.start(start)?;
+    let mut walk = Walk { spec, steps, last: Outcome { distribution, model: dense } };
+    for iteration in &iterations {
+        walk.iteration(iteration)?;
+        if spec.search.generations == 0 {
+            break;
+        }
+    }
+    if spec.supernet.refit {
+        walk.refit()?;
+    }
+    Ok(walk.last)
+}
+
+/// A trial on its way.
+struct Walk<'a, S: Steps> {
+    spec: &'a Spec,
+    steps: &'a mut S,
+    /// What it has come to.
+    last: Outcome<S>,
+}
+
+impl<S: Steps> Walk<'_, S> {
+    fn iteration(&mut self, iteration: &Iteration) -> Result<()> {
+        self.steps.begin(iteration)?;
+        let build = Build::iteration(iteration, self.spec);
+        let supernet = self.steps.supernet(&build, &self.last.distribution)?;
+        if iteration.number == 1 {
+            self.model(ModelName::Uniform, &supernet)?;
+        }
+        if self.spec.search.generations == 0 {
+            return Ok(());
+        }
+        self.last.distribution = self.steps.search(iteration.number, &supernet, &self.last.distribution)?;
+        self.model(ModelName::Iteration(iteration.number), &supernet)
+    }
+
+    fn refit(&mut self) -> Result<()> {
+        let supernet = self.steps.supernet(&Build::refit(), &self.last.distribution)?;
+        self.model(ModelName::Refit, &supernet)
+    }
+
+    /// The model of the last distribution, evaluated.
+    fn model(&mut self, name: ModelName, supernet: &S::Supernet) -> Result<()> {
+        self.last.model = self.steps.compact(name, supernet, &self.last.distribution)?;
+        self.steps.evaluate(&self.last.model, &evaluations(self.spec, name))
+    }
+}
+
+/// The uniform distribution that a spec's sparsity means for a model.
+///
+/// # Errors
+/// A share that cannot be removed, or is less than one unit.
+pub fn uniform(spec: &Spec, config: &Config) -> Result<Distribution> {
+    let shape = config.shape(spec.prune.unit.attention);
+    let share = match spec.sparsity.basis {
+        Basis::Prunable => spec.sparsity.target,
+        Basis::Total => spec.sparsity.target * config.parameters().total() as f64 / shape.prunable() as f64,
+    };
+    let request = match spec.sparsity.rounding {
+        Rounding::Total => Request::Total(share),
+        Rounding::Layer => Request::PerLayer(share),
+    };
+    space::uniform(&shape, request).map_err(|e| e.at("sparsity.target"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::pico::Pico;
+    use crate::spec::{self, Known};
+
+    const KNOWN: Known = Known { corpora: &["quickstart"], tasks: &[], script: |_, _| Ok(()) };
+
+    /// Writes down what it is asked for; a distribution, a supernet and a model are their names.
+    #[derive(Debug, Default, PartialEq)]
+    struct Recorder(Vec<String>);
+
+    impl Recorder {
+        fn note(&mut self, text: String) {
+            self.0.push(text);
+        }
+    }
+
+    impl Steps for Recorder {
+        type Distribution = String;
+        type Supernet = String;
+        type Model = String;
+
+        fn dense(&mut self) -> Result<String> {
+            Ok(ModelName::Dense.to_string())
+        }
+
+        fn start(&mut self, _: Distribution) -> Result<String> {
+            Ok("start".into())
+        }
+
+        fn begin(&mut self, iteration: &Iteration) -> Result<()> {
+            self.note(format!("iteration {}", iteration.number));
+            Ok(())
+        }
+
+        fn supernet(&mut self, build: &Build, centre: &String) -> Result<String> {
+            let Build { name, steps, levels, accumulation } = build;
+            self.note(format!(
+                "supernet {name} around {centre}: {levels} levels of {steps:?}, {accumulation:?}"
+            ));
+            Ok(format!("supernet {name}"))
+        }
+
+        fn search(&mut self, iteration: usize, supernet: &String, centre: &String) -> Result<String> {
+            self.note(format!("search {iteration} of {supernet} around {centre}"));
+            Ok(format!("found {iteration}"))
+        }
+
+        fn compact(&mut self, name: ModelName, supernet: &String, of: &String) -> Result<String> {
+            self.note(format!("{name} from {supernet} at {of}"));
+            Ok(name.to_string())
+        }
+
+        fn evaluate(&mut self, model: &String, evaluations: &[Evaluation]) -> Result<()> {
+            let all: Vec<String> = evaluations.iter().map(ToString::to_string).collect();
+            self.note(format!("evaluate {model}: {}", all.join(", ")));
+            Ok(())
+        }
+    }
+
+    /// The calls of a walk, and the last distribution and model.
+    fn calls(text: &str) -> (Vec<String>, String, String) {
+        let text = format!("[evaluate]\nperplexity = [\"quickstart\"]\nkl_tokens = 64\n{text}");
+        let spec = spec::parse(&text, "spec.toml", &KNOWN).unwrap().spec;
+        let dir = tempfile::tempdir().unwrap();
+        let source = Pico::default().write(dir.path(), 1).unwrap();
+        let config = Config::parse(&source.text("config.json").unwrap()).unwrap();
+        let mut recorder = Recorder::default();
+        let outcome = walk(&spec, &config, &mut recorder).unwrap();
+        (recorder.0, outcome.distribution, outcome.model)
+    }
+
+    #[test]
+    fn one_interval_is_built_searched_and_not_refitted_where_the_spec_does_not_ask() {
+        let (calls, distribution, model) =
+            calls("[supernet]\nintervals = [0.5]\nlevels = 3\nrefit = false\naccumulation = \"uniform\"");
+        let expected = [
+            "evaluate dense: perplexity-quickstart",
+            "iteration 1",
+            "supernet 1 around start: 3 levels of [2, 24], Uniform",
+            "uniform from supernet 1 at start",
+            "evaluate uniform: perplexity-quickstart, kl",
+            "search 1 of supernet 1 around start",
+            "iteration-1 from supernet 1 at found 1",
+            "evaluate iteration-1: perplexity-quickstart, kl",
+        ];
+        assert_eq!(calls, expected);
+        assert_eq!((distribution.as_str(), model.as_str()), ("found 1", "iteration-1"));
+    }
+
+    #[test]
+    fn each_interval_starts_from_what_was_found_and_the_refit_comes_last() {
+        let (calls, distribution, model) =
+            calls("[supernet]\nintervals = [0.5, 0.25]\nlevels = 3\nrefit = true");
+        let made: Vec<&str> =
+            calls.iter().map(String::as_str).filter(|call| !call.starts_with("evaluate")).collect();
+        let expected = [
+            "iteration 1",
+            "supernet 1 around start: 3 levels of [2, 24], Expectation",
+            "uniform from supernet 1 at start",
+            "search 1 of supernet 1 around start",
+            "iteration-1 from supernet 1 at found 1",
+            "iteration 2",
+            "supernet 2 around found 1: 3 levels of [1, 12], Expectation",
+            "search 2 of supernet 2 around found 1",
+            "iteration-2 from supernet 2 at found 2",
+            "supernet refit around found 2: 1 levels of [1, 1], Single",
+            "refit from supernet refit at found 2",
+        ];
+        assert_eq!(made, expected);
+        assert_eq!(calls.len() - made.len(), 5);
+        assert_eq!((distribution.as_str(), model.as_str()), ("found 2", "refit"));
+    }
+
+    #[test]
+    fn without_generations_the_uniform_model_is_the_end_or_is_refitted() {
+        let one = |refit: bool| {
+            calls(&format!("[search]\ngenerations = 0\n[supernet]\nintervals = [0.5, 0.25]\nrefit = {refit}"))
+        };
+        let (calls, distribution, model) = one(false);
+        assert!(calls[3].starts_with("uniform from") && calls.len() == 5, "{calls:?}");
+        assert_eq!((distribution.as_str(), model.as_str()), ("start", "uniform"));
+        let (calls, distribution, model) = one(true);
+        assert!(calls[5].starts_with("supernet refit around start") && calls.len() == 8, "{calls:?}");
+        assert_eq!((distribution.as_str(), model.as_str()), ("start", "refit"));
+    }
+}
