@@ -208,8 +208,8 @@ mod tests {
 
     /// The sets of a spec on files of a folder, and what was said of them.
     fn sets(dir: &Path, toml: &str) -> (Sets, Vec<String>) {
-        let head =
-            "[calibration]\ncorpus = \"a\"\ntokens = 4096\nsequence_length = 128\n[search]\ntokens = 2048\n";
+        let head = "[calibration]\ncorpus = \"a\"\ntokens = 4096\nsequence_length = 128\n\
+            [search]\ntokens = 2048\nstages = [{ survivors = 1, tokens = 512 }]\n";
         let toml = format!("{head}{toml}").replace("DIR", &dir.display().to_string());
         let known = crate::spec::Known { corpora: &[QUICKSTART], tasks: &[], script: crate::fitness::check };
         let spec = crate::spec::parse(&toml, "test", &known).unwrap().spec;

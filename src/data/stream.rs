@@ -217,6 +217,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::base::testing::shared;
     use crate::builtin as quickstart;
     use crate::model::Source;
 
@@ -327,6 +328,17 @@ mod tests {
             "behavior": "Isolated", "invert": false});
         let tokenizer = merging(json!({"type": "NFC"}), pre);
         hard().iter().for_each(|(what, text)| same(&tokenizer, text, what));
+    }
+
+    #[test]
+    fn real_text_gets_the_tokens_of_the_whole() {
+        let (Some(model), Some(text)) = (shared("models/wt2-llama"), shared("data/wikitext2/test.txt")) else {
+            return;
+        };
+        let tokenizer = Tokenizer::open(&Source::folder(&model).unwrap()).unwrap();
+        let text = std::fs::read_to_string(text).unwrap();
+        let streamed = streamed(&tokenizer, &text, SECTION, OVERLAP).unwrap();
+        assert!(streamed == tokenizer.encode(&text).unwrap());
     }
 
     #[test]

@@ -30,7 +30,7 @@ use crate::trial::{
 const PROCESS: f64 = 30e6;
 /// Bytes that tokenising takes per byte of text that is tokenised at once; they stay resident until something
 /// else is large enough to take them over.
-const TOKENISING: f64 = 160.0;
+const TOKENISING: f64 = 210.0;
 /// Bytes of these that stay in pieces for good.
 const TOKENISED: f64 = 22.0;
 /// Bytes of the records that every stored result has beside it: key, manifest, cost, figures.
