@@ -1,6 +1,7 @@
 //! What every other module stands on: errors with exit codes, estimates with their standard errors, named random streams, files that appear whole,
 //! and process meters.
 
+pub mod caught;
 pub mod error;
 pub mod estimate;
 pub mod files;
@@ -13,6 +14,7 @@ pub mod testing;
 pub mod watch;
 pub mod work;
 
+pub use caught::caught;
 pub use error::{Error, Kind, Result, ResultExt};
 pub use estimate::Estimate;
 pub use once::get_or_try_init;

@@ -1,14 +1,14 @@
 //! `tyr eval`: measures one model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
 
 use super::with_known;
 use crate::base::{Error, Kind, Result, Watch, files};
-use crate::data::Tokenizer;
 use crate::data::inputs::evaluation_set;
+use crate::data::{Tokenizer, corpus};
 use crate::eval;
 use crate::model::{Model, Source};
 use crate::report::{Figure, Metric, Tables, event::Event};
@@ -111,8 +111,7 @@ fn spec(arguments: &Arguments) -> Result<Spec> {
         tasks,
         num_fewshot: arguments.lm_eval_shots,
     });
-    for path in &arguments.text {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    for (name, path) in text_names(&arguments.text, &arguments.perplexity)?.into_iter().zip(&arguments.text) {
         spec.evaluate.perplexity.push(name.clone());
         spec.corpora.insert(
             name,
@@ -125,6 +124,39 @@ fn spec(arguments: &Arguments) -> Result<Spec> {
         );
     }
     Ok(spec)
+}
+
+/// A name for each text file: its stem, or where another text or corpus has that, the end of its path from the
+/// file's name on that no other has.
+fn text_names(paths: &[PathBuf], corpora: &[String]) -> Result<Vec<String>> {
+    let parts = |path: &PathBuf| path.components().count().max(1);
+    let longest = paths.iter().map(parts).max().unwrap_or_default();
+    let candidates: Vec<Vec<String>> =
+        (0..=longest).map(|depth| paths.iter().map(|path| end_of(path, depth)).collect()).collect();
+    let taken = |name: &String| corpora.contains(name) || corpus::KNOWN.contains(&name.as_str());
+    let unique = |names: &[String], i: usize| {
+        !taken(&names[i]) && names.iter().filter(|other| **other == names[i]).count() == 1
+    };
+    let mut given: Vec<String> = Vec::new();
+    for i in 0..paths.len() {
+        let fits = |names: &&Vec<String>| unique(names, i) && !given.contains(&names[i]);
+        let found = candidates.iter().find(fits).ok_or_else(|| {
+            Error::new(Kind::Usage, "a text that is named twice, or that has the name of a built-in corpus")
+                .at(format!("--text {}", paths[i].display()))
+                .hint("name each file once")
+        })?;
+        given.push(found[i].clone());
+    }
+    Ok(given)
+}
+
+/// The file's stem (depth 0), or that many last parts of its path.
+fn end_of(path: &Path, depth: usize) -> String {
+    if depth == 0 {
+        return path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    }
+    let parts: Vec<_> = path.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+    parts[parts.len().saturating_sub(depth)..].join("/")
 }
 
 /// The spec's model on everything that the spec evaluates, beside what the dense one made of each document.
@@ -179,5 +211,36 @@ impl Recorder for Told<'_> {
     fn warn(&mut self, message: String) -> Result<()> {
         self.watch.note(&message);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(paths: &[&str], corpora: &[&str]) -> Result<Vec<String>> {
+        let corpora: Vec<String> = corpora.iter().map(|c| c.to_string()).collect();
+        text_names(&paths.iter().map(PathBuf::from).collect::<Vec<_>>(), &corpora)
+    }
+
+    #[test]
+    fn texts_are_called_by_their_stems_or_told_apart_by_as_much_of_their_paths_as_it_takes() {
+        assert_eq!(names(&["a/one.txt", "b/two.txt"], &[]).unwrap(), ["one", "two"]);
+        assert_eq!(
+            names(&["wikitext2/test.txt", "ptb/test.txt", "c4.json"], &[]).unwrap(),
+            ["wikitext2/test.txt", "ptb/test.txt", "c4"]
+        );
+        assert_eq!(names(&["a.txt", "a.jsonl"], &[]).unwrap(), ["a.txt", "a.jsonl"]);
+        assert_eq!(names(&["test.txt", "x/test.txt"], &[]).unwrap()[1], "x/test.txt");
+        assert_eq!(names(&["a.txt", "a.json", "a.txt.gz"], &[]).unwrap(), ["a.txt", "a.json", "a.txt.gz"]);
+        assert_eq!(names(&["quickstart.txt"], &["quickstart"]).unwrap(), ["quickstart.txt"]);
+    }
+
+    #[test]
+    fn a_text_that_is_named_twice_is_refused() {
+        for paths in [["a.txt", "a.txt"], ["x/a.txt", "x/a.txt"], ["quickstart", "b.txt"]] {
+            let e = names(&paths, &[]).unwrap_err();
+            assert!(e.kind == Kind::Usage && e.to_string().contains(paths[0]), "{e}");
+        }
     }
 }

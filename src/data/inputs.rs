@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::corpus::Corpus;
+use super::overlap::{PASSAGE, Passages};
 use super::sets::{self, Draw};
-use super::{CalibrationSet, EvaluationSet, SearchSet, Tokenizer};
-use crate::base::{Result, Watch};
+use super::{CalibrationSet, EvaluationSet, SearchSet, Tokenizer, Windows};
+use crate::base::{Error, Result, Watch};
 use crate::spec::{SearchText, Spec};
 
 /// Bytes of generated text per token asked for: more than any tokenizer needs.
@@ -28,11 +29,11 @@ impl FitnessText {
         corpus == spec.calibration.corpus
     }
 
-    fn of(spec: &Spec, corpus: &str, tokenizer: &Tokenizer) -> Result<Self> {
+    fn of(spec: &Spec, corpus: &str, tokenizer: &Tokenizer, avoid: Option<&Passages>) -> Result<Self> {
         if Self::is_search_set(spec, corpus) {
             return Ok(Self::SearchSet);
         }
-        fitness_set(spec, corpus, tokenizer).map(Self::Own)
+        fitness_set(spec, corpus, tokenizer, avoid).map(Self::Own)
     }
 }
 
@@ -62,17 +63,40 @@ impl Sets {
         let (calibration, search) = fitted(spec, tokenizer)?;
         watch.advance(1);
         let evaluation = spec.evaluate.perplexity.iter().map(|name| {
+            watch.checkpoint()?;
             let set = evaluation_set(spec, name, tokenizer)?;
             watch.advance(1);
             Ok((name.clone(), set))
         });
         let evaluation = evaluation.collect::<Result<_>>()?;
-        let corpora = spec
-            .fitness
-            .corpora
-            .iter()
-            .map(|name| Ok((name.clone(), FitnessText::of(spec, name, tokenizer)?)));
-        Ok(Self { calibration, search, corpora: corpora.collect::<Result<_>>()?, evaluation })
+        let avoid = (spec.search.text == SearchText::Disjoint).then(|| {
+            let windows = &calibration.windows;
+            Passages::of(&[windows], windows.length)
+        });
+        let of = |name| FitnessText::of(spec, name, tokenizer, avoid.as_ref());
+        let corpora = spec.fitness.corpora.iter().map(|name| Ok((name.clone(), of(name)?)));
+        let corpora = corpora.collect::<Result<_>>()?;
+        let sets = Self { calibration, search, corpora, evaluation };
+        sets.shared(spec.search.text).iter().for_each(|warning| watch.note(warning));
+        Ok(sets)
+    }
+
+    /// What is to be said of text that is in two sets, which should have none in common.
+    fn shared(&self, text: SearchText) -> Vec<String> {
+        let calibration = &self.calibration.windows;
+        let mut warnings = Vec::new();
+        if text == SearchText::Disjoint {
+            warnings.extend(warning("search", &self.search.0, "calibration", &[calibration]));
+        }
+        let own = self.corpora.values().filter_map(|text| match text {
+            FitnessText::SearchSet => None,
+            FitnessText::Own(set) => Some(&set.0),
+        });
+        let fitted: Vec<&Windows> = [calibration, &self.search.0].into_iter().chain(own).collect();
+        warnings.extend(self.evaluation.iter().filter_map(|(name, set)| {
+            warning(&format!("evaluation (corpus {name})"), &set.0, "calibration or search", &fitted)
+        }));
+        warnings
     }
 
     /// Hashes of the texts that the fitness's corpora are scored on.
@@ -103,11 +127,27 @@ fn fitted(spec: &Spec, tokenizer: &Tokenizer) -> Result<(CalibrationSet, SearchS
     let text = Corpus::find(spec, name)?
         .training(draw.calibration.max(draw.search) * BYTES_PER_TOKEN)
         .map_err(|e| e.at(format!("corpus {name}")))?;
-    sets::draw(name, &text, tokenizer, &draw, spec.seed)
+    sets::draw(name, text, tokenizer, &draw, spec.seed).map_err(|e| at_corpus(e, name))
+}
+
+/// A warning where windows share passages with others.
+fn warning(use_: &str, windows: &Windows, other: &str, others: &[&Windows]) -> Option<String> {
+    let count = Passages::of(others, windows.length).count(windows);
+    (count > 0).then(|| {
+        format!(
+            "{count} of {} windows of {use_} text are {other} text too: {PASSAGE} tokens in a row or more",
+            windows.count()
+        )
+    })
 }
 
 /// The search set of one corpus that the fitness names.
-fn fitness_set(spec: &Spec, name: &str, tokenizer: &Tokenizer) -> Result<SearchSet> {
+fn fitness_set(
+    spec: &Spec,
+    name: &str,
+    tokenizer: &Tokenizer,
+    avoid: Option<&Passages>,
+) -> Result<SearchSet> {
     let draw = Draw {
         calibration: 0,
         starts: 0,
@@ -118,7 +158,7 @@ fn fitness_set(spec: &Spec, name: &str, tokenizer: &Tokenizer) -> Result<SearchS
     let text = Corpus::find(spec, name)?
         .training(draw.search * BYTES_PER_TOKEN)
         .map_err(|e| e.at(format!("corpus {name}")))?;
-    Ok(sets::draw(name, &text, tokenizer, &draw, spec.seed)?.1)
+    sets::draw_search(name, text, tokenizer, &draw, spec.seed, avoid).map_err(|e| at_corpus(e, name))
 }
 
 /// The evaluation set of a corpus.
@@ -131,5 +171,96 @@ pub fn evaluation_set(spec: &Spec, name: &str, tokenizer: &Tokenizer) -> Result<
         Corpus::Quickstart => wanted,
         Corpus::Files(_) => spec.evaluate.tokens,
     };
-    sets::evaluation(name, &text, tokenizer, limit, spec.evaluate.sequence_length)
+    sets::evaluation(name, text, tokenizer, limit, spec.evaluate.sequence_length)
+        .map_err(|e| at_corpus(e, name))
+}
+
+/// Names the corpus beside a place in one of its files; what has no place names it itself.
+fn at_corpus(e: Error, name: &str) -> Error {
+    if e.place.is_some() { e.at(format!("corpus {name}")) } else { e }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    use super::super::corpus::QUICKSTART;
+    use super::*;
+    use crate::builtin as quickstart;
+    use crate::model::Source;
+
+    /// Keeps what is noted.
+    #[derive(Default)]
+    struct Notes(Mutex<Vec<String>>);
+
+    impl Watch for Notes {
+        fn begin(&self, _what: &str, _units: u64) {}
+        fn advance(&self, _units: u64) {}
+        fn end(&self) {}
+        fn note(&self, message: &str) {
+            self.0.lock().unwrap().push(message.into());
+        }
+        fn stopped(&self) -> bool {
+            false
+        }
+    }
+
+    /// The sets of a spec on files of a folder, and what was said of them.
+    fn sets(dir: &Path, toml: &str) -> (Sets, Vec<String>) {
+        let head = "[calibration]\ncorpus = \"a\"\ntokens = 4096\nsequence_length = 128\n\
+            [search]\ntokens = 2048\nstages = [{ survivors = 1, tokens = 512 }]\n";
+        let toml = format!("{head}{toml}").replace("DIR", &dir.display().to_string());
+        let known = crate::spec::Known { corpora: &[QUICKSTART], tasks: &[], script: crate::fitness::check };
+        let spec = crate::spec::parse(&toml, "test", &known).unwrap().spec;
+        let tokenizer = Tokenizer::open(&Source::resolve("builtin:quickstart").unwrap()).unwrap();
+        let notes = Notes::default();
+        let sets = Sets::of(&spec, &tokenizer, &notes).unwrap();
+        (sets, notes.0.into_inner().unwrap())
+    }
+
+    #[test]
+    fn search_text_of_another_corpus_over_the_same_text_is_apart_from_the_calibration_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = quickstart::text(quickstart::Split::Calibration, 60_000);
+        std::fs::write(dir.path().join("a.txt"), &text).unwrap();
+        std::fs::write(dir.path().join("copy.txt"), &text[1000..]).unwrap();
+        let other = quickstart::text(quickstart::Split::Search, 60_000);
+        std::fs::write(dir.path().join("other.txt"), &other).unwrap();
+        let corpora = "[corpora.a]\ntrain = [\"DIR/a.txt\"]\n[corpora.b]\ntrain = [\"DIR/copy.txt\"]\n\
+            [corpora.c]\ntrain = [\"DIR/other.txt\"]\ntest = [\"DIR/copy.txt\"]\n\
+            [fitness]\nkind = \"perplexity\"\ncorpora = [\"a\", \"b\", \"c\"]\n";
+        let (sets, notes) =
+            sets(dir.path(), &format!("{corpora}[evaluate]\nperplexity = [\"quickstart\"]\n"));
+        let calibration = Passages::of(&[&sets.calibration.windows], 128);
+        for (name, text) in &sets.corpora {
+            let set = match text {
+                FitnessText::SearchSet => &sets.search,
+                FitnessText::Own(set) => set,
+            };
+            assert_eq!((set.0.count(), calibration.count(&set.0)), (16, 0), "{name}");
+        }
+        assert!(notes.is_empty(), "{notes:?}");
+        let (_, notes) = self::sets(dir.path(), &format!("{corpora}[evaluate]\nperplexity = [\"c\"]\n"));
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(
+            notes[0].contains("evaluation (corpus c) text are calibration or search text too"),
+            "{notes:?}"
+        );
+    }
+
+    #[test]
+    fn a_text_that_repeats_itself_is_said_to_search_on_calibration_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = quickstart::text(quickstart::Split::Calibration, 25_000);
+        std::fs::write(dir.path().join("a.txt"), text.repeat(2)).unwrap();
+        let corpora = "[corpora.a]\ntrain = [\"DIR/a.txt\"]\n[evaluate]\nperplexity = [\"quickstart\"]\n";
+        let (_, notes) = sets(dir.path(), corpora);
+        assert!(
+            notes.len() == 1 && notes[0].contains("of search text are calibration text too"),
+            "{notes:?}"
+        );
+        let apart = corpora.replace("[corpora.a]", "text = \"calibration\"\n[corpora.a]");
+        assert!(sets(dir.path(), &apart).1.is_empty(), "as asked");
+    }
 }

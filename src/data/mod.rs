@@ -1,11 +1,18 @@
 //! Text: corpora, tokenisation, and the three sets that must not touch: calibration, search and evaluation.
 
+mod characters;
 pub mod corpus;
+pub mod format;
 pub mod inputs;
+mod overlap;
+mod parquet;
 pub mod rows;
 pub mod sets;
+mod stream;
 pub mod tokenizer;
+mod windows;
 
 pub use inputs::{FitnessText, Sets};
-pub use sets::{BATCH_TOKENS, CalibrationSet, EvaluationSet, SearchSet, Windows, batch};
+pub use sets::{CalibrationSet, EvaluationSet, SearchSet, Windows, batch};
+pub use stream::HELD_AT_ONCE;
 pub use tokenizer::Tokenizer;

@@ -1,17 +1,17 @@
-//! Rows of a data file, parquet or JSON lines alike, and typed access to their fields with errors that name
-//! file, row and field.
+//! Rows of a data file, parquet or JSON lines alike, one at a time, and typed access to their fields with errors
+//! that name file, row and field.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
 
-use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::record::{Field, Row as Record};
 use serde_json::{Map, Value};
 
+use super::characters::{Characters, Lines};
+use super::format::Format;
+use super::parquet::Records;
 use crate::base::files::io_error;
-use crate::base::{Error, Kind, Result, ResultExt};
+use crate::base::{Error, Kind, Result};
 
 /// One row of a data file.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,82 +21,94 @@ pub struct Row {
     /// Line of a JSON lines file or row of a parquet file, from 1.
     number: usize,
     fields: Map<String, Value>,
+    /// Names of all fields of the file, where not all are read.
+    names: Option<Arc<[String]>>,
 }
 
-/// The first `limit` rows of a `.parquet`, `.jsonl` or `.json` (lines) file.
-pub fn read(path: &Path, limit: usize) -> Result<Vec<Row>> {
-    let file = File::open(path).map_err(|e| io_error(path, "read", &e))?;
-    match path.extension().and_then(|e| e.to_str()) {
-        Some("parquet") => read_parquet(path, file, limit),
-        Some("jsonl" | "json") => read_lines(path, file, limit),
-        _ => Err(Error::new(Kind::Data, "not a data file that can be read")
-            .at(path.display())
-            .hint("use .parquet or .jsonl")),
-    }
+/// The rows of a file, in order.
+pub struct Rows {
+    file: Arc<Path>,
+    source: Source,
+    /// Lines or rows read.
+    number: usize,
+    /// Whether the end or an error was met.
+    ended: bool,
 }
 
-fn read_lines(path: &Path, file: File, limit: usize) -> Result<Vec<Row>> {
-    let shared: Arc<Path> = path.into();
-    let mut rows = Vec::new();
-    for (i, line) in BufReader::new(file).lines().enumerate() {
-        if rows.len() == limit {
-            break;
+enum Source {
+    Lines(Lines),
+    Parquet(Records),
+}
+
+/// The first `limit` rows of a file, as [`open`] reads them.
+pub fn read(path: &Path, columns: Option<&[&str]>, limit: usize) -> Result<Vec<Row>> {
+    open(path, columns)?.take(limit).collect()
+}
+
+/// Opens a file of parquet or JSON lines under any of their names, plain or packed. Of a parquet file only
+/// `columns` are read, or all without a list.
+///
+/// # Errors
+/// A file that is not there, is of another format or is damaged.
+pub fn open(path: &Path, columns: Option<&[&str]>) -> Result<Rows> {
+    let source = match Format::of(path)? {
+        Format::Parquet => {
+            let file = File::open(path).map_err(|e| io_error(path, "read", &e))?;
+            Source::Parquet(Records::open(path, file, columns)?)
         }
-        let line = line.or_error(Kind::Data, "cannot read").map_err(|e| e.at(place(path, i + 1)))?;
-        if !line.trim().is_empty() {
-            let fields = serde_json::from_str(&line).map_err(|e| bad_line(path, i + 1, &e))?;
-            rows.push(Row { file: shared.clone(), number: i + 1, fields });
+        Format::Lines => Source::Lines(Characters::open(path)?.lines()),
+        Format::Text => {
+            return Err(Error::new(Kind::Data, "plain text has no fields")
+                .at(path.display())
+                .hint("use JSON lines (.jsonl) or parquet (.parquet)"));
         }
-    }
-    Ok(rows)
-}
-
-fn bad_line(path: &Path, number: usize, e: &serde_json::Error) -> Error {
-    Error::new(Kind::Data, format!("not a JSON object on one line: {e}")).at(place(path, number))
-}
-
-fn read_parquet(path: &Path, file: File, limit: usize) -> Result<Vec<Row>> {
-    let shared: Arc<Path> = path.into();
-    let broken = |e: parquet::errors::ParquetError| {
-        Error::new(Kind::Data, format!("not a readable parquet file: {e}")).at(path.display())
     };
-    let reader = SerializedFileReader::new(file).map_err(broken)?;
-    let records = reader.get_row_iter(None).map_err(broken)?.take(limit).enumerate();
-    records
-        .map(|(i, record)| {
-            Ok(Row { file: shared.clone(), number: i + 1, fields: object(&record.map_err(broken)?) })
-        })
-        .collect()
+    Ok(Rows { file: path.into(), source, number: 0, ended: false })
 }
 
-fn object(record: &Record) -> Map<String, Value> {
-    record.get_column_iter().map(|(name, field)| (name.clone(), value(field))).collect()
-}
-
-/// A parquet field as JSON. Types that no task uses (bytes, dates, decimals, maps) become their printed form.
-fn value(field: &Field) -> Value {
-    match field {
-        Field::Null => Value::Null,
-        Field::Bool(v) => (*v).into(),
-        Field::Byte(v) => (*v).into(),
-        Field::Short(v) => (*v).into(),
-        Field::Int(v) => (*v).into(),
-        Field::Long(v) => (*v).into(),
-        Field::UByte(v) => (*v).into(),
-        Field::UShort(v) => (*v).into(),
-        Field::UInt(v) => (*v).into(),
-        Field::ULong(v) => (*v).into(),
-        Field::Float(v) => (*v).into(),
-        Field::Double(v) => (*v).into(),
-        Field::Str(v) => v.as_str().into(),
-        Field::Group(record) => Value::Object(object(record)),
-        Field::ListInternal(list) => list.elements().iter().map(value).collect(),
-        other => other.to_string().into(),
+impl Rows {
+    fn row(&mut self) -> Result<Option<Row>> {
+        loop {
+            self.number += 1;
+            let (fields, names) = match &mut self.source {
+                Source::Lines(lines) => match lines.next().transpose()? {
+                    Some(line) if line.trim().is_empty() => continue,
+                    line => (line.map(|line| parse(&line)).transpose()?, None),
+                },
+                Source::Parquet(records) => (records.next().transpose()?, Some(records.names.clone())),
+            };
+            let file = self.file.clone();
+            return Ok(fields.map(|fields| Row { file, number: self.number, fields, names }));
+        }
     }
+
+    fn place(&self) -> String {
+        place(&self.file, self.number)
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<Row>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let row = self.row().map_err(|e| Error { place: Some(self.place()), ..e }).transpose();
+        self.ended = !matches!(row, Some(Ok(_)));
+        row
+    }
+}
+
+fn parse(line: &str) -> Result<Map<String, Value>> {
+    serde_json::from_str(line).map_err(|e| {
+        Error::new(Kind::Data, format!("not a JSON object on one line: {e}"))
+            .hint("every line holds one object, {\"text\": \"…\"}; a JSON list is not read")
+    })
 }
 
 fn place(path: &Path, number: usize) -> String {
-    let unit = if path.extension().is_some_and(|e| e == "parquet") { "row" } else { "line" };
+    let unit = if matches!(Format::of(path), Ok(Format::Parquet)) { "row" } else { "line" };
     format!("{} {unit} {number}", path.display())
 }
 
@@ -120,7 +132,9 @@ impl Row {
     }
 
     fn missing(&self, name: &str) -> Error {
-        let names: Vec<&str> = self.fields.keys().map(String::as_str).collect();
+        let own = || self.fields.keys().map(String::as_str).collect();
+        let names: Vec<&str> =
+            self.names.as_ref().map_or_else(own, |names| names.iter().map(String::as_str).collect());
         Error::new(Kind::Data, format!("there is no field `{name}`"))
             .at(self.place())
             .hint(format!("fields here: {}", names.join(", ")))

@@ -4,10 +4,10 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use rand::seq::SliceRandom;
-
 use super::Tokenizer;
-use super::corpus::Text;
+use super::corpus::{Pieces, Text};
+use super::overlap::Passages;
+use super::windows::Drawing;
 use crate::base::{Error, Kind, Result, hash, rng};
 use crate::spec::SearchText;
 
@@ -120,41 +120,47 @@ pub struct Draw {
 /// The corpus is shorter than what is asked.
 pub fn draw(
     name: &str,
-    text: &Text,
+    text: Text<'_>,
     tokenizer: &Tokenizer,
     draw: &Draw,
     seed: u64,
 ) -> Result<(CalibrationSet, SearchSet)> {
-    let tokens = |text: &str| tokenizer.encode(text);
+    let drawn = |pieces: Pieces<'_>, tokens: usize, use_: &str| {
+        windows(name, tokenizer.stream(pieces), tokens, draw.length, (seed, use_), None)
+    };
     let (calibration, search) = match (text, draw.text) {
         (Text::Separate { calibration, search }, SearchText::Disjoint) => {
-            let c = windows(name, &tokens(calibration)?, draw.calibration, draw.length, seed, "calibration")?;
-            (c, windows(name, &tokens(search)?, draw.search, draw.length, seed, "search")?)
+            (drawn(calibration, draw.calibration, "calibration")?, drawn(search, draw.search, "search")?)
         }
         (Text::One(text), SearchText::Disjoint) => {
-            let both = windows(
-                name,
-                &tokens(text)?,
-                draw.calibration + draw.search,
-                draw.length,
-                seed,
-                "calibration and search",
-            )?;
-            split(&both, draw.calibration)
+            split(&drawn(text, draw.calibration + draw.search, "calibration and search")?, draw.calibration)
         }
         (Text::One(text) | Text::Separate { calibration: text, .. }, SearchText::Calibration) => {
-            let c = windows(
-                name,
-                &tokens(text)?,
-                draw.calibration.max(draw.search),
-                draw.length,
-                seed,
-                "calibration",
-            )?;
+            let c = drawn(text, draw.calibration.max(draw.search), "calibration")?;
             (split(&c, draw.calibration).0, split(&c, draw.search).0)
         }
     };
     Ok((CalibrationSet::new(calibration, draw.starts), SearchSet(search)))
+}
+
+/// Draws a search set alone, from windows that share no passage with those to `avoid`.
+///
+/// # Errors
+/// As [`draw`].
+pub fn draw_search(
+    name: &str,
+    text: Text<'_>,
+    tokenizer: &Tokenizer,
+    draw: &Draw,
+    seed: u64,
+    avoid: Option<&Passages>,
+) -> Result<SearchSet> {
+    let (pieces, use_) = match text {
+        Text::Separate { search, .. } => (search, "search"),
+        Text::One(text) => (text, "calibration and search"),
+    };
+    let stream = tokenizer.stream(pieces);
+    Ok(SearchSet(windows(name, stream, draw.search, draw.length, (seed, use_), avoid)?))
 }
 
 fn split(windows: &Windows, at: usize) -> (Windows, Windows) {
@@ -163,51 +169,57 @@ fn split(windows: &Windows, at: usize) -> (Windows, Windows) {
     (part(first), part(second))
 }
 
-/// `count` tokens in windows at random places of a stream: the stream is cut into slots at a random phase and
-/// slots are drawn.
+/// `count` tokens in windows at random places of a stream, drawn under a seed for a use.
 fn windows(
     name: &str,
-    stream: &[u32],
+    stream: impl Iterator<Item = Result<Vec<u32>>>,
     count: usize,
     length: usize,
-    seed: u64,
-    use_: &str,
+    (seed, use_): (u64, &str),
+    avoid: Option<&Passages>,
 ) -> Result<Windows> {
-    use rand::RngExt as _;
     let wanted = count / length;
-    let mut rng = rng::stream(seed, &format!("windows/{use_}"));
-    let slack = stream.len().saturating_sub(wanted * length).min(length - 1);
-    let phase = if slack == 0 { 0 } else { rng.random_range(0..=slack) };
-    let mut slots: Vec<usize> =
-        (phase..).step_by(length).take_while(|s| s + length <= stream.len()).collect();
-    if slots.len() < wanted {
-        let what = format!(
-            "corpus `{name}` has {} tokens of training text; {count} are asked for {use_} in windows of {length}",
-            stream.len()
-        );
-        return Err(Error::new(Kind::Data, what)
-            .hint("ask for fewer tokens (calibration.tokens, search.tokens) or give more text"));
+    let mut drawing = Drawing::new(wanted, length, rng::stream(seed, &format!("windows/{use_}")), avoid);
+    for tokens in stream {
+        drawing.push(&tokens?);
     }
-    slots.shuffle(&mut rng);
-    slots.truncate(wanted);
-    Ok(Windows { tokens: slots.iter().flat_map(|&s| &stream[s..s + length]).copied().collect(), length })
+    let drawn = drawing.finish();
+    if drawn.count() == wanted {
+        return Ok(drawn);
+    }
+    let tokens = drawing.tokens;
+    let apart = match avoid {
+        Some(_) => format!(", {} windows of it apart from the calibration text", drawing.slots),
+        None => String::new(),
+    };
+    let what = format!(
+        "corpus `{name}` has {tokens} tokens of training text{apart}; {count} are asked for {use_} in windows of {length}"
+    );
+    Err(Error::new(Kind::Data, what)
+        .hint("ask for fewer tokens (calibration.tokens, search.tokens) or give more text"))
 }
 
 /// The evaluation set of a corpus: its held-out text from the start, cut into windows side by side; a last
-/// part of a window is left out.
+/// part of a window is left out. No more text is read than it takes.
 ///
 /// # Errors
 /// The text does not fill one window.
 pub fn evaluation(
     name: &str,
-    text: &str,
+    text: Pieces<'_>,
     tokenizer: &Tokenizer,
     limit: usize,
     length: usize,
 ) -> Result<EvaluationSet> {
-    let mut tokens = tokenizer.encode(text)?;
-    let wanted = if limit == 0 { tokens.len() } else { limit.min(tokens.len()) };
-    tokens.truncate(wanted / length * length);
+    let wanted = if limit == 0 { usize::MAX } else { limit };
+    let mut tokens = Vec::new();
+    for more in tokenizer.stream(text) {
+        tokens.extend(more?);
+        if tokens.len() >= wanted {
+            break;
+        }
+    }
+    tokens.truncate(wanted.min(tokens.len()) / length * length);
     if tokens.is_empty() {
         return Err(Error::new(
             Kind::Data,
@@ -221,6 +233,17 @@ pub fn evaluation(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn windows(
+        name: &str,
+        tokens: &[u32],
+        count: usize,
+        length: usize,
+        seed: u64,
+        use_: &str,
+    ) -> Result<Windows> {
+        super::windows(name, std::iter::once(Ok(tokens.to_vec())), count, length, (seed, use_), None)
+    }
 
     fn stream(n: u32) -> Vec<u32> {
         (0..n).collect()

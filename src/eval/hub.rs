@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::{Error, Kind, Result};
 
+use crate::data::format::Format;
 use crate::data::rows::{self, Row};
 
 /// A split of a data set.
@@ -16,10 +17,12 @@ pub struct Split {
     pub config: Option<&'static str>,
     /// Name of the split, with which the file names begin.
     pub split: &'static str,
+    /// The fields that are read.
+    pub columns: &'static [&'static str],
 }
 
-/// Endings of data files, the preferred one first.
-const ENDINGS: [&str; 3] = ["parquet", "jsonl", "json"];
+/// Formats of data files, the preferred one first.
+const FORMATS: [Format; 2] = [Format::Parquet, Format::Lines];
 
 impl Split {
     /// Another split of the same configuration.
@@ -31,7 +34,7 @@ impl Split {
     pub fn rows(&self, root: Option<&Path>, limit: usize) -> Result<Vec<Row>> {
         let mut rows = Vec::new();
         for file in self.files(root)? {
-            rows.extend(rows::read(&file, limit - rows.len())?);
+            rows.extend(rows::read(&file, Some(self.columns), limit - rows.len())?);
         }
         Ok(rows)
     }
@@ -40,9 +43,11 @@ impl Split {
     pub fn files(&self, root: Option<&Path>) -> Result<Vec<PathBuf>> {
         let root = root.ok_or_else(|| self.without_root())?;
         let listed: Vec<PathBuf> = self.folders(root).iter().flat_map(|folder| self.listed(folder)).collect();
-        let of_ending =
-            |ending: &&str| listed.iter().filter(|p| has_ending(p, ending)).cloned().collect::<Vec<_>>();
-        ENDINGS.iter().map(of_ending).find(|files| !files.is_empty()).ok_or_else(|| self.missing(root))
+        let of_format = |format: &Format| {
+            let fits = |p: &&PathBuf| Format::of(p).is_ok_and(|own| own == *format);
+            listed.iter().filter(fits).cloned().collect::<Vec<_>>()
+        };
+        FORMATS.iter().map(of_format).find(|files| !files.is_empty()).ok_or_else(|| self.missing(root))
     }
 
     fn folders(&self, root: &Path) -> Vec<PathBuf> {
@@ -88,8 +93,4 @@ impl Split {
             .at(looked)
             .hint(format!("expected {expected} (or .jsonl): copy the data set from the hub, or point `evaluate.data` elsewhere"))
     }
-}
-
-fn has_ending(path: &Path, ending: &str) -> bool {
-    path.extension().is_some_and(|e| e == ending)
 }

@@ -57,7 +57,7 @@ impl Tokenize for tokenizers::Tokenizer {
 
 impl Tokenize for crate::data::Tokenizer {
     fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        Tokenize::encode(self.inner(), text)
+        crate::data::Tokenizer::encode(self, text)
     }
 }
 

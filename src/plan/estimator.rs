@@ -28,9 +28,9 @@ use crate::trial::{
 
 /// Memory of the process itself: the program, its tokenizer, the token sets.
 const PROCESS: f64 = 30e6;
-/// Bytes that tokenising takes per byte of text; they stay resident until something else is large enough to
-/// take them over.
-const TOKENISING: f64 = 88.0;
+/// Bytes that tokenising takes per byte of text that is tokenised at once; they stay resident until something
+/// else is large enough to take them over.
+const TOKENISING: f64 = 210.0;
 /// Bytes of these that stay in pieces for good.
 const TOKENISED: f64 = 22.0;
 /// Bytes of the records that every stored result has beside it: key, manifest, cost, figures.
@@ -304,9 +304,9 @@ impl Estimator<'_, '_> {
     }
 
     fn estimate(&self, cost: Cost) -> Estimate {
-        let own = self.texts.bytes * TOKENISED + cost.memory + cost.mapped;
+        let own = self.texts.at_once * TOKENISED + self.texts.sets + cost.memory + cost.mapped;
         let fresh = !self.steps.iter().any(|step| matches!(step.name, StepName::Supernet(_)));
-        let tokenising = if fresh { self.texts.bytes * TOKENISING } else { 0.0 };
+        let tokenising = if fresh { self.texts.at_once * TOKENISING + self.texts.sets } else { 0.0 };
         Estimate {
             memory: PROCESS + own.max(tokenising),
             mapped: cost.mapped,

@@ -1,18 +1,22 @@
 //! The texts of a trial: their token sets when they can be had cheaply, else how large they will be.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use crate::base::{Result, Silent, hash};
-use crate::data::Tokenizer;
 use crate::data::corpus::Corpus;
 use crate::data::inputs::{BYTES_PER_TOKEN, GENERATED_TOKENS, Sets};
+use crate::data::{HELD_AT_ONCE, Tokenizer, format};
 use crate::spec::Spec;
 
 /// Bytes of text per token, about, where a text is not tokenised.
 const BYTES: f64 = 4.0;
+/// Bytes that a passage's hash takes.
+const PASSAGE_BYTES: f64 = 18.0;
+/// Bytes of text in one byte of a packed file, about.
+const PACKED: f64 = 3.0;
 /// Tokens taken for a held-out text that is not there and of which all is asked for: about WikiText-2's.
 const HELD_OUT: usize = 300_000;
 
@@ -33,6 +37,10 @@ pub(crate) struct Texts {
     pub missing: Vec<PathBuf>,
     /// Bytes of text that a run reads.
     pub bytes: f64,
+    /// Bytes of them that are tokenised at once.
+    pub at_once: f64,
+    /// Bytes of the token sets and of the passages by which they are compared.
+    pub sets: f64,
 }
 
 impl Texts {
@@ -42,6 +50,7 @@ impl Texts {
     /// As [`Sets::of`].
     pub(crate) fn read(spec: &Spec, tokenizer: &Tokenizer) -> Result<Self> {
         let sets = Sets::of(spec, tokenizer, &Silent)?;
+        let judged = sets.evaluation.values().map(|set| set.0.tokens.len()).sum();
         let evaluation =
             sets.evaluation.iter().map(|(name, set)| (name.clone(), (set.0.hash(), set.0.tokens.len())));
         Ok(Self {
@@ -52,6 +61,8 @@ impl Texts {
             real: true,
             missing: vec![],
             bytes: bytes(spec),
+            at_once: bytes(spec).min(HELD_AT_ONCE as f64),
+            sets: bytes_of_sets(spec, judged),
         })
     }
 
@@ -76,14 +87,19 @@ impl Texts {
         };
         let corpora =
             spec.fitness.corpora.iter().map(|name| Ok((name.clone(), hash::of_json(&trained(name))?)));
+        let evaluation: BTreeMap<String, (String, usize)> =
+            e.perplexity.iter().map(judged).collect::<Result<_>>()?;
+        let judged = evaluation.values().map(|(_, tokens)| tokens).sum();
         Ok(Self {
             calibration: hash::of_json(&json!(["calibration", trained(&c.corpus)]))?,
             search: hash::of_json(&json!(["search", trained(&c.corpus)]))?,
             corpora: corpora.collect::<Result<_>>()?,
-            evaluation: e.perplexity.iter().map(judged).collect::<Result<_>>()?,
+            evaluation,
             real: false,
             missing: files_of(spec).into_iter().filter(|file| !file.is_file()).collect(),
             bytes: bytes(spec),
+            at_once: bytes(spec).min(HELD_AT_ONCE as f64),
+            sets: bytes_of_sets(spec, judged),
         })
     }
 }
@@ -100,11 +116,16 @@ pub(crate) fn files_of(spec: &Spec) -> Vec<PathBuf> {
     files
 }
 
+/// Bytes that the token sets take, with the hashes of the passages of those that are fitted to.
+fn bytes_of_sets(spec: &Spec, judged: usize) -> f64 {
+    let searched = spec.search.tokens * (1 + spec.fitness.corpora.len());
+    (spec.calibration.tokens + searched) as f64 * (8.0 + PASSAGE_BYTES) + judged as f64 * 8.0
+}
+
 /// Bytes of text that a run tokenises: whole files, and what is generated. A file that is not there counts as
 /// what is asked of it.
-pub(crate) fn bytes(spec: &Spec) -> f64 {
-    let there: f64 =
-        files_of(spec).iter().filter_map(|f| std::fs::metadata(f).ok()).map(|m| m.len() as f64).sum();
+pub fn bytes(spec: &Spec) -> f64 {
+    let there: f64 = files_of(spec).iter().filter_map(|file| bytes_of_text(file)).sum();
     let asked = (spec.calibration.tokens + spec.search.tokens) as f64;
     let generated = |name: &str| !spec.corpora.contains_key(name);
     let fitted = match spec.calibration.corpus.as_str() {
@@ -126,11 +147,16 @@ fn held_out_tokens(spec: &Spec, name: &str) -> Result<usize> {
     let there = match Corpus::find(spec, name)? {
         Corpus::Quickstart => GENERATED_TOKENS.max(e.tokens),
         Corpus::Files(c) => {
-            let sizes: Option<Vec<u64>> =
-                c.test.iter().map(|f| std::fs::metadata(f).ok().map(|m| m.len())).collect();
-            sizes.map_or(HELD_OUT.max(e.tokens), |sizes| (sizes.iter().sum::<u64>() as f64 / BYTES) as usize)
+            let sizes: Option<Vec<f64>> = c.test.iter().map(|file| bytes_of_text(file)).collect();
+            sizes.map_or(HELD_OUT.max(e.tokens), |sizes| (sizes.iter().sum::<f64>() / BYTES) as usize)
         }
     };
     let wanted = if e.tokens == 0 { there } else { e.tokens.min(there) };
     Ok((wanted / e.sequence_length.max(1)).max(1) * e.sequence_length)
+}
+
+/// Bytes of text in a file that is there.
+fn bytes_of_text(file: &Path) -> Option<f64> {
+    let size = std::fs::metadata(file).ok()?.len() as f64;
+    Some(if format::is_packed(file) { PACKED * size } else { size })
 }

@@ -7,7 +7,8 @@ use crate::spec;
 
 /// The first `limit` documents of a user's file; its path is taken as it stands.
 pub fn documents(task: &spec::Task, limit: usize) -> Result<Vec<Document>> {
-    rows::read(&task.file, limit)?.iter().map(|row| document(task, row)).collect()
+    let columns = [task.context.as_str(), &task.choices, &task.gold];
+    rows::read(&task.file, Some(&columns), limit)?.iter().map(|row| document(task, row)).collect()
 }
 
 fn document(task: &spec::Task, row: &Row) -> Result<Document> {

@@ -96,7 +96,8 @@ pub const SUBGROUPS: [(&str, &[&str]); 4] = [
 
 /// The questions of a subject.
 pub fn split(subject: &'static str) -> Split {
-    Split { dataset: "cais/mmlu", config: Some(subject), split: "test" }
+    let columns = &["question", "choices", "answer"];
+    Split { dataset: "cais/mmlu", config: Some(subject), split: "test", columns }
 }
 
 /// The split that the examples come from.

@@ -14,6 +14,7 @@ use crate::spec;
 use super::document::Document;
 use super::hub::Split;
 use super::metric::Metric;
+use crate::data::format::Format;
 use crate::data::rows::Row;
 
 /// One task.
@@ -62,26 +63,36 @@ type Line = (
     &'static str,
     Option<&'static str>,
     &'static str,
+    &'static [&'static str],
     fn(&Row) -> Result<Document>,
     &'static [Metric],
 );
 
-/// Name, data set, configuration, split, prompt and metrics of the tasks without examples.
+const QUESTION: &[&str] = &["question", "choices", "answerKey"];
+const STEM: &[&str] = &["question_stem", "choices", "answerKey"];
+const PASSAGE: &[&str] = &["passage", "question", "label"];
+const ENDINGS: &[&str] = &["activity_label", "ctx_a", "ctx_b", "endings", "label"];
+const SOLUTIONS: &[&str] = &["goal", "sol1", "sol2", "label"];
+const SENTENCES: &[&str] = &["sentence1", "sentence2", "label"];
+const OPTIONS: &[&str] = &["sentence", "option1", "option2", "answer"];
+
+/// Name, data set, configuration, split, fields read, prompt and metrics of the tasks without examples.
+#[rustfmt::skip]
 const TABLE: [Line; 8] = [
-    ("arc_challenge", "allenai/ai2_arc", Some("ARC-Challenge"), "test", prompt::arc, BOTH),
-    ("arc_easy", "allenai/ai2_arc", Some("ARC-Easy"), "test", prompt::arc, BOTH),
-    ("boolq", "aps/super_glue", Some("boolq"), "validation", prompt::boolq, ACC),
-    ("hellaswag", "Rowan/hellaswag", None, "validation", prompt::hellaswag, BOTH),
-    ("openbookqa", "allenai/openbookqa", Some("main"), "test", prompt::openbookqa, BOTH),
-    ("piqa", "baber/piqa", None, "validation", prompt::piqa, BOTH),
-    ("rte", "nyu-mll/glue", Some("rte"), "validation", prompt::rte, ACC),
-    ("winogrande", "allenai/winogrande", Some("winogrande_xl"), "validation", prompt::winogrande, ACC),
+    ("arc_challenge", "allenai/ai2_arc", Some("ARC-Challenge"), "test", QUESTION, prompt::arc, BOTH),
+    ("arc_easy", "allenai/ai2_arc", Some("ARC-Easy"), "test", QUESTION, prompt::arc, BOTH),
+    ("boolq", "aps/super_glue", Some("boolq"), "validation", PASSAGE, prompt::boolq, ACC),
+    ("hellaswag", "Rowan/hellaswag", None, "validation", ENDINGS, prompt::hellaswag, BOTH),
+    ("openbookqa", "allenai/openbookqa", Some("main"), "test", STEM, prompt::openbookqa, BOTH),
+    ("piqa", "baber/piqa", None, "validation", SOLUTIONS, prompt::piqa, BOTH),
+    ("rte", "nyu-mll/glue", Some("rte"), "validation", SENTENCES, prompt::rte, ACC),
+    ("winogrande", "allenai/winogrande", Some("winogrande_xl"), "validation", OPTIONS, prompt::winogrande, ACC),
 ];
 
 /// The tasks that are read from a folder of data sets, by name.
 pub fn builtin() -> Vec<Task> {
-    let plain = TABLE.iter().map(|&(name, dataset, config, split, prompt, metrics)| {
-        Task::choice(name, Source::Hub(Split { dataset, config, split }, prompt), metrics)
+    let plain = TABLE.iter().map(|&(name, dataset, config, split, columns, prompt, metrics)| {
+        Task::choice(name, Source::Hub(Split { dataset, config, split, columns }, prompt), metrics)
     });
     let subjects = mmlu::SUBGROUPS.iter().flat_map(|(_, subjects)| subjects.iter());
     let subjects =
@@ -127,7 +138,12 @@ impl Source {
                 Ok([mmlu::split(subject).files(root)?, mmlu::examples(subject).files(root)?].concat())
             }
             Source::File(task) if !task.file.is_file() => Err(no_file(&task.file)),
-            Source::File(task) => Ok(vec![task.file.clone()]),
+            Source::File(task) => match Format::of(&task.file)? {
+                Format::Text => Err(Error::new(Kind::Data, "plain text is no task file")
+                    .at(task.file.display())
+                    .hint("`file` of the task names a .jsonl or .parquet file")),
+                Format::Lines | Format::Parquet => Ok(vec![task.file.clone()]),
+            },
             Source::Quickstart(_) | Source::Generated(_) => Ok(Vec::new()),
         }
     }

@@ -8,8 +8,12 @@ use crate::eval::hub::Split;
 use crate::eval::python;
 
 /// The pages that are scored.
-pub const SPLIT: Split =
-    Split { dataset: "EleutherAI/wikitext_document_level", config: Some("wikitext-2-raw-v1"), split: "test" };
+pub const SPLIT: Split = Split {
+    dataset: "EleutherAI/wikitext_document_level",
+    config: Some("wikitext-2-raw-v1"),
+    split: "test",
+    columns: &["page", "text"],
+};
 
 /// The first `limit` pages, verbatim: of a column `page`, or put together from the lines of a column `text`.
 pub fn pages(root: Option<&Path>, limit: usize) -> Result<Vec<String>> {

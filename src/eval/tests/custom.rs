@@ -84,6 +84,6 @@ fn a_missing_file_and_another_format_are_named() {
         custom::documents(&task(&path.display().to_string()), 1)
             .unwrap_err()
             .to_string()
-            .contains("use .parquet or .jsonl")
+            .contains("JSON lines: .jsonl .ndjson")
     );
 }

@@ -84,5 +84,5 @@ pub fn row(value: Value) -> Row {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("rows.jsonl");
     write_lines(&path, &[value]);
-    rows::read(&path, 1).unwrap().remove(0)
+    rows::read(&path, None, 1).unwrap().remove(0)
 }
