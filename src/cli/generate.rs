@@ -41,7 +41,7 @@ pub(crate) struct GenerateArgs {
 }
 
 /// Prints the continuation on standard output; a reader that has gone away ends it.
-pub fn run(args: &GenerateArgs, watch: &dyn Watch) -> Result<()> {
+pub(super) fn run(args: &GenerateArgs, watch: &dyn Watch) -> Result<()> {
     print_to(args, &mut std::io::stdout().lock(), watch)
 }
 

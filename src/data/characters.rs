@@ -30,7 +30,7 @@ const UTF_32: [&[u8]; 2] = [b"\xff\xfe\0\0", b"\0\0\xfe\xff"];
 const PARQUET: &[u8] = b"PAR1";
 
 /// The characters of one file, in blocks.
-pub struct Characters {
+pub(super) struct Characters {
     path: PathBuf,
     bytes: Box<dyn BufRead + Send>,
     decoder: Decoder,
@@ -44,7 +44,7 @@ impl Characters {
     ///
     /// # Errors
     /// A file that is not there, is packed otherwise or is no text.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(super) fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|e| io_error(path, "read", &e))?;
         let mut bytes = unpacked(path, file)?;
         let head = head(path, &mut bytes)?;
@@ -81,7 +81,7 @@ impl Characters {
     }
 
     /// The lines, without what ends them.
-    pub fn lines(self) -> Lines {
+    pub(super) fn lines(self) -> Lines {
         Lines { characters: self, held: String::new(), from: 0 }
     }
 }
@@ -95,7 +95,7 @@ impl Iterator for Characters {
 }
 
 /// The lines of a file.
-pub struct Lines {
+pub(super) struct Lines {
     characters: Characters,
     held: String,
     /// Bytes of `held` that were handed out.

@@ -13,6 +13,6 @@ pub mod tokenizer;
 mod windows;
 
 pub use inputs::{FitnessText, Sets};
-pub use sets::{CalibrationSet, EvaluationSet, SearchSet, Windows, batch};
+pub use sets::{BATCH_TOKENS, CalibrationSet, EvaluationSet, SearchSet, Windows, batch};
 pub use stream::HELD_AT_ONCE;
 pub use tokenizer::Tokenizer;

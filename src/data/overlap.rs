@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::sets::Windows;
 
 /// Tokens in a row that make a passage: two windows that have them in common hold the same text.
-pub const PASSAGE: usize = 32;
+pub(super) const PASSAGE: usize = 32;
 
 /// A multiplier of the rolling hash: odd, with bits all over.
 const BASE: u64 = 0x9e37_79b9_7f4a_7c15;

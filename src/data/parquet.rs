@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::base::{Error, Kind, Result, caught};
 
 /// The rows of one file.
-pub struct Records {
+pub(super) struct Records {
     records: RowIter<'static>,
     /// Names of all columns of the file, those that are not read included.
     pub names: Arc<[String]>,
@@ -27,7 +27,7 @@ impl Records {
     ///
     /// # Errors
     /// A damaged file, or one with none of the columns.
-    pub fn open(path: &Path, file: File, columns: Option<&[&str]>) -> Result<Self> {
+    pub(super) fn open(path: &Path, file: File, columns: Option<&[&str]>) -> Result<Self> {
         let opened = caught(Kind::Data, BROKEN, || {
             let reader = SerializedFileReader::new(file).map_err(broken)?;
             let root = reader.metadata().file_metadata().schema().clone();

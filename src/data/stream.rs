@@ -22,7 +22,7 @@ const AT_ONCE: usize = 4;
 pub const HELD_AT_ONCE: usize = AT_ONCE * (SECTION + 2 * OVERLAP);
 
 /// The tokens of a text in pieces.
-pub struct Stream<'a> {
+pub(super) struct Stream<'a> {
     pieces: Pieces<'a>,
     section: usize,
     overlap: usize,
@@ -332,7 +332,8 @@ mod tests {
 
     #[test]
     fn real_text_gets_the_tokens_of_the_whole() {
-        let (Some(model), Some(text)) = (shared("models/wt2-llama"), shared("data/wikitext2/test.txt")) else {
+        let (Some(model), Some(text)) = (shared("models/wt2-llama"), shared("data/wikitext2/test.txt"))
+        else {
             return;
         };
         let tokenizer = Tokenizer::open(&Source::folder(&model).unwrap()).unwrap();

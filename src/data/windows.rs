@@ -9,7 +9,7 @@ use crate::base::rng::Rng;
 
 /// Draws windows. The stream is cut into slots at a random phase, and slots are drawn: those that a shuffle of
 /// all would put first, in its order.
-pub struct Drawing<'a> {
+pub(super) struct Drawing<'a> {
     length: usize,
     wanted: usize,
     rng: Rng,
@@ -29,14 +29,14 @@ pub struct Drawing<'a> {
 
 impl<'a> Drawing<'a> {
     /// Draws `wanted` windows of `length` tokens.
-    pub fn new(wanted: usize, length: usize, rng: Rng, avoid: Option<&'a Passages>) -> Self {
+    pub(super) fn new(wanted: usize, length: usize, rng: Rng, avoid: Option<&'a Passages>) -> Self {
         let (held, kept) = (Vec::new(), Vec::new());
         let dice = Dice::default();
         Self { length, wanted, rng, avoid, held, phase: None, dice, kept, tokens: 0, slots: 0 }
     }
 
     /// Takes the next tokens of the stream.
-    pub fn push(&mut self, tokens: &[u32]) {
+    pub(super) fn push(&mut self, tokens: &[u32]) {
         self.tokens += tokens.len();
         self.held.extend_from_slice(tokens);
         // With more tokens than this the phase may be any.
@@ -86,7 +86,7 @@ impl<'a> Drawing<'a> {
     }
 
     /// The windows, fewer than wanted where the stream was too short.
-    pub fn finish(&mut self) -> Windows {
+    pub(super) fn finish(&mut self) -> Windows {
         if self.phase.is_none() {
             self.begin();
         }

@@ -124,7 +124,7 @@ fn bytes_of_sets(spec: &Spec, judged: usize) -> f64 {
 
 /// Bytes of text that a run tokenises: whole files, and what is generated. A file that is not there counts as
 /// what is asked of it.
-pub fn bytes(spec: &Spec) -> f64 {
+pub(super) fn bytes(spec: &Spec) -> f64 {
     let there: f64 = files_of(spec).iter().filter_map(|file| bytes_of_text(file)).sum();
     let asked = (spec.calibration.tokens + spec.search.tokens) as f64;
     let generated = |name: &str| !spec.corpora.contains_key(name);

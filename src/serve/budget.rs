@@ -21,18 +21,18 @@ const LIKELIEST: usize = 96;
 const READING: usize = 8;
 
 /// Bytes that so many positions cost: with so many likeliest tokens each, or without log-probabilities.
-pub fn cost(positions: usize, logprobs: Option<usize>) -> usize {
+pub(super) fn cost(positions: usize, logprobs: Option<usize>) -> usize {
     let each = POSITION + logprobs.map_or(0, |k| ENTRY + k * LIKELIEST);
     positions.saturating_mul(each)
 }
 
 /// Bytes that a body costs while it is read.
-pub fn reading(body: usize) -> usize {
+pub(super) fn reading(body: usize) -> usize {
     body.saturating_mul(READING)
 }
 
 /// Bytes for all requests together.
-pub struct Budget {
+pub(super) struct Budget {
     held: AtomicUsize,
     /// Of one request.
     each: usize,
@@ -41,23 +41,23 @@ pub struct Budget {
 
 impl Budget {
     /// Of so many bytes for one request and for all.
-    pub fn new(each: usize, all: usize) -> Arc<Self> {
+    pub(super) fn new(each: usize, all: usize) -> Arc<Self> {
         Arc::new(Self { held: AtomicUsize::new(0), each, all })
     }
 
     /// A request's share, which holds nothing yet.
-    pub fn share(self: &Arc<Self>) -> Share {
+    pub(super) fn share(self: &Arc<Self>) -> Share {
         Share { budget: self.clone(), bytes: 0 }
     }
 
     /// Bytes that are held now.
-    pub fn held(&self) -> usize {
+    pub(super) fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
     }
 }
 
 /// What a request holds, until dropped.
-pub struct Share {
+pub(super) struct Share {
     budget: Arc<Budget>,
     bytes: usize,
 }
@@ -67,7 +67,7 @@ impl Share {
     ///
     /// # Errors
     /// 400 when this request alone would hold more than one may, 429 when all of them together would.
-    pub fn grow(&mut self, bytes: usize) -> Result<(), ApiError> {
+    pub(super) fn grow(&mut self, bytes: usize) -> Result<(), ApiError> {
         let own = self.bytes.saturating_add(bytes);
         if own > self.budget.each {
             return Err(too_much(own, self.budget.each));
@@ -80,7 +80,7 @@ impl Share {
     }
 
     /// Gives back so many of its bytes.
-    pub fn shrink(&mut self, bytes: usize) {
+    pub(super) fn shrink(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
         self.budget.held.fetch_sub(bytes, Ordering::Relaxed);
         self.bytes -= bytes;

@@ -24,7 +24,7 @@ use super::worker::{Ask, Event, Work};
 use crate::generate::{Settings, text::pieces};
 
 /// What a request holds until its answer is made.
-pub struct Hold {
+pub(super) struct Hold {
     pub _slot: OwnedSemaphorePermit,
     pub _answering: Option<Answering>,
     /// Of its connection.
@@ -32,13 +32,13 @@ pub struct Hold {
 }
 
 /// A body as it was read, and what it holds of the budget.
-pub struct Received {
+pub(super) struct Received {
     pub bytes: Vec<u8>,
     pub share: Share,
 }
 
 /// Answers a body.
-pub async fn answer(state: Arc<State>, body: Received, hold: Hold) -> Result<Response, ApiError> {
+pub(super) async fn answer(state: Arc<State>, body: Received, hold: Hold) -> Result<Response, ApiError> {
     let length = body.bytes.len();
     let prepare = {
         let state = state.clone();

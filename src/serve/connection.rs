@@ -36,17 +36,17 @@ fn refusal() -> String {
 
 /// A connection as its requests see it. While any is being answered, silence of the client is no fault.
 #[derive(Clone)]
-pub struct Activity {
+pub(super) struct Activity {
     answering: Arc<AtomicUsize>,
     stream: Arc<TcpStream>,
     idle: Duration,
 }
 
 /// A request that is being answered, until dropped.
-pub struct Answering(Arc<AtomicUsize>);
+pub(super) struct Answering(Arc<AtomicUsize>);
 
 impl Activity {
-    pub fn begin(&self) -> Answering {
+    pub(super) fn begin(&self) -> Answering {
         self.answering.fetch_add(1, Ordering::Relaxed);
         Answering(self.answering.clone())
     }
@@ -57,7 +57,7 @@ impl Activity {
 
     /// Ends when the client has gone. One that has only closed its own side looks like one that has gone, so
     /// it is waited for as long as for one that does not read.
-    pub async fn gone(&self) {
+    pub(super) async fn gone(&self) {
         match self.stream.peek(&mut [0]).await {
             Ok(0) => sleep(self.idle).await,
             Ok(_) => std::future::pending().await, // it sends its next request
@@ -82,7 +82,7 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    pub fn new(
+    pub(super) fn new(
         listener: TcpListener,
         connections: usize,
         idle: Duration,
@@ -98,7 +98,7 @@ impl Door {
     }
 
     /// The next connection.
-    pub async fn accept(&mut self) -> Connection {
+    pub(super) async fn accept(&mut self) -> Connection {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => match self.places.clone().try_acquire_owned() {
@@ -137,7 +137,7 @@ async fn refuse(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// A connection that times out.
-pub struct Connection {
+pub(super) struct Connection {
     stream: Arc<TcpStream>,
     activity: Activity,
     idle: Duration,
@@ -174,7 +174,7 @@ impl Connection {
     }
 
     /// This connection as its requests see it.
-    pub fn activity(&self) -> Activity {
+    pub(super) fn activity(&self) -> Activity {
         self.activity.clone()
     }
 

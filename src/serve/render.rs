@@ -25,7 +25,7 @@ pub(crate) struct Head {
 
 /// Counts of tokens.
 #[derive(Serialize)]
-pub struct Usage {
+pub(super) struct Usage {
     prompt_tokens: usize,
     completion_tokens: usize,
     total_tokens: usize,
@@ -52,7 +52,7 @@ struct Shown<'a> {
 
 impl Head {
     /// An answer with these choices, as JSON.
-    pub fn answer(
+    pub(super) fn answer(
         &self,
         parts: &[Part],
         usage: Option<Usage>,
@@ -70,14 +70,14 @@ impl Head {
     }
 
     /// Counts of tokens.
-    pub fn usage(&self, completion_tokens: usize) -> Usage {
+    pub(super) fn usage(&self, completion_tokens: usize) -> Usage {
         let prompt_tokens = self.prompt_tokens;
         Usage { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens }
     }
 }
 
 /// A prompt that is sent back.
-pub struct Echo {
+pub(super) struct Echo {
     pub text: String,
     /// Its first token.
     pub first: u32,
@@ -86,7 +86,7 @@ pub struct Echo {
 }
 
 /// One prompt's answer, as far as it has come.
-pub struct Choice {
+pub(super) struct Choice {
     part: Part,
     /// Of an echoed prompt, until its entries come.
     first: u32,
@@ -104,7 +104,7 @@ pub struct Choice {
 
 /// What has come of a choice and was not sent.
 #[derive(Default)]
-pub struct Part {
+pub(super) struct Part {
     index: usize,
     text: String,
     finish: Option<&'static str>,
@@ -133,7 +133,7 @@ impl Token {
 
 impl Choice {
     /// `echo` is the prompt, where it is wanted back.
-    pub fn new(index: usize, logprobs: bool, echo: Option<Echo>) -> Self {
+    pub(super) fn new(index: usize, logprobs: bool, echo: Option<Echo>) -> Self {
         let Echo { text, first, pieces } =
             echo.unwrap_or(Echo { text: String::new(), first: 0, pieces: vec![] });
         Self {
@@ -149,7 +149,7 @@ impl Choice {
     }
 
     /// Takes an event in; a failure is the caller's.
-    pub fn absorb(&mut self, event: Event) {
+    pub(super) fn absorb(&mut self, event: Event) {
         match event {
             Event::Prompt(entries) => self.absorb_prompt(entries),
             Event::Step(step) => self.absorb_step(step),
@@ -201,13 +201,13 @@ impl Choice {
     }
 
     /// Whether there is anything to send.
-    pub fn has_news(&self) -> bool {
+    pub(super) fn has_news(&self) -> bool {
         let part = &self.part;
         !part.text.is_empty() || part.finish.is_some() || part.tokens.as_ref().is_some_and(|t| !t.is_empty())
     }
 
     /// What has come since the last call.
-    pub fn take(&mut self) -> Part {
+    pub(super) fn take(&mut self) -> Part {
         let tokens = self.part.tokens.as_ref().map(|_| vec![]);
         let next = Part { index: self.part.index, finish: self.part.finish, tokens, ..Part::default() };
         std::mem::replace(&mut self.part, next)

@@ -84,7 +84,7 @@ impl State {
 
     /// Works on a body of so many bytes, beside the threads that serve connections: long texts take a while. A
     /// tokenizer takes about a hundred bytes for each byte of a text, so large bodies wait for each other.
-    pub async fn aside<T: Send + 'static>(
+    pub(super) async fn aside<T: Send + 'static>(
         &self,
         body: usize,
         work: impl FnOnce() -> T + Send + 'static,
@@ -337,7 +337,7 @@ async fn tokenize(
 }
 
 /// A text that the tokenizer refuses.
-pub fn untokenised(e: tokenizers::Error) -> ApiError {
+pub(super) fn untokenised(e: tokenizers::Error) -> ApiError {
     ApiError::bad("prompt", format!("the text cannot be tokenised: {e}"))
 }
 

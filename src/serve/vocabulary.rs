@@ -48,12 +48,12 @@ impl Vocabulary {
     }
 
     /// Tokens that the model knows.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.labels.len()
     }
 
     /// A token's text within a text; none where it has none of its own, such as a part of a character.
-    pub fn label(&self, id: u32) -> Option<&str> {
+    pub(super) fn label(&self, id: u32) -> Option<&str> {
         self.labels.get(id as usize)?.get_or_init(|| self.read(id).map(String::into_boxed_str)).as_deref()
     }
 
@@ -76,7 +76,7 @@ fn readable(text: String) -> Option<String> {
 
 /// A text cut at its tokens, which join to it whatever the tokenizer makes of it: what lies between two tokens
 /// belongs to the second of them, and a character that several tokens make to the last.
-pub fn cut(text: &str, encoding: &Encoding) -> Vec<String> {
+pub(super) fn cut(text: &str, encoding: &Encoding) -> Vec<String> {
     let spans = encoding.get_offsets();
     let mut starts = Vec::with_capacity(spans.len() + 1);
     let mut covered = 0;
