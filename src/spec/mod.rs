@@ -16,6 +16,7 @@ mod load;
 mod node;
 mod paths;
 mod reference;
+mod renamed;
 mod rules;
 mod schema;
 mod script;
