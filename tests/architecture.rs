@@ -5,8 +5,18 @@ use std::path::{Path, PathBuf};
 
 const DOCUMENTS: [&str; 2] = ["docs/architecture.md", "CONTRIBUTING.md"];
 /// Folders of the repository that documents name.
-const FOLDERS: [&str; 10] =
-    [".ci/", "assets/", "benches/", "docs/", "examples/", "experiments/", "schemas/", "scripts/", "src/", "tests/"];
+const FOLDERS: [&str; 10] = [
+    ".ci/",
+    "assets/",
+    "benches/",
+    "docs/",
+    "examples/",
+    "experiments/",
+    "schemas/",
+    "scripts/",
+    "src/",
+    "tests/",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
