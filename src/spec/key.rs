@@ -91,6 +91,12 @@ impl KeyPath {
     }
 }
 
+impl From<Step> for KeyPath {
+    fn from(step: Step) -> Self {
+        Self(vec![step])
+    }
+}
+
 impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, step) in self.0.iter().enumerate() {
@@ -129,6 +135,6 @@ mod tests {
     #[test]
     fn a_table_overlaps_its_keys_and_no_others() {
         assert!(KeyPath::of("prune").overlaps(&KeyPath::of("prune.damping")));
-        assert!(!KeyPath::of("prune.blend").overlaps(&KeyPath::of("prune.damping")));
+        assert!(!KeyPath::of("prune.target").overlaps(&KeyPath::of("prune.damping")));
     }
 }

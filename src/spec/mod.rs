@@ -17,6 +17,7 @@ mod node;
 mod paths;
 mod pruning;
 mod reference;
+mod renamed;
 mod rules;
 mod schema;
 mod script;

@@ -18,18 +18,20 @@ pub struct Prune {
     /// `progressive` ranks again after every step; `one_shot` ranks once (ablation of the paper's Table 4).
     #[schemars(extend("x-paper" = "progressive pruning"))]
     pub ranking: Ranking,
-    /// λ as a share of the mean diagonal of XᵀX.
-    #[schemars(range(min = 0.0), extend("x-unit" = "share of mean diag(XᵀX)", "x-paper" = "λ"))]
+    /// Damping coefficient: λ divided by the mean diagonal of XᵀX.
+    #[schemars(range(min = 0.0), extend("x-unit" = "multiple of mean diag(XᵀX)", "x-paper" = "λ"))]
     pub damping: f64,
     /// Which mean of the diagonal that is.
     pub damping_mean: DampingMean,
     /// What the kept weights are fitted to.
     pub target: Target,
-    /// How far to go from `layer` (0) to `target` (1): G = (1−blend)·G_layer + blend·G_target.
-    #[schemars(range(min = 0.0, max = 1.0), extend("x-unit" = "share of 1"))]
+    /// Interpolation coefficient t between the `layer` target (0) and `target` (1): G = (1 − t)·G_layer +
+    /// t·G_target.
+    #[schemars(range(min = 0.0, max = 1.0), extend("x-unit" = "coefficient"))]
+    #[serde(rename = "target_interpolation")]
     pub blend: f64,
-    /// Whether the blend is lowered, for each output channel of a module, to the share of it that two halves
-    /// of the calibration text agree on.
+    /// How the interpolation coefficient is shrunk, for every output channel of every module.
+    #[serde(rename = "target_shrinkage")]
     pub shrink: Shrink,
 }
 
@@ -59,15 +61,22 @@ impl Method {
     /// The keys of `[prune]` that it reads, beside those that every method reads.
     pub fn keys(self) -> &'static [&'static str] {
         match self {
-            Self::Obs => {
-                &["saliency", "step", "ranking", "damping", "damping_mean", "target", "blend", "shrink"]
-            }
+            Self::Obs => &[
+                "saliency",
+                "step",
+                "ranking",
+                "damping",
+                "damping_mean",
+                "target",
+                "target_interpolation",
+                "target_shrinkage",
+            ],
             Self::Magnitude => &[],
         }
     }
 }
 
-/// What λ is a share of.
+/// The mean that the damping coefficient multiplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DampingMean {
@@ -78,7 +87,7 @@ pub enum DampingMean {
     Geometric,
 }
 
-/// How the blend is lowered.
+/// Shrinkage of the target towards the layer's own output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Shrink {
@@ -86,6 +95,7 @@ pub enum Shrink {
     None,
     /// By what weights fitted on one half of the calibration text explain of the other half: few tokens fit
     /// noise.
+    #[serde(rename = "split_half")]
     Halves,
 }
 

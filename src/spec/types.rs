@@ -17,7 +17,7 @@ pub struct Spec {
     pub name: String,
     /// Seed of every random stream.
     pub seed: u64,
-    /// Which values the keys have that nothing sets: those that measure best, or the paper's own.
+    /// Which defaults apply to keys that nothing sets: those that measure best, or the paper's own.
     pub defaults: Defaults,
     /// The dense model to prune.
     pub model: Model,
@@ -102,11 +102,13 @@ pub struct Calibration {
     /// Tokens in all; a multiple of `sequence_length`.
     #[schemars(range(min = 1), extend("x-unit" = "tokens", "x-paper" = "calibration tokens, 4M"))]
     pub tokens: usize,
-    /// Tokens of one window, drawn at a random place of the text.
+    /// Tokens of one sequence, drawn at a random place of the text.
     #[schemars(range(min = 2), extend("x-unit" = "tokens", "x-paper" = "sequence length, 4096"))]
     pub sequence_length: usize,
-    /// Texts of one token added to the windows: their commonest tokens, each once. Many models mark the first
-    /// token of a text with a huge activation; these keep that right for tokens that no window starts with.
+    /// Sequences of one token added to the calibration text: its most frequent tokens, each once. In many
+    /// models the first token of a text is an attention sink with massive activations; these sequences keep a
+    /// pruned model's sinks right for tokens that no sequence starts with.
+    #[serde(rename = "sink_tokens")]
     #[schemars(extend("x-unit" = "tokens"))]
     pub starts: usize,
 }
@@ -141,16 +143,16 @@ fn separator() -> String {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sparsity {
-    /// Share to remove.
-    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0, "x-unit" = "share of 1", "x-paper" = "S, overall sparsity"))]
+    /// Fraction to remove.
+    #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0, "x-unit" = "fraction", "x-paper" = "S, overall sparsity"))]
     pub target: f64,
     /// Of what: the parameters that units own (`prunable`), or all parameters of the model (`total`).
     pub basis: Basis,
-    /// How the uniform start spreads a share that is no whole number of units per layer.
+    /// How the uniform distribution rounds a fraction that is no whole number of units per layer.
     pub rounding: Rounding,
 }
 
-/// What a sparsity is a share of.
+/// The parameters that a sparsity is a fraction of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Basis {
@@ -183,7 +185,7 @@ pub struct Supernet {
     /// Order inside a layer.
     pub sequential: Sequential,
     /// Sparsity between two neighbouring levels, one iteration of the coarse-to-fine schedule each.
-    #[schemars(length(min = 1), inner(range(min = 0.0, max = 1.0)), extend("x-unit" = "share of 1", "x-paper" = "sparsity interval Δ of each iteration"))]
+    #[schemars(length(min = 1), inner(range(min = 0.0, max = 1.0)), extend("x-unit" = "fraction", "x-paper" = "sparsity interval Δ of each iteration"))]
     pub intervals: Vec<f64>,
     /// Whether the distribution found is pruned once more at the end, each module fitted to what the modules
     /// before it really became.
@@ -226,13 +228,14 @@ pub struct Search {
     /// Distinct offspring of a generation.
     #[schemars(range(min = 1), extend("x-unit" = "candidates", "x-paper" = "offspring, 128"))]
     pub offspring: usize,
-    /// Largest number of shifts in one mutation: min of two draws from 1..=max_flips.
-    #[schemars(range(min = 1), extend("x-unit" = "shifts", "x-paper" = "number of flips, 3"))]
+    /// Largest number of flips in one mutation: the minimum of two draws from 1..=max_flips. A flip moves one
+    /// level of sparsity from one module to another of the same kind.
+    #[schemars(range(min = 1), extend("x-unit" = "flips", "x-paper" = "number of flips, 3"))]
     pub max_flips: usize,
     /// Selection stages; the last one keeps one and also scores the parent.
     #[schemars(length(min = 1), extend("x-paper" = "multi-stage selection: 2K/16, 16K/4, 128K/1"))]
     pub stages: Vec<Stage>,
-    /// Text that fitness is measured on: windows apart from the calibration windows, or the same ones.
+    /// Text that fitness is measured on: sequences apart from the calibration sequences, or the same ones.
     pub text: SearchText,
     /// Tokens of the search set; stages draw theirs from it.
     #[schemars(range(min = 1), extend("x-unit" = "tokens"))]
@@ -255,9 +258,9 @@ pub struct Stage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SearchText {
-    /// Windows of the training text that no calibration window overlaps.
+    /// Sequences of the training text that no calibration sequence overlaps.
     Disjoint,
-    /// The calibration windows themselves (the paper's).
+    /// The calibration sequences themselves (the paper's).
     Calibration,
 }
 
@@ -267,7 +270,7 @@ pub enum SearchText {
 pub struct Fitness {
     /// What is minimised.
     pub kind: FitnessKind,
-    /// Keep the teacher's `top_k` logits and renormalise both sides over them; 0 takes the whole vocabulary.
+    /// Keep the dense model's `top_k` logits and renormalise both sides over them; 0 takes the whole vocabulary.
     #[schemars(extend("x-unit" = "logits"))]
     pub top_k: usize,
     /// `similarity`: layers whose outputs are compared (negative counts from the end), with their weights α.
@@ -314,18 +317,19 @@ pub struct LayerWeight {
 pub struct Evaluate {
     /// Corpora whose held-out text gives token-level perplexity.
     pub perplexity: Vec<String>,
-    /// Tokens of one window; windows lie side by side and every token but a window's first is predicted.
+    /// Tokens of one sequence; sequences lie side by side and every token but a sequence's first is predicted.
     #[schemars(range(min = 2), extend("x-unit" = "tokens"))]
     pub sequence_length: usize,
-    /// At most so many tokens of each corpus, from its start; 0 takes all.
+    /// Largest number of tokens of each corpus, from its start; 0 takes all.
     #[schemars(extend("x-unit" = "tokens"))]
     pub tokens: usize,
-    /// KL(dense ‖ pruned) on the first so many held-out tokens of the first corpus; 0 measures none.
+    /// Number of held-out tokens of the first corpus, from its start, that KL(dense ‖ pruned) is measured on; 0
+    /// measures none.
     #[schemars(extend("x-unit" = "tokens"))]
     pub kl_tokens: usize,
     /// Tasks, scored as the lm-evaluation-harness scores them.
     pub tasks: Vec<String>,
-    /// At most so many documents of each task; 0 takes all.
+    /// Largest number of documents of each task; 0 takes all.
     #[schemars(extend("x-unit" = "documents"))]
     pub limit: usize,
     /// Put the tokenizer's BOS before every task request.

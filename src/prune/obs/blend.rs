@@ -82,7 +82,7 @@ impl<'a> Half<'a> {
             }
         }
         Err(Error::new(Kind::Numeric, "the Gram matrix of half the text stays singular whatever the damping")
-            .hint("calibrate on more tokens, or set prune.shrink = \"none\""))
+            .hint("calibrate on more tokens, or set prune.target_shrinkage = \"none\""))
     }
 
     /// δᵀX̃ᵀe and δᵀX̃ᵀX̃δ for each column δ of the other half's Δ.

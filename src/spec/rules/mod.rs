@@ -132,7 +132,7 @@ fn prune(spec: &Spec, issues: &mut Issues) {
         issues.warning(
             &keys(["sparsity.target"]),
             "nothing is removed at sparsity 0",
-            "give a share above 0",
+            "give a fraction above 0",
         );
     }
 }
@@ -163,10 +163,11 @@ fn obs(prune: &Prune, issues: &mut Issues) {
         issues.warning(&keys(["prune.damping"]), "without damping the Hessian may have no inverse", hint);
     }
     if prune.target == Target::Layer && prune.blend != 1.0 {
-        let hint = "set `prune.target` to \"dense\" or \"residual\", or leave `prune.blend` out";
+        let hint =
+            "set `prune.target` to \"dense\" or \"residual\", or leave `prune.target_interpolation` out";
         issues.warning(
-            &keys(["prune.blend", "prune.target"]),
-            "`prune.blend` has no effect when the target is the layer itself",
+            &keys(["prune.target_interpolation", "prune.target"]),
+            "`prune.target_interpolation` has no effect when the target is the layer itself",
             hint,
         );
     }

@@ -43,7 +43,7 @@ fn intervals(spec: &Spec, issues: &mut Issues) {
             issues.error(
                 &at(i),
                 "an interval of 0 makes all levels the same",
-                "give a share above 0, at most 1",
+                "give a fraction above 0, at most 1",
             );
         }
         if i > 0 && *interval >= intervals[i - 1] {

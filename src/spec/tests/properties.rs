@@ -49,7 +49,7 @@ key = 'supernet.levels'
 values = [3, 5]
 [[profile.mini.sweep]]
 name = 'case'
-cases = [{ label = 'c', set = { 'prune.blend' = 0.5 } }]
+cases = [{ label = 'c', set = { 'prune.target_interpolation' = 0.5 } }]
 [profile.other]
 exclude = [{ seed = 3 }]
 sweep = []

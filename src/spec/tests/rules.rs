@@ -71,7 +71,7 @@ fn levels_and_intervals() {
        ·                           ─┬─
        ·                            ╰── supernet.intervals[2]
        ╰────
-      help: give a share above 0, at most 1
+      help: give a fraction above 0, at most 1
 
       ⚠ interval 0.25 is not finer than the one before, 0.125
        ╭─[x.toml:3:21]
@@ -244,8 +244,10 @@ fn a_corpus_without_the_split_that_is_read() {
 
 #[test]
 fn warnings_alone_do_not_stop() {
-    let checked =
-        inspect_with("[prune]\ndamping = 0\ntarget = 'layer'\nblend = 0.5\n[supernet]\nlevels = 1\n", |_| {});
+    let checked = inspect_with(
+        "[prune]\ndamping = 0\ntarget = 'layer'\ntarget_interpolation = 0.5\n[supernet]\nlevels = 1\n",
+        |_| {},
+    );
     assert!(checked.loaded.is_some());
     assert_snapshot!(checked.render(Style::Plain), @r#"
     3 warnings in x.toml
@@ -258,13 +260,13 @@ fn warnings_alone_do_not_stop() {
        ╰────
       help: a dead or duplicate channel makes XᵀX singular; 0.01 is usual
 
-      ⚠ `prune.blend` has no effect when the target is the layer itself
-       ╭─[x.toml:4:9]
-     4 │ blend = 0.5
-       ·         ─┬─
-       ·          ╰── prune.blend
+      ⚠ `prune.target_interpolation` has no effect when the target is the layer itself
+       ╭─[x.toml:4:24]
+     4 │ target_interpolation = 0.5
+       ·                        ─┬─
+       ·                         ╰── prune.target_interpolation
        ╰────
-      help: set `prune.target` to "dense" or "residual", or leave `prune.blend` out
+      help: set `prune.target` to "dense" or "residual", or leave `prune.target_interpolation` out
 
       ⚠ one level leaves nothing to search
        ╭─[x.toml:6:10]
@@ -352,8 +354,8 @@ fn a_wrong_key_does_not_hide_a_broken_rule() {
         inspect_with(text, |_| {}).findings.iter().map(|f| f.key.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(
-        keys("[prune]\ndampng = 1\nblend = 'x'\n[supernet]\nlevels = 4\n"),
-        ["prune.dampng", "prune.blend", "supernet.levels"]
+        keys("[prune]\ndampng = 1\ntarget_interpolation = 'x'\n[supernet]\nlevels = 4\n"),
+        ["prune.dampng", "prune.target_interpolation", "supernet.levels"]
     );
 }
 
