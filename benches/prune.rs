@@ -14,7 +14,7 @@ use tyr::prune::Units;
 use tyr::prune::gram::{BLOCK, Statistics};
 use tyr::prune::obs::{Damping, Obs, Problem};
 use tyr::space::ModuleKind;
-use tyr::spec::{DampingMean, Ranking, Saliency, Shrink, Step, Target};
+use tyr::spec::{DampingMean, Ranking, Saliency, Step, Target, TargetShrinkage};
 
 /// Numbers without structure, the same on each run.
 fn noise(rows: usize, columns: usize, salt: u64) -> Mat<f64> {
@@ -36,10 +36,10 @@ fn obs(step: usize) -> Obs {
         step: Step { heads: step, neurons: step },
         saliency: Saliency { first_order: true, second_order: true },
         ranking: Ranking::Progressive,
-        damping: Damping { share: 0.01, mean: DampingMean::Geometric },
+        damping: Damping { coefficient: 0.01, mean: DampingMean::Geometric },
         target: Target::Layer,
-        blend: 1.0,
-        shrink: Shrink::None,
+        target_interpolation: 1.0,
+        target_shrinkage: TargetShrinkage::None,
     }
 }
 
@@ -55,7 +55,7 @@ fn flops(d: f64, o: f64, removed: f64) -> f64 {
         + 2.0 * kept * kept * o
 }
 
-/// A product of square f64 matrices with about so many flops.
+/// A product of square f64 matrices with about this many flops.
 fn dense_f64(group: &mut BenchmarkGroup<WallTime>, name: &str, flops: f64) {
     let n = (flops / 2.0).cbrt() as usize;
     let a = noise(n, n, 3);

@@ -8,11 +8,11 @@ use candle_core::Device;
 use criterion::{Criterion, criterion_group, criterion_main};
 use faer::{Accum, Mat, Par};
 use tyr::base::Silent;
-use tyr::data::{CalibrationSet, SearchSet, Windows};
+use tyr::data::{CalibrationSet, SearchSet, Sequences};
 use tyr::fitness::{DenseStates, Population, Wanted};
 use tyr::model::pico::Pico;
 use tyr::model::{Matrix, Model};
-use tyr::space::{Candidate, ModuleId, Request, Space, legal_moves, uniform};
+use tyr::space::{Candidate, ModuleId, Request, Space, legal_flips, uniform};
 use tyr::spec;
 use tyr::supernet::{self, Supernet};
 
@@ -21,6 +21,7 @@ const TOKENS: usize = 1024;
 
 fn options() -> supernet::Options {
     let prune = spec::Prune {
+        method: spec::Method::Obs,
         unit: spec::Units { attention: spec::AttentionUnit::Head, mlp: spec::MlpUnit::Neuron },
         saliency: spec::Saliency { first_order: false, second_order: true },
         step: spec::Step { heads: 1, neurons: 16 },
@@ -28,8 +29,8 @@ fn options() -> supernet::Options {
         damping: 0.01,
         damping_mean: spec::DampingMean::Geometric,
         target: spec::Target::Layer,
-        blend: 1.0,
-        shrink: spec::Shrink::None,
+        target_interpolation: 1.0,
+        target_shrinkage: spec::TargetShrinkage::None,
     };
     let supernet = spec::Supernet {
         levels: 5,
@@ -38,20 +39,21 @@ fn options() -> supernet::Options {
         intervals: vec![],
         refit: false,
     };
-    supernet::Options { prune, supernet, dtype: safetensors::Dtype::F32, seed: 0, name: "bench".into() }
+    let method = tyr::prune::method(&prune);
+    supernet::Options { method, supernet, dtype: safetensors::Dtype::F32, seed: 0, name: "bench".into() }
 }
 
-fn windows(tokens: usize) -> Windows {
-    Windows { tokens: (0..tokens as u32).map(|i| i * 2_654_435 % 4096).collect(), length: 256 }
+fn sequences(tokens: usize) -> Sequences {
+    Sequences { tokens: (0..tokens as u32).map(|i| i * 2_654_435 % 4096).collect(), length: 256 }
 }
 
-/// Candidates that differ from the centre by one move each.
+/// Candidates that differ from the centre by one flip each.
 fn candidates(space: &Space) -> Vec<Candidate> {
-    let moves = legal_moves(space, &space.start());
-    let step = moves.len() / CANDIDATES;
-    moves
+    let flips = legal_flips(space, &space.start());
+    let stride = flips.len() / CANDIDATES;
+    flips
         .iter()
-        .step_by(step)
+        .step_by(stride)
         .take(CANDIDATES)
         .map(|m| {
             let mut c = space.start();
@@ -99,9 +101,9 @@ fn search_stage(criterion: &mut Criterion) {
     let space = Space::around(shape, uniform(&shape, Request::Total(0.5)).expect("a start"), [1, 88], 5)
         .expect("a space");
     let net = Supernet::at(&model, dir.path(), space.clone());
-    supernet::build(&model, &net, &CalibrationSet::new(windows(8192), 0), &options(), &Silent)
+    supernet::build(&model, &net, &CalibrationSet::new(sequences(8192), 0), &options(), &Silent)
         .expect("a supernet");
-    let set = SearchSet(windows(8192));
+    let set = SearchSet(sequences(8192));
     let candidates = candidates(&space);
     let mut population = Population::new(&model, &net, DenseStates::default());
     let wanted = Wanted { kl: vec![0], ..Wanted::default() };

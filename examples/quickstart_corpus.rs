@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 use tyr::builtin::{Sample, Split, TASKS, samples, text};
 
-/// Bytes of training text when none are asked for.
+/// Bytes of training text when none are requested.
 const TRAIN_MEGABYTES: usize = 14;
 /// Bytes of held-out text.
 const VALIDATION_BYTES: usize = 400_000;

@@ -1,10 +1,10 @@
-//! The coarse-to-fine schedule (paper §2.4, Algorithm 4): which steps, in whole units, each iteration's
-//! levels lie apart. Pure.
+//! The coarse-to-fine schedule (paper §2.4, Algorithm 4): the spacing of each iteration's levels, in whole
+//! units. Pure.
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Error, Kind, Result};
-use crate::space::{Distribution, ModuleKind, Shape, Space};
+use crate::space::{ModuleKind, Shape, Space, SparsityDistribution};
 
 /// One iteration: a supernet of its own, centred on what the iteration before found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,8 +14,8 @@ pub struct Iteration {
     /// Sparsity between neighbouring levels as the spec asks.
     pub interval: f64,
     /// The same in whole units: attention, MLP.
-    pub steps: [usize; 2],
-    /// What the user should know: kinds whose interval is finer than one unit.
+    pub spacings: [usize; 2],
+    /// Notes for the user: kinds whose interval is finer than one unit.
     pub notes: Vec<String>,
 }
 
@@ -24,17 +24,17 @@ impl Iteration {
     ///
     /// # Errors
     /// As [`Space::around`].
-    pub fn space(&self, shape: Shape, centre: Distribution, levels: usize) -> Result<Space> {
-        Space::around(shape, centre, self.steps, levels)
+    pub fn space(&self, shape: Shape, centre: SparsityDistribution, levels: usize) -> Result<Space> {
+        Space::around(shape, centre, self.spacings, levels)
             .map_err(|e| e.at(format!("iteration {}", self.number)))
     }
 }
 
-/// The iterations that `intervals` (shares of a module's units, one iteration each) mean for a model of this
-/// shape.
+/// The iterations that `intervals` (fractions of a module's units, one iteration each) mean for a model of
+/// this shape.
 ///
-/// A step is the interval rounded to whole units, half to even, and at least one: with few heads the step of
-/// heads stays at one while that of neurons goes on shrinking, and the iteration's notes say so.
+/// A spacing is the interval rounded to whole units, half to even, and at least one: with few heads the
+/// spacing of heads stays at one while that of neurons goes on shrinking; the iteration's notes report this.
 ///
 /// # Errors
 /// `supernet.intervals` is empty or holds a value outside (0, 1].
@@ -50,19 +50,19 @@ pub fn schedule(shape: &Shape, intervals: &[f64]) -> Result<Vec<Iteration>> {
 
 fn iteration(shape: &Shape, number: usize, interval: f64) -> Result<Iteration> {
     if !(interval > 0.0 && interval <= 1.0) {
-        let what = format!("interval {number} is {interval}, which is not a share of a module");
-        return Err(key_error(&what, "use shares above 0 and up to 1, for example 0.125"));
+        let what = format!("interval {number} is {interval}, which is not a fraction of a module");
+        return Err(key_error(&what, "use fractions above 0 and up to 1, for example 0.125"));
     }
-    let steps = ModuleKind::ALL.map(|kind| step(shape, kind, interval));
+    let spacings = ModuleKind::ALL.map(|kind| spacing(shape, kind, interval));
     let notes = ModuleKind::ALL.iter().filter_map(|&kind| note(shape, kind, interval)).collect();
-    Ok(Iteration { number, interval, steps, notes })
+    Ok(Iteration { number, interval, spacings, notes })
 }
 
-fn step(shape: &Shape, kind: ModuleKind, interval: f64) -> usize {
+fn spacing(shape: &Shape, kind: ModuleKind, interval: f64) -> usize {
     ((interval * shape.units(kind).units as f64).round_ties_even() as usize).max(1)
 }
 
-/// Says that the interval is finer than one unit of the kind.
+/// The note that the interval is finer than one unit of the kind.
 fn note(shape: &Shape, kind: ModuleKind, interval: f64) -> Option<String> {
     let units = shape.units(kind).units;
     let (name, unit) = match kind {
@@ -71,7 +71,7 @@ fn note(shape: &Shape, kind: ModuleKind, interval: f64) -> Option<String> {
     };
     let asked = interval * units as f64;
     (asked < 1.0).then(|| {
-        format!("an interval of {}% is {asked:.2} of the {units} units of an {name} module; its step stays at one {unit}", interval * 100.0)
+        format!("an interval of {}% is {asked:.2} of the {units} units of an {name} module; its level spacing stays at one {unit}", interval * 100.0)
     })
 }
 
@@ -82,7 +82,7 @@ fn key_error(what: &str, hint: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::space::{Request, UnitSpec, legal_moves, uniform};
+    use crate::space::{Request, UnitSpec, legal_flips, uniform};
 
     const PAPER: [f64; 4] = [0.125, 0.0625, 0.03125, 0.015625];
 
@@ -94,8 +94,8 @@ mod tests {
     #[test]
     fn the_papers_intervals_on_an_8b_model_shrink_to_one_head() {
         let schedule = schedule(&shape(32, 32, 14336), &PAPER).unwrap();
-        let steps: Vec<_> = schedule.iter().map(|i| i.steps).collect();
-        assert_eq!(steps, [[4, 1792], [2, 896], [1, 448], [1, 224]]);
+        let spacings: Vec<_> = schedule.iter().map(|i| i.spacings).collect();
+        assert_eq!(spacings, [[4, 1792], [2, 896], [1, 448], [1, 224]]);
         assert!(schedule[2].notes.is_empty());
         assert_eq!(schedule[3].notes.len(), 1);
         assert!(schedule[3].notes[0].contains("0.50 of the 32 units"), "{}", schedule[3].notes[0]);
@@ -105,7 +105,7 @@ mod tests {
     fn few_heads_keep_a_step_of_one_while_neurons_shrink() {
         let schedule = schedule(&shape(30, 9, 1536), &PAPER).unwrap();
         assert_eq!(
-            schedule.iter().map(|i| i.steps).collect::<Vec<_>>(),
+            schedule.iter().map(|i| i.spacings).collect::<Vec<_>>(),
             [[1, 192], [1, 96], [1, 48], [1, 24]]
         );
         assert_eq!(schedule.iter().map(|i| i.notes.len()).collect::<Vec<_>>(), [0, 1, 1, 1]);
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn one_head_and_one_neuron_repeat_the_same_steps() {
         let schedule = schedule(&shape(2, 1, 1), &PAPER[..2]).unwrap();
-        assert_eq!(schedule[0].steps, schedule[1].steps);
+        assert_eq!(schedule[0].spacings, schedule[1].spacings);
         assert_eq!(schedule[0].notes.len(), 2);
         assert_eq!(schedule.iter().map(|i| i.number).collect::<Vec<_>>(), [1, 2]);
     }
@@ -123,9 +123,9 @@ mod tests {
     fn an_interval_of_one_spans_from_nothing_to_everything() {
         let shape = shape(2, 4, 8);
         let first = schedule(&shape, &[1.0]).unwrap().remove(0);
-        assert_eq!(first.steps, [4, 8]);
-        let space = first.space(shape, Distribution { removed: vec![0, 0, 4, 8] }, 3).unwrap();
-        assert_eq!(legal_moves(&space, &space.start()).len(), 2);
+        assert_eq!(first.spacings, [4, 8]);
+        let space = first.space(shape, SparsityDistribution { removed: vec![0, 0, 4, 8] }, 3).unwrap();
+        assert_eq!(legal_flips(&space, &space.start()).len(), 2);
     }
 
     #[test]

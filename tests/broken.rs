@@ -1,7 +1,7 @@
 //! Broken experiments and scripts, and the whole message that each gets: `tests/broken/*.toml` with a `.txt`
 //! beside each.
 //!
-//! `WRITE_GENERATED=1 cargo test --test broken` writes the messages anew.
+//! `WRITE_GENERATED=1 cargo test --test broken` rewrites the messages.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
 
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ fn words<'a>(text: &'a str, what: &str) -> Vec<&'a str> {
 }
 
 /// The command and all that it says.
-fn said(name: &str) -> String {
+fn printed(name: &str) -> String {
     let file = format!("{name}.toml");
     let text = std::fs::read_to_string(folder().join(&file)).unwrap();
     let arguments = words(&text, "arguments");
@@ -54,12 +54,12 @@ fn every_broken_experiment_gets_the_message_beside_it() {
     let mut stale = Vec::new();
     for name in files("toml") {
         let path = folder().join(format!("{name}.txt"));
-        let said = said(&name);
+        let printed = printed(&name);
         if std::env::var_os("WRITE_GENERATED").is_some() {
-            std::fs::write(&path, &said).unwrap();
+            std::fs::write(&path, &printed).unwrap();
         }
-        if std::fs::read_to_string(&path).unwrap_or_default() != said {
-            stale.push(format!("{name}.txt is stale; now:\n{said}"));
+        if std::fs::read_to_string(&path).unwrap_or_default() != printed {
+            stale.push(format!("{name}.txt is stale; now:\n{printed}"));
         }
     }
     assert!(stale.is_empty(), "{}", stale.join("\n"));

@@ -105,8 +105,8 @@ fn a_model_that_is_not_there_and_a_hub_that_does_not_answer_say_so() {
         [(endpoint.as_str(), "check the name"), ("http://127.0.0.1:9", "check the network")]
     {
         let failed = eval(&dir.path().join("home"), endpoint, "hf:tiny/llama").failure();
-        let said = String::from_utf8_lossy(&failed.get_output().stderr).into_owned();
-        assert_eq!(failed.get_output().status.code(), Some(8), "{said}");
-        assert!(said.contains(words) && said.contains("hf:tiny/llama"), "{said}");
+        let printed = String::from_utf8_lossy(&failed.get_output().stderr).into_owned();
+        assert_eq!(failed.get_output().status.code(), Some(8), "{printed}");
+        assert!(printed.contains(words) && printed.contains("hf:tiny/llama"), "{printed}");
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use candle_core::Device;
-use lm_eval_support::chain::Chain;
+use lm_eval_support::chain::Harness;
 use lm_eval_support::proxy::{Defect, Proxy};
 use lm_eval_support::{Mirror, SUBJECT_ROWS};
 use tyr::base::{Kind, Result, Silent, Watch};
@@ -24,7 +24,7 @@ use tyr::eval::{
 };
 use tyr::model::pico::{self, Pico};
 use tyr::model::{Model, Source};
-use tyr::serve::lm_eval::Extent;
+use tyr::serve::lm_eval::HarnessOptions;
 use tyr::spec::LmEval;
 
 /// All tasks but MMLU, which takes examples.
@@ -43,7 +43,7 @@ const PLAIN: [&str; 9] = [
 /// How far a log-likelihood may be from the harness's, nats.
 const NEAR: f64 = 1e-5;
 
-/// One harness at a time: it takes a core, and what it leaves behind can be told apart.
+/// One harness at a time: it takes a core, and what it leaves behind can be distinguished.
 static TURN: Mutex<()> = Mutex::new(());
 
 struct Fixture {
@@ -93,8 +93,8 @@ impl Fixture {
     fn watched(&self, tasks: &[&str], num_fewshot: Option<usize>, watch: &dyn Watch) -> Result<Outcome> {
         let tasks = tasks.iter().map(|t| t.to_string()).collect();
         let settings = LmEval { url: None, python: self.python.clone(), tasks, num_fewshot };
-        let extent = Extent { data: Some(&self.data()), samples: true, ..Extent::default() };
-        tyr::serve::lm_eval::evaluate(&self.source, self.model.clone(), &settings, extent, watch)
+        let options = HarnessOptions { data: Some(&self.data()), samples: true, ..HarnessOptions::default() };
+        tyr::serve::lm_eval::evaluate(&self.source, self.model.clone(), &settings, options, watch)
     }
 
     fn native(&self, tasks: &[&str]) -> Report {
@@ -284,7 +284,7 @@ fn a_wrong_link_in_the_chain_is_seen() {
     let mirror = Mirror::at(&data);
     mirror.plain();
     mirror.wikitext();
-    let chain = Chain::new(&fixture.source, &fixture.model, &fixture.python);
+    let chain = Harness::new(&fixture.source, &fixture.model, &fixture.python);
     let native = fixture.native(&tasks);
     let right = chain.run(&data, &tasks, |_| {}).unwrap();
     assert!(farthest(&native, &right) <= NEAR);

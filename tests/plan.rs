@@ -127,24 +127,24 @@ fn rates_are_measured_or_given_and_a_wrong_one_is_a_usage_error() {
     assert!(with(&[]).contains("times at "));
     assert!(with(&["--gflops", "250"]).contains("times at 250 GFLOP/s"));
     assert!(plan(&tiny, &[]).contains("no times"));
-    let (code, said) = failure(tiny.tyr().args(["plan", "spec.toml", "--gflops", "-1"]).assert());
-    assert_eq!(code, 2, "{said}");
+    let (code, printed) = failure(tiny.tyr().args(["plan", "spec.toml", "--gflops", "-1"]).assert());
+    assert_eq!(code, 2, "{printed}");
 }
 
 #[test]
 fn what_cannot_be_planned_is_one_clear_error() {
     let tiny = Tiny::new();
-    let says = |more: &[&str], code: i32, words: &str| {
-        let (got, said) =
+    let prints = |more: &[&str], code: i32, words: &str| {
+        let (got, printed) =
             failure(tiny.tyr().args(["plan", "spec.toml", "--no-calibration"]).args(more).assert());
-        assert_eq!(got, code, "{said}");
-        assert!(said.contains(words) && !said.contains("panicked"), "{said}");
+        assert_eq!(got, code, "{printed}");
+        assert!(printed.contains(words) && !printed.contains("panicked"), "{printed}");
     };
-    says(&["--set", "model.source=hf:nobody/nothing"], 4, "not known here");
-    says(&["--set", "sparsity.target=0.001"], 6, "less than one unit");
-    says(&["--set", "prune.dampnig=0.1"], 3, "damping");
+    prints(&["--set", "model.source=hf:nobody/nothing"], 4, "not known here");
+    prints(&["--set", "sparsity.target=0.001"], 6, "less than one unit");
+    prints(&["--set", "prune.dampnig=0.1"], 3, "damping");
     std::fs::write(tiny.path("model/config.json"), "{").unwrap();
-    says(&[], 4, "config.json");
+    prints(&[], 4, "config.json");
 }
 
 #[test]

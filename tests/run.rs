@@ -93,7 +93,7 @@ fn uniform_and_searched_models_have_the_same_size() {
         line.split(',').nth(3).unwrap().parse().unwrap()
     };
     assert!(parameters("dense") > parameters("uniform"));
-    // Key/value heads leave only when all their query heads are gone, so the counts may differ by these.
+    // Key/value heads are removed only with all their query heads, so the counts may differ by these.
     assert!((parameters("uniform") - parameters("refit")).abs() / parameters("uniform") < 0.15);
 }
 
@@ -139,7 +139,7 @@ fn a_damaged_store_entry_is_found_and_made_anew() {
     // The tables tell of the damage; the numbers, the distribution and the model are as before.
     let numbers = |all: &[Vec<u8>]| [&all[..1], &all[3..]].concat();
     assert!(numbers(&artefacts(&tiny)) == numbers(&before));
-    assert!(String::from_utf8(tiny.read("runs/tiny/results.md")).unwrap().contains("is made anew"));
+    assert!(String::from_utf8(tiny.read("runs/tiny/results.md")).unwrap().contains("is rebuilt"));
 }
 
 /// Kills a run after each of some delays and runs it to the end.
@@ -188,9 +188,9 @@ fn one_trial_that_fails_does_not_hide_the_others() {
     let tiny = Tiny::new();
     let spec = format!("{}\n[[sweep]]\nkey = \"sparsity.target\"\nvalues = [0.001, 0.5]\n", common::SPEC);
     std::fs::write(tiny.path("spec.toml"), spec).unwrap();
-    let (code, said) = failure(tiny.run(&[]));
-    assert_eq!(code, 10, "{said}");
-    assert!(said.contains("1 of 2 trials failed"), "{said}");
+    let (code, printed) = failure(tiny.run(&[]));
+    assert_eq!(code, 10, "{printed}");
+    assert!(printed.contains("1 of 2 trials failed"), "{printed}");
     assert!(
         String::from_utf8(tiny.read("runs/tiny/results.csv"))
             .unwrap()
@@ -201,38 +201,40 @@ fn one_trial_that_fails_does_not_hide_the_others() {
 #[test]
 fn what_cannot_work_is_one_clear_error_with_its_exit_code() {
     let tiny = Tiny::new();
-    let says = |arguments: &[&str], code: i32, words: &[&str]| {
-        let (got, said) = failure(tiny.run(arguments));
-        assert_eq!(got, code, "{arguments:?}: {said}");
-        words.iter().for_each(|w| assert!(said.contains(w), "{arguments:?} does not say {w:?}:\n{said}"));
-        assert!(!said.contains("panicked"), "{said}");
+    let prints = |arguments: &[&str], code: i32, words: &[&str]| {
+        let (got, printed) = failure(tiny.run(arguments));
+        assert_eq!(got, code, "{arguments:?}: {printed}");
+        words
+            .iter()
+            .for_each(|w| assert!(printed.contains(w), "{arguments:?} does not say {w:?}:\n{printed}"));
+        assert!(!printed.contains("panicked"), "{printed}");
     };
-    says(&["--set", "prune.dampnig=0.1"], 3, &["dampnig", "damping"]);
-    says(&["--set", "sparsity.target=1.5"], 3, &["sparsity.target"]);
-    says(&["--set", "sparsity.target=0.001"], 6, &["less than one unit"]);
-    says(
+    prints(&["--set", "prune.dampnig=0.1"], 3, &["dampnig", "damping"]);
+    prints(&["--set", "sparsity.target=1.5"], 3, &["sparsity.target"]);
+    prints(&["--set", "sparsity.target=0.001"], 6, &["less than one unit"]);
+    prints(
         &["--set", "calibration.tokens=1048576"],
         5,
         &["corpus `text`", "1049600", "calibration and search"],
     );
-    says(&["--set", "model.source=nowhere"], 3, &["nowhere"]);
-    says(&["--profile", "none"], 3, &["none"]);
+    prints(&["--set", "model.source=nowhere"], 3, &["nowhere"]);
+    prints(&["--profile", "none"], 3, &["none"]);
     std::fs::write(tiny.path("model/model.safetensors"), b"short").unwrap();
-    says(&[], 4, &["model.safetensors"]);
+    prints(&[], 4, &["model.safetensors"]);
     std::fs::remove_file(tiny.path("model/model.safetensors")).unwrap();
-    says(&[], 4, &["model.safetensors is missing"]);
+    prints(&[], 4, &["model.safetensors is missing"]);
     std::fs::remove_file(tiny.path("model/tokenizer.json")).unwrap();
     Pico { layers: 2, vocabulary: 68, ..Pico::default() }.write(&tiny.path("fresh"), 4).unwrap();
     std::fs::copy(tiny.path("fresh/model.safetensors"), tiny.path("model/model.safetensors")).unwrap();
-    says(&[], 4, &["tokenizer.json is missing"]);
+    prints(&[], 4, &["tokenizer.json is missing"]);
 }
 
 #[test]
 fn a_space_without_a_legal_move_says_so() {
     let tiny = Tiny::of(Pico { layers: 1, vocabulary: 68, ..Pico::default() });
-    let (code, said) = failure(tiny.run(&[]));
-    assert_eq!(code, 6, "{said}");
-    assert!(said.contains("no legal move"), "{said}");
+    let (code, printed) = failure(tiny.run(&[]));
+    assert_eq!(code, 6, "{printed}");
+    assert!(printed.contains("no legal flip"), "{printed}");
     tiny.run(&["--set", "search.generations=0"]).success();
 }
 
@@ -311,5 +313,5 @@ fn a_damaged_log_of_samples_is_made_anew() {
     logs.iter().for_each(|log| std::fs::write(log, b"{}").unwrap());
     tiny.run(&["--set", "search.generations=0"]).success();
     assert_eq!(tiny.read("runs/tiny/results.csv"), before);
-    assert!(String::from_utf8(tiny.read("runs/tiny/results.md")).unwrap().contains("is made anew"));
+    assert!(String::from_utf8(tiny.read("runs/tiny/results.md")).unwrap().contains("is rebuilt"));
 }

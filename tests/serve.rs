@@ -10,14 +10,11 @@ mod serve_support;
 #[path = "serve_support/tokens.rs"]
 mod tokens;
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use serve_support::*;
 use tyr::base::Silent;
 use tyr::eval::{LanguageModel, Request, Scorer};
 use tyr::generate::{Finish, Sampling, Settings, write};
-use tyr::serve::Limits;
 
 /// The harness's own body for log-likelihoods.
 fn loglikelihood(prompt: Value) -> Value {
@@ -34,7 +31,7 @@ fn top(value: &Value) -> f64 {
 
 #[test]
 fn prompts_of_n_tokens_have_n_and_one_entries_that_sum_to_native_scores() {
-    let house = House::new();
+    let test = TestServer::new();
     let prompts: Vec<Vec<u32>> = vec![
         vec![5, 9, 80, 33, 60],
         vec![5, 9, 80, 7],
@@ -42,8 +39,8 @@ fn prompts_of_n_tokens_have_n_and_one_entries_that_sum_to_native_scores() {
         vec![5, 9, 80, 33, 61],
         (2..140).collect(),
     ];
-    let answer = house.ok(&loglikelihood(json!(prompts)));
-    let mut scorer = Scorer::new(&house.model);
+    let answer = test.ok(&loglikelihood(json!(prompts)));
+    let mut scorer = Scorer::new(&test.model);
     for (i, prompt) in prompts.iter().enumerate() {
         let choice = &answer["choices"][i];
         assert_eq!(choice["index"], i);
@@ -73,16 +70,16 @@ fn prompts_of_n_tokens_have_n_and_one_entries_that_sum_to_native_scores() {
 
 #[test]
 fn continuations_that_are_greedy_are_seen_as_such() {
-    let house = House::new();
-    let written = house.ok(&json!({"prompt": [5, 9, 80], "max_tokens": 6, "temperature": 0, "logprobs": 1}));
+    let test = TestServer::new();
+    let written = test.ok(&json!({"prompt": [5, 9, 80], "max_tokens": 6, "temperature": 0, "logprobs": 1}));
     let tokens = written["choices"][0]["logprobs"]["tokens"].as_array().unwrap().len();
     assert!(tokens > 0);
     let settings = Settings { sampling: Sampling::GREEDY, max_tokens: 6, stop: [].into(), logprobs: None };
-    let mut sequence = tyr::generate::Sequence::new(&house.model, &house.tokenizer, &[5, 9, 80], &settings);
+    let mut sequence = tyr::generate::Sequence::new(&test.model, &test.tokenizer, &[5, 9, 80], &settings);
     let mut ids = vec![5, 9, 80];
     for _ in 0..tokens {
         ids.push(
-            tyr::generate::advance(&house.model, &mut [&mut sequence])
+            tyr::generate::advance(&test.model, &mut [&mut sequence])
                 .unwrap()
                 .pop()
                 .unwrap()
@@ -91,7 +88,7 @@ fn continuations_that_are_greedy_are_seen_as_such() {
                 .token,
         );
     }
-    let logprobs = house.ok(&loglikelihood(json!([ids])))["choices"][0]["logprobs"].clone();
+    let logprobs = test.ok(&loglikelihood(json!([ids])))["choices"][0]["logprobs"].clone();
     for (value, tops) in
         floats(&logprobs["token_logprobs"]).iter().zip(logprobs["top_logprobs"].as_array().unwrap()).skip(3)
     {
@@ -101,10 +98,10 @@ fn continuations_that_are_greedy_are_seen_as_such() {
 
 #[test]
 fn all_four_shapes_of_prompts_say_the_same() {
-    let house = House::new();
+    let test = TestServer::new();
     let text = "the hen in the tent";
-    let ids = house.tokenizer.encode(text).unwrap();
-    let choice = |prompt: Value| house.ok(&loglikelihood(prompt))["choices"].clone();
+    let ids = test.tokenizer.encode(text).unwrap();
+    let choice = |prompt: Value| test.ok(&loglikelihood(prompt))["choices"].clone();
     let want = choice(json!(text));
     for prompt in [json!([text]), json!(ids), json!([ids])] {
         assert_eq!(choice(prompt), want);
@@ -117,15 +114,15 @@ fn all_four_shapes_of_prompts_say_the_same() {
     assert_eq!(want[0]["logprobs"]["tokens"].as_array().unwrap().len(), ids.len() + 1);
     assert_eq!(
         two[0]["logprobs"]["text_offset"][1],
-        house.tokenizer.decode(&ids[..1]).unwrap().chars().count()
+        test.tokenizer.decode(&ids[..1]).unwrap().chars().count()
     );
 }
 
 #[test]
 fn an_answer_has_exactly_the_known_fields() {
-    let house = House::new();
+    let test = TestServer::new();
     let mut answer =
-        house.ok(&json!({"model": "pico", "prompt": "ab", "max_tokens": 2, "temperature": 0, "user": "ignored", "do_sample": false}));
+        test.ok(&json!({"model": "pico", "prompt": "ab", "max_tokens": 2, "temperature": 0, "user": "ignored", "do_sample": false}));
     assert!(answer["created"].take().as_u64().is_some_and(|t| t > 1_700_000_000));
     assert!(answer["id"].take().as_str().is_some_and(|id| id.starts_with("cmpl-")));
     let written = answer["usage"]["completion_tokens"].take().as_u64().unwrap();
@@ -142,10 +139,10 @@ fn an_answer_has_exactly_the_known_fields() {
     assert_eq!(answer, want);
 }
 
-fn native(house: &House, prompt: &str, settings: &Settings) -> (String, Finish) {
+fn native(test: &TestServer, prompt: &str, settings: &Settings) -> (String, Finish) {
     let mut text = String::new();
-    let ids = house.tokenizer.encode(prompt).unwrap();
-    let finish = write(&house.model, &house.tokenizer, &ids, settings, &Silent, |t| {
+    let ids = test.tokenizer.encode(prompt).unwrap();
+    let finish = write(&test.model, &test.tokenizer, &ids, settings, &Silent, |t| {
         text.push_str(t);
         Ok(())
     });
@@ -154,18 +151,18 @@ fn native(house: &House, prompt: &str, settings: &Settings) -> (String, Finish) 
 
 #[test]
 fn written_text_is_the_native_one_whole_and_streamed_and_excludes_the_stop() {
-    let house = House::new();
+    let test = TestServer::new();
     for sampling in [Sampling::GREEDY, Sampling { temperature: 1.0, top_p: 0.8, seed: 11 }] {
         let mut settings = Settings { sampling, max_tokens: 60, stop: [].into(), logprobs: None };
-        let (free, _) = native(&house, "once", &settings);
+        let (free, _) = native(&test, "once", &settings);
         let stop: String =
             free.chars().filter(|c| *c != char::REPLACEMENT_CHARACTER).skip(3).take(1).collect();
         for stops in [vec![], vec![stop.clone(), "never seen".into()]] {
             settings.stop = stops.iter().filter(|s: &&String| !s.is_empty()).cloned().collect();
-            let (want, finish) = native(&house, "once", &settings);
+            let (want, finish) = native(&test, "once", &settings);
             let mut body = json!({"prompt": "once", "max_tokens": 60, "temperature": sampling.temperature, "top_p": sampling.top_p,
                                   "seed": sampling.seed, "stop": settings.stop.to_vec()});
-            let answer = house.ok(&body);
+            let answer = test.ok(&body);
             assert_eq!(answer["choices"][0]["text"], want.as_str());
             assert_eq!(
                 answer["choices"][0]["finish_reason"],
@@ -173,7 +170,7 @@ fn written_text_is_the_native_one_whole_and_streamed_and_excludes_the_stop() {
             );
             body["stream"] = json!(true);
             body["stream_options"] = json!({"include_usage": true});
-            let lines = house.stream(&body);
+            let lines = test.stream(&body);
             let text: String = lines.iter().filter_map(|l| l["choices"][0]["text"].as_str()).collect();
             assert_eq!(text, want);
             assert_eq!(lines.last().unwrap()["usage"], answer["usage"]);
@@ -183,9 +180,9 @@ fn written_text_is_the_native_one_whole_and_streamed_and_excludes_the_stop() {
 
 #[test]
 fn a_seed_repeats_and_requests_without_one_differ() {
-    let house = House::new();
+    let test = TestServer::new();
     let text = |seed: Value| {
-        house.ok(&json!({"prompt": "once", "max_tokens": 40, "seed": seed}))["choices"][0]["text"].clone()
+        test.ok(&json!({"prompt": "once", "max_tokens": 40, "seed": seed}))["choices"][0]["text"].clone()
     };
     assert_eq!(text(json!(5)), text(json!(5)));
     assert_ne!(text(json!(5)), text(json!(6)));
@@ -194,11 +191,11 @@ fn a_seed_repeats_and_requests_without_one_differ() {
 
 #[test]
 fn the_smallest_temperatures_and_shares_take_the_likeliest_token() {
-    let house = House::new();
+    let test = TestServer::new();
     let text = |more: Value| {
         let mut body = json!({"prompt": "once", "max_tokens": 10, "seed": 3});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        house.ok(&body)["choices"][0]["text"].clone()
+        test.ok(&body)["choices"][0]["text"].clone()
     };
     let want = text(json!({"temperature": 0}));
     for least in [1e-46, 1e-310, 1e-40] {
@@ -209,8 +206,8 @@ fn the_smallest_temperatures_and_shares_take_the_likeliest_token() {
 
 #[test]
 fn echo_without_a_token_more_and_with_several() {
-    let house = House::new();
-    let none = house.ok(&json!({"prompt": "once", "max_tokens": 0, "echo": true, "logprobs": 2}));
+    let test = TestServer::new();
+    let none = test.ok(&json!({"prompt": "once", "max_tokens": 0, "echo": true, "logprobs": 2}));
     assert_eq!(
         (
             none["choices"][0]["text"].as_str(),
@@ -223,8 +220,8 @@ fn echo_without_a_token_more_and_with_several() {
     let better = tops.values().filter(|v| v.as_f64() > own.as_f64()).count();
     assert_eq!(tops.len(), 2 + usize::from(better == 2), "two, and the token of the place");
     let more =
-        house.ok(&json!({"prompt": "once", "max_tokens": 5, "echo": true, "temperature": 0, "logprobs": 1}));
-    let plain = house.ok(&json!({"prompt": "once", "max_tokens": 5, "temperature": 0}));
+        test.ok(&json!({"prompt": "once", "max_tokens": 5, "echo": true, "temperature": 0, "logprobs": 1}));
+    let plain = test.ok(&json!({"prompt": "once", "max_tokens": 5, "temperature": 0}));
     assert_eq!(
         more["choices"][0]["text"].as_str().unwrap(),
         format!("once{}", plain["choices"][0]["text"].as_str().unwrap())
@@ -235,9 +232,9 @@ fn echo_without_a_token_more_and_with_several() {
 
 #[test]
 fn a_prompt_one_longer_than_the_context_is_scored_and_a_longer_one_refused() {
-    let house = House::new();
+    let test = TestServer::new();
     for n in [CONTEXT, CONTEXT + 1] {
-        let answer = house.ok(&loglikelihood(json!([vec![9; n]])));
+        let answer = test.ok(&loglikelihood(json!([vec![9; n]])));
         assert_eq!(answer["choices"][0]["logprobs"]["token_logprobs"].as_array().unwrap().len(), n + 1);
         assert!(
             floats(&answer["choices"][0]["logprobs"]["token_logprobs"])[1..]
@@ -245,14 +242,14 @@ fn a_prompt_one_longer_than_the_context_is_scored_and_a_longer_one_refused() {
                 .all(|v| v.is_some_and(f64::is_finite))
         );
     }
-    let (status, error) = house.post(&loglikelihood(json!([vec![9; CONTEXT + 2]])));
+    let (status, error) = test.post(&loglikelihood(json!([vec![9; CONTEXT + 2]])));
     assert_eq!((status, error["error"]["code"].as_str()), (400, Some("context_length_exceeded")));
-    assert_eq!(house.post(&json!({"prompt": vec![9; CONTEXT + 1], "max_tokens": 1})).0, 400);
+    assert_eq!(test.post(&json!({"prompt": vec![9; CONTEXT + 1], "max_tokens": 1})).0, 400);
 }
 
 #[test]
 fn wrong_requests_are_told_what_is_wrong() {
-    let house = House::new();
+    let test = TestServer::new();
     let cases = [
         (json!({}), 400, "prompt"),
         (json!({"prompt": []}), 400, "prompt"),
@@ -273,7 +270,7 @@ fn wrong_requests_are_told_what_is_wrong() {
         (json!({"prompt": "a", "seed": 1.5}), 400, "seed"),
     ];
     for (body, want, param) in cases {
-        let (status, answer) = house.post(&body);
+        let (status, answer) = test.post(&body);
         assert_eq!((status, answer["error"]["param"].as_str()), (want, Some(param)), "{body}: {answer}");
         assert!(answer["error"]["message"].is_string() && answer["error"]["type"] == "invalid_request_error");
     }
@@ -287,58 +284,57 @@ fn wrong_requests_are_told_what_is_wrong() {
         "{\"prompt\": 5}",
         "\u{0}\u{1}",
     ] {
-        let (status, answer) = house.send("POST", "/v1/completions", body, None);
+        let (status, answer) = test.send("POST", "/v1/completions", body, None);
         assert_eq!(status, 400, "{body}");
         assert!(answer["error"]["message"].as_str().is_some_and(|m| !m.is_empty()));
     }
-    assert_eq!(house.send("GET", "/none", "", None).0, 404);
-    assert_eq!(house.send("GET", "/v1/completions", "", None).0, 405);
-    house.is_well();
+    assert_eq!(test.send("GET", "/none", "", None).0, 404);
+    assert_eq!(test.send("GET", "/v1/completions", "", None).0, 405);
+    test.is_well();
 }
 
 #[test]
 fn the_tokenizer_routes_are_those_of_the_harness() {
-    let house = House::new();
-    let info = house.send("GET", "/tokenizer_info", "", None).1;
+    let test = TestServer::new();
+    let info = test.send("GET", "/tokenizer_info", "", None).1;
     assert_eq!(
         info,
         json!({"eos_token": "</s>", "bos_token": "<s>", "pad_token": null, "chat_template": null})
     );
     let tokens = |text: &str| {
-        house
-            .send(
-                "POST",
-                "/tokenize",
-                &json!({"prompt": text, "add_special_tokens": false}).to_string(),
-                None,
-            )
-            .1["tokens"]
+        test.send(
+            "POST",
+            "/tokenize",
+            &json!({"prompt": text, "add_special_tokens": false}).to_string(),
+            None,
+        )
+        .1["tokens"]
             .clone()
     };
     assert_eq!(tokens("</s>"), json!([1]));
-    assert_eq!(tokens("the ü"), json!(house.tokenizer.encode("the ü").unwrap()));
-    let text = house.send("POST", "/detokenize", &json!({"tokens": tokens("the ü")}).to_string(), None).1;
+    assert_eq!(tokens("the ü"), json!(test.tokenizer.encode("the ü").unwrap()));
+    let text = test.send("POST", "/detokenize", &json!({"tokens": tokens("the ü")}).to_string(), None).1;
     assert_eq!(text, json!({"prompt": "the ü"}));
-    assert_eq!(house.send("POST", "/tokenize", "{}", None).0, 400);
-    let models = house.send("GET", "/v1/models", "", None).1;
+    assert_eq!(test.send("POST", "/tokenize", "{}", None).0, 400);
+    let models = test.send("GET", "/v1/models", "", None).1;
     assert_eq!(
         (models["data"][0]["id"].as_str(), models["data"][0]["max_model_len"].as_u64()),
         (Some("pico"), Some(CONTEXT as u64))
     );
     for (path, want) in [("pico", 200), ("x/y", 404), ("%ff", 400), ("%", 404)] {
-        let (status, answer) = house.send("GET", &format!("/v1/models/{path}"), "", None);
+        let (status, answer) = test.send("GET", &format!("/v1/models/{path}"), "", None);
         assert_eq!((status, answer["error"]["message"].is_string()), (want, want != 200), "{path}: {answer}");
     }
 }
 
 #[test]
 fn a_key_is_asked_for_everywhere_but_at_health() {
-    let house = House::with(|o| o.api_key = Some("secret".into()));
+    let test = TestServer::with(|o| o.api_key = Some("secret".into()));
     for path in ["/v1/models", "/tokenizer_info", "/none"] {
-        assert_eq!(house.send("GET", path, "", None).0, 401, "{path}");
-        assert_eq!(house.send("GET", path, "", Some("Secret")).0, 401);
+        assert_eq!(test.send("GET", path, "", None).0, 401, "{path}");
+        assert_eq!(test.send("GET", path, "", Some("Secret")).0, 401);
     }
-    assert_eq!(house.send("GET", "/v1/models", "", Some("secret")).0, 200);
+    assert_eq!(test.send("GET", "/v1/models", "", Some("secret")).0, 200);
     for (value, want) in [
         ("bearer secret", 200),
         ("BEARER   secret ", 200),
@@ -349,24 +345,24 @@ fn a_key_is_asked_for_everywhere_but_at_health() {
         ("Bearer secre\u{e9}", 401),
     ] {
         let head = format!("authorization: {value}\r\n");
-        assert_eq!(house.send_with("GET", "/v1/models", "", &head).0, want, "{value}");
+        assert_eq!(test.send_with("GET", "/v1/models", "", &head).0, want, "{value}");
     }
-    assert_eq!(house.send("GET", "/health", "", None).0, 200);
-    assert_eq!(house.send("POST", "/v1/completions", "{\"prompt\": \"a\"}", None).0, 401);
+    assert_eq!(test.send("GET", "/health", "", None).0, 200);
+    assert_eq!(test.send("POST", "/v1/completions", "{\"prompt\": \"a\"}", None).0, 401);
 }
 
 #[test]
 fn clients_at_once_get_what_each_gets_alone() {
-    let house = House::new();
+    let test = TestServer::new();
     let bodies: Vec<Value> = (0..12u32)
         .map(|i| match i % 2 {
             0 => loglikelihood(json!([vec![5 + i; 10], vec![9; 20]])),
             _ => json!({"prompt": [5 + i, 8], "max_tokens": 20, "temperature": 1, "seed": i}),
         })
         .collect();
-    let alone: Vec<Value> = bodies.iter().map(|b| house.ok(b)["choices"].clone()).collect();
+    let alone: Vec<Value> = bodies.iter().map(|b| test.ok(b)["choices"].clone()).collect();
     let together: Vec<Value> = std::thread::scope(|scope| {
-        let each: Vec<_> = bodies.iter().map(|b| scope.spawn(|| house.ok(b)["choices"].clone())).collect();
+        let each: Vec<_> = bodies.iter().map(|b| scope.spawn(|| test.ok(b)["choices"].clone())).collect();
         each.into_iter().map(|t| t.join().unwrap()).collect()
     });
     for (a, b) in alone.iter().zip(&together) {
@@ -380,13 +376,13 @@ fn clients_at_once_get_what_each_gets_alone() {
             assert!((x - y).abs() < 1e-5);
         }
     }
-    assert_eq!(house.server.served(), 2 * (6 * 2 + 6));
+    assert_eq!(test.server.served(), 2 * (6 * 2 + 6));
 }
 
 #[test]
 fn an_address_in_use_is_an_error() {
-    let house = House::new();
-    let port = house.server.address().port();
-    let error = house.again(|o| o.port = port).err().unwrap();
+    let test = TestServer::new();
+    let port = test.server.address().port();
+    let error = test.again(|o| o.port = port).err().unwrap();
     assert!(error.what.contains("cannot listen"), "{error}");
 }

@@ -63,6 +63,6 @@ fn the_schema_that_an_experiment_names_is_found_and_refuses_a_typo() {
     assert!(check(&taplo, &[], std::slice::from_ref(&file)).status.success());
     std::fs::write(&file, spec.replace("damping", "dampng")).unwrap();
     let refused = check(&taplo, &[], &[file]);
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("dampng"), "{said}");
+    let printed = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && printed.contains("dampng"), "{printed}");
 }

@@ -113,7 +113,7 @@ fn a_run_is_seen_while_it_goes_on_and_after_it_is_killed() {
     assert!(refused.0 == 11 && refused.1.contains(&child.id().to_string()), "{refused:?}");
     let stopped = prints(&tiny, &["status", "runs/tiny"]);
     assert!(
-        stopped.starts_with("tiny: stopped, 0 of 1 trial done; run the same command again to go on\n"),
+        stopped.starts_with("tiny: stopped, 0 of 1 trial done; run the same command again to resume\n"),
         "{stopped}"
     );
     assert!(stopped.contains("main stopped in search-1, "), "{stopped}");
@@ -153,7 +153,7 @@ fn what_no_trial_uses_is_pruned_and_the_rest_is_still_found() {
 }
 
 /// Presses Ctrl-C once a run's log has some words, and gives what came of it. Where another program has the
-/// processor for so long that the run ends before the keys are pressed, it is begun anew.
+/// processor for so long that the run ends before the keys are pressed, it is begun again.
 fn interrupt(tiny: &Tiny, words: &str) -> Output {
     for _ in 0..50 {
         let child = start(tiny);
@@ -183,10 +183,10 @@ fn ctrl_c_ends_after_the_current_unit_says_how_to_go_on_and_loses_nothing() {
     let stopped = tiny("");
     for words in ["\"step\":\"supernet-1\"", "\"step\":\"search-1\"", "\"step\":\"tasks-iteration-1\""] {
         let output = interrupt(&stopped, words);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(130), "{said}");
-        assert!(said.contains("stopping after the current unit of work"), "{said}");
-        assert!(said.contains("run the same command again to go on from here"), "{said}");
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(130), "{printed}");
+        assert!(printed.contains("stopping after the current unit of work"), "{printed}");
+        assert!(printed.contains("run the same command again to resume from here"), "{printed}");
         let status = prints(&stopped, &["status", "runs/tiny"]);
         assert!(
             status.starts_with("tiny: stopped, 0 of 1 trial done; run the same command again"),
@@ -218,7 +218,10 @@ fn the_number_of_threads_does_not_change_what_is_chosen() {
 fn a_folder_without_a_run_is_a_wrong_command_line() {
     let tiny = tiny("");
     for verb in ["status", "report", "cache"] {
-        let (code, said) = failure(tiny.tyr().args([verb, "nowhere"]).assert());
-        assert!(code == 2 && said.contains("nowhere") && said.contains("runs/NAME"), "{verb}: {said}");
+        let (code, printed) = failure(tiny.tyr().args([verb, "nowhere"]).assert());
+        assert!(
+            code == 2 && printed.contains("nowhere") && printed.contains("runs/NAME"),
+            "{verb}: {printed}"
+        );
     }
 }

@@ -16,7 +16,7 @@ pub enum Kind {
     Checkpoint,
     /// A corpus, a tokenizer or a task file.
     Data,
-    /// The search space: a sparsity that nothing reaches, no legal move.
+    /// The search space: a sparsity that cannot be reached, or no legal flip.
     Search,
     /// Reading or writing files: permission, disk full.
     Disk,
@@ -69,7 +69,7 @@ pub struct Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error of `kind` that says `what` went wrong.
+    /// An error of `kind`; `what` describes what went wrong.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
         Self { kind, what: what.into(), place: None, hint: None }
     }

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Error, Kind, Result, ResultExt};
 
-/// Turns an I/O error into ours, naming the path; a full disk is said plainly.
+/// Turns an I/O error into ours, naming the path; a full disk is reported as such.
 pub fn io_error(path: &Path, doing: &str, e: &std::io::Error) -> Error {
     let error = Error::new(Kind::Disk, format!("cannot {doing}: {e}")).at(path.display());
     match e.kind() {

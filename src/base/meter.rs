@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct Cost {
     /// Wall time, seconds.
     pub seconds: f64,
-    /// Peak resident memory during the step, bytes; absent where the system cannot tell.
+    /// Peak resident memory during the step, bytes; absent where the system does not report it.
     pub peak_bytes: Option<u64>,
 }
 

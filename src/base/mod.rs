@@ -1,5 +1,5 @@
-//! What every other module stands on: errors with exit codes, estimates with their standard errors, named random streams, files that appear whole,
-//! and process meters.
+//! The foundation of all other modules: errors with exit codes, estimates with their standard errors, named
+//! random streams, files that appear whole, and process meters.
 
 pub mod caught;
 pub mod error;

@@ -1,6 +1,5 @@
 //! Named random streams: each use of chance draws from a stream of its own, derived from the seed and a name,
-//! so that adding a draw in one place changes nothing elsewhere and any stream can be taken up again in the
-//! middle.
+//! so that adding a draw in one place changes nothing elsewhere and any stream can be resumed in the middle.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// The path of `path` inside the folder of shared known answers: `$TYR_SHARED`, or `shared` beside the
-/// repository. Says that the test is skipped and returns `None` when it is not there.
+/// repository. Returns `None`, and reports that the test is skipped, when it is not there.
 pub(crate) fn shared(path: &str) -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(|parent| parent.join("shared"));
     let found = std::env::var_os("TYR_SHARED").map(PathBuf::from).or_else(beside)?.join(path);

@@ -1,17 +1,17 @@
-//! How long steps tell what they are doing, without knowing who listens: a bar, a log or nobody.
+//! How long steps report their progress, without knowing who listens: a bar, a log or nobody.
 
 use super::{Error, Kind, Result};
 
 /// Listens to one long step at a time. Those who work call `watch.step(…)`, which pairs
 /// the beginning with the end; `begin` and `end` are for those who listen.
 pub trait Watch: Sync {
-    /// A step of `units` units of work begins; of 0, one whose end nobody knows.
+    /// A step of `units` units of work begins; 0 units: its length is not known.
     fn begin(&self, what: &str, units: u64);
-    /// So many more units are done.
+    /// Further units are done.
     fn advance(&self, units: u64);
     /// The step is over.
     fn end(&self);
-    /// Something the user should know: a warning that is no failure.
+    /// Something the user should know: a warning that is not a failure.
     fn note(&self, message: &str);
     /// Whether the user asked to stop.
     fn stopped(&self) -> bool;
@@ -21,7 +21,7 @@ pub trait Watch: Sync {
     fn checkpoint(&self) -> Result<()> {
         if self.stopped() {
             return Err(Error::new(Kind::Interrupted, "stopped as asked")
-                .hint("run the same command again to go on from here"));
+                .hint("run the same command again to resume from here"));
         }
         Ok(())
     }
@@ -46,7 +46,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Nobody listens.
+/// No listener.
 pub struct Silent;
 
 impl Watch for Silent {

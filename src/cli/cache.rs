@@ -21,10 +21,10 @@ pub(crate) struct Arguments {
     /// Remove entries that no trial uses, and files that killed processes left
     #[arg(long)]
     prune: bool,
-    /// Say what would be removed, and remove nothing
+    /// Show what would be removed, and remove nothing
     #[arg(long)]
     dry_run: bool,
-    /// Remove also what is not finished or damaged, though a trial would go on in it
+    /// Also remove what is unfinished or damaged, even if a trial would continue it
     #[arg(long, conflicts_with_all = ["step", "older_than"])]
     unfinished: bool,
     /// Remove entries of this kind instead, used or not
@@ -72,11 +72,8 @@ fn parse_age(text: &str) -> Result<Duration, String> {
         "min" => 60,
         _ => return Err("write a whole number and d, h or min, as in 30d".into()),
     };
-    let count: u64 = digits.parse().map_err(|_| format!("`{digits}` is no whole number"))?;
-    count
-        .checked_mul(seconds)
-        .map(Duration::from_secs)
-        .ok_or_else(|| "that is longer than anything lasts".into())
+    let count: u64 = digits.parse().map_err(|_| format!("`{digits}` is not a whole number"))?;
+    count.checked_mul(seconds).map(Duration::from_secs).ok_or_else(|| "this age is too large".into())
 }
 
 fn selected(listing: Listing, selection: &Selection) -> Listing {
@@ -162,7 +159,7 @@ fn what(listing: &Listing) -> String {
     }
 }
 
-/// Every entry and file that goes, then the sum.
+/// Every entry and file that is removed, then the sum.
 fn removed(listing: &Listing, verb: &str) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.

@@ -34,13 +34,13 @@ pub(crate) struct Arguments {
     /// Folder of task files, laid out as on the hub
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// At most so many documents per task
+    /// The largest number of documents per task
     #[arg(long, default_value_t = 0)]
     limit: usize,
-    /// Tokens of a window
+    /// Tokens of a sequence
     #[arg(long, default_value_t = 256)]
     sequence_length: usize,
-    /// At most so many tokens per text; 0 takes all
+    /// The largest number of tokens per text; 0 takes all
     #[arg(long, default_value_t = 0)]
     tokens: usize,
     /// Put BOS before every task request
@@ -186,7 +186,7 @@ fn measure(
     Ok((told.figures, report))
 }
 
-/// Keeps no measurement, and says on the way what is odd and what it took.
+/// Keeps no measurement, and reports notes and effort on the way.
 struct Told<'a> {
     figures: Vec<Figure>,
     watch: &'a dyn Watch,

@@ -20,7 +20,7 @@ pub(crate) struct GenerateArgs {
     /// The text to continue.
     #[arg(long)]
     pub prompt: String,
-    /// At most so many tokens.
+    /// The largest number of tokens.
     #[arg(long, default_value_t = 128)]
     pub max_tokens: usize,
     /// 0 takes the likeliest token each time; up to 2 draws ever more freely.

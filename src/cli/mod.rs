@@ -32,15 +32,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Run an experiment; run it again to go on where it stopped
+    /// Run an experiment; run it again to resume where it stopped
     Run(run::Arguments),
     /// Check an experiment: all errors and warnings, no weights read
     Check(check::Arguments),
-    /// Say what an experiment would do and cost: trials, steps, what is cached, memory, disk, time
+    /// Show what an experiment would do and cost: trials, steps, what is cached, memory, disk, time
     Plan(plan::Arguments),
-    /// Tell where each trial of a run stands
+    /// Show the state of each trial of a run
     Status(status::Arguments),
-    /// Make the tables of runs anew from their event logs
+    /// Rebuild the tables of runs from their event logs
     Report(report::Arguments),
     /// List what a run has stored, and remove what no trial uses
     Cache(cache::Arguments),
@@ -122,7 +122,7 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Prints to stdout; a reader that has gone away is no error.
+/// Prints to stdout; a reader that has closed the pipe is not an error.
 fn show(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -13,7 +13,7 @@ pub(crate) struct Arguments {
     experiment: Experiment,
     #[command(flatten)]
     runs: Runs,
-    /// Measure nothing, tell no times
+    /// Measure nothing and estimate no times
     #[arg(long, conflicts_with = "gflops")]
     no_calibration: bool,
     /// Take this rate of f32 products instead of measuring this machine's
@@ -58,7 +58,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     };
     let plan = plan::plan(&loaded, &options)?;
     let text = match arguments.json {
-        true => serde_json::to_string_pretty(&plan).or_error(Kind::Internal, "a plan makes no JSON")? + "\n",
+        true => {
+            serde_json::to_string_pretty(&plan)
+                .or_error(Kind::Internal, "a plan cannot be written as JSON")?
+                + "\n"
+        }
         false => plan::text(&plan),
     };
     show(&text)
@@ -69,7 +73,7 @@ fn speed(arguments: &Arguments) -> Result<Speed> {
         (true, _) => Ok(Speed::Unknown),
         (false, None) => Ok(Speed::Measured),
         (false, Some(g)) if g > 0.0 && g.is_finite() => Ok(Speed::Given(g * 1e9)),
-        (false, Some(g)) => Err(Error::new(Kind::Usage, format!("{g} is no rate"))
+        (false, Some(g)) => Err(Error::new(Kind::Usage, format!("{g} is not a rate"))
             .at("--gflops")
             .hint("give GFLOP/s, for example 400")),
     }

@@ -1,4 +1,4 @@
-//! `tyr report RUN…`: the tables of runs, made anew from their event logs.
+//! `tyr report RUN…`: the tables of runs, rebuilt from their event logs.
 
 use std::path::{Path, PathBuf};
 
@@ -56,7 +56,7 @@ fn printed(tables: &Tables, format: Format) -> Result<String> {
 /// Writes a run's files, unless a process that runs it does so itself.
 fn write(run: &Path) -> Result<()> {
     match Lock::take(run) {
-        // Read again under the lock: a run may have gone on since.
+        // Read again under the lock: a run may have made progress since.
         Ok(_lock) => folder::publish(run, &folder::tables(run)?)?,
         Err(Error { kind: Kind::Busy, what, .. }) => {
             eprintln!("note: {what}, and writes the tables of {} itself", run.display());

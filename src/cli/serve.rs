@@ -30,13 +30,13 @@ pub(crate) struct ServeArgs {
     /// Device: auto, cpu, cuda or metal.
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     pub device: DeviceChoice,
-    /// Requests that may wait or be worked on; further ones are told 429.
+    /// Largest number of requests that wait or are worked on; further ones are answered with 429.
     #[arg(long, default_value_t = Limits::default().requests)]
     pub queue: usize,
-    /// Open connections; further ones are told 503.
+    /// Largest number of open connections; further ones are answered with 503.
     #[arg(long, default_value_t = Limits::default().connections)]
     pub connections: usize,
-    /// Bytes that the body of a request may have.
+    /// Largest number of bytes of a request's body.
     #[arg(long, default_value_t = Limits::default().body_bytes)]
     pub max_body: usize,
     /// MiB that the tokens of one request and their log-probabilities may take; more is told 400.

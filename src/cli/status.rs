@@ -1,4 +1,4 @@
-//! `tyr status RUN`: where each trial of a run stands.
+//! `tyr status RUN`: the state of each trial of a run.
 
 use std::path::PathBuf;
 

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use super::corpus::Corpus;
 use super::overlap::{PASSAGE, Passages};
 use super::sets::{self, Draw};
-use super::{CalibrationSet, EvaluationSet, SearchSet, Tokenizer, Windows};
+use super::{CalibrationSet, EvaluationSet, SearchSet, Sequences, Tokenizer};
 use crate::base::{Error, Result, Watch};
 use crate::spec::{SearchText, Spec};
 
-/// Bytes of generated text per token asked for: more than any tokenizer needs.
+/// Bytes of generated text per token requested: more than any tokenizer needs.
 pub const BYTES_PER_TOKEN: usize = 8;
 
-/// Tokens of generated held-out text when all of it is asked for.
+/// Tokens of generated held-out text when all of it is requested.
 pub const GENERATED_TOKENS: usize = 131_072;
 
 /// What the perplexity of a corpus that the fitness names is measured on.
@@ -70,8 +70,8 @@ impl Sets {
         });
         let evaluation = evaluation.collect::<Result<_>>()?;
         let avoid = (spec.search.text == SearchText::Disjoint).then(|| {
-            let windows = &calibration.windows;
-            Passages::of(&[windows], windows.length)
+            let sequences = &calibration.sequences;
+            Passages::of(&[sequences], sequences.length)
         });
         let of = |name| FitnessText::of(spec, name, tokenizer, avoid.as_ref());
         let corpora = spec.fitness.corpora.iter().map(|name| Ok((name.clone(), of(name)?)));
@@ -83,7 +83,7 @@ impl Sets {
 
     /// What is to be said of text that is in two sets, which should have none in common.
     fn shared(&self, text: SearchText) -> Vec<String> {
-        let calibration = &self.calibration.windows;
+        let calibration = &self.calibration.sequences;
         let mut warnings = Vec::new();
         if text == SearchText::Disjoint {
             warnings.extend(warning("search", &self.search.0, "calibration", &[calibration]));
@@ -92,7 +92,7 @@ impl Sets {
             FitnessText::SearchSet => None,
             FitnessText::Own(set) => Some(&set.0),
         });
-        let fitted: Vec<&Windows> = [calibration, &self.search.0].into_iter().chain(own).collect();
+        let fitted: Vec<&Sequences> = [calibration, &self.search.0].into_iter().chain(own).collect();
         warnings.extend(self.evaluation.iter().filter_map(|(name, set)| {
             warning(&format!("evaluation (corpus {name})"), &set.0, "calibration or search", &fitted)
         }));
@@ -118,7 +118,7 @@ impl Sets {
 fn fitted(spec: &Spec, tokenizer: &Tokenizer) -> Result<(CalibrationSet, SearchSet)> {
     let draw = Draw {
         calibration: spec.calibration.tokens,
-        starts: spec.calibration.starts,
+        sink_tokens: spec.calibration.sink_tokens,
         search: spec.search.tokens,
         length: spec.calibration.sequence_length,
         text: spec.search.text,
@@ -130,13 +130,13 @@ fn fitted(spec: &Spec, tokenizer: &Tokenizer) -> Result<(CalibrationSet, SearchS
     sets::draw(name, text, tokenizer, &draw, spec.seed).map_err(|e| at_corpus(e, name))
 }
 
-/// A warning where windows share passages with others.
-fn warning(use_: &str, windows: &Windows, other: &str, others: &[&Windows]) -> Option<String> {
-    let count = Passages::of(others, windows.length).count(windows);
+/// A warning where sequences share passages with others.
+fn warning(use_: &str, sequences: &Sequences, other: &str, others: &[&Sequences]) -> Option<String> {
+    let count = Passages::of(others, sequences.length).count(sequences);
     (count > 0).then(|| {
         format!(
-            "{count} of {} windows of {use_} text are {other} text too: {PASSAGE} tokens in a row or more",
-            windows.count()
+            "{count} of {} sequences of {use_} text are {other} text too: {PASSAGE} tokens in a row or more",
+            sequences.count()
         )
     })
 }
@@ -150,7 +150,7 @@ fn fitness_set(
 ) -> Result<SearchSet> {
     let draw = Draw {
         calibration: 0,
-        starts: 0,
+        sink_tokens: 0,
         search: spec.search.tokens,
         length: spec.calibration.sequence_length,
         text: SearchText::Disjoint,
@@ -232,7 +232,7 @@ mod tests {
             [fitness]\nkind = \"perplexity\"\ncorpora = [\"a\", \"b\", \"c\"]\n";
         let (sets, notes) =
             sets(dir.path(), &format!("{corpora}[evaluate]\nperplexity = [\"quickstart\"]\n"));
-        let calibration = Passages::of(&[&sets.calibration.windows], 128);
+        let calibration = Passages::of(&[&sets.calibration.sequences], 128);
         for (name, text) in &sets.corpora {
             let set = match text {
                 FitnessText::SearchSet => &sets.search,

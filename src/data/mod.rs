@@ -7,12 +7,12 @@ pub mod inputs;
 mod overlap;
 mod parquet;
 pub mod rows;
+mod sequences;
 pub mod sets;
 mod stream;
 pub mod tokenizer;
-mod windows;
 
 pub use inputs::{FitnessText, Sets};
-pub use sets::{BATCH_TOKENS, CalibrationSet, EvaluationSet, SearchSet, Windows, batch};
+pub use sets::{BATCH_TOKENS, CalibrationSet, EvaluationSet, SearchSet, Sequences, batch};
 pub use stream::HELD_AT_ONCE;
 pub use tokenizer::Tokenizer;

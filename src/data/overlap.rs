@@ -1,26 +1,26 @@
-//! Whether windows share text with others, by what the tokens are and not by where they come from.
+//! Whether sequences share text with others, by what the tokens are and not by where they come from.
 
 use std::collections::HashSet;
 
-use super::sets::Windows;
+use super::sets::Sequences;
 
-/// Tokens in a row that make a passage: two windows that have them in common hold the same text.
+/// Tokens in a row that make a passage: two sequences that have them in common hold the same text.
 pub(super) const PASSAGE: usize = 32;
 
 /// A multiplier of the rolling hash: odd, with bits all over.
 const BASE: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The passages of some windows.
+/// The passages of some sequences.
 pub struct Passages {
-    /// Tokens of a passage: [`PASSAGE`], or a whole window where windows are shorter.
+    /// Tokens of a passage: [`PASSAGE`], or a whole sequence where sequences are shorter.
     length: usize,
     hashes: HashSet<u64>,
 }
 
 impl Passages {
-    /// Of some sets of windows, to compare with windows of `other` tokens.
-    pub fn of(sets: &[&Windows], other: usize) -> Self {
-        let length = sets.iter().map(|windows| windows.length).fold(PASSAGE.min(other), usize::min);
+    /// Of some sets of sequences, to compare with sequences of `other` tokens.
+    pub fn of(sets: &[&Sequences], other: usize) -> Self {
+        let length = sets.iter().map(|sequences| sequences.length).fold(PASSAGE.min(other), usize::min);
         let mut hashes = HashSet::new();
         for set in sets {
             for i in 0..set.count() {
@@ -33,19 +33,19 @@ impl Passages {
         Self { length, hashes }
     }
 
-    /// Whether a window shares a passage with them.
-    pub fn share(&self, window: &[u32]) -> bool {
+    /// Whether a sequence shares a passage with them.
+    pub fn fraction(&self, window: &[u32]) -> bool {
         each_passage(window, self.length, |hash| self.hashes.contains(&hash))
     }
 
-    /// How many windows do.
-    pub fn count(&self, windows: &Windows) -> usize {
-        (0..windows.count()).filter(|&i| self.share(windows.get(i))).count()
+    /// How many sequences do.
+    pub fn count(&self, sequences: &Sequences) -> usize {
+        (0..sequences.count()).filter(|&i| self.fraction(sequences.get(i))).count()
     }
 }
 
-/// Calls `found` with the hash of every run of `length` tokens, until it says true; whether it did. A window
-/// that is shorter has none.
+/// Calls `found` with the hash of every run of `length` tokens, until it says true; whether it did. A
+/// sequence that is shorter has none.
 fn each_passage(window: &[u32], length: usize, mut found: impl FnMut(u64) -> bool) -> bool {
     let leading = (0..length).fold(1_u64, |power, _| power.wrapping_mul(BASE));
     let mut hash = 0_u64;
@@ -71,30 +71,31 @@ fn mixed(token: u32) -> u64 {
 mod tests {
     use super::*;
 
-    fn windows(tokens: impl Iterator<Item = u32>, length: usize) -> Windows {
-        Windows { tokens: tokens.collect(), length }
+    fn sequences(tokens: impl Iterator<Item = u32>, length: usize) -> Sequences {
+        Sequences { tokens: tokens.collect(), length }
     }
 
     #[test]
     fn a_shared_passage_is_found_at_any_phase_and_less_is_not() {
-        let passages = Passages::of(&[&windows(1000..1256, 64)], 64);
+        let passages = Passages::of(&[&sequences(1000..1256, 64)], 64);
         let with = |from: u32, shared: u32| -> Vec<u32> {
             (5000..5010).chain(from..from + shared).chain(7000..7040).collect()
         };
-        assert!(passages.share(&with(1003, 32)) && passages.share(&with(1100, 60)));
-        assert!(!passages.share(&with(1003, 31)), "one token less");
-        assert!(!passages.share(&with(1050, 40)), "14 and 26 tokens of two windows");
-        assert!(!passages.share(&[1000; 64]));
-        assert_eq!(passages.count(&windows((0..64).chain(1064..1128).chain(2000..2064), 64)), 1);
+        assert!(passages.fraction(&with(1003, 32)) && passages.fraction(&with(1100, 60)));
+        assert!(!passages.fraction(&with(1003, 31)), "one token less");
+        assert!(!passages.fraction(&with(1050, 40)), "14 and 26 tokens of two sequences");
+        assert!(!passages.fraction(&[1000; 64]));
+        assert_eq!(passages.count(&sequences((0..64).chain(1064..1128).chain(2000..2064), 64)), 1);
     }
 
     #[test]
-    fn windows_shorter_than_a_passage_are_compared_whole() {
-        let passages = Passages::of(&[&windows(0..16, 8)], 64);
-        assert!(passages.share(&(8..16).collect::<Vec<_>>()));
-        assert_eq!(Passages::of(&[&windows(0..64, 64)], 16).count(&windows(40..72, 16)), 1);
+    fn sequences_shorter_than_a_passage_are_compared_whole() {
+        let passages = Passages::of(&[&sequences(0..16, 8)], 64);
+        assert!(passages.fraction(&(8..16).collect::<Vec<_>>()));
+        assert_eq!(Passages::of(&[&sequences(0..64, 64)], 16).count(&sequences(40..72, 16)), 1);
         assert!(
-            passages.share(&(0..20).collect::<Vec<_>>()) && !passages.share(&(4..12).collect::<Vec<_>>())
+            passages.fraction(&(0..20).collect::<Vec<_>>())
+                && !passages.fraction(&(4..12).collect::<Vec<_>>())
         );
     }
 

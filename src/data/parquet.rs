@@ -1,4 +1,4 @@
-//! Rows of a parquet file as JSON objects: only the columns that are asked for, one row at a time. The reader
+//! Rows of a parquet file as JSON objects: only the columns that are requested, one row at a time. The reader
 //! panics on some damaged files and on types that it does not know; here that is an error.
 
 use std::fs::File;

@@ -1,10 +1,11 @@
 //! Tokens of a long text, piece by piece, and the same as those of the whole: sections that overlap are
 //! tokenised apart and joined where both sides agree.
 //!
-//! What a tokenizer makes of a place depends on little text around it: a normaliser and a pre-tokeniser look a
-//! few characters ahead, and merges of byte pairs are decided between neighbours. So the tokens of a section
-//! are those of the whole text but near its ends. Two sections overlap by more than that, and are joined only if
-//! all tokens in the middle of their overlap are equal; otherwise they are tokenised anew as one.
+//! What a tokenizer makes of a place depends on little text around it: a normaliser and a pre-tokeniser look
+//! a few characters ahead, and merges of byte pairs are decided between neighbours. So the tokens of a
+//! section are those of the whole text but near its ends. Two sections overlap by more than that, and are
+//! joined only if all tokens in the middle of their overlap are equal; otherwise they are tokenised again as
+//! one.
 
 use rayon::prelude::*;
 
@@ -106,7 +107,7 @@ impl<'a> Stream<'a> {
         Ok(Some(ids))
     }
 
-    /// Reads until so many bytes of the whole text are there, or all.
+    /// Reads until this many bytes of the whole text are there, or all.
     fn fill(&mut self, bytes: usize) -> Result<()> {
         while !self.complete && self.held.end() < bytes {
             match self.pieces.next().transpose()? {

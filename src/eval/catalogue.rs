@@ -43,7 +43,7 @@ fn mmlu_groups() -> BTreeMap<String, Group> {
     groups
 }
 
-/// What an experiment asked for.
+/// What an experiment requested.
 #[derive(Debug, Clone)]
 pub struct Selection {
     /// Tasks in the order they were named, each once.

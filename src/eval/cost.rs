@@ -35,8 +35,8 @@ pub struct TaskTokens {
 }
 
 impl TaskTokens {
-    /// As windows of a request's length, about.
-    pub fn windows(self) -> Tokens {
+    /// As sequences of a request's length, about.
+    pub fn sequences(self) -> Tokens {
         Tokens { count: self.run, length: 64 }
     }
 
@@ -70,17 +70,17 @@ pub fn perplexity(config: &Config, tokens: Tokens) -> Work {
 
 /// Divergence of a model from the dense one.
 pub fn divergence(config: &Config, dense: &Config, tokens: Tokens) -> Work {
-    let windows = tokens.count / tokens.length.max(1) as f64;
+    let sequences = tokens.count / tokens.length.max(1) as f64;
     let of_dense =
-        cost::hidden(dense, tokens) + cost::logits(dense, tokens.count) + cost::conversions(dense, windows);
+        cost::hidden(dense, tokens) + cost::logits(dense, tokens.count) + cost::conversions(dense, sequences);
     perplexity(config, tokens)
         + of_dense
         + Work { logits: tokens.count * dense.vocabulary as f64, ..Work::default() }
 }
 
-/// Tasks of so many tokens.
+/// Tasks of this many tokens.
 pub fn tasks(config: &Config, tokens: TaskTokens) -> Work {
-    let run = tokens.windows();
+    let run = tokens.sequences();
     let batches = (tokens.run / BATCH_TOKENS as f64).ceil();
     let read = Work { logits: tokens.scored * config.vocabulary as f64, ..Work::default() };
     cost::hidden(config, run)
@@ -89,7 +89,7 @@ pub fn tasks(config: &Config, tokens: TaskTokens) -> Work {
         + read
 }
 
-/// Memory of running a model, bytes: weights in f32, one batch, so many rows of logits.
+/// Memory of running a model, bytes: weights in f32, one batch, this many rows of logits.
 pub fn memory(config: &Config, tokens: Tokens, logit_rows: usize) -> f64 {
     let rows = batch(tokens) as f64;
     let activations = rows * (3.0 * config.hidden as f64 + 3.0 * config.neurons as f64);

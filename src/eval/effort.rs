@@ -5,7 +5,7 @@ use std::fmt;
 /// Requests answered and tokens run, with the time from the first look at the task files to the last score.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Effort {
-    /// Requests: one per choice of a document, one per window of a page.
+    /// Requests: one per choice of a document, one per sequence of a page.
     pub requests: u64,
     /// Tokens; not known of requests that came in over HTTP.
     pub tokens: Option<Tokens>,

@@ -11,7 +11,7 @@ use crate::base::Estimate;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
-    /// Share of documents whose gold choice has the largest log-likelihood.
+    /// Fraction of documents whose gold choice has the largest log-likelihood.
     Acc,
     /// The same with each log-likelihood divided by the choice's length in Unicode code points.
     AccNorm,
@@ -94,7 +94,7 @@ pub fn pool_all(members: &[&Estimates]) -> Estimates {
         .collect()
 }
 
-/// The three perplexities of a text: `loglikelihood` in nats over so many words and bytes, from `n`
+/// The three perplexities of a text: `loglikelihood` in nats over this many words and bytes, from `n`
 /// documents.
 pub fn perplexities(loglikelihood: f64, words: usize, bytes: usize, n: usize) -> Estimates {
     let per_byte = -loglikelihood / bytes as f64;

@@ -12,11 +12,11 @@ use super::run::{Report, Row, Samples, Standing, TaskResult};
 /// What one model makes of the documents on which another was evaluated before.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
-    /// `after` − `before` in the accuracies (shares) of each task and group, by its name.
+    /// `after` − `before` in the accuracies (fractions) of each task and group, by its name.
     pub differences: BTreeMap<String, Estimates>,
     /// The same of the mean accuracy; none without a task of choices.
     pub mean: Option<Estimate>,
-    /// Mean accuracy as a share of `before`'s (the paper's retained accuracy); none when that is zero.
+    /// Mean accuracy divided by `before`'s (the paper's retained accuracy); none when that is zero.
     pub retained: Option<Estimate>,
 }
 
@@ -38,7 +38,7 @@ pub fn compare(before: &Report, after: &Report) -> Result<Comparison> {
     Ok(Comparison { differences, mean: metric::mean_of_tasks(&mean), retained: retained(before, after)? })
 }
 
-/// The share r = after / before of the mean accuracy. Its error, to the first order, is that of the paired
+/// The ratio r = after / before of the mean accuracies. Its error, to the first order, is that of the paired
 /// mean of after − r·before, divided by before.
 fn retained(before: &Report, after: &Report) -> Result<Option<Estimate>> {
     let Some((old, new)) =
@@ -46,13 +46,13 @@ fn retained(before: &Report, after: &Report) -> Result<Option<Estimate>> {
     else {
         return Ok(None);
     };
-    let share = new.value / old.value;
+    let ratio = new.value / old.value;
     let counted = after.rows().into_iter().filter(|row| row.standing == Standing::Counted);
     let parts: Vec<Option<Estimate>> =
-        counted.map(|row| contrast(before, &row, Metric::Acc, share)).collect::<Result<_>>()?;
+        counted.map(|row| contrast(before, &row, Metric::Acc, ratio)).collect::<Result<_>>()?;
     let spread =
         metric::mean_of_tasks(&parts.into_iter().flatten().collect::<Vec<_>>()).and_then(|e| e.stderr);
-    Ok(Some(Estimate { value: share, stderr: spread.map(|s| s / old.value), n: new.n }))
+    Ok(Some(Estimate { value: ratio, stderr: spread.map(|s| s / old.value), n: new.n }))
 }
 
 /// Mean of after − `scale`·before over a row's documents; a group's members are weighted by size. None for

@@ -9,22 +9,22 @@ use crate::model::Model;
 use crate::tensor::attention::Segments;
 use crate::tensor::loss::{Teacher, token_logprobs};
 
-/// A mean over tokens from sums over windows of `per_window` tokens each. Its standard error takes windows as
-/// independent and is absent for one window.
-fn over_windows(sums: &[f64], per_window: usize) -> Estimate {
-    let windows = sums.len() as f64;
-    let means: Vec<f64> = sums.iter().map(|s| s / per_window as f64).collect();
-    let value = means.iter().sum::<f64>() / windows;
+/// A mean over tokens from sums over sequences of `per_sequence` tokens each. Its standard error takes
+/// sequences as independent and is absent for one sequence.
+fn over_sequences(sums: &[f64], per_sequence: usize) -> Estimate {
+    let sequences = sums.len() as f64;
+    let means: Vec<f64> = sums.iter().map(|s| s / per_sequence as f64).collect();
+    let value = means.iter().sum::<f64>() / sequences;
     let squares: f64 = means.iter().map(|m| (m - value).powi(2)).sum();
-    let stderr = (sums.len() > 1).then(|| (squares / (windows - 1.0) / windows).sqrt());
-    Estimate::mean(value, stderr, sums.len() * per_window)
+    let stderr = (sums.len() > 1).then(|| (squares / (sequences - 1.0) / sequences).sqrt());
+    Estimate::mean(value, stderr, sums.len() * per_sequence)
 }
 
-/// Perplexity over windows side by side: exp of the mean negative log-likelihood of every token but each
-/// window's first.
+/// Perplexity over sequences side by side: exp of the mean negative log-likelihood of every token but each
+/// sequence's first.
 pub fn perplexity(model: &Model, set: &EvaluationSet, watch: &dyn Watch) -> Result<Estimate> {
     let length = set.0.length;
-    let sums = per_window(model, set, watch, |tokens, hidden| {
+    let sums = per_sequence(model, set, watch, |tokens, hidden| {
         let blocks = model.config().logit_blocks(length - 1).map(|rows| {
             let logits = model.logits(&hidden.narrow(0, rows.start, rows.len())?)?;
             let next = &tokens[rows.start + 1..rows.end + 1];
@@ -32,25 +32,25 @@ pub fn perplexity(model: &Model, set: &EvaluationSet, watch: &dyn Watch) -> Resu
         });
         blocks.sum()
     })?;
-    Ok(over_windows(&sums, length - 1).exp())
+    Ok(over_sequences(&sums, length - 1).exp())
 }
 
-/// Mean KL(dense ‖ model) over all positions of the windows, nats.
+/// Mean KL(dense ‖ model) over all positions of the sequences, nats.
 pub fn divergence(model: &Model, dense: &Model, set: &EvaluationSet, watch: &dyn Watch) -> Result<Estimate> {
-    let sums = per_window(model, set, watch, |tokens, hidden| {
-        let teacher = dense.hidden(tokens, &Segments::windows(1, tokens.len()))?;
+    let sums = per_sequence(model, set, watch, |tokens, hidden| {
+        let dense_states = dense.hidden(tokens, &Segments::sequences(1, tokens.len()))?;
         let blocks = model.config().logit_blocks(tokens.len()).map(|rows| {
             let logits =
                 |model: &Model, hidden: &Tensor| model.logits(&hidden.narrow(0, rows.start, rows.len())?);
-            Teacher::new(&logits(dense, &teacher)?, 0)?.divergence(&logits(model, &hidden)?, 0)
+            Teacher::new(&logits(dense, &dense_states)?, 0)?.divergence(&logits(model, &hidden)?, 0)
         });
         blocks.sum()
     })?;
-    Ok(over_windows(&sums, set.0.length))
+    Ok(over_sequences(&sums, set.0.length))
 }
 
-/// Runs the model batch by batch and hands each window's tokens and last hidden states on.
-fn per_window(
+/// Runs the model batch by batch and hands each sequence's tokens and last hidden states on.
+fn per_sequence(
     model: &Model,
     set: &EvaluationSet,
     watch: &dyn Watch,
@@ -60,9 +60,9 @@ fn per_window(
     let mut sums = Vec::with_capacity(set.0.count());
     for tokens in set.0.batches(BATCH_TOKENS) {
         watch.checkpoint()?;
-        let hidden = model.hidden(tokens, &Segments::windows(tokens.len() / length, length))?;
-        for (i, window) in tokens.chunks_exact(length).enumerate() {
-            sums.push(each(window, hidden.narrow(0, i * length, length)?)?);
+        let hidden = model.hidden(tokens, &Segments::sequences(tokens.len() / length, length))?;
+        for (i, sequence) in tokens.chunks_exact(length).enumerate() {
+            sums.push(each(sequence, hidden.narrow(0, i * length, length)?)?);
             watch.advance(1);
         }
     }

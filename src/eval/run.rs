@@ -19,7 +19,7 @@ use super::tasks::{Form, Source, Task, wikitext};
 pub struct Options {
     /// Folder of data sets, laid out as on the hub.
     pub data: Option<PathBuf>,
-    /// At most so many documents of each task, from its start; 0 takes all.
+    /// The largest number of documents of each task, from its start; 0 takes all.
     pub limit: usize,
 }
 

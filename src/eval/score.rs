@@ -31,7 +31,7 @@ impl<'a> Scorer<'a> {
         Self::with_batch(model, BATCH_TOKENS)
     }
 
-    /// With batches of about so many distinct tokens. On an x86-64 host the results are the same, bit for
+    /// With batches of about this many distinct tokens. On an x86-64 host the results are the same, bit for
     /// bit, with any.
     pub fn with_batch(model: &'a Model, batch_tokens: usize) -> Self {
         Self { model, batch_tokens, requests: 0, asked: 0, computed: 0 }
@@ -42,7 +42,7 @@ impl<'a> Scorer<'a> {
         self.requests
     }
 
-    /// Tokens that requests asked for and tokens that were run.
+    /// Tokens that requests requested and tokens that were run.
     pub fn tokens(&self) -> (usize, usize) {
         (self.asked, self.computed)
     }
@@ -217,7 +217,8 @@ mod tests {
     fn alone(model: &Model, request: &Request) -> Score {
         let tokens: Vec<u32> = request.context.iter().chain(&request.continuation).copied().collect();
         let input = &tokens[..tokens.len() - 1];
-        let logits = model.logits(&model.hidden(input, &Segments::windows(1, input.len())).unwrap()).unwrap();
+        let logits =
+            model.logits(&model.hidden(input, &Segments::sequences(1, input.len())).unwrap()).unwrap();
         let each = token_logprobs(&logits, &tokens[1..]).unwrap();
         let part = &each[request.context.len() - 1..];
         Score { loglikelihood: part.iter().map(|p| p.0).sum(), greedy: part.iter().all(|p| p.1) }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::grouping::{self, Level};
+use super::grouping::{self, PrunedLevel};
 use super::objective::Objective;
 use super::population::Wanted;
 use crate::base::{Result, Work, rng};
@@ -66,7 +66,7 @@ impl<'a> Searching<'a> {
     pub fn work(&self, iteration: usize) -> Work {
         let generation: Work = self.stages.iter().map(|s| self.stage(s)).sum();
         generation * self.spec.search.generations as f64
-            + self.teacher(iteration)
+            + self.dense_states(iteration)
             + cost::conversions(self.config, 1.0)
     }
 
@@ -107,13 +107,13 @@ impl<'a> Searching<'a> {
         stage.tokens.min(self.spec.calibration.sequence_length).max(1)
     }
 
-    /// Windows walked at once, and how often.
+    /// Sequences walked at once, and how often.
     fn chunks(&self, stage: &Stage) -> (usize, usize) {
         let length = self.length(stage);
-        let windows = (stage.tokens / length).max(1);
+        let sequences = (stage.tokens / length).max(1);
         let at_once =
-            grouping::windows_at_once(stage.candidates.len(), length, self.config.hidden).min(windows);
-        (at_once, windows.div_ceil(at_once))
+            grouping::sequences_at_once(stage.candidates.len(), length, self.config.hidden).min(sequences);
+        (at_once, sequences.div_ceil(at_once))
     }
 
     fn stage(&self, stage: &Stage) -> Work {
@@ -129,10 +129,10 @@ impl<'a> Searching<'a> {
             cost::logits(self.config, tokens) * once
                 + Work { logits: losses * tokens * self.config.vocabulary as f64, ..Work::default() }
         };
-        let teacher = side(self.wanted().kl.len() as f64);
+        let dense_states = side(self.wanted().kl.len() as f64);
         let student = side(self.losses());
         walked * (main + own)
-            + (teacher + student * students) * main
+            + (dense_states + student * students) * main
             + side(1.0) * (students * own)
             + self.distances(tokens, students)
     }
@@ -158,7 +158,7 @@ impl<'a> Searching<'a> {
         for i in 0..self.space.shape.modules() {
             let module = ModuleId::from_index(i);
             let split = |group: &Vec<usize>| grouping::split(self.space, module, &stage.candidates, group);
-            let split: Vec<Vec<Level>> = groups.iter().map(split).collect();
+            let split: Vec<Vec<PrunedLevel>> = groups.iter().map(split).collect();
             total += split.iter().map(|levels| self.group(module, levels, tokens, chunks)).sum();
             let levels: BTreeSet<usize> = split.iter().flatten().map(|level| level.removed).collect();
             let width = self.space.shape.units(module.kind).width;
@@ -172,7 +172,7 @@ impl<'a> Searching<'a> {
     }
 
     /// One shared state through one module, whose picked levels lie sparser by sparser.
-    fn group(&self, module: ModuleId, levels: &[Level], tokens: Tokens, chunks: f64) -> Work {
+    fn group(&self, module: ModuleId, levels: &[PrunedLevel], tokens: Tokens, chunks: f64) -> Work {
         let unit = self.space.shape.units(module.kind);
         let kept = |removed: usize| (unit.units - removed) as f64;
         let densest = levels.iter().map(|level| kept(level.removed)).fold(0.0, f64::max);
@@ -183,13 +183,13 @@ impl<'a> Searching<'a> {
             }
             ModuleKind::Mlp => mlp_inputs(self.config, densest, tokens),
         };
-        let channels = |level: &Level| kept(level.removed) * unit.width as f64;
+        let channels = |level: &PrunedLevel| kept(level.removed) * unit.width as f64;
         let outputs: Work =
             levels.iter().map(|level| output(self.config, channels(level), tokens.count)).sum();
         inputs + outputs + Work { weights: self.cut(module.kind, densest) * chunks, ..Work::default() }
     }
 
-    /// Query and key/value heads of so many kept attention units.
+    /// Query and key/value heads of this many kept attention units.
     fn heads(&self, units: f64) -> (f64, f64) {
         match self.spec.prune.unit.attention {
             AttentionUnit::Head => (units, units.min(self.config.kv_heads as f64)),
@@ -211,7 +211,7 @@ impl<'a> Searching<'a> {
         rows * d
     }
 
-    /// Weights that a model whose layers are not kept reads anew: all layers, once for each chunk.
+    /// Weights that a model whose layers are not kept reads again: all layers, once for each chunk.
     fn read_again(&self, chunks: f64) -> f64 {
         if cost::is_resident(self.config) {
             0.0
@@ -220,8 +220,8 @@ impl<'a> Searching<'a> {
         }
     }
 
-    /// Windows of the search set that any stage draws in so many iterations.
-    fn windows_drawn(&self, iterations: usize) -> f64 {
+    /// Sequences of the search set that any stage draws in this many iterations.
+    fn sequences_drawn(&self, iterations: usize) -> f64 {
         let length = self.spec.calibration.sequence_length.max(1);
         let all = (self.spec.search.tokens / length).max(1) as f64;
         let missed: f64 =
@@ -229,25 +229,25 @@ impl<'a> Searching<'a> {
         all * (1.0 - missed.powf((self.spec.search.generations * iterations) as f64))
     }
 
-    /// Dense states, computed once for each window drawn that no iteration before drew.
-    fn teacher(&self, iteration: usize) -> Work {
+    /// Dense states, computed once for each sequence drawn that no iteration before drew.
+    fn dense_states(&self, iteration: usize) -> Work {
         if self.wanted().kl.is_empty() {
             return Work::default();
         }
         let length = self.spec.calibration.sequence_length;
-        let windows = self.windows_drawn(iteration) - self.windows_drawn(iteration - 1);
+        let sequences = self.sequences_drawn(iteration) - self.sequences_drawn(iteration - 1);
         let again = if cost::is_resident(self.config) {
             Work::default()
         } else {
-            cost::conversions(self.config, windows)
+            cost::conversions(self.config, sequences)
         };
-        cost::hidden(self.config, Tokens { count: windows * length as f64, length }) + again
+        cost::hidden(self.config, Tokens { count: sequences * length as f64, length }) + again
     }
 
-    /// Dense hidden states that are kept after so many iterations, bytes.
-    pub fn teacher_bytes(&self, iterations: usize) -> f64 {
+    /// Dense hidden states that are kept after this many iterations, bytes.
+    pub fn dense_state_bytes(&self, iterations: usize) -> f64 {
         let one = (self.spec.calibration.sequence_length * self.config.hidden) as f64 * SINGLE;
-        if self.wanted().kl.is_empty() { 0.0 } else { self.windows_drawn(iterations) * one }
+        if self.wanted().kl.is_empty() { 0.0 } else { self.sequences_drawn(iterations) * one }
     }
 
     /// Neurons of the densest level that any candidate of a stage picks.
@@ -272,7 +272,7 @@ impl<'a> Searching<'a> {
         let attention = rows * (2.0 * d + (c.head_width * (2 * c.heads + 2 * c.kv_heads)) as f64);
         let levels = self.space.levels(ModuleId::from_index(1)).count() as f64 * d * c.neurons as f64 / 2.0;
         let cut = 2.0 * d * c.neurons as f64;
-        let sides = 1.0 + self.wanted().kl.len() as f64; // the teacher's probabilities, and one model's logits
+        let sides = 1.0 + self.wanted().kl.len() as f64; // the dense model's probabilities, and one candidate's logits
         let logits = (c.logit_rows() as f64).min(rows) * v * sides + rows * d;
         let compared = self.wanted().layers.len() as f64 * rows * d;
         SINGLE * (states + compared + (mlp.max(attention) + levels + cut).max(logits))

@@ -23,7 +23,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Of the model that `config` describes, run on windows of `length` tokens.
+    /// Of the model that `config` describes, run on sequences of `length` tokens.
     pub fn of(config: &Config, length: usize) -> Self {
         let each =
             |f: &dyn Fn(&LayerShape) -> usize| config.layers.iter().map(|l| f(l) as f64).collect::<Vec<_>>();
@@ -40,10 +40,10 @@ impl Counts {
 }
 
 /// Floating-point operations of one token's forward pass, a multiplication and an addition each counting as
-/// one, mean over the positions of a window of `length` tokens: 2·(Σ_l entries of layer l's matrices + V·d) +
-/// 4·c·n·Σ_l heads_l, where n is the mean number of keys that a query sees; for Llama's matrices the first sum
-/// is Σ_l [2·c·d·(heads_l + kv_heads_l) + 3·d·neurons_l]. Norms, biases, activations and the softmax are left
-/// out.
+/// one, mean over the positions of a sequence of `length` tokens: 2·(Σ_l entries of layer l's matrices + V·d)
+/// + 4·c·n·Σ_l heads_l, where n is the mean number of keys that a query sees; for Llama's matrices the first
+/// sum is Σ_l [2·c·d·(heads_l + kv_heads_l) + 3·d·neurons_l]. Norms, biases, activations and the softmax are
+/// left out.
 pub fn flops(config: &Config, length: usize) -> f64 {
     let d = config.hidden;
     let c = config.head_width;
@@ -56,6 +56,6 @@ pub fn flops(config: &Config, length: usize) -> f64 {
 /// Mean number of keys that a query sees, itself included: (length + 1) / 2 without a sliding window.
 fn mean_keys(config: &Config, length: usize) -> f64 {
     let window = config.window.unwrap_or(length).clamp(1, length.max(1));
-    let full = length.saturating_sub(window); // queries that see a whole window of earlier keys
+    let full = length.saturating_sub(window); // queries that see a whole sliding window of earlier keys
     (window * (window + 1) / 2 + full * window) as f64 / length.max(1) as f64
 }

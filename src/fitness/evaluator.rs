@@ -35,7 +35,7 @@ pub struct Evaluator<'a> {
 
 impl<'a> Evaluator<'a> {
     /// `search` draws from the search set, which KL and distances are measured on; `corpora` are those whose
-    /// perplexity may be asked for.
+    /// perplexity may be requested.
     ///
     /// # Errors
     /// The objective names a corpus that is not given.
@@ -97,7 +97,7 @@ fn take<'a>(given: &mut Vec<Corpus<'a>>, name: &str) -> Result<Corpus<'a>> {
     given.iter().position(|c| c.name == name).map(|i| given.swap_remove(i)).ok_or_else(missing)
 }
 
-/// Measures on the windows of a draw; nothing wanted, or nobody to measure, costs nothing.
+/// Measures on the sequences of a draw; no measurement or no candidate costs nothing.
 fn measure(
     population: &mut Population,
     sampler: &Sampler,
@@ -109,12 +109,12 @@ fn measure(
     if candidates.is_empty() || *wanted == Wanted::default() {
         return Ok(vec![Measured::default(); candidates.len()]);
     }
-    let (windows, length) = sampler.windows(draw)?;
+    let (sequences, length) = sampler.sequences(draw)?;
     if wanted.nll && length < 2 {
         let what = format!("a selection stage of {} tokens predicts none", draw.tokens);
         return Err(Error::new(Kind::Spec, what)
             .at("search.stages")
             .hint("a perplexity needs at least 2 tokens"));
     }
-    population.measure(candidates, sampler.search_set(), &windows, length, wanted, watch)
+    population.measure(candidates, sampler.search_set(), &sequences, length, wanted, watch)
 }

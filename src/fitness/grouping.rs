@@ -10,7 +10,7 @@ const STATE_BYTES: usize = 192 << 20;
 
 /// The members of a group that pick one level of a module.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Level {
+pub(super) struct PrunedLevel {
     /// Units that the level removes.
     pub removed: usize,
     /// Indices of the candidates, in order.
@@ -28,29 +28,29 @@ pub(super) fn split(
     module: ModuleId,
     candidates: &[Candidate],
     group: &[usize],
-) -> Vec<Level> {
+) -> Vec<PrunedLevel> {
     let mut by_level: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for &c in group {
         by_level.entry(space.removed(module, candidates[c][module.index()])).or_default().push(c);
     }
-    by_level.into_iter().map(|(removed, members)| Level { removed, members }).collect()
+    by_level.into_iter().map(|(removed, members)| PrunedLevel { removed, members }).collect()
 }
 
-/// Windows of `length` tokens that so many candidates walk at once, with hidden states of `hidden` floats a
-/// token.
-pub(super) fn windows_at_once(candidates: usize, length: usize, hidden: usize) -> usize {
+/// Sequences of `length` tokens that this many candidates walk at once, with hidden states of `hidden` floats
+/// a token.
+pub(super) fn sequences_at_once(candidates: usize, length: usize, hidden: usize) -> usize {
     (STATE_BYTES / (candidates.max(1) * length * hidden * 4)).max(1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::space::{Distribution, Shape, UnitSpec};
+    use crate::space::{Shape, SparsityDistribution, UnitSpec};
 
     fn space() -> Space {
         let units = UnitSpec { units: 8, width: 1, parameters: 1 };
         let shape = Shape { layers: 1, attention: units, mlp: units };
-        Space::around(shape, Distribution { removed: vec![4, 4] }, [1, 1], 5).unwrap()
+        Space::around(shape, SparsityDistribution { removed: vec![4, 4] }, [1, 1], 5).unwrap()
     }
 
     #[test]
@@ -71,9 +71,9 @@ mod tests {
     }
 
     #[test]
-    fn many_candidates_walk_fewer_windows_but_one_at_least() {
-        assert_eq!(windows_at_once(1, 1024, 1024), 48);
-        assert_eq!(windows_at_once(16, 1024, 1024), 3);
-        assert_eq!(windows_at_once(1_000_000, 4096, 8192), 1);
+    fn many_candidates_walk_fewer_sequences_but_one_at_least() {
+        assert_eq!(sequences_at_once(1, 1024, 1024), 48);
+        assert_eq!(sequences_at_once(16, 1024, 1024), 3);
+        assert_eq!(sequences_at_once(1_000_000, 4096, 8192), 1);
     }
 }

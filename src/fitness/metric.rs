@@ -77,7 +77,7 @@ const ROWS: [Row; 19] = [
         "key/value heads that layer l keeps: those with a query head left",
     ),
     (Metric::Neurons, "neurons[l]", "neurons", "neurons that the MLP of layer l keeps"),
-    (Metric::Sparsity, "sparsity", "share of 1", "removed share of the prunable parameters"),
+    (Metric::Sparsity, "sparsity", "fraction", "removed fraction of the prunable parameters"),
     (Metric::SparsityVariance, "sparsity_variance", "", "variance of the 2L modules' own sparsities"),
     (Metric::DenseParameters, "dense_parameters", "parameters", "`parameters` of the dense model"),
     (Metric::DenseFlops, "dense_flops", "FLOP per token", "`flops` of the dense model"),
@@ -127,7 +127,7 @@ impl Metric {
         (Metric::Parameters..=Metric::Neurons).contains(&self)
     }
 
-    /// What to say to somebody who wrote `name`.
+    /// The hint for somebody who wrote `name`.
     pub fn hint(name: &str) -> String {
         match nearest(name, Self::all().map(Metric::name)) {
             Some(near) => format!("did you mean `m.{near}`?"),

@@ -5,7 +5,7 @@ use super::script::Script;
 use super::scripted::{Known, Scripted};
 use crate::base::{Error, Kind, Result};
 use crate::model::Config;
-use crate::space::Distribution;
+use crate::space::SparsityDistribution;
 use crate::spec::{Fitness, FitnessKind, KeyPath};
 use crate::supernet::{Supernet, compact};
 
@@ -34,12 +34,12 @@ pub(super) struct Evidence<'a> {
     /// Mean −ln p on every corpus of [`Objective::corpora`].
     pub nll: &'a [f64],
     /// The candidate.
-    pub distribution: &'a Distribution,
+    pub distribution: &'a SparsityDistribution,
 }
 
 impl Objective {
-    /// For a model; `length` is the number of tokens of a search window, which a script's `flops` are counted
-    /// for.
+    /// For a model; `length` is the number of tokens of a search sequence, which a script's `flops` are
+    /// counted for.
     ///
     /// # Errors
     /// A layer that the model does not have, a corpus listed twice, a missing list or script, or a script
@@ -115,7 +115,7 @@ fn script_value(scripted: &mut Scripted, supernet: &Supernet, evidence: &Evidenc
 }
 
 /// The error of a script, and which candidate it failed on.
-fn shown(error: Error, distribution: &Distribution) -> Error {
+fn shown(error: Error, distribution: &SparsityDistribution) -> Error {
     let of = |kind: usize| distribution.removed.iter().skip(kind).step_by(2).collect::<Vec<_>>();
     let what = format!(
         "{} for the candidate that removes {:?} attention units and {:?} neurons by layer",

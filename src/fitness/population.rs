@@ -3,20 +3,20 @@
 //! Candidates that agree on all modules so far share one hidden state, which is computed once; a module's
 //! inputs are computed at the densest level that any of them picks, and the sparser levels read the leading
 //! columns of it. Memory is one module of the supernet plus the distinct hidden states, which are bounded by
-//! working on a few windows at a time.
+//! working on a few sequences at a time.
 //!
 //! Operations per token of a distinct (prefix, level): 2·(parameters of the cut module) and attention; per
-//! distinct candidate the output projection, 2·V·d. The teacher's side costs one dense pass over the search
-//! set in all, kept as last hidden states (d floats a token).
+//! distinct candidate the output projection, 2·V·d. The dense model's side costs one pass over the search set
+//! in all, kept as last hidden states (d floats a token).
 
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
 use super::dense::DenseStates;
-use super::grouping::{self, Level};
+use super::grouping::{self, PrunedLevel};
 use crate::base::{Result, Watch};
-use crate::data::{SearchSet, Windows};
+use crate::data::{SearchSet, Sequences};
 use crate::model::{Layer, Model};
 use crate::space::{Candidate, ModuleId, ModuleKind};
 use crate::supernet::{Supernet, cut_attention, cut_mlp};
@@ -26,7 +26,8 @@ use crate::tensor::{add_bias, linear, loss};
 /// What to measure of each candidate.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Wanted {
-    /// KL divergences from the dense model, one for each k: the teacher is cut to its top k tokens (0: all).
+    /// KL divergences from the dense model, one for each k: the dense model is cut to its top k tokens (0:
+    /// all).
     pub kl: Vec<usize>,
     /// Mean negative log-likelihood of the next token.
     pub nll: bool,
@@ -58,9 +59,9 @@ struct Group {
     hidden: Tensor,
 }
 
-/// Some windows of equal length, as one batch.
+/// Some sequences of equal length, as one batch.
 struct Chunk {
-    windows: Vec<usize>,
+    sequences: Vec<usize>,
     tokens: Vec<u32>,
     segments: Segments,
     length: usize,
@@ -82,13 +83,13 @@ impl<'a> Population<'a> {
         Self { model, supernet, dense }
     }
 
-    /// Measures every candidate on the first `length` tokens, two at least, of some windows, one at least, of
-    /// the search set. The means are per token, whatever the number of windows walked at once.
+    /// Measures every candidate on the first `length` tokens, two at least, of some sequences, one at least,
+    /// of the search set. The means are per token, whatever the number of sequences walked at once.
     pub fn measure(
         &mut self,
         candidates: &[Candidate],
         set: &SearchSet,
-        windows: &[usize],
+        sequences: &[usize],
         length: usize,
         wanted: &Wanted,
         watch: &dyn Watch,
@@ -99,13 +100,13 @@ impl<'a> Population<'a> {
         let nothing =
             Measured { kl: vec![0.0; wanted.kl.len()], nll: 0.0, distances: vec![0.0; wanted.layers.len()] };
         let mut totals = vec![nothing; candidates.len()];
-        let at_once = grouping::windows_at_once(candidates.len(), length, self.model.config().hidden);
-        for part in windows.chunks(at_once) {
+        let at_once = grouping::sequences_at_once(candidates.len(), length, self.model.config().hidden);
+        for part in sequences.chunks(at_once) {
             watch.checkpoint()?;
             self.chunk(candidates, &chunk(&set.0, part, length), wanted, &mut totals)?;
         }
-        let positions = (windows.len() * length) as f64;
-        let predictions = (windows.len() * (length - 1)) as f64;
+        let positions = (sequences.len() * length) as f64;
+        let predictions = (sequences.len() * (length - 1)) as f64;
         for total in &mut totals {
             total.kl.iter_mut().for_each(|kl| *kl /= positions);
             total.nll /= predictions;
@@ -156,7 +157,7 @@ impl<'a> Population<'a> {
             let levels = grouping::split(self.supernet.space(), module, candidates, &group.candidates);
             let Some(densest) = levels.first() else { continue };
             let (inputs, bias) = self.inputs(module, layer, densest.removed, &group.hidden, segments)?;
-            for Level { removed, members } in levels {
+            for PrunedLevel { removed, members } in levels {
                 let weight = match weights.get(&removed) {
                     Some(w) => w.clone(),
                     None => weights
@@ -173,7 +174,7 @@ impl<'a> Population<'a> {
         Ok(next)
     }
 
-    /// Inputs of a module's kept units in order of survival, with `removed` gone, and the dense module's own bias.
+    /// Inputs of a module's kept units in keep order, with `removed` gone, and the dense module's own bias.
     fn inputs(
         &self,
         module: ModuleId,
@@ -210,13 +211,13 @@ impl<'a> Population<'a> {
         if wanted.kl.is_empty() && !wanted.nll {
             return Ok(());
         }
-        let dense = || self.dense.of(self.model, &chunk.windows, &chunk.tokens, chunk.length);
-        let teacher = if wanted.kl.is_empty() { None } else { Some(dense()?) };
+        let dense = || self.dense.of(self.model, &chunk.sequences, &chunk.tokens, chunk.length);
+        let dense_states = if wanted.kl.is_empty() { None } else { Some(dense()?) };
         for rows in self.model.config().logit_blocks(chunk.tokens.len()) {
             let logits = |hidden: &Tensor| self.model.logits(&hidden.narrow(0, rows.start, rows.len())?);
-            let sides = teacher
+            let sides = dense_states
                 .as_ref()
-                .map(|hidden| teacher_sides(&logits(hidden)?, &wanted.kl))
+                .map(|hidden| dense_predictions(&logits(hidden)?, &wanted.kl))
                 .transpose()?
                 .unwrap_or_default();
             for group in groups {
@@ -245,16 +246,21 @@ impl<'a> Population<'a> {
 }
 
 /// The dense model's predictions, cut to the top k tokens for each k.
-fn teacher_sides(logits: &Tensor, cuts: &[usize]) -> Result<Vec<loss::Teacher>> {
+fn dense_predictions(logits: &Tensor, cuts: &[usize]) -> Result<Vec<loss::Teacher>> {
     cuts.iter().map(|&top_k| loss::Teacher::new(logits, top_k)).collect()
 }
 
-fn chunk(set: &Windows, windows: &[usize], length: usize) -> Chunk {
-    let tokens = windows.iter().flat_map(|&w| &set.get(w)[..length]).copied().collect();
-    Chunk { windows: windows.to_vec(), tokens, segments: Segments::windows(windows.len(), length), length }
+fn chunk(set: &Sequences, sequences: &[usize], length: usize) -> Chunk {
+    let tokens = sequences.iter().flat_map(|&w| &set.get(w)[..length]).copied().collect();
+    Chunk {
+        sequences: sequences.to_vec(),
+        tokens,
+        segments: Segments::sequences(sequences.len(), length),
+        length,
+    }
 }
 
-/// Σ −ln p(next token) over the rows from `start` on whose next token lies in the same window.
+/// Σ −ln p(next token) over the rows from `start` on whose next token lies in the same sequence.
 fn next_token_nll(logits: &Tensor, chunk: &Chunk, start: usize) -> Result<f64> {
     let rows = start..start + logits.dim(0)?;
     let next: Vec<u32> = rows.clone().map(|r| chunk.tokens.get(r + 1).copied().unwrap_or(0)).collect();

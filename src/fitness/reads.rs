@@ -1,8 +1,8 @@
 //! Which metrics a script reads, found in its tokens before it runs, so that only these are measured.
 //!
-//! `m.name`, `m["name"]`, and literal indices behind them are taken by name. Whatever hands `m` on whole (an
-//! index that is no literal, an argument, another variable) counts as reading everything: the guess may be
-//! too wide, never too narrow.
+//! `m.name`, `m["name"]`, and literal indices behind them are taken by name. Whatever passes `m` on as a
+//! whole (an index that is not a literal, an argument, another variable) counts as reading everything: the
+//! guess may be too wide, never too narrow.
 
 use std::collections::BTreeSet;
 

@@ -132,7 +132,7 @@ impl Script {
     }
 }
 
-/// What to say when a limit ended the script.
+/// The hint for a script that a limit ended.
 fn limit(cause: &EvalAltResult) -> Option<String> {
     match cause {
         EvalAltResult::ErrorTooManyOperations(_) => {

@@ -35,7 +35,7 @@ pub(super) struct Known<'a> {
     pub nll: &'a [f64],
     /// Present if [`Scripted::counts_wanted`].
     pub counts: Option<Counts>,
-    /// Removed share of the prunable parameters.
+    /// Removed fraction of the prunable parameters.
     pub sparsity: f64,
     /// Variance of the modules' sparsities.
     pub variance: f64,
@@ -101,7 +101,7 @@ impl Scripted {
         self.script.call(Metrics::new(values))
     }
 
-    /// A metric's value; `None` where it was not asked for.
+    /// A metric's value; `None` where it was not requested.
     fn metric(&self, metric: Metric, known: &Known) -> Option<Dynamic> {
         let own = |f: fn(&Counts) -> Dynamic| known.counts.as_ref().map(f);
         Some(match metric {
@@ -143,7 +143,7 @@ impl Scripted {
         all.into()
     }
 
-    /// One run on the model with half of everything gone.
+    /// One run on the model with half of everything removed.
     fn dry_run(&mut self) -> Result<()> {
         let half = |n: usize| n.div_ceil(2);
         let dense = self.config.dense_layer();

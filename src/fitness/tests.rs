@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::Silent;
-use crate::data::{EvaluationSet, SearchSet, Windows};
+use crate::data::{EvaluationSet, SearchSet, Sequences};
 use crate::eval::perplexity::{divergence, perplexity};
 use crate::model::pico::Pico;
 use crate::search::Draw;
@@ -13,8 +13,8 @@ use crate::tensor::attention::Segments;
 mod kinds;
 mod scripts;
 
-fn windows(count: usize) -> Windows {
-    Windows { tokens: tokens(count * 24, "search"), length: 24 }
+fn sequences(count: usize) -> Sequences {
+    Sequences { tokens: tokens(count * 24, "search"), length: 24 }
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn the_population_agrees_with_each_candidate_alone() {
             vec![1, 2, -1, 0, 0, -2],
             vec![0; 6],
         ];
-        let set = SearchSet(windows(5));
+        let set = SearchSet(sequences(5));
         let wanted = Wanted { kl: vec![0], nll: true, layers: vec![0, 2] };
         let measured = Population::new(&f.model, &supernet, DenseStates::default())
             .measure(&candidates, &set, &[4, 1, 2], 24, &wanted, &Silent)
@@ -50,7 +50,7 @@ fn the_population_agrees_with_each_candidate_alone() {
                 "nll {} alone {nll}",
                 measured[i].nll
             );
-            let segments = Segments::windows(3, 24);
+            let segments = Segments::sequences(3, 24);
             let last = |m: &crate::model::Model| m.hidden(&alone.0.tokens, &segments).unwrap();
             let distance =
                 crate::tensor::loss::squared_distance(&last(&f.model), &last(&small)).unwrap() / 72.0;
@@ -67,13 +67,13 @@ fn the_population_agrees_with_each_candidate_alone() {
 fn a_shorter_draw_measures_the_start_of_a_window() {
     let f = fixture(Pico::default());
     let supernet = f.build("net", f.space(AttentionUnit::Head, 0.5), &options(|_, _| {}));
-    let set = SearchSet(windows(4));
+    let set = SearchSet(sequences(4));
     let wanted = Wanted { kl: vec![0], nll: true, layers: vec![] };
     let mut population = Population::new(&f.model, &supernet, DenseStates::default());
     let short = population.measure(&[vec![0; 6]], &set, &[2], 10, &wanted, &Silent).unwrap();
     population.measure(&[vec![0; 6]], &set, &[2], 24, &wanted, &Silent).unwrap();
     assert_eq!(population.measure(&[vec![0; 6]], &set, &[2], 10, &wanted, &Silent).unwrap(), short);
-    let cut = SearchSet(Windows { tokens: set.0.get(2)[..10].to_vec(), length: 10 });
+    let cut = SearchSet(Sequences { tokens: set.0.get(2)[..10].to_vec(), length: 10 });
     let alone = Population::new(&f.model, &supernet, DenseStates::default())
         .measure(&[vec![0; 6]], &cut, &[0], 10, &wanted, &Silent)
         .unwrap();
@@ -82,9 +82,9 @@ fn a_shorter_draw_measures_the_start_of_a_window() {
 
 #[test]
 fn draws_are_named_distinct_and_refuse_more_than_there_is() {
-    let set = SearchSet(windows(8));
+    let set = SearchSet(sequences(8));
     let sampler = Sampler::new(&set, 1, 1);
-    let draw = |generation, stage, tokens| sampler.windows(&Draw { generation, stage, tokens });
+    let draw = |generation, stage, tokens| sampler.sequences(&Draw { generation, stage, tokens });
     let (a, length) = draw(1, 1, 96).unwrap();
     assert_eq!((a.len(), length), (4, 24));
     assert_eq!(draw(1, 1, 96).unwrap().0, a);

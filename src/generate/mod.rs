@@ -19,7 +19,7 @@ use crate::model::Model;
 /// Continues a prompt, handing out text as it comes; gives the reason of the end.
 ///
 /// # Errors
-/// An empty prompt, one that is longer than the model's context, settings out of range, or a stop asked for
+/// An empty prompt, one that is longer than the model's context, settings out of range, or a stop requested
 /// through `watch`.
 pub fn write(
     model: &Model,

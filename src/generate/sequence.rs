@@ -1,4 +1,4 @@
-//! One text being written, and the step that moves several of them on at once.
+//! One text that is being generated, and the step that extends several of them at once.
 
 use std::sync::Arc;
 
@@ -15,16 +15,16 @@ use crate::tensor::loss::{pair_logprobs, top_logprobs};
 /// Tokens of a prompt that are run at once, so that a long prompt lets others have their turn.
 const CHUNK: usize = 1024;
 
-/// What is asked for.
+/// What is requested.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// How tokens are chosen.
     pub sampling: Sampling,
-    /// At most so many tokens; the model's context may end the text earlier.
+    /// The largest number of tokens; the model's context may end the text earlier.
     pub max_tokens: usize,
     /// Texts that end the text and are no part of it.
     pub stop: Arc<[String]>,
-    /// Log-probabilities of each token and of so many likeliest ones.
+    /// Log-probabilities of each token and of this many likeliest ones.
     pub logprobs: Option<usize>,
 }
 
@@ -66,7 +66,7 @@ impl Entry {
 pub struct Step {
     /// The token.
     pub token: u32,
-    /// Its log-probabilities, where they were asked for.
+    /// Its log-probabilities, where they were requested.
     pub entry: Option<Entry>,
     /// What the token adds to the text; the pieces of all tokens join to the text and the stop string that
     /// ended it. Empty for a token that leaves a character incomplete.
@@ -154,9 +154,9 @@ fn entry(logits: &Tensor, token: u32, top: usize) -> Result<Entry> {
     Ok(Entry { token, logprob, top: top_logprobs(&row, top)?.concat() }.floored())
 }
 
-/// Moves texts on, together: each runs its waiting tokens (a long prompt only a part of them, which gives
-/// `None`) and takes its next one. A text that finished, or whose own result is an error, must not be moved
-/// on again.
+/// Extends texts, together: each runs its waiting tokens (a long prompt only a part of them, which gives
+/// `None`) and takes its next one. A text that finished, or whose own result is an error, must not be
+/// extended again.
 ///
 /// # Errors
 /// One that concerns all of them.

@@ -60,12 +60,12 @@ impl Fixture {
         Settings { sampling, max_tokens, stop: [].into(), logprobs: Some(3) }
     }
 
-    /// Text by running all tokens anew for every new one.
+    /// Text by running all tokens again for every new one.
     fn uncached(&self, prompt: &[u32], settings: &Settings) -> Vec<u32> {
         let mut ids = prompt.to_vec();
         let mut sampler = Sampler::new(settings.sampling);
         for _ in 0..settings.max_tokens {
-            let hidden = self.model.hidden(&ids, &Segments::windows(1, ids.len())).unwrap();
+            let hidden = self.model.hidden(&ids, &Segments::sequences(1, ids.len())).unwrap();
             let logits = self.model.logits(&hidden.narrow(0, ids.len() - 1, 1).unwrap()).unwrap();
             ids.push(sampler.next(&logits.get(0).unwrap()).unwrap());
             if self.model.config().eos.contains(&ids[ids.len() - 1]) {
@@ -115,7 +115,7 @@ fn cached_writing_equals_uncached_for_dense_and_pruned_models_alone_and_together
 fn hidden_states_through_the_cache_are_those_of_the_whole_text() {
     for f in [dense(), pruned()] {
         let ids: Vec<u32> = (0..90).map(|i| (i * 37) % 250).collect();
-        let want = f.model.hidden(&ids, &Segments::windows(1, 90)).unwrap().to_vec2::<f32>().unwrap();
+        let want = f.model.hidden(&ids, &Segments::sequences(1, 90)).unwrap().to_vec2::<f32>().unwrap();
         let mut cache = Cache::new(&f.model);
         for part in [0..60, 60..61, 61..90] {
             let got = extend(&f.model, &mut [Part { tokens: &ids[part.clone()], cache: &mut cache }])

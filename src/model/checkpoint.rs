@@ -118,7 +118,7 @@ impl Checkpoint {
 
     fn add(&mut self, shard: Shard) -> Result<()> {
         let tensors = SafeTensors::deserialize(&shard.bytes)
-            .map_err(|e| broken(&shard.name, format!("no whole safetensors file: {e}")))?;
+            .map_err(|e| broken(&shard.name, format!("not a complete safetensors file: {e}")))?;
         let base = shard.bytes.as_ptr() as usize;
         let at = self.shards.len();
         for (name, view) in tensors.iter() {

@@ -55,7 +55,7 @@ pub struct Config {
     pub norm_epsilon: f64,
     /// Base of the rotary embedding.
     pub rope_theta: f64,
-    /// Its stretching.
+    /// Its RoPE scaling.
     pub rope_scaling: Option<RopeScaling>,
     /// Whether the output projection is the embedding.
     pub tied: bool,

@@ -1,30 +1,30 @@
 //! What the pieces of a forward pass cost.
 //!
-//! Counts follow the code that runs: attention computes whole blocks of scores, masked halves included, and a model that is
-//! too large to keep reads its layers anew.
+//! Counts follow the code that runs: attention computes whole blocks of scores, masked halves included, and a
+//! model that is too large to keep reads its layers again.
 
 use super::decoder::RESIDENT_BYTES;
 use super::{Config, LayerShape};
 use crate::base::work::Work;
 use crate::tensor::attention::BLOCK;
 
-/// How many tokens run, in windows of which length.
+/// How many tokens run, in sequences of which length.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tokens {
     /// All of them.
     pub count: f64,
-    /// Of one window.
+    /// Of one sequence.
     pub length: usize,
 }
 
 impl Tokens {
-    /// So many, in windows of a length.
+    /// This many, in sequences of a length.
     pub fn new(count: usize, length: usize) -> Self {
         Self { count: count as f64, length }
     }
 }
 
-/// Scores that one query head computes for a window of `length` tokens: whole blocks of rows over all keys
+/// Scores that one query head computes for a sequence of `length` tokens: whole blocks of rows over all keys
 /// that any of them sees.
 pub fn scores(length: usize, window: Option<usize>) -> f64 {
     let block = |start: usize| {
@@ -40,10 +40,10 @@ pub fn attention_inputs(config: &Config, heads: f64, kv: f64, tokens: Tokens) ->
     let d = config.hidden as f64;
     let c = config.head_width as f64;
     let t = tokens.count;
-    let windows = t / tokens.length.max(1) as f64;
+    let sequences = t / tokens.length.max(1) as f64;
     Work {
         products: 2.0 * d * c * (heads + 2.0 * kv) * t,
-        attention: 4.0 * c * heads * scores(tokens.length, config.window) * windows,
+        attention: 4.0 * c * heads * scores(tokens.length, config.window) * sequences,
         elements: (d + 2.0 * c * (heads + kv)) * t,
         ..Work::default()
     }
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn a_forward_pass_has_the_operations_that_scripts_are_told_but_for_masked_scores() {
         let config = Pico::default().config().unwrap();
-        let tokens = Tokens::new(640, 1); // windows of one token have nothing to mask
+        let tokens = Tokens::new(640, 1); // sequences of one token have nothing to mask
         let counted = hidden(&config, tokens) + logits(&config, tokens.count);
         assert_eq!(counted.flops(), flops(&config, 1) * 640.0);
     }

@@ -23,7 +23,7 @@ use crate::tensor::attention::{Heads, Rotary, Segments};
 use crate::tensor::{add_bias, linear, rms_norm, swiglu};
 
 /// Models whose weights take at most this many bytes in f32 keep their layers after first use; larger ones
-/// read a layer anew each time.
+/// read a layer again each time.
 pub const RESIDENT_BYTES: usize = 3 << 29;
 
 /// A weight [out, in] with an optional bias [out].
@@ -284,7 +284,7 @@ impl Model {
     /// for bit, whatever else is in the batch.
     pub fn hidden(&self, tokens: &[u32], segments: &Segments) -> Result<Tensor> {
         if let &[token] = tokens {
-            return Ok(self.hidden(&[token; 2], &Segments::windows(2, 1))?.narrow(0, 0, 1)?); // see `logits`
+            return Ok(self.hidden(&[token; 2], &Segments::sequences(2, 1))?.narrow(0, 0, 1)?); // see `logits`
         }
         (0..self.config.layers.len())
             .try_fold(self.embed(tokens)?, |x, l| self.forward_layer(&*self.layer(l)?, &x, segments))
@@ -358,7 +358,7 @@ impl Config {
         (LOGITS / self.vocabulary).max(1)
     }
 
-    /// So many rows in blocks whose logits are worth having at once, in order.
+    /// This many rows in blocks whose logits are worth having at once, in order.
     pub fn logit_blocks(&self, rows: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let at_once = self.logit_rows();
         (0..rows).step_by(at_once).map(move |start| start..(start + at_once).min(rows))

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::config::error;
 use crate::base::Result;
 
-/// Stretching of the rotary embedding to longer contexts.
+/// RoPE scaling: the rotary embedding for longer contexts.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
     /// All frequencies divided by a factor.
@@ -17,7 +17,7 @@ pub enum RopeScaling {
     Llama3 {
         /// The factor.
         factor: f64,
-        /// Wavelengths longer than `original / low` are stretched whole.
+        /// Wavelengths longer than `original / low` are scaled by the whole factor.
         low: f64,
         /// Wavelengths shorter than `original / high` are kept.
         high: f64,

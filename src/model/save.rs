@@ -131,10 +131,10 @@ fn header(tensors: &[TensorEntry], dtype: Dtype) -> Result<Vec<u8>> {
         at = end;
     }
     let format = [("format".to_string(), "pt".to_string())].into();
-    let metadata =
-        Metadata::new(Some(format), infos).or_error(Kind::Internal, "weights make no safetensors header")?;
-    let mut bytes =
-        serde_json::to_vec(&metadata).or_error(Kind::Internal, "weights make no safetensors header")?;
+    let metadata = Metadata::new(Some(format), infos)
+        .or_error(Kind::Internal, "the safetensors header cannot be written as JSON")?;
+    let mut bytes = serde_json::to_vec(&metadata)
+        .or_error(Kind::Internal, "the safetensors header cannot be written as JSON")?;
     bytes.resize(bytes.len().next_multiple_of(8), b' ');
     Ok(bytes)
 }

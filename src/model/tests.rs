@@ -39,7 +39,7 @@ fn logits_equal_those_of_transformers() {
         let model = open(&root.join(name));
         let ids: Vec<u32> =
             expected["input_ids"].flatten_all().unwrap().to_dtype(DType::U32).unwrap().to_vec1().unwrap();
-        let segments = Segments::windows(2, 48);
+        let segments = Segments::sequences(2, 48);
         let first =
             model.forward_layer(&model.layer(0).unwrap(), &model.embed(&ids).unwrap(), &segments).unwrap();
         assert!(
@@ -64,7 +64,7 @@ fn logits_equal_those_of_candle_transformers() {
         Llama::load(candle_nn::VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu), &config).unwrap();
     let ids: Vec<u32> = (0..40).map(|i| (i * 7) % 64).collect();
     let model = open(dir.path());
-    let ours = model.logits(&model.hidden(&ids, &Segments::windows(1, 40)).unwrap()).unwrap();
+    let ours = model.logits(&model.hidden(&ids, &Segments::sequences(1, 40)).unwrap()).unwrap();
     for length in [1, 2, 17, 40] {
         let mut cache = Cache::new(false, DType::F32, &config, &Device::Cpu).unwrap();
         let input = Tensor::from_slice(&ids[..length], (1, length), &Device::Cpu).unwrap();
@@ -90,7 +90,7 @@ fn a_model_saved_with_other_layers_counts_and_loads_as_such() {
     let pruned = open(&folder);
     assert_eq!(pruned.config().layers, layers);
     assert_eq!(pruned.checkpoint().parameters(), config.parameters().total());
-    let logits = pruned.logits(&pruned.hidden(&[1, 2, 3], &Segments::windows(1, 3)).unwrap()).unwrap();
+    let logits = pruned.logits(&pruned.hidden(&[1, 2, 3], &Segments::sequences(1, 3)).unwrap()).unwrap();
     assert_eq!(logits.dims(), [3, 64]);
     assert!(logits.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().all(|x| x.is_finite()));
 }
@@ -167,7 +167,7 @@ fn a_text_longer_than_the_context_is_an_error() {
     let model = open(dir.path());
     assert!(
         model
-            .hidden(&vec![1; 257], &Segments::windows(1, 257))
+            .hidden(&vec![1; 257], &Segments::sequences(1, 257))
             .unwrap_err()
             .to_string()
             .contains("257 tokens")

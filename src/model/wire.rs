@@ -226,10 +226,10 @@ fn layer(l: usize, wire: &WireLayer) -> Result<LayerShape> {
         query_heads_per_kv: wire.query_heads_per_kv.clone(),
         intermediate_size: wire.intermediate_size,
     };
-    let said = (wire.num_attention_heads, wire.num_key_value_heads);
-    if shape.query_heads_per_kv.contains(&0) || said != (shape.heads(), shape.kv_heads()) {
+    let declared = (wire.num_attention_heads, wire.num_key_value_heads);
+    if shape.query_heads_per_kv.contains(&0) || declared != (shape.heads(), shape.kv_heads()) {
         return Err(error(format!(
-            "per_layer_config of layer {l} contradicts itself: {said:?} heads against groups {:?}",
+            "per_layer_config of layer {l} contradicts itself: {declared:?} heads against groups {:?}",
             shape.query_heads_per_kv
         )));
     }

@@ -18,11 +18,11 @@ use crate::fitness::cost::Searching;
 use crate::model::cost::{self, Tokens};
 use crate::model::{Config, Source};
 use crate::schedule::{Iteration, schedule};
-use crate::space::{Distribution, Shape, Space};
+use crate::space::{Shape, Space, SparsityDistribution};
 use crate::spec::{AttentionUnit, Spec, Trial};
 use crate::supernet::cost::{self as supernet, Building};
 use crate::trial::{
-    Build, Evaluation, FOUND, Found, Key, MANIFEST, Manifest, ModelName, Roots, StepName, Steps, keys,
+    Build, Evaluation, FOUND, Found, InputHashes, Key, MANIFEST, Manifest, ModelName, StepName, Steps, keys,
     uniform, walk,
 };
 
@@ -40,13 +40,13 @@ const RECORD: f64 = 1500.0;
 #[derive(Clone)]
 pub(super) struct Expected {
     /// For estimates: the uniform one while it is not known.
-    distribution: Distribution,
-    /// What stands for it in keys, and the step that finds it.
+    distribution: SparsityDistribution,
+    /// Its stand-in in keys, and the step that finds it.
     pending: Option<(Value, StepName)>,
 }
 
 /// A planned step's place.
-struct Placed {
+struct StepPlace {
     address: String,
     /// Its folder, if its result is there.
     folder: Option<PathBuf>,
@@ -54,7 +54,7 @@ struct Placed {
 
 /// A planned supernet.
 pub(super) struct PlannedSupernet {
-    placed: Placed,
+    placed: StepPlace,
     space: Space,
     bytes: f64,
 }
@@ -86,16 +86,16 @@ pub(super) struct Estimator<'p, 'a> {
     pub(super) spec: &'p Spec,
     pub(super) model: Rc<KnownModel>,
     pub(super) texts: Texts,
-    pub(super) roots: Roots,
+    pub(super) input_hashes: InputHashes,
     pub(super) rates: Option<Rates>,
-    /// Why no key can be told, if so.
+    /// The reason why keys are not computed, if there is one.
     pub(super) missing: Option<Missing>,
     pub(super) shape: Shape,
     pub(super) tasks: Tasks,
     /// Dense hidden states that the searches so far keep, bytes.
     pub(super) carried: f64,
-    /// Memory of the last evaluation, on top of which the next large step comes: the allocator gives back
-    /// late what it freed.
+    /// Memory of the last evaluation, on top of which the next large step comes: the allocator returns freed
+    /// memory late.
     pub(super) rest: f64,
     pub(super) steps: Vec<Step>,
     pub(super) notes: Vec<String>,
@@ -109,14 +109,14 @@ impl Steps for Estimator<'_, '_> {
     fn dense(&mut self) -> Result<PlannedModel> {
         Ok(PlannedModel {
             name: ModelName::Dense,
-            hash: self.roots.model.clone(),
+            hash: self.input_hashes.model.clone(),
             missing: self.missing.clone(),
             config: self.model.config.clone(),
             file: 0.0,
         })
     }
 
-    fn start(&mut self, uniform: Distribution) -> Result<Expected> {
+    fn start(&mut self, uniform: SparsityDistribution) -> Result<Expected> {
         Ok(Expected { distribution: uniform, pending: None })
     }
 
@@ -140,9 +140,11 @@ impl Steps for Estimator<'_, '_> {
         };
         let around = match &centre.pending {
             None => keys::value(&space)?,
-            Some((pending, _)) => json!({ "around": pending, "steps": space.steps, "levels": build.levels }),
+            Some((pending, _)) => {
+                json!({ "around": pending, "steps": space.spacings, "levels": build.levels })
+            }
         };
-        let key = keys::supernet(&self.roots, &around, dtype, spec, build.accumulation, build.name)?;
+        let key = keys::supernet(&self.input_hashes, &around, dtype, spec, build.accumulation, build.name)?;
         let placed = self.place(StepName::Supernet(build.name), &key, self.waits(centre), cost)?;
         Ok(PlannedSupernet { placed, space, bytes })
     }
@@ -152,7 +154,7 @@ impl Steps for Estimator<'_, '_> {
         let spec = self.spec;
         let searching = Searching::new(&model.config, &net.space, spec)?;
         let before = self.carried;
-        let after = searching.teacher_bytes(iteration);
+        let after = searching.dense_state_bytes(iteration);
         let cost = Cost {
             work: searching.work(iteration),
             memory: self.rest.max(self.resident()) + searching.memory() + (after - before).max(0.0),
@@ -160,7 +162,7 @@ impl Steps for Estimator<'_, '_> {
             disk: searching.disk(),
         };
         self.carried = after;
-        let key = keys::search(&self.roots, &net.placed.address, spec, iteration);
+        let key = keys::search(&self.input_hashes, &net.placed.address, spec, iteration);
         let name = StepName::Search(iteration);
         let placed = self.place(name.clone(), &key, self.waits(centre), cost)?;
         let found = placed.folder.and_then(|folder| files::read_json::<Found>(&folder.join(FOUND)).ok());
@@ -205,8 +207,8 @@ impl Steps for Estimator<'_, '_> {
     fn evaluate(&mut self, model: &PlannedModel, evaluations: &[Evaluation]) -> Result<()> {
         for evaluation in evaluations {
             let cost = self.evaluation(model, evaluation);
-            let key = keys::evaluation(&self.roots, &model.hash, evaluation, self.spec);
-            let no_files = *evaluation == Evaluation::Tasks && self.roots.tasks.is_none();
+            let key = keys::evaluation(&self.input_hashes, &model.hash, evaluation, self.spec);
+            let no_files = *evaluation == Evaluation::Tasks && self.input_hashes.tasks.is_none();
             let missing = model.missing.clone().or(no_files.then_some(Missing::TaskFiles));
             self.rest = cost.memory;
             self.place(StepName::Evaluate(evaluation.clone(), model.name), &key, missing, cost)?;
@@ -221,7 +223,7 @@ impl Estimator<'_, '_> {
         let model = self.model.clone();
         self.tokenise();
         walk(self.spec, &model.config, &mut self)?;
-        self.tell();
+        self.add_notes();
         self.finish(trial)
     }
 
@@ -253,26 +255,26 @@ impl Estimator<'_, '_> {
                 self.forward(of, work, tokens, rows.min(length))
             }
             Evaluation::Kl => {
-                let windows = (spec.evaluate.kl_tokens / length).clamp(1, (read / length).max(1));
-                let tokens = Tokens::new(windows * length, length);
+                let sequences = (spec.evaluate.kl_tokens / length).clamp(1, (read / length).max(1));
+                let tokens = Tokens::new(sequences * length, length);
                 let work = evaluating::divergence(&of.config, &self.model.config, tokens);
                 self.forward(of, work, tokens, 3 * rows.min(length))
             }
             Evaluation::Tasks => {
                 let tokens = self.tasks.tokens;
-                let windows = tokens.windows();
+                let sequences = tokens.sequences();
                 let work = evaluating::tasks(&of.config, tokens);
-                let rows = rows.min(evaluating::batch(windows));
-                Cost { disk: tokens.record(), ..self.forward(of, work, windows, rows) }
+                let rows = rows.min(evaluating::batch(sequences));
+                Cost { disk: tokens.record(), ..self.forward(of, work, sequences, rows) }
             }
             Evaluation::Harness => {
-                let windows = self.tasks.tokens.windows();
-                self.forward(of, self.harness(&of.config), windows, rows.min(length))
+                let sequences = self.tasks.tokens.sequences();
+                self.forward(of, self.harness(&of.config), sequences, rows.min(length))
             }
         }
     }
 
-    /// What running so many tokens costs, the logits of `rows` at once.
+    /// What running this many tokens costs, the logits of `rows` at once.
     fn forward(&self, of: &PlannedModel, work: Work, tokens: Tokens, rows: usize) -> Cost {
         let beside = if of.name == ModelName::Dense { 0.0 } else { self.resident() };
         let memory = beside + evaluating::memory(&of.config, tokens, rows);
@@ -287,7 +289,13 @@ impl Estimator<'_, '_> {
     }
 
     /// Adds a step and looks it up.
-    fn place(&mut self, name: StepName, key: &Key, missing: Option<Missing>, cost: Cost) -> Result<Placed> {
+    fn place(
+        &mut self,
+        name: StepName,
+        key: &Key,
+        missing: Option<Missing>,
+        cost: Cost,
+    ) -> Result<StepPlace> {
         let address = key.address()?;
         let folder = self.planner.store.join(&address);
         let hit = missing.is_none() && is_finished(&folder);
@@ -300,7 +308,7 @@ impl Estimator<'_, '_> {
         let key = missing.map_or_else(|| StepKey::Known(address.clone()), StepKey::Waits);
         let estimate = self.estimate(Cost { disk: cost.disk + RECORD, ..cost });
         self.steps.push(Step { model: name.model(), name, key, standing, estimate });
-        Ok(Placed { address, folder: hit.then_some(folder) })
+        Ok(StepPlace { address, folder: hit.then_some(folder) })
     }
 
     fn estimate(&self, cost: Cost) -> Estimate {
@@ -338,8 +346,8 @@ impl Estimator<'_, '_> {
         tokenizer.map_or(2e6, |bytes| bytes.len() as f64)
     }
 
-    /// What the reader should know beside the numbers.
-    fn tell(&mut self) {
+    /// Notes for the reader.
+    fn add_notes(&mut self) {
         let notes = &mut self.notes;
         if let [first, more @ ..] = &self.texts.missing[..] {
             let others = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
@@ -350,7 +358,7 @@ impl Estimator<'_, '_> {
         }
         if self.spec.prune.unit.attention == AttentionUnit::Head && self.model.config.group() > 1 {
             notes.push(
-                "key/value heads leave only with the last of their query heads: k_proj and v_proj are given as most and least".into(),
+                "key/value heads are removed only with the last of their query heads: k_proj and v_proj are given as a range".into(),
             );
         }
         if self.missing == Some(Missing::NotLookedUp) {

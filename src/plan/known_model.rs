@@ -25,7 +25,7 @@ impl KnownModel {
     /// or from the shipped facts.
     ///
     /// # Errors
-    /// A folder without a configuration, or a hub model whose sizes nobody knows here.
+    /// A folder without a configuration, or a hub model whose sizes are not known here.
     pub(crate) fn find(source: &str) -> Result<Self> {
         match source.strip_prefix("hf:") {
             Some(repository) => Self::of_hub(repository),

@@ -1,4 +1,4 @@
-//! What an experiment will do and cost, before it does: trials, steps with their cache keys, parameters
+//! What an experiment will do and cost, before it runs: trials, steps with their cache keys, parameters
 //! before and after, and estimates of memory, disk, operations and time. Nothing is run, fetched or stored.
 //!
 //! The steps are those of [`crate::trial::walk`], which a run executes; what each costs is said beside the code

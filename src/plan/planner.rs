@@ -1,5 +1,5 @@
-//! What the trials of an experiment share and the plan looks at once: models, their hashes, texts, rates,
-//! what is planned already.
+//! What the trials of an experiment have in common and the plan looks up once: models, their hashes, texts,
+//! rates, what is planned already.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -16,13 +16,13 @@ use crate::base::Result;
 use crate::data::Tokenizer;
 use crate::model::Source;
 use crate::spec::{Loaded, Spec, Trial};
-use crate::trial::{Roots, keys};
+use crate::trial::{InputHashes, keys};
 
 /// Weights that are hashed and texts that are tokenised without being asked to, at most: a second's worth.
 const SMALL_WEIGHTS: f64 = 4e9;
 const SMALL_TEXT: f64 = 32e6;
 
-/// Plans trials one after the other; what they share is looked at once.
+/// Plans trials one after the other; what they have in common is looked up once.
 pub(crate) struct Planner<'a> {
     options: &'a Options,
     /// Where results would be.
@@ -54,7 +54,7 @@ impl<'a> Planner<'a> {
         let model = self.model(&spec.model.source)?;
         let wanted = self.wants_keys(spec, &model);
         let texts = self.texts(spec, &model, wanted)?;
-        let roots = self.roots(spec, &model, &texts)?;
+        let input_hashes = self.input_hashes(spec, &model, &texts)?;
         let rates = self.rates_for(spec, &model)?;
         let missing = missing(&model, &texts, wanted);
         let shape = model.config.shape(spec.prune.unit.attention);
@@ -64,7 +64,7 @@ impl<'a> Planner<'a> {
             spec,
             model,
             texts,
-            roots,
+            input_hashes,
             rates,
             missing,
             shape,
@@ -94,7 +94,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// A trial's texts; those of trials that ask for the same are read once.
+    /// A trial's texts; trials with the same texts read them once.
     fn texts(&mut self, spec: &Spec, model: &KnownModel, wanted: bool) -> Result<Texts> {
         let there = texts::files_of(spec).iter().all(|file| file.is_file());
         let Some(source) = model.source.as_ref().filter(|_| wanted && there) else {
@@ -120,8 +120,8 @@ impl<'a> Planner<'a> {
         Ok(self.texts[&name].clone())
     }
 
-    /// Hashes of a trial's inputs; stand-ins, which only tell inputs apart, where they are not there.
-    fn roots(&mut self, spec: &Spec, model: &KnownModel, texts: &Texts) -> Result<Roots> {
+    /// Hashes of a trial's inputs; stand-ins, which only distinguish inputs, where these are not there.
+    fn input_hashes(&mut self, spec: &Spec, model: &KnownModel, texts: &Texts) -> Result<InputHashes> {
         let hash = match model.source.as_ref().filter(|_| texts.real) {
             Some(source) => self.hash(&spec.model.source, source)?,
             None => format!("not read: {}", spec.model.source),
@@ -129,10 +129,10 @@ impl<'a> Planner<'a> {
         let calibration = texts.calibration.clone();
         let search = texts.search.clone();
         let corpora = texts.corpora.clone();
-        // Task files that are not there leave none, which the steps that need them say.
+        // Without the task files there is none; the steps that need them report it.
         let tasks = keys::task_files(spec).ok().flatten();
         let evaluation = texts.evaluation.iter().map(|(name, (hash, _))| (name.clone(), hash.clone()));
-        Ok(Roots {
+        Ok(InputHashes {
             model: hash,
             calibration,
             search,
@@ -165,7 +165,7 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// Why no key can be told, if so.
+/// The reason why keys are not computed, if there is one.
 fn missing(model: &KnownModel, texts: &Texts, wanted: bool) -> Option<Missing> {
     if model.source.is_none() {
         Some(Missing::Model)

@@ -20,7 +20,7 @@ use crate::prune::cost::Size;
 use crate::prune::obs::{Damping, Obs, Problem};
 use crate::prune::{Method, Units};
 use crate::space::ModuleKind;
-use crate::spec::{DampingMean, Ranking, Saliency, Shrink, Step, Target};
+use crate::spec::{DampingMean, Ranking, Saliency, Step, Target, TargetShrinkage};
 use crate::tensor::attention::{Heads, Rotary, Segments, attention};
 use crate::tensor::loss::{Teacher, token_logprobs};
 use crate::tensor::{linear, swiglu};
@@ -137,10 +137,10 @@ fn solves(config: &Config) -> Result<f64> {
         step: Step { heads: 1, neurons: 16 },
         saliency: Saliency { first_order: true, second_order: true },
         ranking: Ranking::Progressive,
-        damping: Damping { share: 0.01, mean: DampingMean::Geometric },
+        damping: Damping { coefficient: 0.01, mean: DampingMean::Geometric },
         target: Target::Layer,
-        blend: 1.0,
-        shrink: Shrink::None,
+        target_interpolation: 1.0,
+        target_shrinkage: TargetShrinkage::None,
     };
     let removed: Vec<usize> = (1..8).map(|i| d * i / 8).collect();
     let cost = obs.cost(&Size { kind, units, outputs: o, removed: removed.clone() });
@@ -152,15 +152,15 @@ fn attention_rate(config: &Config, length: usize) -> Result<f64> {
     let c = config.head_width;
     let group = config.group();
     let kv = config.kv_heads.min(4);
-    let windows = (ROWS / length).max(1);
-    let rows = windows * length;
+    let sequences = (ROWS / length).max(1);
+    let rows = sequences * length;
     let q = tensor(rows, kv * group * c)?;
     let k = tensor(rows, kv * c)?;
     let kv_of: Vec<usize> = (0..kv * group).map(|h| h / group).collect();
     let rotary = Rotary::new(&config.inverse_frequencies(), length);
-    let segments = Segments::windows(windows, length);
+    let segments = Segments::sequences(sequences, length);
     let heads = Heads { kv_of: &kv_of, width: c, window: config.window };
-    let flops = 4.0 * (c * kv * group * windows) as f64 * cost::scores(length, config.window);
+    let flops = 4.0 * (c * kv * group * sequences) as f64 * cost::scores(length, config.window);
     rate(flops, || attention(&q, &k, &k, &segments, heads, &rotary).map(drop))
 }
 

@@ -10,7 +10,7 @@ use crate::trial::{ModelName, StepName};
 
 /// Characters of a step's name.
 const NAME: usize = 24;
-/// Bytes on disk that are not worth telling.
+/// Bytes on disk that are too few to show.
 const LITTLE: f64 = 1e5;
 /// Hours from which on a time is given in days.
 const LONG: f64 = 48.0;
@@ -39,7 +39,7 @@ fn speed(plan: &Plan) -> String {
             r.solves / 1e9,
             bytes(r.written)
         ),
-        None => "no times: nothing was measured, and no rate was given\n".into(),
+        None => "no times: no rate was measured or given\n".into(),
     }
 }
 
@@ -100,7 +100,7 @@ fn tokens(t: &TokenCounts) -> String {
         .map(|(what, n)| format!("{what} {}", of(n)));
     let evaluation: Vec<String> = sets.into_iter().chain(others).collect();
     format!(
-        "calibration {} in windows of {}; {search}; evaluation: {}",
+        "calibration {} in sequences of {}; {search}; evaluation: {}",
         of(t.calibration),
         t.sequence_length,
         evaluation.join(", ")
@@ -128,9 +128,9 @@ fn parameters(counts: &[Count]) -> String {
         } else {
             format!("{} to {}", count(c.least as f64), count(c.after as f64))
         };
-        let share =
+        let fraction =
             if c.before == 0 { String::new() } else { percent(1.0 - c.after as f64 / c.before as f64, 1) };
-        vec![c.kind.to_string(), count(c.before as f64), after, share]
+        vec![c.kind.to_string(), count(c.before as f64), after, fraction]
     };
     table(&["matrix", "parameters before", "parameters after", "removed %"], counts.iter().map(row).collect())
 }
@@ -142,8 +142,8 @@ fn iterations(all: &[IterationPlan]) -> String {
         vec![
             i.number.to_string(),
             percent(i.interval, 4).trim_end_matches('0').trim_end_matches('.').to_string(),
-            i.steps[0].to_string(),
-            i.steps[1].to_string(),
+            i.spacings[0].to_string(),
+            i.spacings[1].to_string(),
             levels(i.levels[0]),
             levels(i.levels[1]),
             distributions(i.log10_distributions),

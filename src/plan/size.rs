@@ -47,15 +47,15 @@ fn scaled(ways: Vec<f64>) -> (Vec<f64>, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::space::{Distribution, Request, Shape, UnitSpec, uniform};
+    use crate::space::{Request, Shape, SparsityDistribution, UnitSpec, uniform};
 
-    fn space(layers: usize, levels: usize, share: f64) -> Space {
+    fn space(layers: usize, levels: usize, fraction: f64) -> Space {
         let attention = UnitSpec { units: 4, width: 4, parameters: 64 };
         let shape = Shape { layers, attention, mlp: UnitSpec { units: 16, width: 1, parameters: 24 } };
-        let centre = if share == 0.0 {
-            Distribution::dense(&shape)
+        let centre = if fraction == 0.0 {
+            SparsityDistribution::dense(&shape)
         } else {
-            uniform(&shape, Request::Total(share)).unwrap()
+            uniform(&shape, Request::Total(fraction)).unwrap()
         };
         Space::around(shape, centre, [1, 2], levels).unwrap()
     }
@@ -73,13 +73,13 @@ mod tests {
 
     #[test]
     fn small_spaces_agree_with_counting_every_candidate() {
-        for (layers, levels, share) in
+        for (layers, levels, fraction) in
             [(1, 5, 0.5), (2, 3, 0.25), (3, 5, 0.5), (3, 5, 0.9), (2, 1, 0.5), (3, 5, 0.0)]
         {
-            let space = space(layers, levels, share);
+            let space = space(layers, levels, fraction);
             assert!(
                 (10f64.powf(log10_legal(&space)) - brute(&space)).abs() < 1e-6 * brute(&space),
-                "{layers} {levels} {share}"
+                "{layers} {levels} {fraction}"
             );
         }
     }

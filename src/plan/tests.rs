@@ -90,7 +90,7 @@ fn a_share_of_all_parameters_is_reached_with_more_units() {
 fn the_schedule_and_its_spaces_are_told() {
     let trial = llama("[supernet]\nintervals = [0.125, 0.015625]").trials.remove(0);
     let [first, second] = &trial.iterations[..] else { panic!() };
-    assert_eq!((first.steps, second.steps), ([8, 3584], [1, 448]));
+    assert_eq!((first.spacings, second.spacings), ([8, 3584], [1, 448]));
     assert_eq!(first.levels, [(9, 9), (9, 9)]);
     // Not more than 9 levels of 160 modules, and not much fewer.
     assert!(

@@ -17,7 +17,7 @@ const BYTES: f64 = 4.0;
 const PASSAGE_BYTES: f64 = 18.0;
 /// Bytes of text in one byte of a packed file, about.
 const PACKED: f64 = 3.0;
-/// Tokens taken for a held-out text that is not there and of which all is asked for: about WikiText-2's.
+/// Tokens taken for a held-out text that is not there and of which all is requested: about WikiText-2's.
 const HELD_OUT: usize = 300_000;
 
 /// Hashes and sizes of a trial's token sets.
@@ -50,7 +50,7 @@ impl Texts {
     /// As [`Sets::of`].
     pub(crate) fn read(spec: &Spec, tokenizer: &Tokenizer) -> Result<Self> {
         let sets = Sets::of(spec, tokenizer, &Silent)?;
-        let judged = sets.evaluation.values().map(|set| set.0.tokens.len()).sum();
+        let evaluated = sets.evaluation.values().map(|set| set.0.tokens.len()).sum();
         let evaluation =
             sets.evaluation.iter().map(|(name, set)| (name.clone(), (set.0.hash(), set.0.tokens.len())));
         Ok(Self {
@@ -62,11 +62,11 @@ impl Texts {
             missing: vec![],
             bytes: bytes(spec),
             at_once: bytes(spec).min(HELD_AT_ONCE as f64),
-            sets: bytes_of_sets(spec, judged),
+            sets: bytes_of_sets(spec, evaluated),
         })
     }
 
-    /// By what the spec says of them; the hashes only tell texts apart.
+    /// From what the spec says about them; the hashes only distinguish texts.
     ///
     /// # Errors
     /// A corpus that the spec does not have.
@@ -78,7 +78,7 @@ impl Texts {
         let e = &spec.evaluate;
         let trained =
             |name: &str| json!([name, files(name), c.tokens, c.sequence_length, s.tokens, s.text, spec.seed]);
-        let judged = |name: &String| -> Result<_> {
+        let evaluated = |name: &String| -> Result<_> {
             let tokens = held_out_tokens(spec, name)?;
             Ok((
                 name.clone(),
@@ -88,8 +88,8 @@ impl Texts {
         let corpora =
             spec.fitness.corpora.iter().map(|name| Ok((name.clone(), hash::of_json(&trained(name))?)));
         let evaluation: BTreeMap<String, (String, usize)> =
-            e.perplexity.iter().map(judged).collect::<Result<_>>()?;
-        let judged = evaluation.values().map(|(_, tokens)| tokens).sum();
+            e.perplexity.iter().map(evaluated).collect::<Result<_>>()?;
+        let evaluated = evaluation.values().map(|(_, tokens)| tokens).sum();
         Ok(Self {
             calibration: hash::of_json(&json!(["calibration", trained(&c.corpus)]))?,
             search: hash::of_json(&json!(["search", trained(&c.corpus)]))?,
@@ -99,7 +99,7 @@ impl Texts {
             missing: files_of(spec).into_iter().filter(|file| !file.is_file()).collect(),
             bytes: bytes(spec),
             at_once: bytes(spec).min(HELD_AT_ONCE as f64),
-            sets: bytes_of_sets(spec, judged),
+            sets: bytes_of_sets(spec, evaluated),
         })
     }
 }
@@ -117,9 +117,9 @@ pub(crate) fn files_of(spec: &Spec) -> Vec<PathBuf> {
 }
 
 /// Bytes that the token sets take, with the hashes of the passages of those that are fitted to.
-fn bytes_of_sets(spec: &Spec, judged: usize) -> f64 {
+fn bytes_of_sets(spec: &Spec, evaluated: usize) -> f64 {
     let searched = spec.search.tokens * (1 + spec.fitness.corpora.len());
-    (spec.calibration.tokens + searched) as f64 * (8.0 + PASSAGE_BYTES) + judged as f64 * 8.0
+    (spec.calibration.tokens + searched) as f64 * (8.0 + PASSAGE_BYTES) + evaluated as f64 * 8.0
 }
 
 /// Bytes of text that a run tokenises: whole files, and what is generated. A file that is not there counts as
@@ -136,12 +136,12 @@ pub(super) fn bytes(spec: &Spec) -> f64 {
         _ => asked * BYTES,
     };
     let wanted = if spec.evaluate.tokens == 0 { GENERATED_TOKENS } else { spec.evaluate.tokens };
-    let judged =
+    let evaluated =
         spec.evaluate.perplexity.iter().filter(|name| generated(name)).count() * wanted * BYTES_PER_TOKEN;
-    there + fitted + judged as f64
+    there + fitted + evaluated as f64
 }
 
-/// Tokens of a corpus's evaluation set, in whole windows.
+/// Tokens of a corpus's evaluation set, in whole sequences.
 fn held_out_tokens(spec: &Spec, name: &str) -> Result<usize> {
     let e = &spec.evaluate;
     let there = match Corpus::find(spec, name)? {

@@ -12,7 +12,7 @@ use crate::fitness::cost::Searching;
 use crate::model::family::Parameters;
 use crate::model::{Config, LayerShape};
 use crate::schedule::Iteration;
-use crate::space::{Distribution, ModuleId, ModuleKind, Shape, Space};
+use crate::space::{ModuleId, ModuleKind, Shape, Space, SparsityDistribution};
 use crate::spec::{AttentionUnit, Basis, Spec};
 
 /// A trial's plan.
@@ -26,11 +26,11 @@ pub struct TrialPlan {
     pub origin: String,
     /// Parameters by kind of matrix, before and after.
     pub parameters: Vec<Count>,
-    /// The share that is asked for.
+    /// The sparsity that is requested.
     pub asked: f64,
-    /// The share that whole units reach, of the same basis.
+    /// The sparsity that whole units reach, on the same basis.
     pub reached: f64,
-    /// What it is a share of.
+    /// The basis of both.
     pub basis: Basis,
     /// One per interval.
     pub iterations: Vec<IterationPlan>,
@@ -38,7 +38,7 @@ pub struct TrialPlan {
     pub tokens: TokenCounts,
     /// What is done, in order.
     pub steps: Vec<Step>,
-    /// What the reader should know.
+    /// Notes for the reader.
     pub notes: Vec<String>,
 }
 
@@ -51,8 +51,8 @@ pub struct Count {
     pub before: usize,
     /// At the uniform distribution, at most.
     pub after: usize,
-    /// At least: key/value heads leave with the last of their query heads, and which leave is known only
-    /// later.
+    /// At least: key/value heads are removed with the last of their query heads, and which these are is known
+    /// only later.
     pub least: usize,
 }
 
@@ -64,7 +64,7 @@ pub struct IterationPlan {
     /// Sparsity between neighbouring levels.
     pub interval: f64,
     /// The same in heads (or groups) and neurons.
-    pub steps: [usize; 2],
+    pub spacings: [usize; 2],
     /// Fewest and most levels of a module, by kind.
     pub levels: [(usize, usize); 2],
     /// Distributions to choose from, as a decimal logarithm; around the uniform start.
@@ -76,7 +76,7 @@ pub struct IterationPlan {
 pub struct TokenCounts {
     /// For Gram matrices.
     pub calibration: usize,
-    /// Of a window of these.
+    /// Of a sequence of these.
     pub sequence_length: usize,
     /// Of the search set.
     pub search: usize,
@@ -99,7 +99,7 @@ pub struct TokenCounts {
 pub(crate) fn pruned(
     config: &Config,
     unit: AttentionUnit,
-    distribution: &Distribution,
+    distribution: &SparsityDistribution,
     spread: Spread,
 ) -> Config {
     let layer = |l: usize| {
@@ -149,8 +149,13 @@ pub(crate) fn parameters(config: &Config, wide: &Config, narrow: &Config) -> Vec
         .collect()
 }
 
-/// The share that is removed, of what the spec counts.
-pub(crate) fn reached(spec: &Spec, shape: &Shape, distribution: &Distribution, counts: &[Count]) -> f64 {
+/// The sparsity of a distribution, on the spec's basis.
+pub(crate) fn reached(
+    spec: &Spec,
+    shape: &Shape,
+    distribution: &SparsityDistribution,
+    counts: &[Count],
+) -> f64 {
     match (spec.sparsity.basis, counts.last()) {
         (Basis::Total, Some(all)) => 1.0 - all.after as f64 / all.before as f64,
         _ => distribution.sparsity(shape),
@@ -167,7 +172,7 @@ pub(crate) fn iteration(iteration: &Iteration, space: &Space) -> IterationPlan {
     IterationPlan {
         number: iteration.number,
         interval: iteration.interval,
-        steps: iteration.steps,
+        spacings: iteration.spacings,
         levels,
         log10_distributions: log10_legal(space),
     }

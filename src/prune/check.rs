@@ -25,7 +25,7 @@ pub(super) fn requests_fit(units: Units, removed: &[usize]) -> Result<()> {
     if let Some(&count) = removed.iter().find(|&&count| count > units.count) {
         return Err(Error::new(
             Kind::Internal,
-            format!("{count} units cannot go from a module of {}", units.count),
+            format!("{count} units cannot be removed from a module of {}", units.count),
         ));
     }
     if !removed.is_sorted() {

@@ -70,7 +70,8 @@ impl Size {
     }
 }
 
-/// Collecting what a method needs over so many tokens in batches of so many rows. Memory is that of the sums.
+/// Collecting what a method needs over this many tokens in batches of this many rows. Memory is that of the
+/// sums.
 pub fn collecting(needs: &Needs, size: &Size, tokens: f64, batch: usize) -> Cost {
     let d = size.d_in();
     let moments = if needs.moments {

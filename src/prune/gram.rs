@@ -161,7 +161,7 @@ fn rows_of(what: &str, values: &[f32], width: usize) -> Result<usize> {
     if width == 0 || !values.len().is_multiple_of(width) {
         return Err(Error::new(
             Kind::Internal,
-            format!("{} {what} are no whole rows of {width}", values.len()),
+            format!("{} {what} are not whole rows of {width}", values.len()),
         ));
     }
     Ok(values.len() / width)

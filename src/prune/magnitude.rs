@@ -13,7 +13,7 @@ use faer::{Mat, MatRef};
 
 use super::check::{finite, requests_fit, units_fit};
 use super::cost::{Cost, SINGLE, Size};
-use super::{Level, Method, Module, Needs, Pruned, channels, survival};
+use super::{Method, Module, Needs, PrunedLevel, PrunedModule, channels, keep_order};
 use crate::base::{Error, Kind, Result, Work};
 
 /// The method; it has no settings.
@@ -25,21 +25,21 @@ impl Method for Magnitude {
         Needs { rows: true, ..Needs::default() }
     }
 
-    fn prune(&self, module: Module, removed: &[usize]) -> Result<Pruned> {
+    fn prune(&self, module: Module, removed: &[usize]) -> Result<PrunedModule> {
         let Module { units, weight, rows, .. } = module;
         units_fit(units, &weight)?;
         requests_fit(units, removed)?;
         finite("the weight", weight.as_ref())?;
         let norms = norms(weight.as_ref(), &rows, units.width)?;
         let largest = removed.last().copied().unwrap_or(0);
-        let order = survival(units.count, &least(&norms, largest));
+        let keep_order = keep_order(units.count, &least(&norms, largest));
         let level = |&count: &usize| {
-            let kept = channels(&order[..units.count - count], units.width);
+            let kept = channels(&keep_order[..units.count - count], units.width);
             let weight = Mat::from_fn(weight.ncols(), kept.len(), |i, j| weight[(kept[j], i)] as f32);
-            Level { removed: count, weight, bias: None, loss: None }
+            PrunedLevel { removed: count, weight, bias: None, loss: None }
         };
         let levels = removed.iter().map(level).collect();
-        Ok(Pruned { order, levels, saliency: norms, notes: Vec::new() })
+        Ok(PrunedModule { keep_order, levels, saliency: norms, notes: Vec::new() })
     }
 
     fn cost(&self, size: &Size) -> Cost {

@@ -1,4 +1,5 @@
-//! Local pruning of one module (paper §2.2): which units go, in which order, and what the others become.
+//! Local pruning of one module (paper §2.2): which units are removed, in which order, and the weights of the
+//! others.
 //!
 //! A [`Method`] is one way to do it, in a file or folder of its own: it says what it must know of a module's
 //! inputs ([`Needs`]), prunes a module to all requested counts of units in one pass, and says what that costs.
@@ -45,7 +46,7 @@ pub trait Method: Debug + Send + Sync {
     /// # Errors
     /// [`Kind::Numeric`] when numbers are not finite, [`Kind::Internal`] when shapes or counts do not fit or a
     /// statistic that it needs is not there.
-    fn prune(&self, module: Module, removed: &[usize]) -> Result<Pruned>;
+    fn prune(&self, module: Module, removed: &[usize]) -> Result<PrunedModule>;
 
     /// What [`Method::prune`] costs a module of a size.
     fn cost(&self, size: &Size) -> Cost;
@@ -125,24 +126,24 @@ pub struct Module {
 
 /// One module at every requested level.
 #[derive(Debug, Clone)]
-pub struct Pruned {
-    /// All units in order of survival: those never removed (ascending), then the removed ones, the last
-    /// removed first. The units kept when r are removed are `order[..units - r]`.
-    pub order: Vec<u32>,
-    /// One level per request, in the order asked.
-    pub levels: Vec<Level>,
+pub struct PrunedModule {
+    /// All units in keep order: those never removed (ascending), then the removed ones, the last removed
+    /// first. The units kept when r are removed are `keep_order[..units - r]`.
+    pub keep_order: Vec<u32>,
+    /// One level per request, in the order of the requests.
+    pub levels: Vec<PrunedLevel>,
     /// Saliency of every unit on the dense weights.
     pub saliency: Vec<f64>,
-    /// What the user should know.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
 /// One module with some units removed.
 #[derive(Debug, Clone)]
-pub struct Level {
+pub struct PrunedLevel {
     /// Units removed.
     pub removed: usize,
-    /// \[d_out, kept units * width\], the columns in order of survival, unit by unit.
+    /// \[d_out, kept units * width\], the columns in keep order, unit by unit.
     pub weight: Mat<f32>,
     /// \[d_out\], what is added to the module's output beside its own bias.
     pub bias: Option<Vec<f32>>,
@@ -152,7 +153,7 @@ pub struct Level {
     pub loss: Option<f64>,
 }
 
-impl Level {
+impl PrunedLevel {
     /// The weight as rows, \[d_out, kept channels\], as checkpoints store it.
     pub fn row_major(&self) -> Vec<f32> {
         let rows = self.weight.nrows();
@@ -172,11 +173,11 @@ pub fn transposed(weight: &[f32], d_out: usize, d_in: usize) -> Result<Mat<f64>>
     Ok(Mat::from_fn(d_in, d_out, |i, j| f64::from(weight[j * d_in + i])))
 }
 
-/// Units never removed, ascending, then `gone` from the last to the first.
-fn survival(units: usize, gone: &[u32]) -> Vec<u32> {
+/// Units never removed, ascending, then `removed_units` from the last to the first.
+fn keep_order(units: usize, removed_units: &[u32]) -> Vec<u32> {
     let mut kept = vec![true; units];
-    gone.iter().for_each(|&unit| kept[unit as usize] = false);
-    (0..units as u32).filter(|&unit| kept[unit as usize]).chain(gone.iter().rev().copied()).collect()
+    removed_units.iter().for_each(|&unit| kept[unit as usize] = false);
+    (0..units as u32).filter(|&unit| kept[unit as usize]).chain(removed_units.iter().rev().copied()).collect()
 }
 
 /// The input channels of `units`, unit by unit.

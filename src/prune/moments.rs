@@ -32,7 +32,7 @@ impl Moments {
         if d_in == 0 || !x.len().is_multiple_of(d_in) {
             return Err(Error::new(
                 Kind::Internal,
-                format!("{} inputs are no whole rows of {d_in}", x.len()),
+                format!("{} inputs are not whole rows of {d_in}", x.len()),
             ));
         }
         if !x.is_empty() {

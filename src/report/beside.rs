@@ -51,17 +51,17 @@ impl Sheet {
     }
 }
 
-/// The paired differences to the dense model, a row per task, the mean's and the retained share last.
+/// The paired differences to the dense model, a row per task; the mean and the retained accuracy come last.
 pub(crate) fn paired<'a>(results: impl Iterator<Item = &'a ResultRow> + Clone) -> Option<Grid> {
     let shown = results.filter_map(|row| Some((row, difference_name(row.metric())?)));
     let mut sheet = Sheet::new("task", shown.clone().map(|(row, _)| model_key(&row.model)));
     for (row, name) in shown.filter(|(row, _)| row.value().is_finite()) {
         let Figure { metric, estimate } = &row.figure;
         let retained = *metric == Metric::Retained;
-        let share = |value: f64| number::percent(value, if retained { 1 } else { 2 });
+        let points = |value: f64| number::percent(value, if retained { 1 } else { 2 });
         let sign = if estimate.value > 0.0 && !retained { "+" } else { "" };
-        let error = estimate.stderr.map(|s| format!(" ± {}", share(s))).unwrap_or_default();
-        sheet.set(metric, name, &row.model, format!("{sign}{}{error}", share(estimate.value)));
+        let error = estimate.stderr.map(|s| format!(" ± {}", points(s))).unwrap_or_default();
+        sheet.set(metric, name, &row.model, format!("{sign}{}{error}", points(estimate.value)));
     }
     sheet.grid()
 }
@@ -76,7 +76,7 @@ fn difference_name(metric: &Metric) -> Option<String> {
     }
 }
 
-/// What the harness says beside what native scoring says, a row per metric.
+/// The harness's values beside those of native scoring, a row per metric.
 pub(crate) fn harness<'a>(results: impl Iterator<Item = &'a ResultRow> + Clone) -> Option<Grid> {
     let native: BTreeMap<(&str, &Metric), f64> =
         results.clone().map(|row| ((row.model.as_str(), row.metric()), row.value())).collect();

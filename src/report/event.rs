@@ -11,7 +11,7 @@ use super::figure::ResultRow;
 use crate::base::files::io_error;
 use crate::base::{Error, Kind, Result, ResultExt};
 use crate::search::GenerationRecord;
-use crate::space::{Distribution, Shape};
+use crate::space::{Shape, SparsityDistribution};
 
 /// Version of the format that this build writes, and the newest that it reads. Version 1 had no times and no
 /// `progress`.
@@ -28,7 +28,7 @@ pub enum Event {
         /// Labels of the trials.
         trials: Vec<String>,
     },
-    /// A run is over; so many of its trials failed.
+    /// A run is over; this many of its trials failed.
     RunFinished {
         /// Name of the experiment.
         run: String,
@@ -78,7 +78,7 @@ pub enum Event {
         /// Peak resident memory; absent where the system does not tell.
         peak_bytes: Option<u64>,
     },
-    /// How far the work inside a step is, told every few seconds.
+    /// The progress of the work inside a step, reported every few seconds.
     Progress {
         /// The trial's label.
         trial: String,
@@ -112,7 +112,7 @@ pub enum Event {
         /// The dense model's shape.
         shape: Shape,
         /// What is removed from each module.
-        distribution: Distribution,
+        distribution: SparsityDistribution,
     },
     /// Something worth knowing.
     Note {
@@ -165,9 +165,9 @@ pub enum Cache {
 pub struct GenerationSummary {
     /// Generation, from 1.
     pub generation: usize,
-    /// Fitness of the winner in the last stage; absent when it is no finite number.
+    /// Fitness of the winner in the last stage; absent when it is not a finite number.
     pub fitness: Option<f64>,
-    /// Fitness of the parent on the same tokens; absent when it is no finite number.
+    /// Fitness of the parent on the same tokens; absent when it is not a finite number.
     pub parent_fitness: Option<f64>,
     /// Distinct offspring.
     pub offspring: usize,
@@ -244,7 +244,7 @@ impl Log {
     /// Appends one event; it is on the disk when this returns.
     ///
     /// # Errors
-    /// The disk is full or gone.
+    /// The disk is full or cannot be written to.
     pub fn append(&mut self, event: &Event) -> Result<()> {
         let line = line(event, now())?;
         let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
@@ -277,7 +277,7 @@ pub fn read(path: &Path) -> Result<Vec<Event>> {
 /// left out.
 ///
 /// # Errors
-/// The file cannot be read, a line is no event, or it is of a newer version.
+/// The file cannot be read, a line is not an event, or it is of a newer version.
 pub fn read_stamped(path: &Path) -> Result<Vec<Stamped>> {
     let bytes = std::fs::read(path).map_err(|e| io_error(path, "read the event log", &e))?;
     let lines = complete(&bytes).split(|&b| b == b'\n').enumerate().filter(|(_, line)| !line.is_empty());

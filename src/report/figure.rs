@@ -12,7 +12,7 @@ use crate::trial::ModelName;
 pub struct Figure {
     /// What was measured.
     pub metric: Metric,
-    /// The number in the metric's unit. A value that is no finite number is kept, and shown as missing and
+    /// The number in the metric's unit. A value that is not a finite number is kept, and shown as missing and
     /// flagged.
     #[serde(flatten)]
     pub estimate: Estimate,
@@ -58,7 +58,7 @@ impl ResultRow {
         self.figure.estimate.value
     }
 
-    /// What to tell the user when the value is no finite number.
+    /// The warning for a value that is not a finite number.
     pub fn flag(&self) -> Option<String> {
         let Self { trial, model, figure: Figure { metric, estimate } } = self;
         let is = if estimate.value.is_nan() { "not a number" } else { "infinite" };

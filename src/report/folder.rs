@@ -83,7 +83,7 @@ pub fn contents(tables: &Tables) -> Result<[(&'static str, String); 5]> {
 /// Writes the files of a run's tables, each whole.
 ///
 /// # Errors
-/// The disk is full or gone.
+/// The disk is full or cannot be written to.
 pub fn publish(run: &Path, tables: &Tables) -> Result<()> {
     contents(tables)?.iter().try_for_each(|(name, text)| files::write(&run.join(name), text.as_bytes()))
 }

@@ -62,7 +62,7 @@ impl Grid {
         [&head, &rule].into_iter().chain(&rows).map(|r| markdown_row(r, &widths, &left)).collect()
     }
 
-    /// Booktabs tables with a caption, of so many columns as a page takes.
+    /// Booktabs tables with a caption, of this many columns as a page takes.
     pub fn latex(&self, caption: &str) -> String {
         let pages = self.pages(&|g| g.columns.len() <= LATEX_COLUMNS);
         pages.iter().map(|page| page.latex_table(caption)).collect::<Vec<_>>().join("\n")

@@ -17,8 +17,8 @@ pub fn stopped() -> bool {
     STOP.load(Ordering::Relaxed)
 }
 
-/// From now on the first SIGINT, SIGTERM or SIGHUP makes [`stopped`] true and says so on stderr, the second one
-/// exits with code 130. One that was ignored before, as `nohup` has it, stays ignored.
+/// From now on the first SIGINT, SIGTERM or SIGHUP makes [`stopped`] true and reports it on stderr, the
+/// second one exits with code 130. One that was ignored before, as `nohup` has it, stays ignored.
 pub fn install_interrupt_handler() {
     let handler: extern "C" fn(libc::c_int) = on_interrupt;
     for signal in SIGNALS {
@@ -37,7 +37,7 @@ extern "C" fn on_interrupt(_signal: libc::c_int) {
         unsafe { libc::_exit(Kind::Interrupted.exit_code().into()) };
     }
     // SAFETY: write(2) may be called from a signal handler; the buffer is static. Nothing can be done when
-    // stderr is gone.
+    // stderr is closed.
     unsafe { libc::write(2, MESSAGE.as_ptr().cast(), MESSAGE.len()) };
 }
 

@@ -1,19 +1,19 @@
 //! The distribution view: a line per layer with what it keeps, drawn as bars of characters.
 
 use super::grid::{Column, Grid, Role};
-use crate::space::{Distribution, ModuleId, ModuleKind, Shape};
+use crate::space::{ModuleId, ModuleKind, Shape, SparsityDistribution};
 
 /// Characters of a full bar.
 const BAR: usize = 20;
 
 /// Whether a distribution is one over this shape.
-pub fn fits(shape: &Shape, distribution: &Distribution) -> bool {
+pub fn fits(shape: &Shape, distribution: &SparsityDistribution) -> bool {
     let within = |(i, &removed): (usize, &usize)| removed <= shape.units(ModuleId::from_index(i).kind).units;
     distribution.removed.len() == shape.modules() && distribution.removed.iter().enumerate().all(within)
 }
 
 /// The view as plain text, a line per layer and one for all of them.
-pub fn text(shape: &Shape, distribution: &Distribution) -> String {
+pub fn text(shape: &Shape, distribution: &SparsityDistribution) -> String {
     let rows = rows(shape, distribution);
     let widths: Vec<usize> =
         (0..5).map(|i| rows.iter().map(|r| r[i].chars().count()).max().unwrap_or(0)).collect();
@@ -30,7 +30,7 @@ pub fn text(shape: &Shape, distribution: &Distribution) -> String {
 }
 
 /// The view as a Markdown table.
-pub fn markdown(shape: &Shape, distribution: &Distribution) -> String {
+pub fn markdown(shape: &Shape, distribution: &SparsityDistribution) -> String {
     let heads = [
         ("layer", Role::Summary),
         ("heads", Role::Summary),
@@ -44,7 +44,7 @@ pub fn markdown(shape: &Shape, distribution: &Distribution) -> String {
 
 /// Cells of every line: layer, kept heads of all, bar, kept neurons of all, bar; the first line holds the
 /// heads of the columns.
-fn rows(shape: &Shape, distribution: &Distribution) -> Vec<[String; 5]> {
+fn rows(shape: &Shape, distribution: &SparsityDistribution) -> Vec<[String; 5]> {
     let head = ["layer", "heads", "", "neurons", ""].map(String::from);
     let layer = |layer: usize| {
         let kept = |kind| distribution.kept(shape, ModuleId { layer, kind });
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn every_layer_has_a_line_with_bars() {
-        let found = Distribution { removed: vec![0, 0, 4, 100, 1, 1] };
+        let found = SparsityDistribution { removed: vec![0, 0, 4, 100, 1, 1] };
         let expected = "\
 layer  heads               neurons
     0    4/4 ████          100/100 ████████████████████
@@ -107,9 +107,9 @@ layer  heads               neurons
 
     #[test]
     fn a_distribution_of_another_shape_does_not_fit() {
-        assert!(fits(&shape(1), &Distribution { removed: vec![4, 100] }));
-        assert!(!fits(&shape(1), &Distribution { removed: vec![5, 100] }));
-        assert!(!fits(&shape(2), &Distribution { removed: vec![4, 100] }));
-        assert!(!fits(&shape(1), &Distribution { removed: vec![] }));
+        assert!(fits(&shape(1), &SparsityDistribution { removed: vec![4, 100] }));
+        assert!(!fits(&shape(1), &SparsityDistribution { removed: vec![5, 100] }));
+        assert!(!fits(&shape(2), &SparsityDistribution { removed: vec![4, 100] }));
+        assert!(!fits(&shape(1), &SparsityDistribution { removed: vec![] }));
     }
 }

@@ -1,6 +1,6 @@
 //! Numbers as text: shortest round-trip floats in CSV, and readable ones in tables.
 
-/// The shortest text that reads back as the same float; empty when it is no finite number.
+/// The shortest text that reads back as the same float; empty when it is not a finite number.
 pub fn shortest(value: f64) -> String {
     match value.abs() {
         _ if !value.is_finite() => String::new(),
@@ -33,9 +33,9 @@ pub fn divergence(value: f64) -> String {
     if value != 0.0 && value.abs() < 5e-4 { format!("{value:.1e}") } else { format!("{value:.4}") }
 }
 
-/// A share in per cent, with so many decimals and without the sign.
-pub fn percent(share: f64, decimals: usize) -> String {
-    format!("{:.decimals$}", share * 100.0)
+/// A fraction in per cent, with the given number of decimals and without the sign.
+pub fn percent(fraction: f64, decimals: usize) -> String {
+    format!("{:.decimals$}", fraction * 100.0)
 }
 
 /// Three digits and a prefix, powers of a thousand.

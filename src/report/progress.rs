@@ -75,7 +75,7 @@ impl Watch for Bars {
     fn note(&self, message: &str) {
         self.with(|shown| match shown {
             Shown::Bar(bar) => bar.suspend(|| eprintln!("note: {message}")),
-            Shown::Lines(lines) => lines.say(&format!("note: {message}")),
+            Shown::Lines(lines) => lines.print(&format!("note: {message}")),
         });
     }
 
@@ -97,7 +97,7 @@ fn new_bar(old: &ProgressBar, what: &str, units: u64) -> ProgressBar {
     bar
 }
 
-/// Replaces the bar with one line that says what it took.
+/// Replaces the bar with one line that reports the time.
 fn finish(bar: &ProgressBar) {
     let line = format!("{}: done in {}", bar.message(), duration(bar.elapsed().as_secs_f64()));
     bar.finish_and_clear();
@@ -116,14 +116,14 @@ struct Step {
     units: u64,
     done: u64,
     started: Instant,
-    said: Instant,
+    printed: Instant,
 }
 
 impl Lines {
     fn begin(&mut self, what: &str, units: u64) {
         let now = Instant::now();
-        self.step = Some(Step { what: what.into(), units, done: 0, started: now, said: now });
-        self.say(&if units == 0 {
+        self.step = Some(Step { what: what.into(), units, done: 0, started: now, printed: now });
+        self.print(&if units == 0 {
             format!("{what}: started")
         } else {
             format!("{what}: started, {units} to do")
@@ -133,20 +133,20 @@ impl Lines {
     fn advance(&mut self, units: u64) {
         let Some(step) = &mut self.step else { return };
         step.done += units;
-        if step.said.elapsed() >= self.every {
-            step.said = Instant::now();
+        if step.printed.elapsed() >= self.every {
+            step.printed = Instant::now();
             let line = step.line();
-            self.say(&line);
+            self.print(&line);
         }
     }
 
     fn end(&mut self) {
         if let Some(step) = self.step.take() {
-            self.say(&format!("{}: done in {}", step.what, duration(step.started.elapsed().as_secs_f64())));
+            self.print(&format!("{}: done in {}", step.what, duration(step.started.elapsed().as_secs_f64())));
         }
     }
 
-    fn say(&mut self, line: &str) {
+    fn print(&mut self, line: &str) {
         // Progress that nobody can read is no reason to stop working.
         let _ = writeln!(self.out, "{line}").and_then(|()| self.out.flush());
     }

@@ -1,6 +1,5 @@
-//! Published figures of well-known dense checkpoints, and a word of warning where ours are far from them:
-//! before anything is pruned is the time to find out that the split, the windows or the tokenizer are not
-//! what one thinks.
+//! Published figures of well-known dense checkpoints, and a warning where ours are far from them: a wrong
+//! split, sequence length or tokenizer should be found before anything is pruned.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,18 +15,20 @@ use crate::spec;
 /// The figures, their sources beside them.
 const BOOK: &str = include_str!("../../assets/published.toml");
 
-/// A perplexity may differ by this share of the published one: precision and kernels move it by less.
+/// A perplexity may differ from the published one by this fraction of it: precision and kernels change it by
+/// less.
 pub const PERPLEXITY_TOLERANCE: f64 = 0.03;
 
-/// An accuracy may differ by this much, as a share: a few documents of a small task.
+/// An accuracy may differ by this much, as a fraction: a few documents of a small task.
 pub const ACCURACY_TOLERANCE: f64 = 0.015;
 
-/// Where only a part of the corpus or of the documents is scored, so many standard errors are allowed on top.
+/// Where only a part of the corpus or of the documents is scored, this many standard errors are allowed on
+/// top.
 pub const STANDARD_ERRORS: f64 = 3.0;
 
 const OF_PERPLEXITY: &str = "usual causes: another split than the test split, lines joined otherwise than with blank lines between \
-    paragraphs, a BOS in every window, another window length, another corpus under this name, another tokenizer, weights quantised or \
-    of another revision";
+    paragraphs, a BOS in every sequence, another sequence length, another corpus under this name, another \
+    tokenizer, weights quantised or of another revision";
 const OF_ACCURACY: &str = "usual causes: another split, BOS put in or left out, acc taken for acc_norm, another number of shots, prompts \
     cut to a short context, another tokenizer, weights quantised, instruction-tuned or of another revision";
 
@@ -62,14 +63,14 @@ struct Shape {
 struct Known {
     metric: Metric,
     value: f64,
-    /// Tokens of a window, of a token-level perplexity.
-    window: Option<usize>,
+    /// Tokens of a sequence, of a token-level perplexity.
+    sequence_length: Option<usize>,
     source: String,
 }
 
 /// A sentence for every figure that is far from the published one of the same checkpoint, measured in the
-/// same way. Silent about checkpoints that are not in the book, about pruned ones, and about windows and sets
-/// of tasks that nobody has published.
+/// same way. Checkpoints that are not in the book, pruned ones, and sequence lengths and sets of tasks
+/// without published figures are not compared.
 ///
 /// `source` is the spec's `model.source` or a folder.
 pub fn warnings(source: &str, config: &Config, how: &spec::Evaluate, ours: &[Figure]) -> Result<Vec<String>> {
@@ -79,7 +80,7 @@ pub fn warnings(source: &str, config: &Config, how: &spec::Evaluate, ours: &[Fig
     };
     let same_tasks = how.tasks.iter().cloned().collect::<BTreeSet<_>>() == book.mean_of;
     let comparable = |known: &Known| match known.metric {
-        Metric::Perplexity(_) => known.window == Some(how.sequence_length),
+        Metric::Perplexity(_) => known.sequence_length == Some(how.sequence_length),
         Metric::MeanAccuracy => same_tasks,
         _ => true,
     };
@@ -159,15 +160,16 @@ impl Known {
 
     fn sentence(&self, checkpoint: &str, ours: &Figure, tolerance: f64) -> String {
         let (number, causes): (fn(f64) -> String, _) = match self.metric.is_accuracy() {
-            true => (|share| format!("{:.2}%", share * 100.0), OF_ACCURACY),
+            true => (|fraction| format!("{:.2}%", fraction * 100.0), OF_ACCURACY),
             false => (|perplexity| format!("{perplexity:.2}"), OF_PERPLEXITY),
         };
         let found = number(ours.estimate.value);
         let published = number(self.value);
         let allowed = number(tolerance);
-        let window = self.window.map(|w| format!(", windows of {w} tokens")).unwrap_or_default();
+        let sequence_length =
+            self.sequence_length.map(|w| format!(", sequences of {w} tokens")).unwrap_or_default();
         format!(
-            "{} of the dense {checkpoint} is {found}, published is {published} ({}{window}): they are more than {allowed} apart; {causes}",
+            "{} of the dense {checkpoint} is {found}, published is {published} ({}{sequence_length}): they are more than {allowed} apart; {causes}",
             ours.metric, self.source
         )
     }
@@ -210,7 +212,7 @@ mod tests {
         ours("perplexity/WikiText-2", value, 0.1)
     }
 
-    fn said(source: &str, config: &Config, how: &spec::Evaluate, ours: Figure) -> Vec<String> {
+    fn warned(source: &str, config: &Config, how: &spec::Evaluate, ours: Figure) -> Vec<String> {
         warnings(source, config, how, &[ours]).unwrap()
     }
 
@@ -218,12 +220,12 @@ mod tests {
     fn near_figures_are_silent_and_far_ones_name_model_corpus_both_values_and_causes() {
         let how = how(|_| {});
         let source = "hf:meta-llama/Llama-2-7b-hf@main";
-        assert_eq!(said(source, &llama(), &how, perplexity(5.13)), Vec::<String>::new());
-        assert_eq!(said(source, &llama(), &how, perplexity(5.12 * 1.0299)), Vec::<String>::new());
+        assert_eq!(warned(source, &llama(), &how, perplexity(5.13)), Vec::<String>::new());
+        assert_eq!(warned(source, &llama(), &how, perplexity(5.12 * 1.0299)), Vec::<String>::new());
         for far in [5.12 * 1.031, 5.12 * 0.969, f64::NAN, f64::INFINITY] {
-            assert_eq!(said(source, &llama(), &how, perplexity(far)).len(), 1, "{far}");
+            assert_eq!(warned(source, &llama(), &how, perplexity(far)).len(), 1, "{far}");
         }
-        let text = said(source, &llama(), &how, perplexity(6.9)).remove(0);
+        let text = warned(source, &llama(), &how, perplexity(6.9)).remove(0);
         for word in [
             "Llama-2-7B",
             "perplexity/WikiText-2",
@@ -234,7 +236,7 @@ mod tests {
             "0.15",
             "split",
             "BOS",
-            "window",
+            "sequence length",
             "tokenizer",
         ] {
             assert!(text.contains(word), "{word} is missing in: {text}");
@@ -243,8 +245,14 @@ mod tests {
 
     #[test]
     fn each_window_has_its_own_figure_and_others_none() {
-        let at = |window, value| {
-            said("Llama-2-7b-hf", &llama(), &how(|e| e.sequence_length = window), perplexity(value)).len()
+        let at = |sequence_length, value| {
+            warned(
+                "Llama-2-7b-hf",
+                &llama(),
+                &how(|e| e.sequence_length = sequence_length),
+                perplexity(value),
+            )
+            .len()
         };
         assert_eq!((at(2048, 5.47), at(2048, 5.12), at(4096, 5.47), at(1024, 99.0)), (0, 1, 1, 0));
     }
@@ -263,7 +271,7 @@ mod tests {
             Config::parse(&raw.to_string()).unwrap()
         };
         let at = |how: &spec::Evaluate, metric: &str, value| {
-            said("/models/Llama-2-70b-hf", &seventy, how, ours(metric, value)).len()
+            warned("/models/Llama-2-70b-hf", &seventy, how, ours(metric, value)).len()
         };
         assert_eq!(
             (at(&whole, "acc/boolq", 0.83), at(&whole, "acc/boolq", 0.80), at(&part, "acc/boolq", 0.80)),
@@ -281,7 +289,7 @@ mod tests {
         });
         assert_eq!((at(&all, "acc_mean", 0.67), at(&all, "acc_mean", 0.60)), (0, 1));
         assert!(
-            said("/models/Llama-2-70b-hf", &seventy, &whole, ours("acc/rte", 0.5))[0].contains("acc_norm")
+            warned("/models/Llama-2-70b-hf", &seventy, &whole, ours("acc/rte", 0.5))[0].contains("acc_norm")
         );
     }
 
@@ -294,16 +302,16 @@ mod tests {
             "/m/llama-2-7B-HF/",
             "/hub/models--meta-llama--Llama-2-7b-hf/snapshots/0123abc",
         ] {
-            assert_eq!(said(known, &llama(), &how, far.clone()).len(), 1, "{known}");
+            assert_eq!(warned(known, &llama(), &how, far.clone()).len(), 1, "{known}");
         }
         for other in ["hf:meta-llama/Llama-2-7b-chat-hf", "/models/mine", "builtin:quickstart", ""] {
-            assert_eq!(said(other, &llama(), &how, far.clone()).len(), 0, "{other}");
+            assert_eq!(warned(other, &llama(), &how, far.clone()).len(), 0, "{other}");
         }
-        assert_eq!(said("Llama-2-7b-hf", &config(31, 11008), &how, far.clone()).len(), 0, "another depth");
-        assert_eq!(said("Llama-2-7b-hf", &config(32, 5504), &how, far.clone()).len(), 0, "pruned");
+        assert_eq!(warned("Llama-2-7b-hf", &config(31, 11008), &how, far.clone()).len(), 0, "another depth");
+        assert_eq!(warned("Llama-2-7b-hf", &config(32, 5504), &how, far.clone()).len(), 0, "pruned");
         let mut named = llama();
         named.raw.insert("_name_or_path".into(), json!("meta-llama/Llama-2-7b-hf"));
-        assert_eq!(said("/models/mine", &named, &how, far).len(), 1);
+        assert_eq!(warned("/models/mine", &named, &how, far).len(), 1);
     }
 
     #[test]
@@ -312,7 +320,7 @@ mod tests {
         let how = how(|_| {});
         let at = |corpus: &str| {
             let metric = Metric::Perplexity(corpus.into());
-            said("Llama-2-7b-hf", &llama(), &how, Figure::exact(metric, 50.0)).len()
+            warned("Llama-2-7b-hf", &llama(), &how, Figure::exact(metric, 50.0)).len()
         };
         assert!(known.iter().all(|corpus| at(corpus) == 1));
         assert!(["wikitext", "wikitext103", "wikitext2-train", "c4"].iter().all(|corpus| at(corpus) == 0));
@@ -332,7 +340,11 @@ mod tests {
                 _ => false,
             };
             assert!(is_known, "{known:?}");
-            assert_eq!(known.window.is_some(), matches!(known.metric, Metric::Perplexity(_)), "{known:?}");
+            assert_eq!(
+                known.sequence_length.is_some(),
+                matches!(known.metric, Metric::Perplexity(_)),
+                "{known:?}"
+            );
         }
     }
 }

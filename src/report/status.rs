@@ -1,4 +1,4 @@
-//! Where each trial of a run stands, from its events alone: `tyr status`.
+//! The state of each trial of a run, from its events alone: `tyr status`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,10 +29,10 @@ pub fn status(events: &[Stamped], holder: Option<&str>, now: Option<u64>) -> Str
     }
     let trials: Vec<Line> =
         tables.trials().iter().filter(|t| sweep.contains(&t.label)).map(|t| Line::new(t, &paces)).collect();
-    Page { run: tables.run(), trials: told(trials, holder), holder, now }.text()
+    Page { run: tables.run(), trials: with_the_running_one(trials, holder), holder, now }.text()
 }
 
-/// How a trial stands, in a word.
+/// A trial's state, in a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Waiting,
@@ -75,7 +75,7 @@ impl<'a> Line<'a> {
 }
 
 /// The same lines, of which the one that the holder began last runs.
-fn told<'a>(mut lines: Vec<Line<'a>>, holder: Option<&str>) -> Vec<Line<'a>> {
+fn with_the_running_one<'a>(mut lines: Vec<Line<'a>>, holder: Option<&str>) -> Vec<Line<'a>> {
     let unfinished = lines.iter_mut().filter(|line| line.state == State::Stopped);
     if let Some(line) =
         unfinished.max_by_key(|line| line.pace.session.map(|(began, _)| began)).filter(|_| holder.is_some())
@@ -135,7 +135,7 @@ impl Pace {
     /// The step, and how far it is: "in search-1, 3 of 10 generations".
     fn place(&self, step: Option<&str>) -> String {
         let what = self.progress.as_ref().map(|(what, ..)| what.as_str());
-        // A step that says its own name again says nothing new.
+        // A step whose work has the step's own name adds nothing.
         let inner =
             what.filter(|what| !step.is_some_and(|step| step.starts_with(&what.replace([' ', '/'], "-"))));
         let far = self.progress.as_ref().filter(|(_, _, units)| *units > 0);
@@ -150,7 +150,7 @@ fn units_of(step: Option<&str>) -> &'static str {
     match step.and_then(|step| step.parse().ok()) {
         Some(StepName::Search(_)) => " generations",
         Some(StepName::Supernet(_)) => " modules",
-        Some(StepName::Evaluate(Evaluation::Perplexity(_) | Evaluation::Kl, _)) => " windows",
+        Some(StepName::Evaluate(Evaluation::Perplexity(_) | Evaluation::Kl, _)) => " sequences",
         _ => "",
     }
 }
@@ -183,10 +183,8 @@ impl Page<'_> {
             Some("") => ("running".to_string(), ""),
             Some(process) => (format!("running, process {process}"), ""),
             None if done == all => ("done".into(), ""),
-            None if done + failed == all => {
-                ("over".into(), "; mend the cause and run the same command again")
-            }
-            None => ("stopped".into(), "; run the same command again to go on"),
+            None if done + failed == all => ("over".into(), "; fix the cause and run the same command again"),
+            None => ("stopped".into(), "; run the same command again to resume"),
         };
         format!("{}: {state}, {trials}{more}\n", self.run)
     }

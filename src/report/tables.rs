@@ -13,12 +13,12 @@ use super::metric::Metric;
 use super::seeds::{self, Seeds};
 use super::wide::{Wide, mean_and_deviation};
 use crate::base::{Kind, Result, ResultExt};
-use crate::space::{Distribution, Shape};
+use crate::space::{Shape, SparsityDistribution};
 
 /// Version of the JSON that [`Tables::json`] writes.
 const VERSION: u32 = 1;
 
-/// Where a trial stands.
+/// A trial's state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
@@ -37,7 +37,7 @@ pub enum Status {
 pub struct Trial {
     /// Its label.
     pub label: String,
-    /// Where it stands.
+    /// Its state.
     pub status: Status,
     /// The step that was begun last and is not over.
     pub step: Option<String>,
@@ -47,7 +47,7 @@ pub struct Trial {
     pub warnings: Vec<String>,
     figures: BTreeMap<Key, ResultRow>,
     timings: BTreeMap<Key, ResultRow>,
-    distributions: BTreeMap<ModelKey, (Shape, Distribution)>,
+    distributions: BTreeMap<ModelKey, (Shape, SparsityDistribution)>,
 }
 
 type ModelKey = (u8, u64, String);
@@ -254,7 +254,7 @@ impl Trial {
         into.insert((model_key(&row.model), row.metric().clone()), row);
     }
 
-    fn distribute(&mut self, model: &str, shape: &Shape, distribution: &Distribution) {
+    fn distribute(&mut self, model: &str, shape: &Shape, distribution: &SparsityDistribution) {
         if layers::fits(shape, distribution) {
             self.distributions.insert(model_key(model), (*shape, distribution.clone()));
         } else {
@@ -292,13 +292,13 @@ impl Trial {
     }
 
     /// The distribution of the last model in the models' order, titled.
-    fn last_distribution(&self) -> Option<(String, &Shape, &Distribution)> {
+    fn last_distribution(&self) -> Option<(String, &Shape, &SparsityDistribution)> {
         let ((_, _, model), (shape, distribution)) = self.distributions.last_key_value()?;
         Some((format!("{}: kept by {model}", self.label), shape, distribution))
     }
 
     fn json(&self) -> serde_json::Value {
-        let entry = |((_, _, model), (shape, d)): (&ModelKey, &(Shape, Distribution))| serde_json::json!({ "model": model, "shape": shape, "removed": d.removed });
+        let entry = |((_, _, model), (shape, d)): (&ModelKey, &(Shape, SparsityDistribution))| serde_json::json!({ "model": model, "shape": shape, "removed": d.removed });
         let distributions: Vec<_> = self.distributions.iter().map(entry).collect();
         let figures: Vec<&ResultRow> = self.figures.values().collect();
         let flags: Vec<String> = self.figures.values().filter_map(ResultRow::flag).collect();

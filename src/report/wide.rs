@@ -90,8 +90,8 @@ pub(crate) fn mean_and_deviation(values: &[f64]) -> Option<(f64, Option<f64>)> {
     (!values.is_empty()).then(|| (mean, (values.len() > 1).then(|| variance.sqrt())))
 }
 
-/// A model's cells. A cell has the finite values that it shows: one of a trial, one for each of several seeds,
-/// none where what was measured is no finite number.
+/// A model's cells. A cell has the finite values that it shows: one of a trial, one for each of several
+/// seeds, none where what was measured is not a finite number.
 pub(crate) type Cells = BTreeMap<Shown, Vec<f64>>;
 
 /// One row per model, in the order of the models.
@@ -115,8 +115,8 @@ impl Wide {
         wide
     }
 
-    /// Adds the share of the dense model's mean accuracy, where both are known and it is not yet there: for
-    /// the dense model itself, and for models that were not compared document by document.
+    /// Adds the retained accuracy where both means are known and it is missing: for the dense model itself,
+    /// and for models that were not compared document by document.
     fn add_retained(&mut self) {
         let Some((mean, retained)) = Shown::of(&Metric::MeanAccuracy).zip(Shown::of(&Metric::Retained))
         else {

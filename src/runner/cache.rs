@@ -1,5 +1,5 @@
-//! What a run's store holds: sizes, states and which trials use what, as their logs tell; and removing what
-//! nobody uses.
+//! What a run's store holds: sizes, states, which trials use what according to their logs, and the removal of
+//! what no trial uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
@@ -14,7 +14,7 @@ use crate::report::event::Event;
 use crate::report::folder;
 use crate::trial::StepKind;
 
-/// How an entry is.
+/// An entry's state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
     /// Complete, every file as it was written.
@@ -34,13 +34,13 @@ pub struct Item {
     pub step: Option<String>,
     /// Bytes of its files.
     pub bytes: u64,
-    /// Bytes that are free again when it is gone: files with no other name.
+    /// Bytes that are free again when it is removed: files with no other name.
     pub own_bytes: u64,
     /// Since it was last written.
     pub age: Duration,
-    /// How it is.
+    /// Its state.
     pub condition: Condition,
-    /// Trials whose newest sessions used it, or would go on in it.
+    /// Trials whose newest sessions used it, or would resume it.
     pub used_by: Vec<String>,
 }
 
@@ -58,7 +58,7 @@ pub struct Listing {
 pub enum Selection {
     /// What no trial uses.
     Unused,
-    /// What no trial uses, and what is not finished or damaged though a trial would go on in it.
+    /// What no trial uses, and what is not finished or damaged though a trial would resume it.
     Unfinished,
     /// Entries of a kind, or of an age, or both, used or not.
     Matching {
@@ -75,7 +75,7 @@ impl Item {
         self.address.rsplit_once('-').and_then(|(kind, _)| kind.parse().ok())
     }
 
-    /// Whether it is to go.
+    /// Whether it is to be removed.
     pub fn selected(&self, selection: &Selection) -> bool {
         match selection {
             Selection::Unused => self.used_by.is_empty(),
@@ -160,7 +160,7 @@ fn uses(run: &Path) -> Result<BTreeMap<String, Use>> {
     Ok(uses)
 }
 
-/// What one trial's log says of the store.
+/// The uses of the store in one trial's log.
 #[derive(Default)]
 struct Trial {
     /// Results of the session that finished the trial last and of those after it; of all sessions when none

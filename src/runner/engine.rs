@@ -35,7 +35,7 @@ impl<'a> Engine<'a> {
         &self.watch
     }
 
-    /// Gives a step's result from the store, or makes it: `work` fills the entry and names its files.
+    /// Returns a step's result from the store, or computes it: `work` fills the entry and names its files.
     pub(crate) fn step(
         &mut self,
         name: &StepName,
@@ -66,11 +66,11 @@ impl<'a> Engine<'a> {
         Ok(entry)
     }
 
-    /// Whether an entry can be used; a damaged one is opened again, with a warning.
+    /// Whether an entry can be used; a damaged one is reopened, with a warning.
     fn is_finished(&mut self, entry: &Entry) -> Result<bool> {
         let state = entry.state();
         if let State::Damaged(e) = &state {
-            self.warn(format!("{e}; it is made anew"))?;
+            self.warn(format!("{e}; it is rebuilt"))?;
             entry.reopen()?;
         }
         Ok(matches!(state, State::Finished))
@@ -93,8 +93,8 @@ impl<'a> Engine<'a> {
     }
 
     /// Shows a message on the screen only.
-    pub(crate) fn say(&self, message: &str) {
-        self.watch.say(message);
+    pub(crate) fn show(&self, message: &str) {
+        self.watch.show(message);
     }
 
     /// Logs something that changes nothing: it stays out of the tables.

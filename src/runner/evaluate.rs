@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::base::{Error, Kind, Result, Watch};
-use crate::data::{EvaluationSet, Tokenizer, Windows};
+use crate::data::{EvaluationSet, Sequences, Tokenizer};
 use crate::eval::effort::{Effort, Tokens};
 use crate::eval::perplexity::{divergence, perplexity};
 use crate::eval::{self, Bos, Encoder, Options, Scorer, Selection};
 use crate::model::{Model, Source};
 use crate::report::{Figure, Metric, published};
-use crate::serve::{self, lm_eval::Extent};
+use crate::serve::{self, lm_eval::HarnessOptions};
 use crate::spec::{LmEval, Spec};
 
 /// What a measurement gives: figures, the records behind them, what it took.
@@ -33,8 +33,8 @@ impl From<Vec<Figure>> for Measured {
 
 /// Perplexity on one corpus.
 pub fn on_corpus(model: &Model, name: &str, set: &EvaluationSet, watch: &dyn Watch) -> Result<Vec<Figure>> {
-    let windows = set.0.count() as u64;
-    let mean = watch.step(&format!("perplexity {name}"), windows, || perplexity(model, set, watch))?;
+    let sequences = set.0.count() as u64;
+    let mean = watch.step(&format!("perplexity {name}"), sequences, || perplexity(model, set, watch))?;
     Ok(vec![Figure::new(Metric::Perplexity(name.into()), mean)])
 }
 
@@ -47,7 +47,7 @@ pub fn from_dense(
     watch: &dyn Watch,
 ) -> Result<Vec<Figure>> {
     let count = (tokens / set.0.length).clamp(1, set.0.count());
-    let part = EvaluationSet(Windows {
+    let part = EvaluationSet(Sequences {
         tokens: set.0.tokens[..count * set.0.length].to_vec(),
         length: set.0.length,
     });
@@ -100,8 +100,8 @@ pub fn on_harness(
 ) -> Result<Measured> {
     let e = &spec.evaluate;
     let started = Instant::now();
-    let extent = Extent { data: e.data.as_deref(), limit: e.limit, bos: e.bos, samples: false };
-    let outcome = serve::lm_eval::evaluate(source, model, settings, extent, watch)?;
+    let options = HarnessOptions { data: e.data.as_deref(), limit: e.limit, bos: e.bos, samples: false };
+    let outcome = serve::lm_eval::evaluate(source, model, settings, options, watch)?;
     let effort = Effort { requests: outcome.prompts, tokens: None, seconds: started.elapsed().as_secs_f64() };
     let effort = Some(format!("lm_eval {}: {effort}, its start included", outcome.harness));
     let all = outcome.tasks.iter().chain(&outcome.groups);
@@ -129,7 +129,7 @@ fn of_estimates(
 }
 
 /// What a model keeps of the dense one on the same documents: paired differences of accuracies, and the
-/// retained share of their mean.
+/// retained accuracy of their mean.
 ///
 /// # Errors
 /// The two reports are not of the same documents.

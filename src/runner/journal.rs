@@ -20,7 +20,7 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Opens a run's logs and takes up what they say, also of trials that the sweep no longer has.
+    /// Opens a run's logs and reads their events, also those of trials that the sweep no longer has.
     pub(crate) fn open(run_folder: &Path, run: &str, trials: &[String]) -> Result<Self> {
         let mut run_log = Log::open(&folder::run_log(run_folder))?;
         run_log.append(&Event::RunStarted { run: run.into(), trials: trials.to_vec() })?;
@@ -46,7 +46,7 @@ impl Journal {
         }
     }
 
-    /// The open trial's log, for those who tell of progress.
+    /// The open trial's log, for those who report progress.
     pub(crate) fn trial_log(&self) -> Option<SharedLog> {
         self.trial_log.clone()
     }

@@ -8,12 +8,13 @@ use std::time::Duration;
 use crate::base::files::io_error;
 use crate::base::{Error, Kind, Result};
 
-/// How often a lock that is taken is tried again: who only looks whether it is taken has it for a moment.
+/// How often a lock that is taken is tried again: a process that only checks whether it is taken holds it for
+/// a moment.
 const TRIES: usize = 5;
 /// Time between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Held while a process runs; the system lets go of it when the process dies, however it dies.
+/// Held while a process runs; the system releases it when the process ends, however it ends.
 pub struct Lock {
     _file: File,
 }
@@ -65,7 +66,7 @@ fn patiently(file: &File) -> Result<(), TryLockError> {
 /// Who runs the experiment in a folder, without taking its place.
 ///
 /// # Errors
-/// The lock is there but cannot be looked at.
+/// The lock is there but cannot be inspected.
 pub fn holder(folder: &Path) -> Result<Holder> {
     let path = folder.join("lock");
     if !path.exists() {

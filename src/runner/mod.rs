@@ -49,7 +49,7 @@ pub struct Finished {
     pub distributions: String,
 }
 
-/// Runs every trial of an experiment into `runs/<name>/`; what is finished from an earlier run is taken up.
+/// Runs every trial of an experiment into `runs/<name>/`; finished results of an earlier run are reused.
 ///
 /// # Errors
 /// Another process holds the run, the user stopped it, or trials failed (kind of the only trial's error, or
@@ -121,7 +121,7 @@ fn summary(mut failures: Vec<(String, Error)>, trials: usize) -> Result<()> {
         (failed, _) => {
             let each: Vec<String> = failures.iter().map(|(label, e)| format!("{label}: {e}")).collect();
             Err(Error::new(Kind::Partial, format!("{failed} of {trials} trials failed\n{}", each.join("\n")))
-                .hint("mend the cause and run again: finished work is kept"))
+                .hint("fix the cause and run again: finished work is kept"))
         }
     }
 }

@@ -21,10 +21,12 @@ use crate::prune;
 use crate::report::event::{Event, GenerationSummary};
 use crate::report::{Figure, Metric};
 use crate::schedule::Iteration;
-use crate::space::{Distribution, Space};
+use crate::space::{Space, SparsityDistribution};
 use crate::spec::{self, Spec, Trial};
 use crate::supernet::{self, Supernet, compact::compact, storage_dtype};
-use crate::trial::{Build, Evaluation, FOUND, Found, ModelName, Outcome, Roots, StepName, Steps, keys, walk};
+use crate::trial::{
+    Build, Evaluation, FOUND, Found, InputHashes, ModelName, Outcome, StepName, Steps, keys, walk,
+};
 
 /// Files of a measurement: its figures, and what the model made of each document.
 const FIGURES: &str = "figures.json";
@@ -81,7 +83,7 @@ impl Built {
 }
 
 impl Steps for Pipeline<'_> {
-    type Distribution = Distribution;
+    type Distribution = SparsityDistribution;
     type Supernet = Built;
     type Model = Made;
 
@@ -93,16 +95,16 @@ impl Steps for Pipeline<'_> {
         Ok(Made { name, folder: None })
     }
 
-    fn start(&mut self, uniform: Distribution) -> Result<Distribution> {
+    fn start(&mut self, uniform: SparsityDistribution) -> Result<SparsityDistribution> {
         Ok(uniform)
     }
 
-    /// Tells what the schedule wants known.
+    /// Reports the schedule's notes.
     fn begin(&mut self, iteration: &Iteration) -> Result<()> {
         iteration.notes.iter().try_for_each(|note| self.engine.note(note.clone()))
     }
 
-    fn supernet(&mut self, build: &Build, centre: &Distribution) -> Result<Built> {
+    fn supernet(&mut self, build: &Build, centre: &SparsityDistribution) -> Result<Built> {
         let prepared = self.prepared;
         let space = build.space(prepared.shape, centre.clone())?;
         let dtype = storage_dtype(self.spec.model.dtype, &prepared.model)?;
@@ -114,7 +116,7 @@ impl Steps for Pipeline<'_> {
             seed: self.spec.seed,
             name: build.name.to_string(),
         };
-        let key = keys::supernet(&prepared.roots, &space, dtype, self.spec, accumulation, build.name)?;
+        let key = keys::supernet(&prepared.input_hashes, &space, dtype, self.spec, accumulation, build.name)?;
         let entry = self.engine.step(&StepName::Supernet(build.name), &key, |entry, watch| {
             let net = Supernet::at(&prepared.model, &entry.folder, space.clone());
             supernet::build(&prepared.model, &net, &prepared.sets.calibration, &options, watch)?;
@@ -124,9 +126,14 @@ impl Steps for Pipeline<'_> {
     }
 
     /// Every generation is stored as it ends.
-    fn search(&mut self, iteration: usize, built: &Built, _: &Distribution) -> Result<Distribution> {
+    fn search(
+        &mut self,
+        iteration: usize,
+        built: &Built,
+        _: &SparsityDistribution,
+    ) -> Result<SparsityDistribution> {
         let prepared = self.prepared;
-        let key = keys::search(&prepared.roots, &built.address, self.spec, iteration);
+        let key = keys::search(&prepared.input_hashes, &built.address, self.spec, iteration);
         let net = built.open(&prepared.model);
         let job = Job { spec: self.spec, prepared, net: &net, number: iteration, states: &self.states };
         let mut records = Vec::new();
@@ -142,7 +149,7 @@ impl Steps for Pipeline<'_> {
     }
 
     /// Makes the model and recounts it.
-    fn compact(&mut self, name: ModelName, built: &Built, of: &Distribution) -> Result<Made> {
+    fn compact(&mut self, name: ModelName, built: &Built, of: &SparsityDistribution) -> Result<Made> {
         let prepared = self.prepared;
         let key = keys::compact(&built.address, of)?;
         let dtype = storage_dtype(self.spec.model.dtype, &prepared.model)?;
@@ -177,7 +184,12 @@ impl Steps for Pipeline<'_> {
 
 impl Pipeline<'_> {
     /// Tells the size of a smaller model and what it keeps.
-    fn describe(&mut self, name: ModelName, model: &Model, distribution: &Distribution) -> Result<()> {
+    fn describe(
+        &mut self,
+        name: ModelName,
+        model: &Model,
+        distribution: &SparsityDistribution,
+    ) -> Result<()> {
         let sparsity = &self.spec.sparsity;
         let reached = reached(sparsity.basis, model, self.prepared, distribution);
         let figures = [
@@ -211,7 +223,7 @@ impl Pipeline<'_> {
         };
         let hash = source.hash()?;
         let engine = &mut self.engine;
-        let mut kept = Kept { engine, spec: self.spec, roots: &prepared.roots, name, hash };
+        let mut kept = Kept { engine, spec: self.spec, input_hashes: &prepared.input_hashes, name, hash };
         measure::measure(&opened, self.spec, evaluations, &mut kept)
     }
 }
@@ -220,7 +232,7 @@ impl Pipeline<'_> {
 struct Kept<'p, 'a> {
     engine: &'p mut Engine<'a>,
     spec: &'p Spec,
-    roots: &'p Roots,
+    input_hashes: &'p InputHashes,
     name: ModelName,
     /// Of the model's files.
     hash: String,
@@ -232,7 +244,7 @@ impl Recorder for Kept<'_, '_> {
         evaluation: &Evaluation,
         work: impl FnOnce(&dyn Watch) -> Result<Measured>,
     ) -> Result<Measured> {
-        let key = keys::evaluation(self.roots, &self.hash, evaluation, self.spec);
+        let key = keys::evaluation(self.input_hashes, &self.hash, evaluation, self.spec);
         let step = StepName::Evaluate(evaluation.clone(), self.name);
         let mut effort = None;
         let entry = self.engine.step(&step, &key, |entry, watch| {
@@ -245,7 +257,7 @@ impl Recorder for Kept<'_, '_> {
         })?;
         if let Some(effort) = effort {
             let message = format!("{}: {effort}", self.name);
-            self.engine.say(&message);
+            self.engine.show(&message);
             self.engine.note(message)?;
         }
         let samples = entry.folder.join(SAMPLES);
@@ -260,7 +272,7 @@ impl Recorder for Kept<'_, '_> {
     }
 
     fn warn(&mut self, message: String) -> Result<()> {
-        self.engine.say(&message);
+        self.engine.show(&message);
         self.engine.warn(message)
     }
 }

@@ -8,14 +8,14 @@ use crate::model::{Model, Source};
 use crate::space::Shape;
 use crate::spec::Spec;
 use crate::tensor;
-use crate::trial::{Roots, keys};
+use crate::trial::{InputHashes, keys};
 
 /// Everything a trial starts from.
 pub(crate) struct Prepared {
     /// Where the dense model comes from.
     pub source: Source,
     /// Hashes of all that decides the results.
-    pub roots: Roots,
+    pub input_hashes: InputHashes,
     /// The dense model.
     pub model: Arc<Model>,
     /// Its tokenizer.
@@ -34,7 +34,7 @@ impl Prepared {
         model.note_unclaimed(watch);
         let tokenizer = Tokenizer::open(&source)?;
         let sets = Sets::of(spec, &tokenizer, watch)?;
-        let roots = Roots {
+        let input_hashes = InputHashes {
             model: source.hash()?,
             calibration: sets.calibration.hash(),
             search: sets.search.0.hash(),
@@ -44,6 +44,6 @@ impl Prepared {
             tasks: keys::task_files(spec)?,
         };
         let shape = model.config().shape(spec.prune.unit.attention);
-        Ok(Self { source, roots, model, tokenizer, sets, shape })
+        Ok(Self { source, input_hashes, model, tokenizer, sets, shape })
     }
 }

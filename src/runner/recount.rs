@@ -3,14 +3,14 @@
 use super::prepare::Prepared;
 use crate::base::{Error, Kind, Result};
 use crate::model::Model;
-use crate::space::Distribution;
+use crate::space::SparsityDistribution;
 use crate::spec::Basis;
 
 /// Counts what a smaller model's file holds against what its distribution says.
 ///
 /// # Errors
 /// [`Kind::Internal`] where they differ.
-pub(crate) fn recount(model: &Model, prepared: &Prepared, distribution: &Distribution) -> Result<()> {
+pub(crate) fn recount(model: &Model, prepared: &Prepared, distribution: &SparsityDistribution) -> Result<()> {
     let dense = prepared.model.config();
     let small = model.config();
     for (l, layer) in small.layers.iter().enumerate() {
@@ -20,7 +20,7 @@ pub(crate) fn recount(model: &Model, prepared: &Prepared, distribution: &Distrib
         ];
         if lost != distribution.removed[2 * l..2 * l + 2] {
             let what = format!(
-                "layer {l} of the smaller model lost {lost:?} units, the distribution says otherwise"
+                "layer {l} of the smaller model lost {lost:?} units, which is not what the distribution says"
             );
             return Err(Error::new(Kind::Internal, what));
         }
@@ -33,7 +33,12 @@ pub(crate) fn recount(model: &Model, prepared: &Prepared, distribution: &Distrib
 }
 
 /// The share that is really gone from a smaller model, of what `basis` counts.
-pub(crate) fn reached(basis: Basis, model: &Model, prepared: &Prepared, distribution: &Distribution) -> f64 {
+pub(crate) fn reached(
+    basis: Basis,
+    model: &Model,
+    prepared: &Prepared,
+    distribution: &SparsityDistribution,
+) -> f64 {
     match basis {
         Basis::Prunable => distribution.sparsity(&prepared.shape),
         Basis::Total => {

@@ -1,5 +1,5 @@
 //! The search step of a trial: what an evaluator is made of, and the record of every generation, from which a
-//! stopped search goes on.
+//! stopped search resumes.
 
 use std::path::{Path, PathBuf};
 
@@ -24,11 +24,11 @@ pub(crate) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Searches on from the generations in `folder`, where every generation and then the distribution found
-    /// are written; gives all generations.
+    /// Resumes the search after the generations in `folder`, where every generation and then the distribution
+    /// found are written; gives all generations.
     ///
     /// # Errors
-    /// [`Kind::Search`] when the space has no legal move; those of the evaluator.
+    /// [`Kind::Search`] when the space has no legal flip; those of the evaluator.
     pub(crate) fn run(&self, folder: &Path, watch: &dyn Watch) -> Result<Vec<GenerationRecord>> {
         let mut records = GenerationLog::at(folder).read()?;
         let mut evaluator = self.evaluator(watch)?;
@@ -82,16 +82,16 @@ impl Job<'_> {
             watch.checkpoint()
         })?;
         match ending {
-            Ending::NoMove if records.is_empty() => Err(no_move()),
+            Ending::NoFlip if records.is_empty() => Err(no_flip()),
             _ => Ok(state),
         }
     }
 }
 
-fn no_move() -> Error {
+fn no_flip() -> Error {
     Error::new(
         Kind::Search,
-        "the search space has no legal move: no module can give a unit to another of its kind",
+        "the search space has no legal flip: no module can give a level of sparsity to another of its kind",
     )
     .hint("raise supernet.levels, change sparsity.target, or set search.generations = 0")
 }
@@ -129,7 +129,7 @@ impl GenerationLog {
             .iter()
             .map(serde_json::to_string)
             .collect::<Result<Vec<_>, _>>()
-            .or_error(Kind::Internal, "a generation makes no JSON")?;
+            .or_error(Kind::Internal, "a generation cannot be written as JSON")?;
         files::write(&self.path, (lines.join("\n") + "\n").as_bytes())
     }
 }

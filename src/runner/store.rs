@@ -101,12 +101,12 @@ impl Entry {
         Ok(())
     }
 
-    /// Forgets that the result is finished; what the step can reuse of it stays.
+    /// Marks the result as unfinished; what the step can reuse of it stays.
     pub(crate) fn reopen(&self) -> Result<()> {
         std::fs::remove_file(self.manifest()).map_err(|e| files::io_error(&self.manifest(), "remove", &e))
     }
 
-    /// Removes the entry; killed half-way, it leaves one that is not finished.
+    /// Removes the entry; if it is killed halfway, the entry is left unfinished.
     pub(crate) fn remove(&self) -> Result<()> {
         if self.manifest().exists() {
             self.reopen()?;

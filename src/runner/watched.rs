@@ -15,27 +15,27 @@ const EVERY: Duration = Duration::from_secs(2);
 pub(crate) struct Watched<'a> {
     inner: &'a dyn Watch,
     notes: Mutex<Vec<String>>,
-    teller: Option<Mutex<Teller>>,
+    progress_log: Option<Mutex<ProgressLog>>,
 }
 
 impl<'a> Watched<'a> {
     /// Around another watch; progress goes to the log of a trial.
     pub(crate) fn new(inner: &'a dyn Watch, trial: &str, log: Option<SharedLog>) -> Self {
-        let teller = |log| {
-            Mutex::new(Teller {
+        let progress_log = |log| {
+            Mutex::new(ProgressLog {
                 log,
                 trial: trial.into(),
                 what: String::new(),
                 done: 0,
                 units: 0,
-                said: Instant::now(),
+                written: Instant::now(),
             })
         };
-        Self { inner, notes: Mutex::default(), teller: log.map(teller) }
+        Self { inner, notes: Mutex::default(), progress_log: log.map(progress_log) }
     }
 
-    /// Shows a message that is no warning.
-    pub(crate) fn say(&self, message: &str) {
+    /// Shows a message that is not a warning.
+    pub(crate) fn show(&self, message: &str) {
         self.inner.note(message);
     }
 
@@ -44,9 +44,9 @@ impl<'a> Watched<'a> {
         std::mem::take(&mut self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn tell(&self, act: impl FnOnce(&mut Teller)) {
-        if let Some(teller) = &self.teller {
-            act(&mut teller.lock().unwrap_or_else(PoisonError::into_inner));
+    fn with_progress_log(&self, act: impl FnOnce(&mut ProgressLog)) {
+        if let Some(progress_log) = &self.progress_log {
+            act(&mut progress_log.lock().unwrap_or_else(PoisonError::into_inner));
         }
     }
 }
@@ -54,12 +54,12 @@ impl<'a> Watched<'a> {
 impl Watch for Watched<'_> {
     fn begin(&self, what: &str, units: u64) {
         self.inner.begin(what, units);
-        self.tell(|teller| teller.begin(what, units));
+        self.with_progress_log(|progress_log| progress_log.begin(what, units));
     }
 
     fn advance(&self, units: u64) {
         self.inner.advance(units);
-        self.tell(|teller| teller.advance(units));
+        self.with_progress_log(|progress_log| progress_log.advance(units));
     }
 
     fn end(&self) {
@@ -78,33 +78,33 @@ impl Watch for Watched<'_> {
 
 /// Writes progress to a log: when a step begins, when it advances first (one that goes on jumps to where it
 /// was), then at most every [`EVERY`].
-struct Teller {
+struct ProgressLog {
     log: SharedLog,
     trial: String,
     what: String,
     done: u64,
     units: u64,
-    said: Instant,
+    written: Instant,
 }
 
-impl Teller {
+impl ProgressLog {
     fn begin(&mut self, what: &str, units: u64) {
         self.what = what.into();
         self.done = 0;
         self.units = units;
-        self.say();
+        self.write();
     }
 
     fn advance(&mut self, units: u64) {
         let first = self.done == 0;
         self.done += units;
-        if first || self.said.elapsed() >= EVERY {
-            self.say();
+        if first || self.written.elapsed() >= EVERY {
+            self.write();
         }
     }
 
-    fn say(&mut self) {
-        self.said = Instant::now();
+    fn write(&mut self) {
+        self.written = Instant::now();
         let event = Event::Progress {
             trial: self.trial.clone(),
             what: self.what.clone(),
@@ -132,9 +132,10 @@ mod tests {
         watched.begin("search 1", 1000);
         watched.advance(7);
         (0..1000).for_each(|_| watched.advance(1));
-        let told = |done| Event::Progress { trial: "t".into(), what: "search 1".into(), done, units: 1000 };
-        assert_eq!(read(&path).unwrap(), [told(0), told(7)]);
-        watched.tell(|teller| teller.said -= EVERY);
+        let progress =
+            |done| Event::Progress { trial: "t".into(), what: "search 1".into(), done, units: 1000 };
+        assert_eq!(read(&path).unwrap(), [progress(0), progress(7)]);
+        watched.with_progress_log(|progress_log| progress_log.written -= EVERY);
         watched.advance(1);
         assert!(matches!(&read(&path).unwrap()[2], Event::Progress { done: 1008, .. }));
     }

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use crate::base::{Result, files};
-use crate::space::Distribution;
+use crate::space::SparsityDistribution;
 use crate::trial::{COST, FOUND, KEY, MANIFEST};
 
 /// Keeps the last distribution of a trial in its folder, and the model in the folder `model` there.
-pub(crate) fn keep(home: &Path, model: Option<&Path>, distribution: &Distribution) -> Result<()> {
+pub(crate) fn keep(home: &Path, model: Option<&Path>, distribution: &SparsityDistribution) -> Result<()> {
     files::write_json(&home.join(FOUND), distribution)?;
     model.map_or(Ok(()), |folder| link_model(folder, &home.join("model")))
 }

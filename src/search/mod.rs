@@ -1,8 +1,8 @@
 //! Evolutionary search for the distribution of sparsity (paper §2.4, Algorithm 3) over a trait [`Evaluate`].
 //!
 //! Pure: no tensor, no file, no clock. A generation depends on its parent and its number alone, because each
-//! draws from a random stream of its own; so a search that was stopped goes on from the last record as if
-//! nothing had happened.
+//! draws from a random stream of its own; so a search that was stopped resumes from the last record with the
+//! same results.
 
 mod offspring;
 mod select;
@@ -33,7 +33,7 @@ pub struct Draw {
     pub tokens: usize,
 }
 
-/// Where a search stands: all that is needed to go on.
+/// The state of a search: all that is needed to resume it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// Generations done.
@@ -54,9 +54,9 @@ pub struct GenerationRecord {
     pub parent: Candidate,
     /// The candidate that it kept: the next parent.
     pub winner: Candidate,
-    /// The parent's fitness in the last stage; absent when it is no finite number.
+    /// The parent's fitness in the last stage; absent when it is not a finite number.
     pub parent_fitness: Option<f64>,
-    /// The winner's fitness on the same tokens; absent when it is no finite number.
+    /// The winner's fitness on the same tokens; absent when it is not a finite number.
     pub fitness: Option<f64>,
     /// Distinct offspring.
     pub offspring: usize,
@@ -84,7 +84,7 @@ pub struct StageRecord {
     pub survivors: usize,
 }
 
-/// What came of one generation.
+/// The outcome of one generation.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// It was run.
@@ -94,18 +94,18 @@ pub enum Outcome {
         /// For the log.
         record: GenerationRecord,
     },
-    /// No legal move leads away from the parent: the search is over.
-    NoMove,
+    /// The parent has no legal flip: the search is over.
+    NoFlip,
 }
 
 /// Why a search ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
-    /// All generations asked for are done.
+    /// All generations requested are done.
     Generations,
-    /// The space offers the parent no legal move (one layer, one level): there was nothing to search.
-    NoMove,
+    /// The parent has no legal flip (one layer, one level): there was nothing to search.
+    NoFlip,
 }
 
 /// One search: the space, its settings, and the names of its random streams.
@@ -121,8 +121,8 @@ impl Search {
     /// A search of `space` for iteration `iteration` (from 1) of the coarse-to-fine schedule.
     ///
     /// # Errors
-    /// `settings` ask for no offspring, no flip or no stage, or a stage keeps nobody, or the last one keeps
-    /// several.
+    /// `settings` request no offspring, no flip or no stage, a stage keeps no candidate, or the last one
+    /// keeps several.
     pub fn new(space: Space, settings: Settings, seed: u64, iteration: usize) -> Result<Self> {
         check(&settings)?;
         Ok(Self { space, settings, seed, iteration })
@@ -143,24 +143,24 @@ impl Search {
     ///
     /// # Errors
     /// The parent is not in the space, the evaluator fails, or all fitness values of a stage are NaN.
-    pub fn step(&self, state: &State, evaluator: &mut (impl Evaluate + ?Sized)) -> Result<Outcome> {
+    pub fn run_generation(&self, state: &State, evaluator: &mut (impl Evaluate + ?Sized)) -> Result<Outcome> {
         self.check_parent(state)?;
         let generation = state.generation + 1;
         let mut rng = rng::stream(self.seed, &format!("search/{}/{generation}", self.iteration));
         let offspring =
             offspring(&self.space, &state.parent, self.settings.offspring, self.settings.max_flips, &mut rng);
         if offspring.is_empty() {
-            return Ok(Outcome::NoMove);
+            return Ok(Outcome::NoFlip);
         }
         let record = self.select(generation, &state.parent, offspring, evaluator)?;
         Ok(Outcome::Generation { state: record.state(), record })
     }
 
-    /// Runs generations after `state` until all are done or no move is left; `each` is called after every
+    /// Runs generations after `state` until all are done or no flip is left; `each` is called after every
     /// generation, so that the caller can store the record, and stops the search by returning an error.
     ///
     /// # Errors
-    /// As [`Search::step`], and whatever `each` returns.
+    /// As [`Search::run_generation`], and whatever `each` returns.
     pub fn run(
         &self,
         mut state: State,
@@ -168,8 +168,8 @@ impl Search {
         mut each: impl FnMut(&GenerationRecord) -> Result<()>,
     ) -> Result<(State, Ending)> {
         while state.generation < self.settings.generations {
-            match self.step(&state, evaluator)? {
-                Outcome::NoMove => return Ok((state, Ending::NoMove)),
+            match self.run_generation(&state, evaluator)? {
+                Outcome::NoFlip => return Ok((state, Ending::NoFlip)),
                 Outcome::Generation { state: next, record } => {
                     each(&record)?;
                     state = next;
@@ -232,7 +232,7 @@ impl Search {
         }
         let what = format!("the parent of generation {} is not in the search space", state.generation + 1);
         Err(Error::new(Kind::Search, what)
-            .hint("the stored search belongs to another spec; remove it to search anew"))
+            .hint("the stored search belongs to another spec; remove it to search again"))
     }
 }
 
@@ -275,7 +275,7 @@ fn check(settings: &Settings) -> Result<()> {
             error("stages", "the last stage keeps more or less than one", "set its survivors to 1")
         }
         Some(_) if settings.stages.iter().any(|s| s.survivors == 0) => {
-            error("stages", "a stage keeps nobody", "use at least 1")
+            error("stages", "a stage keeps no candidate", "use at least 1")
         }
         Some(_) => Ok(()),
     }

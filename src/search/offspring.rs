@@ -1,19 +1,19 @@
 //! Offspring of a parent: drawn by mutation while that finds new ones, enumerated when it does not. No loop
-//! waits for luck.
+//! depends on luck to end.
 
 use std::collections::BTreeSet;
 
 use rand::RngExt;
 
 use crate::base::rng::Rng;
-use crate::space::{Candidate, Space, legal_moves};
+use crate::space::{Candidate, Space, legal_flips};
 
 /// Mutations in a row that bring nothing new, before what is left is enumerated.
 const MISSES: usize = 256;
-/// Neighbours enumerated at most, beyond as many as are asked for.
+/// Neighbours enumerated at most, beyond as many as are requested.
 const ENUMERATED: usize = 100_000;
 
-/// Up to `count` distinct candidates within `max_flips` moves of `parent`, without the parent itself, in the
+/// Up to `count` distinct candidates within `max_flips` flips of `parent`, without the parent itself, in the
 /// order in which they were found. Fewer are returned only when no more exist.
 pub fn offspring(
     space: &Space,
@@ -22,8 +22,8 @@ pub fn offspring(
     max_flips: usize,
     rng: &mut Rng,
 ) -> Vec<Candidate> {
-    let mut found = Brood { seen: BTreeSet::from([parent.clone()]), order: Vec::new() };
-    if legal_moves(space, parent).is_empty() {
+    let mut found = DistinctCandidates { seen: BTreeSet::from([parent.clone()]), order: Vec::new() };
+    if legal_flips(space, parent).is_empty() {
         return found.order;
     }
     let mut misses = 0;
@@ -37,12 +37,12 @@ pub fn offspring(
 }
 
 /// Distinct candidates in the order in which they came.
-struct Brood {
+struct DistinctCandidates {
     seen: BTreeSet<Candidate>,
     order: Vec<Candidate>,
 }
 
-impl Brood {
+impl DistinctCandidates {
     /// Whether the candidate is a new one.
     fn add(&mut self, candidate: Candidate) -> bool {
         let new = self.seen.insert(candidate.clone());
@@ -62,22 +62,22 @@ impl Brood {
     }
 }
 
-/// One mutation: min(u, v) flips with u and v uniform in 1..=`max_flips`, each flip one legal move drawn
-/// uniformly. Later flips may undo earlier ones, so the result can be the parent.
+/// One mutation: min(u, v) flips with u and v uniform in 1..=`max_flips`, each drawn uniformly from the legal
+/// ones. Later flips may undo earlier ones, so the result can be the parent.
 fn mutate(space: &Space, parent: &Candidate, max_flips: usize, rng: &mut Rng) -> Candidate {
     let flips = rng.random_range(1..=max_flips).min(rng.random_range(1..=max_flips));
     let mut child = parent.clone();
     for _ in 0..flips {
-        let moves = legal_moves(space, &child);
-        if moves.is_empty() {
+        let flips = legal_flips(space, &child);
+        if flips.is_empty() {
             break;
         }
-        moves[rng.random_range(0..moves.len())].apply(&mut child);
+        flips[rng.random_range(0..flips.len())].apply(&mut child);
     }
     child
 }
 
-/// The candidates within `max_flips` moves of `parent`, nearest first until `limit` are known, without the
+/// The candidates within `max_flips` flips of `parent`, nearest first until `limit` are known, without the
 /// parent.
 pub fn neighbours(space: &Space, parent: &Candidate, max_flips: usize, limit: usize) -> BTreeSet<Candidate> {
     let mut known = BTreeSet::from([parent.clone()]);
@@ -92,7 +92,7 @@ pub fn neighbours(space: &Space, parent: &Candidate, max_flips: usize, limit: us
     known
 }
 
-/// The unknown candidates one move from `frontier`; they become known. Stops when more than `limit` are
+/// The unknown candidates one flip from `frontier`; they become known. Stops when more than `limit` are
 /// known.
 fn expand(
     space: &Space,
@@ -102,12 +102,12 @@ fn expand(
 ) -> Vec<Candidate> {
     let mut next = Vec::new();
     for from in frontier {
-        for step in legal_moves(space, from) {
+        for flip in legal_flips(space, from) {
             if known.len() > limit {
                 return next;
             }
             let mut to = from.clone();
-            step.apply(&mut to);
+            flip.apply(&mut to);
             if known.insert(to.clone()) {
                 next.push(to);
             }

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::space::{Distribution, ModuleKind, Request, Shape, UnitSpec, legal_moves, uniform};
+use crate::space::{ModuleKind, Request, Shape, SparsityDistribution, UnitSpec, legal_flips, uniform};
 use crate::spec::SearchText;
 
 /// Scores with a function of the candidate and the draw, and keeps what it was asked.
@@ -103,7 +103,8 @@ fn one_generation_over_all_neighbours_is_steepest_descent() {
 #[test]
 fn neighbours_are_all_candidates_within_so_many_moves() {
     let space = space(3, 3);
-    // A move shifts one level; a candidate is within n moves when n levels in all have to go up.
+    // A flip changes two modules by one level each; a candidate is within n flips when n levels in all have
+    // to go up.
     for flips in 1..=4 {
         let within = |c: &Candidate| (1..=flips).contains(&c.iter().filter(|&&l| l > 0).sum::<i32>());
         let expected: BTreeSet<Candidate> = all(&space).into_iter().filter(within).collect();
@@ -130,16 +131,16 @@ fn fewer_offspring_than_asked_are_all_that_exist() {
 fn single_flips_reach_one_move_and_no_further() {
     let space = space(4, 5);
     let found = offspring(&space, &space.start(), 10_000, 1, &mut rng::stream(0, "x"));
-    assert_eq!(found.len(), legal_moves(&space, &space.start()).len());
+    assert_eq!(found.len(), legal_flips(&space, &space.start()).len());
 }
 
 #[test]
 fn one_layer_ends_the_search_at_once_and_says_so() {
     let search = search(space(1, 9), settings(5, 8, &[4, 1]));
     let mut mock = Mock::new(|_: &Candidate, _: &Draw| 0.0);
-    assert_eq!(search.step(&search.start(), &mut mock).unwrap(), Outcome::NoMove);
+    assert_eq!(search.run_generation(&search.start(), &mut mock).unwrap(), Outcome::NoFlip);
     let ended = search.run(search.start(), &mut mock, |_| panic!("no generation is run")).unwrap();
-    assert_eq!(ended, (search.start(), Ending::NoMove));
+    assert_eq!(ended, (search.start(), Ending::NoFlip));
     assert!(mock.asked.is_empty());
 }
 
@@ -147,15 +148,15 @@ fn one_layer_ends_the_search_at_once_and_says_so() {
 fn a_single_level_and_a_model_pruned_to_nothing_offer_no_move() {
     let single = search(space(3, 1), settings(5, 8, &[1]));
     assert_eq!(
-        single.step(&single.start(), &mut Mock::new(|_: &Candidate, _: &Draw| 0.0)).unwrap(),
-        Outcome::NoMove
+        single.run_generation(&single.start(), &mut Mock::new(|_: &Candidate, _: &Draw| 0.0)).unwrap(),
+        Outcome::NoFlip
     );
     let shape = space(3, 5).shape;
-    let gone = Distribution { removed: vec![8, 16, 8, 16, 8, 16] };
-    let search = search(Space::around(shape, gone, [1, 2], 5).unwrap(), settings(5, 8, &[1]));
+    let all_removed = SparsityDistribution { removed: vec![8, 16, 8, 16, 8, 16] };
+    let search = search(Space::around(shape, all_removed, [1, 2], 5).unwrap(), settings(5, 8, &[1]));
     assert_eq!(
-        search.step(&search.start(), &mut Mock::new(|_: &Candidate, _: &Draw| 0.0)).unwrap(),
-        Outcome::NoMove
+        search.run_generation(&search.start(), &mut Mock::new(|_: &Candidate, _: &Draw| 0.0)).unwrap(),
+        Outcome::NoFlip
     );
 }
 
@@ -182,7 +183,7 @@ fn seed_and_iteration_change_the_offspring() {
     let first = |seed, iteration| {
         let mut mock = Mock::new(|c: &Candidate, _: &Draw| convex(c));
         let search = Search::new(space(4, 5), settings(1, 12, &[1]), seed, iteration).unwrap();
-        search.step(&search.start(), &mut mock).unwrap();
+        search.run_generation(&search.start(), &mut mock).unwrap();
         mock.asked
     };
     assert_eq!(first(1, 1), first(1, 1));
@@ -194,8 +195,9 @@ fn seed_and_iteration_change_the_offspring() {
 fn stages_pass_the_best_on_and_only_the_last_scores_the_parent() {
     let search = search(space(4, 5), settings(1, 12, &[6, 3, 1]));
     let mut mock = Mock::new(rugged);
-    let Outcome::Generation { record, .. } = search.step(&search.start(), &mut mock).unwrap() else {
-        panic!("moves exist")
+    let Outcome::Generation { record, .. } = search.run_generation(&search.start(), &mut mock).unwrap()
+    else {
+        panic!("flips exist")
     };
     let draws: Vec<_> = mock.asked.iter().map(|(d, c)| (d.generation, d.stage, d.tokens, c.len())).collect();
     assert_eq!(draws, [(1, 1, 10, 12), (1, 2, 20, 6), (1, 3, 40, 4)]);
@@ -267,7 +269,7 @@ fn an_evaluator_that_forgets_a_candidate_is_an_error() {
         }
     }
     let search = search(space(3, 5), settings(5, 8, &[4, 1]));
-    assert_eq!(search.step(&search.start(), &mut Forgetful).unwrap_err().kind, Kind::Internal);
+    assert_eq!(search.run_generation(&search.start(), &mut Forgetful).unwrap_err().kind, Kind::Internal);
 }
 
 #[test]
@@ -285,7 +287,7 @@ fn a_parent_from_another_space_is_refused() {
     let search = search(space(3, 3), settings(5, 8, &[1]));
     for parent in [vec![2, 0, -2, 0, 0, 0], vec![0, 0]] {
         let state = State { generation: 1, parent, fitness: None };
-        assert_eq!(search.step(&state, &mut Mock::new(rugged)).unwrap_err().kind, Kind::Search);
+        assert_eq!(search.run_generation(&state, &mut Mock::new(rugged)).unwrap_err().kind, Kind::Search);
     }
 }
 

@@ -11,7 +11,7 @@ use super::error::ApiError;
 /// Bytes of a position: its token in the request, in its work and in its sequence, and its text.
 const POSITION: usize = 32;
 
-/// Bytes of a position whose log-probability is asked for: its entry, and its part of the answer as JSON.
+/// Bytes of a position whose log-probability is requested: its entry, and its part of the answer as JSON.
 const ENTRY: usize = 320;
 
 /// Bytes of each likeliest token of such a position.
@@ -20,7 +20,7 @@ const LIKELIEST: usize = 96;
 /// Bytes that a byte of a body may become while the body is read.
 const READING: usize = 8;
 
-/// Bytes that so many positions cost: with so many likeliest tokens each, or without log-probabilities.
+/// Bytes that this many positions cost: with this many likeliest tokens each, or without log-probabilities.
 pub(super) fn cost(positions: usize, logprobs: Option<usize>) -> usize {
     let each = POSITION + logprobs.map_or(0, |k| ENTRY + k * LIKELIEST);
     positions.saturating_mul(each)
@@ -40,13 +40,13 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// Of so many bytes for one request and for all.
+    /// Of this many bytes for one request and for all.
     pub(super) fn new(each: usize, all: usize) -> Arc<Self> {
         Arc::new(Self { held: AtomicUsize::new(0), each, all })
     }
 
     /// A request's share, which holds nothing yet.
-    pub(super) fn share(self: &Arc<Self>) -> Share {
+    pub(super) fn fraction(self: &Arc<Self>) -> Share {
         Share { budget: self.clone(), bytes: 0 }
     }
 
@@ -63,7 +63,7 @@ pub(super) struct Share {
 }
 
 impl Share {
-    /// Holds so many bytes more.
+    /// Holds this many bytes more.
     ///
     /// # Errors
     /// 400 when this request alone would hold more than one may, 429 when all of them together would.
@@ -79,7 +79,7 @@ impl Share {
         Ok(())
     }
 
-    /// Gives back so many of its bytes.
+    /// Gives back this many of its bytes.
     pub(super) fn shrink(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
         self.budget.held.fetch_sub(bytes, Ordering::Relaxed);
@@ -96,9 +96,9 @@ impl Drop for Share {
 fn too_much(bytes: usize, most: usize) -> ApiError {
     let mebibytes = |b: usize| b.div_ceil(1 << 20);
     let what = format!(
-        "the tokens and log-probabilities that are asked for take {} MiB or more, and a request may take {}: \
-         send fewer or shorter prompts at once, ask for fewer log-probabilities or a smaller max_tokens, or \
-         serve with a larger --request-memory",
+        "the tokens and log-probabilities that are requested take {} MiB or more, and a request may take \
+         {}: send fewer or shorter prompts at once, ask for fewer log-probabilities or a smaller max_tokens, \
+         or serve with a larger --request-memory",
         mebibytes(bytes),
         mebibytes(most)
     );
@@ -117,8 +117,8 @@ mod tests {
     #[test]
     fn a_share_is_bounded_alone_and_with_others_and_comes_back() {
         let budget = Budget::new(100, 150);
-        let mut one = budget.share();
-        let mut two = budget.share();
+        let mut one = budget.fraction();
+        let mut two = budget.fraction();
         one.grow(60).unwrap();
         let refused = one.grow(41).unwrap_err();
         assert_eq!((refused.status.as_u16(), refused.code), (400, Some("token_budget_exceeded")));

@@ -20,11 +20,11 @@ use super::render::{Choice, Echo, Head, Part, Usage};
 use super::routes::{self, State};
 use super::vocabulary::cut;
 use super::wire::{Completion, Prompt};
-use super::worker::{Ask, Event, Work};
+use super::worker::{CompletionJob, Event, Work};
 use crate::generate::{Settings, text::pieces};
 
 /// What a request holds until its answer is made.
-pub(super) struct Hold {
+pub(super) struct Admission {
     pub _slot: OwnedSemaphorePermit,
     pub _answering: Option<Answering>,
     /// Of its connection.
@@ -34,26 +34,30 @@ pub(super) struct Hold {
 /// A body as it was read, and what it holds of the budget.
 pub(super) struct Received {
     pub bytes: Vec<u8>,
-    pub share: Share,
+    pub fraction: Share,
 }
 
 /// Answers a body.
-pub(super) async fn answer(state: Arc<State>, body: Received, hold: Hold) -> Result<Response, ApiError> {
+pub(super) async fn answer(
+    state: Arc<State>,
+    body: Received,
+    admission: Admission,
+) -> Result<Response, ApiError> {
     let length = body.bytes.len();
     let prepare = {
         let state = state.clone();
         move || prepare(&state, body)
     };
-    let Prepared { works, mut parts, stream } = state.aside(length, prepare).await??;
+    let Prepared { works, mut parts, stream } = state.blocking(length, prepare).await??;
     let (events, received) = unbounded_channel();
-    state.asks.send(Ask { works, events }).map_err(|_| stopped())?;
+    state.jobs.send(CompletionJob { works, events }).map_err(|_| stopped())?;
     parts.events = Some(received);
     if let Some(usage) = stream {
-        return Ok(Streamed { parts, usage, state, end: End::Running, _hold: hold }.into_response());
+        return Ok(Streamed { parts, usage, state, end: End::Running, _admission: admission }.into_response());
     }
     tokio::select! {
         answer = whole(parts, &state) => answer,
-        () = gone(hold.activity.as_ref()) => Err(left()),
+        () = gone(admission.activity.as_ref()) => Err(left()),
     }
 }
 
@@ -81,18 +85,18 @@ struct Prepared {
     stream: Option<bool>,
 }
 
-/// An answer in the making.
+/// An answer that is being assembled.
 struct Parts {
     head: Head,
     choices: Vec<Choice>,
     running: usize,
     /// Of the budget, until the answer has been taken.
-    share: Share,
+    fraction: Share,
     events: Option<UnboundedReceiver<(usize, Event)>>,
 }
 
 fn prepare(state: &State, body: Received) -> Result<Prepared, ApiError> {
-    let Received { bytes, mut share } = body;
+    let Received { bytes, mut fraction } = body;
     let request = Completion::parse(&bytes)?;
     let read = reading(bytes.len());
     drop(bytes);
@@ -107,11 +111,11 @@ fn prepare(state: &State, body: Received) -> Result<Prepared, ApiError> {
     let mut works = Vec::new();
     let mut choices = Vec::new();
     for (index, prompt) in request.prompts.into_iter().enumerate() {
-        let (work, echo) = prepare_one(state, &settings, request.echo, index, prompt, &mut share)?;
+        let (work, echo) = prepare_one(state, &settings, request.echo, index, prompt, &mut fraction)?;
         choices.push(Choice::new(index, request.logprobs.is_some(), echo));
         works.push(work);
     }
-    share.shrink(read);
+    fraction.shrink(read);
     let prompt_tokens = works.iter().map(|w| w.prompt.len()).sum();
     let head = Head {
         id: format!("cmpl-{number}"),
@@ -119,7 +123,7 @@ fn prepare(state: &State, body: Received) -> Result<Prepared, ApiError> {
         model: state.options.name.clone(),
         prompt_tokens,
     };
-    let parts = Parts { head, running: choices.len(), choices, share, events: None };
+    let parts = Parts { head, running: choices.len(), choices, fraction, events: None };
     Ok(Prepared { works, parts, stream: request.stream.then_some(request.stream_usage) })
 }
 
@@ -155,7 +159,7 @@ fn prepare_one(
     echo: bool,
     index: usize,
     prompt: Prompt,
-    share: &mut Share,
+    fraction: &mut Share,
 ) -> Result<(Work, Option<Echo>), ApiError> {
     let scored = echo && settings.logprobs.is_some();
     let (prompt, text) = match prompt {
@@ -165,11 +169,11 @@ fn prepare_one(
     let work = Work { index, prompt, settings: settings.clone(), scored };
     state.check(&work)?;
     let written = settings.max_tokens.min((state.context + 1).saturating_sub(work.prompt.len()));
-    share.grow(cost(work.prompt.len(), settings.logprobs.filter(|_| scored)))?;
-    share.grow(cost(written, settings.logprobs))?;
+    fraction.grow(cost(work.prompt.len(), settings.logprobs.filter(|_| scored)))?;
+    fraction.grow(cost(written, settings.logprobs))?;
     let echo = echo.then(|| echoed(state, &work.prompt, text)).transpose()?;
     if let Some(echo) = &echo {
-        share.grow(echo.text.len() * if scored { TEXTS } else { 1 })?;
+        fraction.grow(echo.text.len() * if scored { TEXTS } else { 1 })?;
     }
     Ok((work, echo))
 }
@@ -274,7 +278,7 @@ async fn whole(mut parts: Parts, state: &State) -> Result<Response, ApiError> {
     }
     let choices: Vec<Part> = parts.choices.iter_mut().map(Choice::take).collect();
     let json = parts.answer(state, &choices, Some(parts.usage()))?;
-    let body = Bytes::from_owner(Held { json, _share: parts.share });
+    let body = Bytes::from_owner(Held { json, _share: parts.fraction });
     Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response())
 }
 
@@ -286,13 +290,13 @@ enum End {
     Done,
 }
 
-/// An answer as server-sent events. Dropping it (the client has gone) drops its work.
+/// An answer as server-sent events. Dropping it (the client has disconnected) drops its work.
 struct Streamed {
     parts: Parts,
     usage: bool,
     state: Arc<State>,
     end: End,
-    _hold: Hold,
+    _admission: Admission,
 }
 
 impl IntoResponse for Streamed {
@@ -307,8 +311,8 @@ fn line(json: &[u8]) -> Bytes {
 }
 
 impl Streamed {
-    /// What an event has the client be told.
-    fn tell(&mut self, index: usize, event: Event) -> Option<Bytes> {
+    /// What the client is sent for an event.
+    fn render(&mut self, index: usize, event: Event) -> Option<Bytes> {
         match self.parts.absorb(&self.state, index, event) {
             Ok(index) if self.parts.choices[index].has_news() => {
                 let part = self.parts.choices[index].take();
@@ -357,12 +361,12 @@ impl Stream for Streamed {
                 return Poll::Ready(self.close().map(Ok));
             }
             let Some(events) = self.parts.events.as_mut() else { return Poll::Ready(None) };
-            let told = match events.poll_recv(context) {
+            let rendered = match events.poll_recv(context) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some((index, event))) => self.tell(index, event),
+                Poll::Ready(Some((index, event))) => self.render(index, event),
                 Poll::Ready(None) => Some(self.fail(&stopped())),
             };
-            if let Some(bytes) = told {
+            if let Some(bytes) = rendered {
                 return Poll::Ready(Some(Ok(bytes)));
             }
         }

@@ -18,13 +18,13 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::error::ApiError;
 
-/// Connections that are being told that there are too many.
+/// Connections that are being refused because there are too many.
 const REFUSALS: usize = 32;
 
 /// Silence after which a client that was answered before all it sent was read counts as done with sending.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// The whole answer to a connection too many.
+/// The whole answer to a connection beyond the limit.
 fn refusal() -> String {
     let body = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too many connections")
         .code("connection_limit")
@@ -34,7 +34,7 @@ fn refusal() -> String {
     format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-/// A connection as its requests see it. While any is being answered, silence of the client is no fault.
+/// A connection as its requests see it. While any is being answered, silence of the client is not a fault.
 #[derive(Clone)]
 pub(super) struct Activity {
     answering: Arc<AtomicUsize>,
@@ -72,8 +72,8 @@ impl Drop for Answering {
     }
 }
 
-/// A listener that lets so many connections in.
-pub(crate) struct Door {
+/// A listener that accepts a limited number of connections.
+pub(crate) struct LimitedListener {
     listener: TcpListener,
     places: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
@@ -81,7 +81,7 @@ pub(crate) struct Door {
     stopped: watch::Receiver<bool>,
 }
 
-impl Door {
+impl LimitedListener {
     pub(super) fn new(
         listener: TcpListener,
         connections: usize,

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use super::{Limits, Options, Server, secret};
 use crate::base::{Error, Kind, Result, ResultExt, Watch};
 use crate::eval::lm_eval::wire::{Data, Endpoint, TokenizerChoice};
-use crate::eval::lm_eval::{Client, Job, Outcome, Patience, Service, Surroundings, run, service};
+use crate::eval::lm_eval::{Client, Job, JobMonitor, Outcome, Patience, Service, run, service};
 use crate::model::{Config, Model, Source};
 use crate::spec::LmEval;
 
 /// How a model is evaluated by the harness, beside what the spec says.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Extent<'a> {
+pub struct HarnessOptions<'a> {
     /// Folder of data sets, laid out as on the hub.
     pub data: Option<&'a Path>,
-    /// At most so many documents of each task; 0 takes all.
+    /// The largest number of documents of each task; 0 takes all.
     pub limit: usize,
     /// Whether a BOS is put before every text.
     pub bos: bool,
@@ -36,16 +36,16 @@ pub fn evaluate(
     source: &Source,
     model: Arc<Model>,
     settings: &LmEval,
-    extent: Extent,
+    options: HarnessOptions,
     watch: &dyn Watch,
 ) -> Result<Outcome> {
-    let tokenizer = tokenizer(source, model.config(), extent.bos)?;
+    let tokenizer = tokenizer(source, model.config(), options.bos)?;
     let context_len = model.config().context;
     let key = service::secret()?;
     // The harness asks for what its tasks need, and nobody else has the key.
     let limits = Limits { request_memory: usize::MAX, memory: usize::MAX, ..Limits::default() };
-    let options = Options { api_key: Some(key.clone()), limits, ..Options::loopback(NAME) };
-    let server = Server::start(source, model, options)?;
+    let loopback = Options { api_key: Some(key.clone()), limits, ..Options::loopback(NAME) };
+    let server = Server::start(source, model, loopback)?;
     let service = if settings.url.is_some() { None } else { Some(Service::start(&settings.python)?) };
     let client = client(settings, service.as_ref())?;
     let endpoint = Endpoint {
@@ -56,14 +56,14 @@ pub fn evaluate(
     };
     let job = Job {
         num_fewshot: settings.num_fewshot,
-        limit: (extent.limit > 0).then_some(extent.limit),
-        samples: extent.samples,
-        data: Data { root: extent.data.map(absolute).transpose()?, include_path: None },
+        limit: (options.limit > 0).then_some(options.limit),
+        samples: options.samples,
+        data: Data { root: options.data.map(absolute).transpose()?, include_path: None },
         ..Job::new(service::secret()?, &settings.tasks, endpoint, tokenizer)
     };
-    let around = Around { server: &server, service: RefCell::new(service) };
-    let outcome = run(&client, &job, &around, watch)?;
-    drop(around);
+    let monitor = ServerMonitor { server: &server, service: RefCell::new(service) };
+    let outcome = run(&client, &job, &monitor, watch)?;
+    drop(monitor);
     server.stop()?;
     Ok(outcome)
 }
@@ -99,12 +99,12 @@ fn client(settings: &LmEval, service: Option<&Service>) -> Result<Client> {
     }
 }
 
-struct Around<'a> {
+struct ServerMonitor<'a> {
     server: &'a Server,
     service: RefCell<Option<Service>>,
 }
 
-impl Surroundings for Around<'_> {
+impl JobMonitor for ServerMonitor<'_> {
     fn served(&self) -> u64 {
         self.server.served()
     }

@@ -35,9 +35,9 @@ use vocabulary::Vocabulary;
 /// What a server allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Open connections; further ones are told 503 and closed.
+    /// Largest number of open connections; further ones are answered with 503 and closed.
     pub connections: usize,
-    /// Requests that wait or are worked on; further ones are told 429.
+    /// Largest number of requests that wait or are worked on; further ones are answered with 429.
     pub requests: usize,
     /// Prompts of one request.
     pub prompts: usize,
@@ -120,8 +120,8 @@ impl Server {
         let served = Arc::new(AtomicU64::new(0));
         let (stop, stopped) = watch::channel(false);
         let (ready, bound) = mpsc::channel();
-        let house = House { model, tokenizer, vocabulary, options, served: served.clone(), stopped };
-        let thread = std::thread::Builder::new().name("tyr-serve".into()).spawn(move || house.run(&ready));
+        let server = ServerThread { model, tokenizer, vocabulary, options, served: served.clone(), stopped };
+        let thread = std::thread::Builder::new().name("tyr-serve".into()).spawn(move || server.run(&ready));
         let thread = thread.or_error(Kind::Internal, "cannot start a thread")?;
         match bound.recv() {
             Ok(address) => Ok(Self { address, stop, thread: Some(thread), served }),
@@ -164,7 +164,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Whoever wants the error calls `stop`.
+        // A caller that needs the error calls `stop`.
         let _ = self.end();
     }
 }
@@ -173,8 +173,8 @@ fn joined(thread: JoinHandle<Result<()>>) -> Result<()> {
     thread.join().unwrap_or_else(|_| Err(Error::new(Kind::Internal, "the server's thread ended in a panic")))
 }
 
-/// What the server's thread takes over.
-struct House {
+/// The server's thread and what it owns.
+struct ServerThread {
     model: Arc<Model>,
     tokenizer: Arc<Tokenizer>,
     vocabulary: Vocabulary,
@@ -183,7 +183,7 @@ struct House {
     stopped: watch::Receiver<bool>,
 }
 
-impl House {
+impl ServerThread {
     fn run(self, ready: &mpsc::Sender<SocketAddr>) -> Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.or_error(Kind::Internal, "cannot start the asynchronous runtime")?;
@@ -192,12 +192,12 @@ impl House {
         let listener = runtime.block_on(tokio::net::TcpListener::bind((host, port)));
         let listener = listener.or_error(Kind::Network, format!("cannot listen on {host}:{port}"))?;
         let address = listener.local_addr().or_error(Kind::Network, "the listening socket has no address")?;
-        let (asks, waiting) = mpsc::channel();
+        let (jobs, waiting) = mpsc::channel();
         let cut = Arc::new(AtomicBool::new(false));
         let worker = worker::Worker {
             model: self.model.clone(),
             tokenizer: self.tokenizer,
-            asks: waiting,
+            jobs: waiting,
             cut: cut.clone(),
         };
         let alive = Arc::new(());
@@ -207,7 +207,7 @@ impl House {
             worker.run();
         });
         let worker = worker.or_error(Kind::Internal, "cannot start a thread")?;
-        let state = State::new(self.options.clone(), &self.model, self.vocabulary, asks, self.served, living);
+        let state = State::new(self.options.clone(), &self.model, self.vocabulary, jobs, self.served, living);
         let _ = ready.send(address); // nobody waits any more only if the starter was interrupted
         runtime.block_on(routes::serve(listener, state, self.stopped, self.options.limits.grace));
         cut.store(true, Ordering::Relaxed);
@@ -219,7 +219,7 @@ impl House {
 /// A secret of the environment, if it is set.
 ///
 /// # Errors
-/// It is no text: what the user meant to be asked for must not be passed over.
+/// It is no text: what the user meant to be requested must not be passed over.
 pub fn secret(name: &str) -> Result<Option<String>> {
     match std::env::var(name) {
         Ok(value) => Ok(Some(value)),

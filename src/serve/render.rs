@@ -81,7 +81,7 @@ pub(super) struct Echo {
     pub text: String,
     /// Its first token.
     pub first: u32,
-    /// What each token is of the text, where log-probabilities are asked for.
+    /// What each token is of the text, where log-probabilities are requested.
     pub pieces: Vec<String>,
 }
 
@@ -108,7 +108,7 @@ pub(super) struct Part {
     index: usize,
     text: String,
     finish: Option<&'static str>,
-    /// Where log-probabilities are asked for.
+    /// Where log-probabilities are requested.
     tokens: Option<Vec<Token>>,
 }
 
@@ -118,7 +118,7 @@ struct Token {
     /// Its text in its place.
     piece: String,
     logprob: Option<f64>,
-    /// The likeliest tokens, where they are asked for.
+    /// The likeliest tokens, where they are requested.
     top: Option<Vec<(u32, f64)>>,
     /// Characters before it.
     offset: usize,

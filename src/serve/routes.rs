@@ -23,11 +23,11 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::budget::{Budget, Share, reading};
-use super::complete::{self, Hold, Received};
-use super::connection::{Activity, Connection, Door};
+use super::complete::{self, Admission, Received};
+use super::connection::{Activity, Connection, LimitedListener};
 use super::error::ApiError;
 use super::vocabulary::Vocabulary;
-use super::worker::Ask;
+use super::worker::CompletionJob;
 use super::{Limits, Options, wire};
 use crate::model::Model;
 
@@ -36,7 +36,7 @@ pub(crate) struct State {
     pub options: Options,
     pub context: usize,
     pub vocabulary: Vocabulary,
-    pub asks: mpsc::Sender<Ask>,
+    pub jobs: mpsc::Sender<CompletionJob>,
     pub served: Arc<AtomicU64>,
     pub requests: AtomicU64,
     slots: Arc<Semaphore>,
@@ -53,7 +53,7 @@ impl State {
         options: Options,
         model: &Model,
         vocabulary: Vocabulary,
-        asks: mpsc::Sender<Ask>,
+        jobs: mpsc::Sender<CompletionJob>,
         served: Arc<AtomicU64>,
         living: Weak<()>,
     ) -> Self {
@@ -67,7 +67,7 @@ impl State {
             options,
             context,
             vocabulary,
-            asks,
+            jobs,
             served,
             requests,
             slots,
@@ -82,9 +82,10 @@ impl State {
         &self.options.limits
     }
 
-    /// Works on a body of so many bytes, beside the threads that serve connections: long texts take a while. A
-    /// tokenizer takes about a hundred bytes for each byte of a text, so large bodies wait for each other.
-    pub(super) async fn aside<T: Send + 'static>(
+    /// Works on a body of this many bytes, beside the threads that serve connections: long texts take a
+    /// while. A tokenizer takes about a hundred bytes for each byte of a text, so large bodies wait for each
+    /// other.
+    pub(super) async fn blocking<T: Send + 'static>(
         &self,
         body: usize,
         work: impl FnOnce() -> T + Send + 'static,
@@ -98,13 +99,13 @@ impl State {
         tokio::task::spawn_blocking(work).await.map_err(|_| ended())
     }
 
-    /// A place among the requests in the house, and the word that this one's connection is busy.
-    fn hold(&self, activity: Option<Activity>) -> Result<Hold, ApiError> {
+    /// A place among the admitted requests, and the mark that this one's connection is busy.
+    fn admit(&self, activity: Option<Activity>) -> Result<Admission, ApiError> {
         let full = |_| {
             ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too many requests are waiting").code("queue_full")
         };
         let slot = self.slots.clone().try_acquire_owned().map_err(full)?;
-        Ok(Hold { _slot: slot, _answering: activity.as_ref().map(Activity::begin), activity })
+        Ok(Admission { _slot: slot, _answering: activity.as_ref().map(Activity::begin), activity })
     }
 }
 
@@ -120,7 +121,7 @@ pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
 }
 
-/// Serves until told to stop, then for the grace time at most.
+/// Serves until a stop is requested, then for the grace time at most.
 pub(crate) async fn serve(
     listener: tokio::net::TcpListener,
     state: State,
@@ -128,20 +129,20 @@ pub(crate) async fn serve(
     grace: Duration,
 ) {
     let limits = state.limits();
-    let mut door = Door::new(listener, limits.connections, limits.idle_time, stopped.clone());
+    let mut limited = LimitedListener::new(listener, limits.connections, limits.idle_time, stopped.clone());
     let router = router(Arc::new(state));
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            connection = door.accept() => {
+            connection = limited.accept() => {
                 let router = router.clone().layer(Extension(connection.activity()));
-                connections.spawn(converse(connection, router, told(stopped.clone())));
+                connections.spawn(converse(connection, router, stop_requested(stopped.clone())));
             }
             Some(_) = connections.join_next() => {}
-            () = told(stopped.clone()) => break,
+            () = stop_requested(stopped.clone()) => break,
         }
     }
-    drop(door);
+    drop(limited);
     let all = async { while connections.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(grace, all).await; // those that take longer are cut off
 }
@@ -162,8 +163,8 @@ async fn converse(connection: Connection, router: Router, told: impl Future<Outp
     }
 }
 
-/// Waits for the word to stop, or for the one who could give it to be gone.
-async fn told(mut stopped: watch::Receiver<bool>) {
+/// Waits until a stop is requested, or until nobody can request it any more.
+async fn stop_requested(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
@@ -178,7 +179,7 @@ fn router(state: Arc<State>) -> Router {
         .route("/detokenize", post(detokenize))
         .fallback(async || ApiError::new(StatusCode::NOT_FOUND, "there is no such route"))
         .method_not_allowed_fallback(async || {
-            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this route has other methods")
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this route does not accept this method")
         })
         .layer(from_fn_with_state(state.clone(), guard))
         .with_state(state)
@@ -189,7 +190,7 @@ async fn guard(Shared(state): Shared<Arc<State>>, request: Request, next: Next) 
     let _answering = activity(&request).map(|a| a.begin());
     match &state.options.api_key {
         Some(key) if request.uri().path() != "/health" && !has_key(request.headers(), key) => {
-            ApiError::new(StatusCode::UNAUTHORIZED, "a bearer token is needed, and it must be the right one")
+            ApiError::new(StatusCode::UNAUTHORIZED, "a valid bearer token is required")
                 .code("invalid_api_key")
                 .into_response()
         }
@@ -234,7 +235,7 @@ async fn read(state: &State, request: Request) -> Result<Received, ApiError> {
 }
 
 async fn collect(state: &State, body: Body) -> Result<Received, ApiError> {
-    let mut received = Received { bytes: vec![], share: state.budget.share() };
+    let mut received = Received { bytes: vec![], fraction: state.budget.fraction() };
     let mut parts = body.into_data_stream();
     while let Some(part) = std::future::poll_fn(|context| Pin::new(&mut parts).poll_next(context)).await {
         let part = part
@@ -242,7 +243,7 @@ async fn collect(state: &State, body: Body) -> Result<Received, ApiError> {
         if received.bytes.len() + part.len() > state.limits().body_bytes {
             return Err(too_large(state.limits()));
         }
-        received.share.grow(reading(part.len()))?;
+        received.fraction.grow(reading(part.len()))?;
         received.bytes.extend_from_slice(&part);
     }
     Ok(received)
@@ -257,8 +258,8 @@ async fn completions(Shared(state): Shared<Arc<State>>, request: Request) -> Res
     let activity = activity(&request);
     let body = read(&state, request).await?;
     // Only now, so that bodies that do not arrive take no place of those that do.
-    let hold = state.hold(activity)?;
-    complete::answer(state, body, hold).await
+    let admission = state.admit(activity)?;
+    complete::answer(state, body, admission).await
 }
 
 async fn health(Shared(state): Shared<Arc<State>>) -> Result<axum::Json<Value>, ApiError> {
@@ -313,12 +314,12 @@ struct Detokenize {
 async fn json_body<T: DeserializeOwned>(
     state: &State,
     request: Request,
-) -> Result<(T, (Share, Hold), usize), ApiError> {
+) -> Result<(T, (Share, Admission), usize), ApiError> {
     let activity = activity(&request);
-    let Received { bytes, share } = read(state, request).await?;
-    let hold = state.hold(activity)?;
+    let Received { bytes, fraction } = read(state, request).await?;
+    let admission = state.admit(activity)?;
     let parsed = serde_json::from_slice(&bytes).map_err(|e| wire::malformed(&e))?;
-    Ok((parsed, (share, hold), bytes.len()))
+    Ok((parsed, (fraction, admission), bytes.len()))
 }
 
 async fn tokenize(
@@ -331,7 +332,7 @@ async fn tokenize(
         let state = state.clone();
         move || state.vocabulary.tokenizer().inner().encode_fast(body.prompt, body.add_special_tokens)
     };
-    let encoding = state.aside(length, encode).await?.map_err(untokenised)?;
+    let encoding = state.blocking(length, encode).await?.map_err(untokenised)?;
     let tokens = encoding.get_ids();
     Ok(axum::Json(json!({"tokens": tokens, "count": tokens.len(), "max_model_len": context})))
 }
@@ -350,6 +351,6 @@ async fn detokenize(
         let state = state.clone();
         move || state.vocabulary.tokenizer().decode(&body.tokens)
     };
-    let text = state.aside(length, decode).await??;
+    let text = state.blocking(length, decode).await??;
     Ok(axum::Json(json!({"prompt": text})))
 }

@@ -33,8 +33,8 @@ fn request(prompt: &[u32], context: usize) -> Request {
     Request { context: prompt[..1].to_vec(), continuation }
 }
 
-/// Scores prompts of one batch of [`plan`], with so many likeliest tokens each. No prompt is empty or longer
-/// than the context and one.
+/// Scores prompts of one batch of [`plan`], with this many likeliest tokens each. No prompt is empty or
+/// longer than the context and one.
 ///
 /// # Errors
 /// Of the batch: the model failed. Of a prompt: its log-probabilities are NaN.

@@ -9,7 +9,7 @@ use crate::base::{Kind, Result, ResultExt};
 use crate::data::tokenizer::Tokenizer;
 use crate::model::{Config, Source};
 
-/// Texts of tokens, made when first asked for.
+/// Texts of tokens, made when first requested.
 pub(crate) struct Vocabulary {
     tokenizer: Arc<Tokenizer>,
     labels: Vec<OnceLock<Option<Box<str>>>>,
@@ -22,20 +22,20 @@ pub(crate) struct Vocabulary {
 
 impl Vocabulary {
     pub(crate) fn open(source: &Source, config: &Config, tokenizer: Arc<Tokenizer>) -> Result<Self> {
-        let said = match source.optional("tokenizer_config.json")? {
+        let settings = match source.optional("tokenizer_config.json")? {
             Some(bytes) => serde_json::from_slice(&bytes)
                 .or_error(Kind::Checkpoint, "tokenizer_config.json is not JSON")?,
             None => Value::Null,
         };
         let special = |key: &str, id: Option<u32>| {
-            let text = said[key].as_str().or(said[key]["content"].as_str()).map(String::from);
+            let text = settings[key].as_str().or(settings[key]["content"].as_str()).map(String::from);
             text.or_else(|| tokenizer.inner().id_to_token(id?))
         };
         let info = json!({
             "bos_token": special("bos_token", config.bos),
             "eos_token": special("eos_token", config.eos.first().copied()),
             "pad_token": special("pad_token", None),
-            "chat_template": said["chat_template"].as_str(),
+            "chat_template": settings["chat_template"].as_str(),
         });
         let ids = 0..config.vocabulary as u32;
         let anchor = ids.clone().find_map(|id| Some((id, readable(tokenizer.decode(&[id]).ok()?)?)));

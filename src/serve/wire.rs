@@ -9,10 +9,10 @@ use super::error::ApiError;
 use crate::generate::Sampling;
 use crate::generate::sample::HOTTEST;
 
-/// Most likeliest tokens that may be asked for.
+/// Largest number of likeliest tokens that may be requested.
 const MOST_LOGPROBS: u64 = 5;
 
-/// Tokens written when nothing is said.
+/// Tokens written when the request does not say.
 const MAX_TOKENS: u64 = 16;
 
 /// A prompt before tokenisation.
@@ -38,7 +38,7 @@ pub(crate) struct Completion {
     pub stream_usage: bool,
 }
 
-/// A value as it came, so that what is not asked for takes no memory.
+/// A value as it came, so that what is not requested takes no memory.
 type Raw<'a> = Option<&'a RawValue>;
 
 #[derive(Deserialize)]
@@ -91,7 +91,7 @@ impl Completion {
         Ok(completion)
     }
 
-    /// The sampling that is asked for; `other` is the seed of a request without one.
+    /// The sampling that is requested; `other` is the seed of a request without one.
     pub(crate) fn sampling(&self, other: u64) -> Sampling {
         Sampling { temperature: self.temperature, top_p: self.top_p, seed: self.seed.unwrap_or(other) }
     }
@@ -264,11 +264,11 @@ impl<'de> Visitor<'de> for ElementVisitor {
     }
 
     fn visit_u64<E: de::Error>(self, id: u64) -> Result<Element, E> {
-        u32::try_from(id).map(Element::Id).map_err(|_| E::custom(format!("{id} is no token id")))
+        u32::try_from(id).map(Element::Id).map_err(|_| E::custom(format!("{id} is not a token id")))
     }
 
     fn visit_i64<E: de::Error>(self, id: i64) -> Result<Element, E> {
-        Err(E::custom(format!("{id} is no token id")))
+        Err(E::custom(format!("{id} is not a token id")))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Element, E> {

@@ -1,9 +1,9 @@
-//! The model's thread: takes requests of all clients, scores prompts in common passes, and moves all texts on
-//! by a token at a time.
+//! The model's thread: takes requests of all clients, scores prompts in common passes, and extends all texts
+//! by one token at a time.
 //!
 //! Each turn is one scoring pass and one token of every text, so that neither kind of work waits for the
 //! other's end. Prompts that arrive during a round of scoring wait for the next round. Work whose client has
-//! gone is dropped.
+//! disconnected is dropped.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,20 +22,20 @@ use crate::model::Model;
 /// Texts that are written at once.
 const TOGETHER: usize = 16;
 
-/// What is to be done for one prompt.
+/// The work for one prompt.
 #[derive(Debug, Clone)]
 pub(crate) struct Work {
     /// Place in its request.
     pub index: usize,
     /// At least one token.
     pub prompt: Vec<u32>,
-    /// What is asked for.
+    /// What is requested.
     pub settings: Settings,
-    /// Whether the prompt's log-probabilities are asked for.
+    /// Whether the prompt's log-probabilities are requested.
     pub scored: bool,
 }
 
-/// What came of a prompt; [`Event::is_last`] ends it.
+/// The outcome of a prompt; [`Event::is_last`] ends it.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// Entries of the prompt's tokens from the second on.
@@ -44,7 +44,7 @@ pub(crate) enum Event {
     Step(Step),
     /// Nothing is to be written.
     Nothing,
-    /// The prompt leaves no room for a token that was asked for.
+    /// The prompt leaves no room for a token that was requested.
     NoRoom,
     /// It failed.
     Failed(Error),
@@ -65,7 +65,7 @@ impl Event {
 pub(crate) type Events = UnboundedSender<(usize, Event)>;
 
 /// The prompts of one request.
-pub(crate) struct Ask {
+pub(crate) struct CompletionJob {
     pub works: Vec<Work>,
     pub events: Events,
 }
@@ -74,30 +74,30 @@ pub(crate) struct Ask {
 pub(crate) struct Worker {
     pub model: Arc<Model>,
     pub tokenizer: Arc<Tokenizer>,
-    pub asks: Receiver<Ask>,
-    /// Ends the thread after its current turn.
+    pub jobs: Receiver<CompletionJob>,
+    /// Cancels the thread after its current turn.
     pub cut: Arc<AtomicBool>,
 }
 
 impl Worker {
-    /// Works until all clients' senders are gone, or until it is cut.
+    /// Works until all clients' senders are dropped, or until it is cancelled.
     pub(crate) fn run(self) {
-        let mut desk = Desk::new(&self.model, &self.tokenizer);
-        while !self.cut.load(Ordering::Relaxed) && self.fetch(&mut desk) {
-            desk.turn();
+        let mut scheduler = Scheduler::new(&self.model, &self.tokenizer);
+        while !self.cut.load(Ordering::Relaxed) && self.fetch(&mut scheduler) {
+            scheduler.turn();
         }
     }
 
-    /// Takes in what waits; with nothing to do, waits for a while. False when nothing can come any more.
-    fn fetch(&self, desk: &mut Desk) -> bool {
-        if desk.is_idle() {
-            match self.asks.recv_timeout(Duration::from_millis(100)) {
-                Ok(ask) => desk.take(ask),
+    /// Accepts waiting jobs; with nothing to do, waits for a while. False when no job can come any more.
+    fn fetch(&self, scheduler: &mut Scheduler) -> bool {
+        if scheduler.is_idle() {
+            match self.jobs.recv_timeout(Duration::from_millis(100)) {
+                Ok(job) => scheduler.take(job),
                 Err(RecvTimeoutError::Timeout) => return true,
                 Err(RecvTimeoutError::Disconnected) => return false,
             }
         }
-        self.asks.try_iter().for_each(|ask| desk.take(ask));
+        self.jobs.try_iter().for_each(|job| scheduler.take(job));
         true
     }
 }
@@ -109,7 +109,7 @@ struct Item {
 
 impl Item {
     fn send(&self, event: Event) {
-        let _ = self.events.send((self.work.index, event)); // the client may have gone
+        let _ = self.events.send((self.work.index, event)); // the client may have disconnected
     }
 
     fn is_wanted(&self) -> bool {
@@ -117,7 +117,7 @@ impl Item {
     }
 }
 
-struct Desk<'a> {
+struct Scheduler<'a> {
     model: &'a Model,
     tokenizer: &'a Tokenizer,
     to_score: Vec<Item>,
@@ -126,7 +126,7 @@ struct Desk<'a> {
     writing: Vec<(Item, Sequence<'a>)>,
 }
 
-impl<'a> Desk<'a> {
+impl<'a> Scheduler<'a> {
     fn new(model: &'a Model, tokenizer: &'a Tokenizer) -> Self {
         Self {
             model,
@@ -145,9 +145,9 @@ impl<'a> Desk<'a> {
             && self.writing.is_empty()
     }
 
-    fn take(&mut self, ask: Ask) {
-        for work in ask.works {
-            let item = Item { work, events: ask.events.clone() };
+    fn take(&mut self, job: CompletionJob) {
+        for work in job.works {
+            let item = Item { work, events: job.events.clone() };
             match item.work.scored {
                 true => self.to_score.push(item),
                 false => self.pass_on(item),
@@ -155,7 +155,7 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// To writing, if anything is to be written.
+    /// Queues the item for generation, if any token is to be generated.
     fn pass_on(&mut self, item: Item) {
         match item.work.settings.max_tokens {
             0 => item.send(Event::Nothing),
@@ -185,7 +185,7 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// Begins a round with all prompts that wait.
+    /// Starts a round with all prompts that wait.
     fn plan(&mut self) {
         self.to_score.retain(Item::is_wanted);
         let prompts: Vec<&[u32]> = self.to_score.iter().map(|i| i.work.prompt.as_slice()).collect();
@@ -211,7 +211,7 @@ impl<'a> Desk<'a> {
         }
     }
 
-    /// The only token of a text, which scoring has found.
+    /// The only token of a text, which scoring has already computed.
     fn first(&self, work: &Work, next: Entry) -> Event {
         let mut sequence = Sequence::new(self.model, self.tokenizer, &work.prompt, &work.settings);
         sequence.accept(self.model, next.token, Some(next)).map_or_else(Event::Failed, Event::Step)

@@ -1,15 +1,15 @@
-//! The search space as data: units, levels, candidates, legal moves, budget arithmetic. Pure: no tensor, no
+//! The search space as data: units, levels, candidates, legal flips, budget arithmetic. Pure: no tensor, no
 //! file, no clock.
 //!
 //! A model of L layers has 2L modules; a module loses whole units (heads or neurons). A *distribution* says
-//! how many units each module loses. A *space* offers every module a few levels around a distribution, one
-//! *step* of units apart, the step being the same for all modules of a kind; so a step down in one module and
-//! a step up in another of its kind keep the total exactly.
+//! how many units each module loses. A *space* offers every module a few levels around a distribution, with
+//! the same *spacing* in units between neighbouring levels for all modules of a kind; so one level down in
+//! one module and one level up in another of its kind (a *flip*) keep the total exactly.
 
-mod moves;
+mod flips;
 mod uniform;
 
-pub use moves::{Move, legal_moves};
+pub use flips::{Flip, legal_flips};
 pub use uniform::{Request, uniform};
 
 use serde::{Deserialize, Serialize};
@@ -69,7 +69,7 @@ pub struct UnitSpec {
     pub units: usize,
     /// Input channels of the module's weight per unit (head width, width of a whole group, or 1).
     pub width: usize,
-    /// Parameters that leave with one unit.
+    /// Parameters that are removed with one unit.
     pub parameters: usize,
 }
 
@@ -98,7 +98,7 @@ impl Shape {
         }
     }
 
-    /// Parameters that can leave: all units of all modules.
+    /// Parameters that can be removed: those of all units of all modules.
     pub fn prunable(&self) -> usize {
         ModuleKind::ALL.iter().map(|&k| self.units(k).units * self.units(k).parameters).sum::<usize>()
             * self.layers
@@ -107,12 +107,12 @@ impl Shape {
 
 /// Removed units of every module, in module order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Distribution {
+pub struct SparsityDistribution {
     /// Units removed, one entry per module.
     pub removed: Vec<usize>,
 }
 
-impl Distribution {
+impl SparsityDistribution {
     /// Nothing removed anywhere.
     pub fn dense(shape: &Shape) -> Self {
         Self { removed: vec![0; shape.modules()] }
@@ -133,20 +133,20 @@ impl Distribution {
         ModuleKind::ALL.iter().map(|&k| self.total(k) * shape.units(k).parameters).sum()
     }
 
-    /// Removed share of the prunable parameters.
+    /// Removed fraction of the prunable parameters.
     pub fn sparsity(&self, shape: &Shape) -> f64 {
         self.parameters(shape) as f64 / shape.prunable() as f64
     }
 
     /// Population variance of the modules' own sparsities.
     pub fn variance(&self, shape: &Shape) -> f64 {
-        let shares: Vec<f64> = self.shares(shape).collect();
-        let mean = shares.iter().sum::<f64>() / shares.len() as f64;
-        shares.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / shares.len() as f64
+        let sparsities: Vec<f64> = self.sparsities(shape).collect();
+        let mean = sparsities.iter().sum::<f64>() / sparsities.len() as f64;
+        sparsities.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / sparsities.len() as f64
     }
 
     /// Each module's own sparsity.
-    pub fn shares<'a>(&'a self, shape: &'a Shape) -> impl Iterator<Item = f64> + 'a {
+    pub fn sparsities<'a>(&'a self, shape: &'a Shape) -> impl Iterator<Item = f64> + 'a {
         self.removed
             .iter()
             .enumerate()
@@ -154,7 +154,7 @@ impl Distribution {
     }
 }
 
-/// One level of every module, as steps from the space's centre: the integer vector that the search evolves.
+/// One level of every module, counted from the space's centre: the integer vector that the search evolves.
 pub type Candidate = Vec<i32>;
 
 /// Levels around a distribution.
@@ -163,9 +163,9 @@ pub struct Space {
     /// What is being pruned.
     pub shape: Shape,
     /// The distribution in the middle.
-    pub centre: Distribution,
+    pub centre: SparsityDistribution,
     /// Units between neighbouring levels: attention, MLP.
-    pub steps: [usize; 2],
+    pub spacings: [usize; 2],
     /// Lowest and highest level of every module.
     pub range: Vec<(i32, i32)>,
 }
@@ -175,14 +175,19 @@ impl Space {
     /// are left out.
     ///
     /// # Errors
-    /// `levels` is even or zero, a step is zero, or the centre does not fit the shape.
-    pub fn around(shape: Shape, centre: Distribution, steps: [usize; 2], levels: usize) -> Result<Self> {
-        if levels.is_multiple_of(2) || steps.contains(&0) {
+    /// `levels` is even or zero, a spacing is zero, or the centre does not fit the shape.
+    pub fn around(
+        shape: Shape,
+        centre: SparsityDistribution,
+        spacings: [usize; 2],
+        levels: usize,
+    ) -> Result<Self> {
+        if levels.is_multiple_of(2) || spacings.contains(&0) {
             return Err(Error::new(
                 Kind::Search,
-                format!("{levels} levels with steps {steps:?} make no search space"),
+                format!("{levels} levels with steps {spacings:?} do not form a search space"),
             )
-            .hint("use an odd number of levels and steps of at least one unit"));
+            .hint("use an odd number of levels and spacings of at least one unit"));
         }
         if centre.removed.len() != shape.modules() {
             return Err(Error::new(
@@ -195,14 +200,14 @@ impl Space {
             ));
         }
         let range = (0..shape.modules())
-            .map(|i| level_range(&shape, &centre, steps, levels, ModuleId::from_index(i)))
+            .map(|i| level_range(&shape, &centre, spacings, levels, ModuleId::from_index(i)))
             .collect::<Result<_>>()?;
-        Ok(Self { shape, centre, steps, range })
+        Ok(Self { shape, centre, spacings, range })
     }
 
     /// Units between levels of a kind.
-    pub fn step(&self, kind: ModuleKind) -> usize {
-        self.steps[kind as usize]
+    pub fn spacing(&self, kind: ModuleKind) -> usize {
+        self.spacings[kind as usize]
     }
 
     /// The centre as a candidate.
@@ -212,7 +217,8 @@ impl Space {
 
     /// Units that `module` loses at `level`.
     pub fn removed(&self, module: ModuleId, level: i32) -> usize {
-        let units = self.centre.removed[module.index()] as i64 + level as i64 * self.step(module.kind) as i64;
+        let units =
+            self.centre.removed[module.index()] as i64 + level as i64 * self.spacing(module.kind) as i64;
         debug_assert!((0..=self.shape.units(module.kind).units as i64).contains(&units));
         units as usize
     }
@@ -224,8 +230,8 @@ impl Space {
     }
 
     /// A candidate's distribution.
-    pub fn distribution(&self, candidate: &Candidate) -> Distribution {
-        Distribution {
+    pub fn distribution(&self, candidate: &Candidate) -> SparsityDistribution {
+        SparsityDistribution {
             removed: candidate
                 .iter()
                 .enumerate()
@@ -248,19 +254,19 @@ impl Space {
 
 fn level_range(
     shape: &Shape,
-    centre: &Distribution,
-    steps: [usize; 2],
+    centre: &SparsityDistribution,
+    spacings: [usize; 2],
     levels: usize,
     module: ModuleId,
 ) -> Result<(i32, i32)> {
     let units = shape.units(module.kind).units;
     let removed = centre.removed[module.index()];
-    let step = steps[module.kind as usize];
+    let spacing = spacings[module.kind as usize];
     if removed > units {
         return Err(Error::new(Kind::Search, format!("{module} cannot lose {removed} of {units} units")));
     }
     let half = levels / 2;
-    Ok((-(half.min(removed / step) as i32), half.min((units - removed) / step) as i32))
+    Ok((-(half.min(removed / spacing) as i32), half.min((units - removed) / spacing) as i32))
 }
 
 #[cfg(test)]

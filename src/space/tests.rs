@@ -32,7 +32,7 @@ fn shares_out_of_reach_are_errors() {
 #[test]
 fn levels_stop_at_nothing_and_everything_removed() {
     let shape = shape(1, 4, 8);
-    let space = Space::around(shape, Distribution { removed: vec![1, 8] }, [1, 2], 9).unwrap();
+    let space = Space::around(shape, SparsityDistribution { removed: vec![1, 8] }, [1, 2], 9).unwrap();
     assert_eq!(space.range, vec![(-1, 3), (-4, 0)]);
     assert_eq!(space.removed(ModuleId::from_index(0), 3), 4);
     assert_eq!(space.removed(ModuleId::from_index(1), -4), 0);
@@ -40,26 +40,27 @@ fn levels_stop_at_nothing_and_everything_removed() {
 
 #[test]
 fn one_layer_has_no_legal_move() {
-    let space = Space::around(shape(1, 4, 8), Distribution { removed: vec![2, 4] }, [1, 2], 9).unwrap();
-    assert!(legal_moves(&space, &space.start()).is_empty());
+    let space =
+        Space::around(shape(1, 4, 8), SparsityDistribution { removed: vec![2, 4] }, [1, 2], 9).unwrap();
+    assert!(legal_flips(&space, &space.start()).is_empty());
 }
 
 #[test]
 fn an_even_number_of_levels_is_refused() {
-    assert!(Space::around(shape(1, 4, 8), Distribution { removed: vec![2, 4] }, [1, 2], 8).is_err());
+    assert!(Space::around(shape(1, 4, 8), SparsityDistribution { removed: vec![2, 4] }, [1, 2], 8).is_err());
 }
 
 proptest! {
     #[test]
-    fn moves_keep_totals_and_stay_inside(layers in 1usize..6, heads in 1usize..9, neurons in 1usize..40, share in 0.2f64..0.9, picks in prop::collection::vec(any::<u32>(), 0..12)) {
+    fn moves_keep_totals_and_stay_inside(layers in 1usize..6, heads in 1usize..9, neurons in 1usize..40, fraction in 0.2f64..0.9, picks in prop::collection::vec(any::<u32>(), 0..12)) {
         let shape = shape(layers, heads, neurons);
-        let Ok(centre) = uniform(&shape, Request::Total(share)) else { return Ok(()) };
+        let Ok(centre) = uniform(&shape, Request::Total(fraction)) else { return Ok(()) };
         let space = Space::around(shape, centre.clone(), [1, 3], 5).unwrap();
         let mut candidate = space.start();
         for pick in picks {
-            let moves = legal_moves(&space, &candidate);
-            if moves.is_empty() { break }
-            moves[pick as usize % moves.len()].apply(&mut candidate);
+            let flips = legal_flips(&space, &candidate);
+            if flips.is_empty() { break }
+            flips[pick as usize % flips.len()].apply(&mut candidate);
             prop_assert!(space.contains(&candidate));
         }
         let found = space.distribution(&candidate);
@@ -73,14 +74,14 @@ proptest! {
     fn enumerated_moves_are_all_there_are(levels in prop::collection::vec(-1i32..=1, 6)) {
         let shape = shape(3, 4, 8);
         let space = Space::around(shape, uniform(&shape, Request::Total(0.5)).unwrap(), [1, 2], 3).unwrap();
-        let moves = legal_moves(&space, &levels);
-        for relieved in 0..6 {
-            for burdened in 0..6 {
-                let m = Move { relieved, burdened };
+        let flips = legal_flips(&space, &levels);
+        for denser in 0..6 {
+            for sparser in 0..6 {
+                let m = Flip { denser, sparser };
                 let mut next = levels.clone();
                 m.apply(&mut next);
-                let legal = relieved != burdened && relieved % 2 == burdened % 2 && space.contains(&next);
-                prop_assert_eq!(legal, moves.contains(&m));
+                let legal = denser != sparser && denser % 2 == sparser % 2 && space.contains(&next);
+                prop_assert_eq!(legal, flips.contains(&m));
             }
         }
     }

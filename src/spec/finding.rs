@@ -64,7 +64,7 @@ pub struct Finding {
     pub message: String,
     /// What to do.
     pub hint: Option<String>,
-    /// Where it is written; `None` where nobody wrote it.
+    /// Where it is written; `None` where no layer writes it.
     pub at: Option<At>,
 }
 

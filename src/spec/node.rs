@@ -244,7 +244,7 @@ impl Reader<'_> {
 
     fn integer(&self, digits: &str, radix: u32, at: &At, found: &mut Vec<Finding>) -> Value {
         Value::Integer(i64::from_str_radix(digits, radix).unwrap_or_else(|_| {
-            let message = format!("{digits} is no integer of 64 bits");
+            let message = format!("{digits} is not an integer of 64 bits");
             found.push(
                 Finding::error(KeyPath::default(), message)
                     .at(at.clone())
@@ -256,7 +256,8 @@ impl Reader<'_> {
 
     fn float(&self, digits: &str, at: &At, found: &mut Vec<Finding>) -> Value {
         Value::Float(digits.parse().unwrap_or_else(|_| {
-            found.push(Finding::error(KeyPath::default(), format!("{digits} is no number")).at(at.clone()));
+            found
+                .push(Finding::error(KeyPath::default(), format!("{digits} is not a number")).at(at.clone()));
             0.0
         }))
     }
@@ -278,7 +279,7 @@ impl Serialize for Node {
                 None => serializer.serialize_f64(*x),
             },
             Value::Text(text) => serializer.serialize_str(text),
-            Value::Datetime => Err(serde::ser::Error::custom("a date has no place here")),
+            Value::Datetime => Err(serde::ser::Error::custom("a date is not allowed here")),
             Value::Array(items) => serializer.collect_seq(items),
             Value::Table(table) => {
                 serializer.collect_map(table.iter().map(|(key, entry)| (key, &entry.node)))

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct Prune {
     /// How units are ranked, and what becomes of the others.
     pub method: Method,
-    /// What is removed whole.
+    /// The units that are removed.
     pub unit: Units,
     /// Terms of the saliency (paper Eq. 4).
     pub saliency: Saliency,
@@ -28,11 +28,9 @@ pub struct Prune {
     /// Interpolation coefficient t between the `layer` target (0) and `target` (1): G = (1 − t)·G_layer +
     /// t·G_target.
     #[schemars(range(min = 0.0, max = 1.0), extend("x-unit" = "coefficient"))]
-    #[serde(rename = "target_interpolation")]
-    pub blend: f64,
+    pub target_interpolation: f64,
     /// How the interpolation coefficient is shrunk, for every output channel of every module.
-    #[serde(rename = "target_shrinkage")]
-    pub shrink: Shrink,
+    pub target_shrinkage: TargetShrinkage,
 }
 
 /// A pruning method. The keys of another method than the one chosen have no effect.
@@ -80,23 +78,23 @@ impl Method {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DampingMean {
-    /// The arithmetic mean (the paper's): a few channels with huge activations make it huge for all others
+    /// The arithmetic mean (the paper's): a few channels with massive activations make it huge for all others
     /// too.
     Arithmetic,
-    /// The geometric mean over the channels that are not always zero: that of a usual channel.
+    /// The geometric mean over the channels that are not always zero: close to that of a typical channel.
     Geometric,
 }
 
 /// Shrinkage of the target towards the layer's own output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Shrink {
-    /// Not at all.
+pub enum TargetShrinkage {
+    /// None.
     None,
-    /// By what weights fitted on one half of the calibration text explain of the other half: few tokens fit
-    /// noise.
+    /// By the coefficient with which weights fitted on one half of the calibration text predict the other
+    /// half best: few tokens fit noise.
     #[serde(rename = "split_half")]
-    Halves,
+    SplitHalf,
 }
 
 /// `prune.unit`
@@ -113,7 +111,7 @@ pub struct Units {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AttentionUnit {
-    /// One query head; a key/value head goes when all its query heads are gone.
+    /// One query head; a key/value head is removed with the last of its query heads.
     Head,
     /// A key/value head with all its query heads.
     KvGroup,

@@ -13,14 +13,14 @@ const KEYS: [(&str, &str); 3] = [
 const VALUES: [(&str, &str, &str); 1] = [("prune.target_shrinkage", "halves", "split_half")];
 
 /// The present path of the key that had the path `earlier`; a key of a profile stays in its profile.
-pub fn key(earlier: &KeyPath) -> Option<KeyPath> {
+pub(super) fn key(earlier: &KeyPath) -> Option<KeyPath> {
     let (profile, own) = parted(earlier);
     let (_, present) = KEYS.iter().find(|(name, _)| KeyPath::of(name) == own)?;
     Some(profile.join(&KeyPath::of(present)))
 }
 
 /// The present name of the value `earlier` of the key at `path`.
-pub fn value(path: &KeyPath, earlier: &str) -> Option<&'static str> {
+pub(super) fn value(path: &KeyPath, earlier: &str) -> Option<&'static str> {
     let (_, own) = parted(path);
     let same = |(key, name, _): &&(&str, &str, &'static str)| KeyPath::of(key) == own && *name == earlier;
     VALUES.iter().find(same).map(|(_, _, present)| *present)

@@ -38,7 +38,7 @@ pub(crate) enum Form {
     Text,
     /// One of some names, with what each means.
     Choice(Vec<(String, String)>),
-    /// An array of at least so many elements.
+    /// An array of at least this many elements.
     Array(Box<Shape>, usize),
     /// A table.
     Table(Table),

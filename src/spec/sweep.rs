@@ -39,7 +39,7 @@ pub struct Axis {
     /// Named cases, each setting keys of its own: for ablations.
     #[schemars(length(min = 1))]
     pub cases: Option<Vec<Case>>,
-    /// So many trials that differ in the seed only: `seed`, `seed` + 1, …
+    /// This many trials that differ in the seed only: `seed`, `seed` + 1, …
     #[schemars(range(min = 1, max = 10_000))]
     pub seeds: Option<u32>,
 }
@@ -145,7 +145,7 @@ fn read_values(
         choices.push(Choice { label: value_label(value, i), overrides: vec![at.clone().under(&target)] });
         if values[..i].contains(value) {
             found.push(
-                Finding::error(path.key("values").index(i), format!("{value} is there twice"))
+                Finding::error(path.key("values").index(i), format!("{value} appears twice"))
                     .at(at.at.clone()),
             );
         }

@@ -108,9 +108,8 @@ pub struct Calibration {
     /// Sequences of one token added to the calibration text: its most frequent tokens, each once. In many
     /// models the first token of a text is an attention sink with massive activations; these sequences keep a
     /// pruned model's sinks right for tokens that no sequence starts with.
-    #[serde(rename = "sink_tokens")]
     #[schemars(extend("x-unit" = "tokens"))]
-    pub starts: usize,
+    pub sink_tokens: usize,
 }
 
 /// `[corpora.NAME]`: text files (`.txt`), JSON lines (`.jsonl`) or parquet with a text column.
@@ -148,7 +147,7 @@ pub struct Sparsity {
     pub target: f64,
     /// Of what: the parameters that units own (`prunable`), or all parameters of the model (`total`).
     pub basis: Basis,
-    /// How the uniform distribution rounds a fraction that is no whole number of units per layer.
+    /// How the uniform distribution rounds a fraction that is not a whole number of units per layer.
     pub rounding: Rounding,
 }
 
@@ -156,7 +155,7 @@ pub struct Sparsity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Basis {
-    /// Parameters that leave with a head or a neuron.
+    /// Parameters that are removed with a head or a neuron.
     Prunable,
     /// All parameters, embeddings included (these are never pruned).
     Total,
@@ -187,8 +186,8 @@ pub struct Supernet {
     /// Sparsity between two neighbouring levels, one iteration of the coarse-to-fine schedule each.
     #[schemars(length(min = 1), inner(range(min = 0.0, max = 1.0)), extend("x-unit" = "fraction", "x-paper" = "sparsity interval Δ of each iteration"))]
     pub intervals: Vec<f64>,
-    /// Whether the distribution found is pruned once more at the end, each module fitted to what the modules
-    /// before it really became.
+    /// Whether the distribution found is pruned once more at the end, each module fitted to the outputs of
+    /// the pruned modules before it.
     pub refit: bool,
 }
 

@@ -9,9 +9,9 @@ use crate::base::{Result, rng};
 use crate::space::{ModuleId, Space};
 use crate::spec::Accumulation;
 
-/// Share of every level (by removed units) in what is passed on; none means that the dense output is passed
-/// on.
-pub(super) fn shares(
+/// Weight of every level (by removed units) in the mean that is passed on; none means that the dense output
+/// is passed on.
+pub(super) fn level_weights(
     mode: Accumulation,
     space: &Space,
     module: ModuleId,
@@ -42,50 +42,55 @@ fn normalised(removed: Vec<usize>, weight: impl Fn(usize) -> f64) -> Vec<(usize,
     removed.into_iter().map(|r| (r, if total > 0.0 { weight(r) / total } else { even })).collect()
 }
 
-/// Adds `share`·(a level's weight in survival order) to a dense-shaped weight [d_out, d_in], both row-major.
+/// Adds `level_weight`·(a level's weight in keep order) to a dense-shaped weight [d_out, d_in], both
+/// row-major.
 pub(super) fn add_level(
     dense: &mut [f32],
     level: &[f32],
-    share: f64,
-    order: &[u32],
+    level_weight: f64,
+    keep_order: &[u32],
     kept: usize,
     width: usize,
 ) -> Result<()> {
-    let inner = order.len() * width;
+    let inner = keep_order.len() * width;
     let columns = kept * width;
     if columns == 0 {
         return Ok(());
     }
     for (to, from) in dense.chunks_exact_mut(inner).zip(level.chunks_exact(columns)) {
-        for (unit, from) in order[..kept].iter().zip(from.chunks_exact(width)) {
+        for (unit, from) in keep_order[..kept].iter().zip(from.chunks_exact(width)) {
             let to = &mut to[*unit as usize * width..][..width];
-            to.iter_mut().zip(from).for_each(|(t, f)| *t += share as f32 * f);
+            to.iter_mut().zip(from).for_each(|(t, f)| *t += level_weight as f32 * f);
         }
     }
     Ok(())
 }
 
-/// Adds `share`·(a level's bias).
-pub(super) fn add_bias(mean: &mut [f32], level: &[f32], share: f64) {
-    mean.iter_mut().zip(level).for_each(|(mean, bias)| *mean += share as f32 * bias);
+/// Adds `level_weight`·(a level's bias).
+pub(super) fn add_bias(mean: &mut [f32], level: &[f32], level_weight: f64) {
+    mean.iter_mut().zip(level).for_each(|(mean, bias)| *mean += level_weight as f32 * bias);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::space::{Distribution, Shape, UnitSpec};
+    use crate::space::{Shape, SparsityDistribution, UnitSpec};
 
     fn space() -> Space {
         let unit = UnitSpec { units: 4, width: 1, parameters: 1 };
         let shape = Shape { layers: 1, attention: unit, mlp: unit };
-        Space::around(shape, Distribution { removed: vec![2, 4] }, [1, 1], 5).unwrap()
+        Space::around(shape, SparsityDistribution { removed: vec![2, 4] }, [1, 1], 5).unwrap()
     }
 
     #[test]
     fn expectation_weighs_a_level_by_what_it_keeps() {
-        let shares = shares(Accumulation::Expectation, &space(), ModuleId::from_index(0), 0, "1").unwrap();
+        let level_weights =
+            level_weights(Accumulation::Expectation, &space(), ModuleId::from_index(0), 0, "1").unwrap();
         let want = [(0, 0.4), (1, 0.3), (2, 0.2), (3, 0.1), (4, 0.0)];
-        assert!(shares.iter().zip(want).all(|(a, b)| a.0 == b.0 && (a.1 - b.1).abs() < 1e-12), "{shares:?}");
+        assert!(
+            level_weights.iter().zip(want).all(|(a, b)| a.0 == b.0 && (a.1 - b.1).abs() < 1e-12),
+            "{level_weights:?}"
+        );
     }
 
     #[test]
@@ -94,13 +99,14 @@ mod tests {
             [Accumulation::Single, Accumulation::Random, Accumulation::Uniform, Accumulation::Expectation]
         {
             for module in [0, 1].map(ModuleId::from_index) {
-                let sum: f64 = shares(mode, &space(), module, 0, "1").unwrap().iter().map(|s| s.1).sum();
+                let sum: f64 =
+                    level_weights(mode, &space(), module, 0, "1").unwrap().iter().map(|s| s.1).sum();
                 assert!((sum - 1.0).abs() < 1e-12);
             }
         }
-        assert!(shares(Accumulation::None, &space(), ModuleId::from_index(0), 0, "1").is_none());
+        assert!(level_weights(Accumulation::None, &space(), ModuleId::from_index(0), 0, "1").is_none());
         assert_eq!(
-            shares(Accumulation::Single, &space(), ModuleId::from_index(1), 0, "1").unwrap(),
+            level_weights(Accumulation::Single, &space(), ModuleId::from_index(1), 0, "1").unwrap(),
             vec![(4, 1.0)]
         );
     }

@@ -3,15 +3,15 @@
 //!
 //! Two streams of hidden states run through the model: the *accumulated* one, which sees pruned modules, and,
 //! when the reconstruction target needs it, the *dense* one. Neither runs for a pruning method that needs no
-//! statistics of inputs. A module that is already on disk is not pruned
-//! again: its levels are read and passed on, so a build that was stopped goes on with the same result.
+//! statistics of inputs. A module that is already on disk is not pruned again: its levels are read and passed
+//! on, so a build that was stopped resumes with the same result.
 
 use std::sync::Arc;
 
 use candle_core::Tensor;
 use safetensors::Dtype;
 
-use super::accumulate::shares;
+use super::accumulate::level_weights;
 use super::store::{Supernet, module_output, module_weight};
 use crate::base::{Result, Watch};
 use crate::data::{BATCH_TOKENS, CalibrationSet};
@@ -23,8 +23,8 @@ use crate::spec::{self, Sequential, Target};
 use crate::tensor::attention::Segments;
 use crate::tensor::{add_bias, with_slice};
 
-/// What enters a module is kept from the statistics to the pass onward when they take at most this many
-/// bytes; else they are computed twice.
+/// A module's inputs are kept from the statistics to the forward pass when they take at most this many bytes;
+/// otherwise they are computed twice.
 pub(super) const KEPT_BYTES: usize = 1 << 30;
 
 /// How to build.
@@ -42,7 +42,7 @@ pub struct Options {
     pub name: String,
 }
 
-/// One batch of windows with its streams, [rows, d] each.
+/// One batch of sequences with its streams, [rows, d] each.
 struct Batch {
     segments: Segments,
     accumulated: Tensor,
@@ -73,9 +73,9 @@ fn batches(model: &Model, calibration: &CalibrationSet, needs: &Needs) -> Result
     let batch = |tokens: &[u32], length: usize| {
         let accumulated = model.embed(tokens)?;
         let dense = two_streams.then(|| accumulated.clone());
-        Ok(Batch { segments: Segments::windows(tokens.len() / length, length), accumulated, dense })
+        Ok(Batch { segments: Segments::sequences(tokens.len() / length, length), accumulated, dense })
     };
-    let parts = [&calibration.windows, &calibration.starts];
+    let parts = [&calibration.sequences, &calibration.sinks];
     parts
         .iter()
         .flat_map(|part| part.batches(BATCH_TOKENS).map(|tokens| batch(tokens, part.length)))
@@ -129,11 +129,11 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Makes a module's levels unless they are there; gives the module's inputs when they were computed and
-    /// are worth keeping.
+    /// Builds a module's levels unless they are there; returns the module's inputs when they were computed
+    /// and are worth keeping.
     fn prune(&self, layer: &Layer, module: ModuleId) -> Result<Option<Vec<Inputs>>> {
         self.watch.checkpoint()?;
-        if self.supernet.has(module, |e| self.watch.note(&format!("{e}; it is made anew"))) {
+        if self.supernet.has(module, |e| self.watch.note(&format!("{e}; it is rebuilt"))) {
             return Ok(None);
         }
         let space = self.supernet.space();
@@ -177,20 +177,20 @@ impl Builder<'_> {
         Ok((collector.finish()?, kept))
     }
 
-    /// Whether what enters a module of `d_in` channels is kept until it is passed on.
+    /// Whether the inputs of a module of `d_in` channels are kept until its output is computed.
     fn keeps(&self, d_in: usize) -> bool {
         let rows: usize = self.batches.iter().map(|b| b.segments.rows()).sum();
         let width = d_in + if self.needs.refits_dense() { self.model.config().hidden } else { 0 };
         rows * width * 4 <= KEPT_BYTES
     }
 
-    /// Rows of a batch that count to the first half of the text: those of half its windows; single windows go
-    /// to either half in turn.
+    /// Rows of a batch that count to the first half of the text: those of half its sequences; single
+    /// sequences go to either half in turn.
     fn first_half(&self, batch: usize) -> usize {
         let segments = &self.batches[batch].segments;
         match segments.0.len() {
             1 => segments.rows() * ((batch + 1) % 2),
-            windows => segments.rows() / windows * (windows / 2),
+            sequences => segments.rows() / sequences * (sequences / 2),
         }
     }
 
@@ -206,7 +206,7 @@ impl Builder<'_> {
         })
     }
 
-    /// Y of the reconstruction in full: XB, or R + XB − R̃; none for the layer target.
+    /// The reconstruction target Y before shrinkage: XB, or R + XB − R̃; none for the layer target.
     fn target(&self, batch: &Batch, inputs: &Inputs) -> Result<Option<Tensor>> {
         let (Some(stream), Some(y)) = (&batch.dense, &inputs.dense_output) else { return Ok(None) };
         match self.needs.gram.map(|gram| gram.target) {
@@ -222,9 +222,12 @@ impl Builder<'_> {
             return Ok(());
         }
         let mode = self.options.supernet.accumulation;
-        let shares = shares(mode, self.supernet.space(), module, self.options.seed, &self.options.name);
+        let level_weights =
+            level_weights(mode, self.supernet.space(), module, self.options.seed, &self.options.name);
         let dense = module_output(layer, module.kind);
-        let mean = shares.map(|shares| self.supernet.mean(module, &shares, dense)).transpose()?;
+        let mean = level_weights
+            .map(|level_weights| self.supernet.mean(module, &level_weights, dense))
+            .transpose()?;
         self.advance(layer, module.kind, mean.as_ref().unwrap_or(dense), inputs)
     }
 
@@ -275,7 +278,7 @@ fn row_squares(layer: &Layer, kind: ModuleKind, units: Units) -> Result<Vec<f64>
     Ok(squares)
 }
 
-/// What one module is given and must give, for one batch.
+/// One module's inputs and dense outputs, for one batch.
 #[derive(Clone)]
 struct Inputs {
     /// X̃, the inputs on the accumulated stream, [rows, d_in].

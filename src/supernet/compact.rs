@@ -12,9 +12,9 @@ use crate::model::kept::Kept;
 use crate::model::matrix::Part;
 use crate::model::save::{save, with_layers_and_biases};
 use crate::model::{Config, LayerShape, Matrix, Model, Source};
-use crate::space::{Distribution, ModuleId, ModuleKind};
+use crate::space::{ModuleId, ModuleKind, SparsityDistribution};
 
-/// Writes the model of `distribution`: every removed unit's rows and columns are gone, the rest has the
+/// Writes the model of `distribution`: every removed unit's rows and columns are dropped, the rest has the
 /// supernet's weights.
 ///
 /// # Errors
@@ -23,7 +23,7 @@ pub fn compact(
     model: &Model,
     source: &Source,
     supernet: &Supernet,
-    distribution: &Distribution,
+    distribution: &SparsityDistribution,
     dtype: Dtype,
     folder: &Path,
 ) -> Result<Config> {
@@ -36,24 +36,32 @@ pub fn compact(
     Ok(config)
 }
 
-/// What every layer of `distribution` keeps: a key/value head goes with the last of its query heads.
+/// What every layer of `distribution` keeps: a key/value head is removed with the last of its query heads.
 ///
 /// # Errors
 /// A module of the supernet that is not there.
-pub fn shapes(config: &Config, supernet: &Supernet, distribution: &Distribution) -> Result<Vec<LayerShape>> {
+pub fn shapes(
+    config: &Config,
+    supernet: &Supernet,
+    distribution: &SparsityDistribution,
+) -> Result<Vec<LayerShape>> {
     let layers = kept_layers(config, supernet, &all_kept(supernet, distribution)?);
     Ok(layers.iter().map(|kept| kept.shape(config)).collect())
 }
 
 /// The kept units of every module, ascending.
-fn all_kept(supernet: &Supernet, distribution: &Distribution) -> Result<Vec<Vec<u32>>> {
+fn all_kept(supernet: &Supernet, distribution: &SparsityDistribution) -> Result<Vec<Vec<u32>>> {
     (0..distribution.removed.len())
         .map(|i| kept_units(supernet, distribution, ModuleId::from_index(i)))
         .collect()
 }
 
 /// The kept units of a module, ascending.
-fn kept_units(supernet: &Supernet, distribution: &Distribution, module: ModuleId) -> Result<Vec<u32>> {
+fn kept_units(
+    supernet: &Supernet,
+    distribution: &SparsityDistribution,
+    module: ModuleId,
+) -> Result<Vec<u32>> {
     let mut units = supernet.kept(module, distribution.removed[module.index()])?.to_vec();
     units.sort_unstable();
     Ok(units)
@@ -68,7 +76,7 @@ fn kept_layers(config: &Config, supernet: &Supernet, units: &[Vec<u32>]) -> Vec<
 struct Compaction<'a> {
     model: &'a Model,
     supernet: &'a Supernet<'a>,
-    distribution: &'a Distribution,
+    distribution: &'a SparsityDistribution,
     units: &'a [Vec<u32>],
     layers: &'a [Kept],
 }
@@ -182,7 +190,7 @@ mod tests {
             assert_eq!(small.config().layers.iter().map(kept).collect::<Vec<_>>()[2], 0);
         }
         let ids = tokens(40, "text");
-        let logits = small.logits(&small.hidden(&ids, &Segments::windows(1, 40)).unwrap()).unwrap();
+        let logits = small.logits(&small.hidden(&ids, &Segments::sequences(1, 40)).unwrap()).unwrap();
         let difference = worst(&logits, &zero_filled_logits(&f, &supernet, &candidate, &ids));
         assert!(difference < 2e-5, "{pico:?} {unit:?}: {difference}");
     }

@@ -42,8 +42,8 @@ impl Building<'_> {
     pub fn disk(&self) -> f64 {
         let needs = self.needs();
         let of = |m: &Size| {
-            let seals = 180.0 + 100.0 * m.made(&needs).len() as f64; // the file's header and the seal beside it
-            m.made_elements(&needs) * self.stored + 4.0 * m.units.count as f64 + seals
+            let records = 180.0 + 100.0 * m.made(&needs).len() as f64; // the file's header and the record beside it
+            m.made_elements(&needs) * self.stored + 4.0 * m.units.count as f64 + records
         };
         self.modules().map(|m| of(&m)).sum()
     }
@@ -88,16 +88,16 @@ impl Building<'_> {
         }
     }
 
-    /// Tokens of the windows and of the starts, as if those were windows too: they ask for a little less
-    /// attention.
+    /// Tokens of the sequences and the sink tokens, as if these came in long sequences too: they need a
+    /// little less attention.
     fn tokens(&self) -> Tokens {
-        Tokens::new(self.spec.calibration.tokens + self.starts(), self.spec.calibration.sequence_length)
+        Tokens::new(self.spec.calibration.tokens + self.sink_tokens(), self.spec.calibration.sequence_length)
     }
 
-    /// Starts at most; a text with fewer different tokens has fewer.
-    fn starts(&self) -> usize {
+    /// Largest number of sink tokens; a text with fewer different tokens has fewer.
+    fn sink_tokens(&self) -> usize {
         let calibration = &self.spec.calibration;
-        calibration.starts.min(calibration.tokens).min(self.config.vocabulary)
+        calibration.sink_tokens.min(calibration.tokens).min(self.config.vocabulary)
     }
 
     fn stream_bytes(&self) -> f64 {
@@ -152,7 +152,7 @@ impl Building<'_> {
         }
     }
 
-    /// Rows of one batch of windows.
+    /// Rows of one batch of sequences.
     fn batch(&self) -> usize {
         let calibration = &self.spec.calibration;
         data::batch(BATCH_TOKENS, calibration.sequence_length.max(1)).min(calibration.tokens)
@@ -171,7 +171,7 @@ impl Building<'_> {
         Work { weights, ..Work::default() }
     }
 
-    /// Elements moved to bring the checkpoint's own weight in order of survival.
+    /// Elements moved to bring the checkpoint's own weight in keep order.
     fn dense_copy(&self, m: &Size) -> f64 {
         let again = if cost::is_resident(self.config) { 0.0 } else { layer_parameters(self.config) };
         again + m.d_in() * m.d_out()

@@ -1,9 +1,9 @@
 //! The supernet: every module pruned to many sparsities around a distribution (paper §2.3, Algorithm 2), on
 //! disk.
 //!
-//! A module's levels are nested, so its units have one *order of survival*: the units kept with r removed are
-//! the first `units − r` of it. Every level's weight has its columns in that order; a level's input is
-//! therefore a leading part of the columns of any denser level's input.
+//! A module's levels are nested, so its units have one *keep order*: the units kept with r removed are the
+//! first `units − r` of it. Every level's weight has its columns in that order; a level's input is therefore
+//! a leading part of the columns of any denser level's input.
 
 mod accumulate;
 mod build;

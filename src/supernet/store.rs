@@ -1,6 +1,6 @@
-//! The supernet on disk: one safetensors file per module with the order of survival and every level's kept
-//! columns and its bias, if it has one, in the model's storage dtype, and a hash beside each. The dense level is the checkpoint itself
-//! unless it was refitted; the fully removed one is empty.
+//! The supernet on disk: one safetensors file per module with the keep order and every level's kept columns
+//! and its bias, if it has one, in the model's storage dtype, and a hash beside each. The dense level is the
+//! checkpoint itself unless it was refitted; the fully removed one is empty.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::base::{self, Error, Kind, Result, ResultExt, files, hash};
 use crate::model::checkpoint::{Bytes, from_f32, to_f32};
 use crate::model::matrix::Part;
 use crate::model::{Layer, Linear, Matrix, Model};
-use crate::prune::{Level, Pruned};
+use crate::prune::{PrunedLevel, PrunedModule};
 use crate::space::{ModuleId, ModuleKind, Space};
 use crate::spec;
 use crate::tensor::with_slice;
@@ -34,9 +34,9 @@ pub fn storage_dtype(dtype: spec::Dtype, model: &Model) -> Result<Dtype> {
     }
 }
 
-/// What is written beside a module's file once it is whole.
+/// The record beside a module's file, written once the file is complete.
 #[derive(Debug, Serialize, Deserialize)]
-struct Seal {
+struct ModuleRecord {
     version: u32,
     hash: String,
 }
@@ -44,7 +44,7 @@ struct Seal {
 /// A module's file, opened.
 struct Module {
     bytes: Bytes,
-    order: Vec<u32>,
+    keep_order: Vec<u32>,
     /// Each stored level's weight, by removed units.
     levels: BTreeMap<usize, Stored>,
     /// The biases of those that have one.
@@ -89,7 +89,8 @@ impl<'m> Supernet<'m> {
         paths.filter_map(|p| Some(p.file_name()?.to_str()?.to_string())).collect()
     }
 
-    /// Whether a module's file is there and whole. A damaged one counts as absent, and `damaged` is told.
+    /// Whether a module's file is there and whole. A damaged one counts as absent, and `damaged` is called
+    /// with the error.
     pub fn has(&self, module: ModuleId, damaged: impl Fn(&Error)) -> bool {
         if !self.path(module, "json").exists() {
             return false;
@@ -97,24 +98,26 @@ impl<'m> Supernet<'m> {
         self.module(module).inspect_err(|e| damaged(e)).is_ok()
     }
 
-    /// Writes a module's levels, then its seal. A dense level that was not refitted is left to the
+    /// Writes a module's levels, then its record. A dense level that was not refitted is left to the
     /// checkpoint.
     pub(super) fn write(
         &self,
         module: ModuleId,
-        pruned: &Pruned,
+        pruned: &PrunedModule,
         dtype: Dtype,
         refitted: bool,
     ) -> Result<()> {
-        let is_stored = |level: &&Level| refitted || level.removed > 0;
+        let is_stored = |level: &&PrunedLevel| refitted || level.removed > 0;
         if pruned.levels.iter().any(|level| !is_stored(&level) && level.bias.is_some()) {
             return Err(Error::new(Kind::Internal, format!("the dense level of {module} has a bias")));
         }
         let data: Vec<_> =
             pruned.levels.iter().filter(is_stored).flat_map(|level| tensors(level, dtype)).collect();
-        let order: Vec<u8> = pruned.order.iter().flat_map(|u| u.to_le_bytes()).collect();
-        let mut views =
-            vec![("order".to_string(), TensorView::new(Dtype::U32, vec![pruned.order.len()], &order))];
+        let keep_order: Vec<u8> = pruned.keep_order.iter().flat_map(|u| u.to_le_bytes()).collect();
+        let mut views = vec![(
+            "order".to_string(),
+            TensorView::new(Dtype::U32, vec![pruned.keep_order.len()], &keep_order),
+        )];
         views.extend(
             data.iter()
                 .map(|(name, shape, bytes)| (name.clone(), TensorView::new(dtype, shape.clone(), bytes))),
@@ -123,13 +126,13 @@ impl<'m> Supernet<'m> {
             .into_iter()
             .map(|(n, v)| v.map(|v| (n, v)))
             .collect::<Result<Vec<_>, _>>()
-            .or_error(Kind::Internal, "a level makes no tensor")?;
+            .or_error(Kind::Internal, "a level cannot be written as a tensor")?;
         let bytes = safetensors::serialize(views, None)
-            .or_error(Kind::Internal, "levels make no safetensors file")?;
+            .or_error(Kind::Internal, "the levels cannot be written as a safetensors file")?;
         files::write(&self.path(module, "safetensors"), &bytes)?;
         files::write_json(
             &self.path(module, "json"),
-            &Seal { version: VERSION, hash: hash::of_bytes(&bytes) },
+            &ModuleRecord { version: VERSION, hash: hash::of_bytes(&bytes) },
         )
     }
 
@@ -143,21 +146,21 @@ impl<'m> Supernet<'m> {
 
     fn open(&self, module: ModuleId, path: &Path) -> Result<Module> {
         let damaged = |what: String| {
-            Error::new(Kind::Disk, what).hint("delete the file and run again: it will be made anew")
+            Error::new(Kind::Disk, what).hint("delete the file and run again: it will be rebuilt")
         };
-        let seal: Seal = files::read_json(&self.path(module, "json"))?;
-        if seal.version > VERSION {
-            return Err(damaged(format!("made by a newer tyr (format {})", seal.version)));
+        let record: ModuleRecord = files::read_json(&self.path(module, "json"))?;
+        if record.version > VERSION {
+            return Err(damaged(format!("made by a newer tyr (format {})", record.version)));
         }
         let bytes = Bytes::map(path)?;
-        if hash::of_bytes(&bytes) != seal.hash {
+        if hash::of_bytes(&bytes) != record.hash {
             return Err(damaged("the file is damaged: its hash differs from the one written with it".into()));
         }
         self.index(module, bytes).ok_or_else(|| damaged("the file is not what this version writes".into()))
     }
 
     fn index(&self, module: ModuleId, bytes: Bytes) -> Option<Module> {
-        let mut order = vec![];
+        let mut keep_order = vec![];
         let mut levels = BTreeMap::new();
         let mut biases = BTreeMap::new();
         let tensors = SafeTensors::deserialize(&bytes).ok()?;
@@ -169,31 +172,32 @@ impl<'m> Supernet<'m> {
                 Some(("bias", removed)) => drop(biases.insert(removed.parse().ok()?, stored)),
                 Some(_) => return None,
                 None => {
-                    order = view.data().as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect()
+                    keep_order =
+                        view.data().as_chunks::<4>().0.iter().map(|b| u32::from_le_bytes(*b)).collect()
                 }
             }
         }
         drop(tensors);
-        (order.len() == self.space.shape.units(module.kind).units).then_some(Module {
+        (keep_order.len() == self.space.shape.units(module.kind).units).then_some(Module {
             bytes,
-            order,
+            keep_order,
             levels,
             biases,
         })
     }
 
-    /// A module's units in order of survival.
-    pub fn order(&self, module: ModuleId) -> Result<&[u32]> {
-        Ok(&self.module(module)?.order)
+    /// A module's units in keep order.
+    pub fn keep_order(&self, module: ModuleId) -> Result<&[u32]> {
+        Ok(&self.module(module)?.keep_order)
     }
 
-    /// The units kept with `removed` gone, in order of survival.
+    /// The units kept when `removed` are removed, in keep order.
     pub fn kept(&self, module: ModuleId, removed: usize) -> Result<&[u32]> {
-        let order = self.order(module)?;
-        Ok(&order[..order.len() - removed])
+        let keep_order = self.keep_order(module)?;
+        Ok(&keep_order[..keep_order.len() - removed])
     }
 
-    /// A level's weight [d, kept·width] in order of survival, row-major.
+    /// A level's weight [d, kept·width] in keep order, row-major.
     pub fn weight(&self, module: ModuleId, removed: usize) -> Result<Vec<f32>> {
         let opened = self.module(module)?;
         match opened.levels.get(&removed) {
@@ -245,15 +249,17 @@ impl<'m> Supernet<'m> {
         }))
     }
 
-    /// The checkpoint's own weight, its columns in order of survival.
+    /// The checkpoint's own weight, its columns in keep order.
     fn dense(&self, module: ModuleId) -> Result<Vec<f32>> {
         let unit = self.space.shape.units(module.kind);
         let layer = self.model.layer(module.layer)?;
         let weight = with_slice(module_weight(&layer, module.kind), |w| Ok(w.to_vec()))?;
-        let order = self.order(module)?;
+        let keep_order = self.keep_order(module)?;
         let rows = weight.chunks_exact(unit.units * unit.width);
         Ok(rows
-            .flat_map(|row| order.iter().flat_map(move |&u| &row[u as usize * unit.width..][..unit.width]))
+            .flat_map(|row| {
+                keep_order.iter().flat_map(move |&u| &row[u as usize * unit.width..][..unit.width])
+            })
             .copied()
             .collect())
     }
@@ -268,22 +274,27 @@ impl<'m> Supernet<'m> {
 
     /// The mean of some levels, each with its share: Σ share · weight in the dense layout [d_out, d_in], and
     /// Σ share · bias beside the bias of the `dense` module.
-    pub(super) fn mean(&self, module: ModuleId, shares: &[(usize, f64)], dense: &Linear) -> Result<Linear> {
+    pub(super) fn mean(
+        &self,
+        module: ModuleId,
+        level_weights: &[(usize, f64)],
+        dense: &Linear,
+    ) -> Result<Linear> {
         let unit = self.space.shape.units(module.kind);
         let shape = (self.model.config().hidden, unit.units * unit.width);
         let mut weight = vec![0f32; shape.0 * shape.1];
         let mut bias = None;
-        for &(removed, share) in shares {
+        for &(removed, level_weight) in level_weights {
             add_level(
                 &mut weight,
                 &self.weight(module, removed)?,
-                share,
-                self.order(module)?,
+                level_weight,
+                self.keep_order(module)?,
                 unit.units - removed,
                 unit.width,
             )?;
             if let Some(level) = self.added_bias(module, removed)? {
-                add_bias(bias.get_or_insert_with(|| vec![0.0; level.len()]), &level, share);
+                add_bias(bias.get_or_insert_with(|| vec![0.0; level.len()]), &level, level_weight);
             }
         }
         let weight = Tensor::from_vec(weight, shape, &Device::Cpu)?.to_device(self.model.device())?;
@@ -292,7 +303,7 @@ impl<'m> Supernet<'m> {
 }
 
 /// The tensors of a level, by name, with shape and bytes.
-fn tensors(level: &Level, dtype: Dtype) -> Vec<(String, Vec<usize>, Vec<u8>)> {
+fn tensors(level: &PrunedLevel, dtype: Dtype) -> Vec<(String, Vec<usize>, Vec<u8>)> {
     let weight = (
         format!("weight.{}", level.removed),
         vec![level.weight.nrows(), level.weight.ncols()],

@@ -8,7 +8,7 @@ use rand::RngExt as _;
 
 use super::*;
 use crate::base::{Silent, rng};
-use crate::data::{CalibrationSet, Windows};
+use crate::data::{CalibrationSet, Sequences};
 use crate::model::pico::Pico;
 use crate::model::{Model, Source};
 use crate::prune;
@@ -44,8 +44,8 @@ pub(crate) fn options(change: impl FnOnce(&mut spec::Prune, &mut spec::Supernet)
         damping: 0.01,
         damping_mean: spec::DampingMean::Arithmetic,
         target: Target::Layer,
-        blend: 1.0,
-        shrink: spec::Shrink::None,
+        target_interpolation: 1.0,
+        target_shrinkage: spec::TargetShrinkage::None,
     };
     let supernet = spec::Supernet {
         levels: 9,
@@ -61,14 +61,14 @@ pub(crate) fn options(change: impl FnOnce(&mut spec::Prune, &mut spec::Supernet)
 }
 
 impl Fixture {
-    pub fn space(&self, unit: AttentionUnit, share: f64) -> Space {
+    pub fn space(&self, unit: AttentionUnit, fraction: f64) -> Space {
         let shape = self.model.config().shape(unit);
-        Space::around(shape, uniform(&shape, Request::Total(share)).unwrap(), [1, 12], 9).unwrap()
+        Space::around(shape, uniform(&shape, Request::Total(fraction)).unwrap(), [1, 12], 9).unwrap()
     }
 
     pub fn build(&self, name: &str, space: Space, options: &Options) -> Supernet<'_> {
         let calibration =
-            CalibrationSet::new(Windows { tokens: tokens(16 * 32, "calibration"), length: 32 }, 0);
+            CalibrationSet::new(Sequences { tokens: tokens(16 * 32, "calibration"), length: 32 }, 0);
         self.build_on(&calibration, name, space, options)
     }
 
@@ -109,7 +109,7 @@ pub(super) fn zero_filled_logits(
     candidate: &Candidate,
     ids: &[u32],
 ) -> Tensor {
-    let segments = Segments::windows(1, ids.len());
+    let segments = Segments::sequences(1, ids.len());
     let mut x = f.model.embed(ids).unwrap();
     for l in 0..f.model.config().layers.len() {
         let mut layer = (*f.model.layer(l).unwrap()).clone();
@@ -155,7 +155,7 @@ fn the_compacted_model_equals_the_zero_filled_one() {
         assert_eq!(small.config().layers[1].intermediate_size, 0);
         assert_eq!(small.checkpoint().parameters(), small.config().parameters().total());
         let ids = tokens(40, "text");
-        let logits = small.logits(&small.hidden(&ids, &Segments::windows(1, 40)).unwrap()).unwrap();
+        let logits = small.logits(&small.hidden(&ids, &Segments::sequences(1, 40)).unwrap()).unwrap();
         let difference = worst(&logits, &zero_filled_logits(&f, &supernet, &candidate, &ids));
         assert!(difference < 2e-5, "{unit:?} bias {bias}: {difference}");
     }
@@ -176,10 +176,10 @@ fn the_dense_level_with_the_layer_target_is_the_model_itself() {
     let supernet = f.build("net", f.space(AttentionUnit::Head, 0.5), &options(|_, _| {}));
     let dense = vec![-2; 6];
     let ids = tokens(20, "text");
-    let want = f.model.logits(&f.model.hidden(&ids, &Segments::windows(1, 20)).unwrap()).unwrap();
+    let want = f.model.logits(&f.model.hidden(&ids, &Segments::sequences(1, 20)).unwrap()).unwrap();
     let small = f.compacted(&supernet, &dense, "same");
     assert!(small.config().is_dense());
-    let got = small.logits(&small.hidden(&ids, &Segments::windows(1, 20)).unwrap()).unwrap();
+    let got = small.logits(&small.hidden(&ids, &Segments::sequences(1, 20)).unwrap()).unwrap();
     assert_eq!(worst(&want, &got), 0.0);
 }
 
@@ -215,8 +215,9 @@ fn every_mode_order_and_target_builds_finite_levels() {
             for (k, target) in [Target::Layer, Target::Dense, Target::Residual].into_iter().enumerate() {
                 let options = options(|p, s| {
                     p.target = target;
-                    p.blend = if k == 2 { 0.5 } else { 1.0 };
-                    p.shrink = if j == 1 { spec::Shrink::Halves } else { spec::Shrink::None };
+                    p.target_interpolation = if k == 2 { 0.5 } else { 1.0 };
+                    p.target_shrinkage =
+                        if j == 1 { spec::TargetShrinkage::SplitHalf } else { spec::TargetShrinkage::None };
                     s.accumulation = accumulation;
                     s.sequential = sequential;
                 });
@@ -249,20 +250,20 @@ fn accumulation_changes_what_later_modules_become_and_the_first_not() {
 }
 
 #[test]
-fn starts_count_as_windows_of_one_token() {
+fn starts_count_as_sequences_of_one_token() {
     let f = fixture(Pico::default());
     let text = tokens(64, "calibration");
-    let with_starts = CalibrationSet::new(Windows { tokens: text.clone(), length: 1 }, 1000);
-    let repeated = [&text[..], &with_starts.starts.tokens].concat();
-    let without = CalibrationSet::new(Windows { tokens: repeated, length: 1 }, 0);
-    let windows_only = CalibrationSet::new(Windows { tokens: text, length: 1 }, 0);
+    let with_sinks = CalibrationSet::new(Sequences { tokens: text.clone(), length: 1 }, 1000);
+    let repeated = [&text[..], &with_sinks.sinks.tokens].concat();
+    let without = CalibrationSet::new(Sequences { tokens: repeated, length: 1 }, 0);
+    let sequences_only = CalibrationSet::new(Sequences { tokens: text, length: 1 }, 0);
     let residual = options(|p, _| p.target = Target::Residual);
     let net = |set: &CalibrationSet, name: &str| {
         f.build_on(set, name, f.space(AttentionUnit::Head, 0.5), &residual)
     };
-    let a = net(&with_starts, "a");
+    let a = net(&with_sinks, "a");
     let b = net(&without, "b");
-    let c = net(&windows_only, "c");
+    let c = net(&sequences_only, "c");
     let filled = |n: &Supernet, i| filled(&f, n, ModuleId::from_index(i), n.space().centre.removed[i]);
     assert!((0..6).all(|i| worst(&filled(&a, i), &filled(&b, i)) < 1e-5));
     assert!((0..6).any(|i| worst(&filled(&a, i), &filled(&c, i)) > 1e-3));
@@ -298,7 +299,7 @@ fn the_residual_target_brings_the_output_closer_to_the_dense_one() {
         );
         let small = f.compacted(&supernet, &supernet.space().start(), &format!("{name}-small"));
         let ids = tokens(16 * 32, "calibration");
-        let segments = Segments::windows(16, 32);
+        let segments = Segments::sequences(16, 32);
         let x = f.model.hidden(&ids, &segments).unwrap();
         let y = small.hidden(&ids, &segments).unwrap();
         crate::tensor::loss::squared_distance(&x, &y).unwrap()
@@ -315,7 +316,7 @@ fn one_head_and_one_layer_prune_to_nothing_without_a_panic() {
     let small = f.compacted(&supernet, &supernet.space().start(), "none");
     assert_eq!(small.config().layers[0].heads() + small.config().layers[0].intermediate_size, 0);
     assert_eq!(
-        small.hidden(&[1, 2], &Segments::windows(1, 2)).unwrap().to_vec2::<f32>().unwrap(),
+        small.hidden(&[1, 2], &Segments::sequences(1, 2)).unwrap().to_vec2::<f32>().unwrap(),
         f.model.embed(&[1, 2]).unwrap().to_vec2::<f32>().unwrap()
     );
 }

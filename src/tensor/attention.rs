@@ -42,7 +42,7 @@ pub struct Segments(pub Vec<Segment>);
 
 impl Segments {
     /// `count` texts of `length` tokens each.
-    pub fn windows(count: usize, length: usize) -> Self {
+    pub fn sequences(count: usize, length: usize) -> Self {
         Self(
             (0..count)
                 .map(|i| Segment { rows: i * length..(i + 1) * length, position: 0, parent: None })

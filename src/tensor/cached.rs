@@ -232,7 +232,7 @@ mod tests {
         let k = random(n, kv * 8, "k");
         let v = random(n, kv * 8, "v");
         let heads = Heads { kv_of, width: 8, window };
-        let whole = attention(&q, &k, &v, &Segments::windows(1, n), heads, &rotary())
+        let whole = attention(&q, &k, &v, &Segments::sequences(1, n), heads, &rotary())
             .unwrap()
             .to_vec2::<f32>()
             .unwrap();

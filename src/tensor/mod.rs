@@ -106,8 +106,8 @@ pub fn device(choice: crate::spec::DeviceChoice) -> Result<Device> {
     use crate::spec::DeviceChoice::*;
     match choice {
         Cpu => Ok(Device::Cpu),
-        Cuda => Device::new_cuda(0).or_error(Kind::Spec, "model.device = \"cuda\" cannot be had"),
-        Metal => Device::new_metal(0).or_error(Kind::Spec, "model.device = \"metal\" cannot be had"),
+        Cuda => Device::new_cuda(0).or_error(Kind::Spec, "model.device = \"cuda\" is not available"),
+        Metal => Device::new_metal(0).or_error(Kind::Spec, "model.device = \"metal\" is not available"),
         Auto if candle_core::utils::cuda_is_available() => device(Cuda),
         Auto if candle_core::utils::metal_is_available() => device(Metal),
         Auto => Ok(Device::Cpu),

@@ -82,8 +82,8 @@ fn rotary() -> Rotary {
 }
 
 #[test]
-fn attention_agrees_between_backends_with_uneven_groups_and_windows() {
-    let segments = Segments::windows(2, 150);
+fn attention_agrees_between_backends_with_uneven_groups_and_sequences() {
+    let segments = Segments::sequences(2, 150);
     for (kv_of, window) in [(vec![0, 0, 0, 1], None), (vec![1, 0], Some(20)), (vec![0], Some(1))] {
         let kv = kv_of.iter().max().unwrap() + 1;
         let q = random(300, kv_of.len() * 8, "q");
@@ -107,7 +107,7 @@ fn a_segment_that_continues_another_equals_the_whole_text() {
     let second = split.push(45, Some(first));
     split.push(15, Some(second));
     for backend in BOTH {
-        let whole = attention_on(backend, &q, &k, &v, &Segments::windows(1, 90), heads, &rotary()).unwrap();
+        let whole = attention_on(backend, &q, &k, &v, &Segments::sequences(1, 90), heads, &rotary()).unwrap();
         let parts = attention_on(backend, &q, &k, &v, &split, heads, &rotary()).unwrap();
         close(&whole, &parts, 2e-6);
     }
@@ -127,7 +127,7 @@ fn rows_of_attention_do_not_depend_on_how_a_text_is_split() {
         let heads = Heads { kv_of: &[0, 0], width, window };
         let rotary = Rotary::new(&vec![0.1; width / 2], 140);
         let whole =
-            attention_on(Backend::Cpu, &q, &k, &v, &Segments::windows(1, 140), heads, &rotary).unwrap();
+            attention_on(Backend::Cpu, &q, &k, &v, &Segments::sequences(1, 140), heads, &rotary).unwrap();
         for lengths in [&[1, 139][..], &[2, 1, 60, 77], &[17, 3, 1, 1, 118], &[139, 1]] {
             let mut split = Segments::default();
             lengths.iter().fold(None, |parent, &length| Some(split.push(length, parent)));
@@ -157,7 +157,7 @@ fn attention_without_heads_is_empty() {
     let heads = Heads { kv_of: &[], width: 8, window: None };
     for backend in BOTH {
         assert_eq!(
-            attention_on(backend, &none, &none, &none, &Segments::windows(1, 10), heads, &rotary())
+            attention_on(backend, &none, &none, &none, &Segments::sequences(1, 10), heads, &rotary())
                 .unwrap()
                 .dims(),
             [10, 0]

@@ -45,11 +45,11 @@ impl Versioned {
 
     /// The table of versions; each is part of the keys of what it computes.
     ///
-    /// Raise one whenever the same inputs give other bits, be it by arithmetic (another order of a sum, another
-    /// kernel), by random numbers, or by what is written in which form. Raise only those whose own computation
-    /// changed: a search's key has the address of its supernet, a model's has it too, and a measurement's has
-    /// the hash of the model's files, so what follows is made anew where its inputs differ. The forward pass
-    /// is part of all but `Model`.
+    /// Raise one whenever the same inputs give other bits, be it by arithmetic (another order of a sum,
+    /// another kernel), by random numbers, or by what is written in which form. Raise only those whose own
+    /// computation changed: a search's key has the address of its supernet, a model's has it too, and a
+    /// measurement's has the hash of the model's files, so what follows is rebuilt where its inputs differ.
+    /// The forward pass is part of all but `Model`.
     pub const fn version(self) -> u32 {
         match self {
             Self::Supernet => 1,
@@ -135,7 +135,7 @@ pub fn value(part: &impl Serialize) -> Result<Value> {
 
 /// Hashes of what a trial starts from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Roots {
+pub struct InputHashes {
     /// Of the model's configuration, tokenizer and weights.
     pub model: String,
     /// Of the calibration set.
@@ -155,7 +155,7 @@ pub struct Roots {
 /// A supernet's: everything that decides its levels. `space` is the space, or a stand-in while it is not
 /// known.
 pub fn supernet(
-    roots: &Roots,
+    input_hashes: &InputHashes,
     space: &impl Serialize,
     dtype: Dtype,
     spec: &Spec,
@@ -164,8 +164,8 @@ pub fn supernet(
 ) -> Result<Key> {
     let seed = (accumulation == Accumulation::Random).then(|| (spec.seed, name.to_string()));
     let of = json!({
-        "model": roots.model,
-        "calibration": roots.calibration,
+        "model": input_hashes.model,
+        "calibration": input_hashes.calibration,
         "space": value(space)?,
         "prune": spec.prune,
         "accumulation": accumulation,
@@ -177,16 +177,16 @@ pub fn supernet(
 }
 
 /// A search's, on the supernet at an address.
-pub fn search(roots: &Roots, supernet: &str, spec: &Spec, iteration: usize) -> Key {
+pub fn search(input_hashes: &InputHashes, supernet: &str, spec: &Spec, iteration: usize) -> Key {
     let of = json!({
         "supernet": supernet,
         "search": spec.search,
         "fitness": spec.fitness,
         "seed": spec.seed,
         "iteration": iteration,
-        "text": roots.search,
-        "corpora": roots.corpora,
-        "script": roots.script,
+        "text": input_hashes.search,
+        "corpora": input_hashes.corpora,
+        "script": input_hashes.script,
     });
     Key::new(Versioned::Search, of)
 }
@@ -198,16 +198,17 @@ pub fn compact(supernet: &str, distribution: &impl Serialize) -> Result<Key> {
 }
 
 /// A measurement's, of the model with a hash.
-pub fn evaluation(roots: &Roots, model: &str, evaluation: &Evaluation, spec: &Spec) -> Key {
+pub fn evaluation(input_hashes: &InputHashes, model: &str, evaluation: &Evaluation, spec: &Spec) -> Key {
     let e = &spec.evaluate;
-    let text = evaluation.corpus(spec).and_then(|corpus| roots.evaluation.get(corpus));
+    let text = evaluation.corpus(spec).and_then(|corpus| input_hashes.evaluation.get(corpus));
     match evaluation {
         Evaluation::Perplexity(corpus) => {
             let of = json!({ "model": model, "text": text, "corpus": corpus });
             Key::new(Versioned::Perplexity, of)
         }
         Evaluation::Kl => {
-            let of = json!({ "model": model, "dense": roots.model, "text": text, "tokens": e.kl_tokens });
+            let of =
+                json!({ "model": model, "dense": input_hashes.model, "text": text, "tokens": e.kl_tokens });
             Key::new(Versioned::Kl, of)
         }
         Evaluation::Tasks => {
@@ -218,7 +219,7 @@ pub fn evaluation(roots: &Roots, model: &str, evaluation: &Evaluation, spec: &Sp
                 "bos": e.bos,
                 "data": e.data,
                 "own": spec.tasks,
-                "files": roots.tasks,
+                "files": input_hashes.tasks,
             });
             Key::new(Versioned::Tasks, of)
         }

@@ -20,7 +20,7 @@ mod stored;
 mod walk;
 
 pub use evaluations::{Evaluation, evaluations};
-pub use keys::{Key, Roots};
+pub use keys::{InputHashes, Key};
 pub use names::{ModelName, StepKind, StepName, SupernetName};
 pub use stored::{COST, FOUND, Found, KEY, MANIFEST, Manifest};
 pub use walk::{Build, Outcome, Steps, uniform, walk};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::StepKind;
-use crate::space::Distribution;
+use crate::space::SparsityDistribution;
 
 /// The file that makes a step's folder a finished result.
 pub const MANIFEST: &str = "manifest.json";
@@ -37,7 +37,7 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Found {
     /// The best distribution.
-    pub distribution: Distribution,
+    pub distribution: SparsityDistribution,
     /// Generations that led to it.
     pub generations: usize,
 }

@@ -5,7 +5,7 @@ use super::{Evaluation, ModelName, SupernetName, evaluations};
 use crate::base::Result;
 use crate::model::Config;
 use crate::schedule::{Iteration, schedule};
-use crate::space::{self, Distribution, Request, Shape, Space};
+use crate::space::{self, Request, Shape, Space, SparsityDistribution};
 use crate::spec::{Accumulation, Basis, Rounding, Spec};
 
 /// Who goes through a trial: executes its steps, or estimates them.
@@ -21,7 +21,7 @@ pub trait Steps {
     fn dense(&mut self) -> Result<Self::Model>;
 
     /// The uniform distribution, from which the first iteration starts.
-    fn start(&mut self, uniform: Distribution) -> Result<Self::Distribution>;
+    fn start(&mut self, uniform: SparsityDistribution) -> Result<Self::Distribution>;
 
     /// An iteration begins.
     fn begin(&mut self, iteration: &Iteration) -> Result<()>;
@@ -55,7 +55,7 @@ pub struct Build {
     /// What it is called.
     pub name: SupernetName,
     /// Units between neighbouring levels: attention, MLP.
-    pub steps: [usize; 2],
+    pub spacings: [usize; 2],
     /// Levels of a module, at most.
     pub levels: usize,
     /// What a module passes on to the next ones.
@@ -67,7 +67,7 @@ impl Build {
     pub fn iteration(iteration: &Iteration, spec: &Spec) -> Self {
         Self {
             name: SupernetName::Iteration(iteration.number),
-            steps: iteration.steps,
+            spacings: iteration.spacings,
             levels: spec.supernet.levels,
             accumulation: spec.supernet.accumulation,
         }
@@ -76,15 +76,15 @@ impl Build {
     /// One level per module: each is fitted to what the modules before it really became, no longer to what
     /// the search's accumulation needed.
     pub fn refit() -> Self {
-        Self { name: SupernetName::Refit, steps: [1, 1], levels: 1, accumulation: Accumulation::Single }
+        Self { name: SupernetName::Refit, spacings: [1, 1], levels: 1, accumulation: Accumulation::Single }
     }
 
     /// Its space around a distribution.
     ///
     /// # Errors
     /// As [`Space::around`].
-    pub fn space(&self, shape: Shape, centre: Distribution) -> Result<Space> {
-        Space::around(shape, centre, self.steps, self.levels).map_err(|e| match self.name {
+    pub fn space(&self, shape: Shape, centre: SparsityDistribution) -> Result<Space> {
+        Space::around(shape, centre, self.spacings, self.levels).map_err(|e| match self.name {
             SupernetName::Iteration(number) => e.at(format!("iteration {number}")),
             SupernetName::Refit => e,
         })
@@ -163,16 +163,16 @@ impl<S: Steps> Walk<'_, S> {
 /// The uniform distribution that a spec's sparsity means for a model.
 ///
 /// # Errors
-/// A share that cannot be removed, or is less than one unit.
-pub fn uniform(spec: &Spec, config: &Config) -> Result<Distribution> {
+/// A fraction that cannot be removed, or that is less than one unit.
+pub fn uniform(spec: &Spec, config: &Config) -> Result<SparsityDistribution> {
     let shape = config.shape(spec.prune.unit.attention);
-    let share = match spec.sparsity.basis {
+    let fraction = match spec.sparsity.basis {
         Basis::Prunable => spec.sparsity.target,
         Basis::Total => spec.sparsity.target * config.parameters().total() as f64 / shape.prunable() as f64,
     };
     let request = match spec.sparsity.rounding {
-        Rounding::Total => Request::Total(share),
-        Rounding::Layer => Request::PerLayer(share),
+        Rounding::Total => Request::Total(fraction),
+        Rounding::Layer => Request::PerLayer(fraction),
     };
     space::uniform(&shape, request).map_err(|e| e.at("sparsity.target"))
 }
@@ -185,7 +185,7 @@ mod tests {
 
     const KNOWN: Known = Known { corpora: &["quickstart"], tasks: &[], script: |_, _| Ok(()) };
 
-    /// Writes down what it is asked for; a distribution, a supernet and a model are their names.
+    /// Writes down what it is requested; a distribution, a supernet and a model are their names.
     #[derive(Debug, Default, PartialEq)]
     struct Recorder(Vec<String>);
 
@@ -204,7 +204,7 @@ mod tests {
             Ok(ModelName::Dense.to_string())
         }
 
-        fn start(&mut self, _: Distribution) -> Result<String> {
+        fn start(&mut self, _: SparsityDistribution) -> Result<String> {
             Ok("start".into())
         }
 
@@ -214,7 +214,7 @@ mod tests {
         }
 
         fn supernet(&mut self, build: &Build, centre: &String) -> Result<String> {
-            let Build { name, steps, levels, accumulation } = build;
+            let Build { name, spacings: steps, levels, accumulation } = build;
             self.note(format!(
                 "supernet {name} around {centre}: {levels} levels of {steps:?}, {accumulation:?}"
             ));

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use tyr::base::{Result, Silent};
 use tyr::eval::lm_eval::wire::{Data, Endpoint, TokenizerChoice};
-use tyr::eval::lm_eval::{Client, Job, Outcome, Patience, Service, Surroundings, run, service};
+use tyr::eval::lm_eval::{Client, Job, JobMonitor, Outcome, Patience, Service, run, service};
 use tyr::model::{Model, Source};
 use tyr::serve::{Options, Server};
 
 /// A completions server and an adapter service.
-pub struct Chain {
+pub struct Harness {
     server: Server,
     service: Service,
     context: usize,
@@ -20,7 +20,7 @@ pub struct Chain {
 
 struct Still;
 
-impl Surroundings for Still {
+impl JobMonitor for Still {
     fn served(&self) -> u64 {
         0
     }
@@ -30,7 +30,7 @@ impl Surroundings for Still {
     }
 }
 
-impl Chain {
+impl Harness {
     pub fn new(source: &Source, model: &Arc<Model>, python: &str) -> Self {
         let context = model.config().context;
         let prefix = model.config().bos;

@@ -9,37 +9,38 @@ use tyr::serve::Limits;
 
 #[test]
 fn a_full_queue_says_come_again() {
-    let house = House::with(|o| o.limits = Limits { requests: 1, ..Limits::default() });
-    let deaf = Raw::open(&house);
+    let test = TestServer::with(|o| o.limits = Limits { requests: 1, ..Limits::default() });
+    let deaf = Raw::open(&test);
     let mut body = large();
     body["stream"] = json!(true);
     deaf.request("/v1/completions", &body);
-    until("the stream is in the house", || house.health()["requests"] == 1);
-    let (status, head, _) = house.raw("POST", "/v1/completions", "{\"prompt\": \"a\"}");
+    until("the stream is in the house", || test.health()["requests"] == 1);
+    let (status, head, _) = test.raw("POST", "/v1/completions", "{\"prompt\": \"a\"}");
     assert_eq!((status, head.contains("retry-after: 1")), (429, true));
     drop(deaf);
-    until("the stream has gone", || house.health()["requests"] == 0);
-    house.is_well();
+    until("the stream has gone", || test.health()["requests"] == 0);
+    test.is_well();
 }
 
 #[test]
 fn unfinished_bodies_take_no_place_of_others() {
-    let house = House::with(|o| o.limits = Limits { requests: 2, ..Limits::default() });
-    let unfinished: Vec<Raw> = (0..20).map(|_| Raw::open(&house)).collect();
+    let test = TestServer::with(|o| o.limits = Limits { requests: 2, ..Limits::default() });
+    let unfinished: Vec<Raw> = (0..20).map(|_| Raw::open(&test)).collect();
     for (raw, path) in unfinished.iter().zip(["/v1/completions", "/tokenize", "/detokenize"].iter().cycle()) {
         raw.write(&format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{{\"p"));
     }
-    until("the bodies are there", || house.health()["memory"].as_u64().unwrap() > 0);
-    house.is_well();
+    until("the bodies are there", || test.health()["memory"].as_u64().unwrap() > 0);
+    test.is_well();
     drop(unfinished);
-    until("what they held is free", || house.health()["memory"] == 0);
+    until("what they held is free", || test.health()["memory"] == 0);
 }
 
 #[test]
 fn a_slow_body_is_cut_off() {
-    let house =
-        House::with(|o| o.limits = Limits { body_time: Duration::from_millis(100), ..Limits::default() });
-    let slow = Raw::open(&house);
+    let test = TestServer::with(|o| {
+        o.limits = Limits { body_time: Duration::from_millis(100), ..Limits::default() }
+    });
+    let slow = Raw::open(&test);
     slow.write("POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{");
     assert!(slow.read().starts_with("HTTP/1.1 408"));
 }
@@ -49,7 +50,7 @@ const MUCH: usize = 32 << 20;
 
 #[test]
 fn a_client_that_sends_all_before_it_reads_is_told_what_was_wrong() {
-    let house = House::with(|o| {
+    let test = TestServer::with(|o| {
         o.api_key = Some("secret".into());
         o.limits = Limits { body_bytes: 1000, ..Limits::default() };
     });
@@ -61,9 +62,9 @@ fn a_client_that_sends_all_before_it_reads_is_told_what_was_wrong() {
         ("/none", key, 404),
         ("/v1/completions", "", 401),
     ] {
-        assert_eq!(house.send_with("POST", path, &body, head).0, want, "{path}");
+        assert_eq!(test.send_with("POST", path, &body, head).0, want, "{path}");
     }
-    let raw = Raw::open(&house);
+    let raw = Raw::open(&test);
     raw.write(&format!("POST /detokenize HTTP/1.1\r\nhost: x\r\n{key}transfer-encoding: chunked\r\n\r\n"));
     raw.write(&format!("{MUCH:x}\r\n{body}\r\n"));
     assert!(raw.read().starts_with("HTTP/1.1 413"));
@@ -71,9 +72,9 @@ fn a_client_that_sends_all_before_it_reads_is_told_what_was_wrong() {
 
 #[test]
 fn a_client_that_closes_its_own_side_gets_its_answer() {
-    let house = House::new();
+    let test = TestServer::new();
     for stream in [false, true] {
-        let raw = Raw::open(&house);
+        let raw = Raw::open(&test);
         let body = json!({"prompt": "once", "max_tokens": 100, "temperature": 0, "stream": stream});
         raw.request("/v1/completions", &body);
         raw.close_writing();
@@ -81,7 +82,7 @@ fn a_client_that_closes_its_own_side_gets_its_answer() {
         let end = if stream { "data: [DONE]\n\n\r\n0\r\n\r\n" } else { "}" };
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(end), "{answer}");
     }
-    let raw = Raw::open(&house);
+    let raw = Raw::open(&test);
     raw.write("GET /health HTTP/1.1\r\nhost: x\r\n\r\n");
     raw.close_writing();
     assert!(raw.read().starts_with("HTTP/1.1 200"));
@@ -89,88 +90,93 @@ fn a_client_that_closes_its_own_side_gets_its_answer() {
 
 #[test]
 fn the_work_of_clients_that_have_gone_is_dropped() {
-    let house =
-        House::with(|o| o.limits = Limits { idle_time: Duration::from_millis(200), ..Limits::default() });
+    let test = TestServer::with(|o| {
+        o.limits = Limits { idle_time: Duration::from_millis(200), ..Limits::default() }
+    });
     for stream in [true, false] {
-        let raw = Raw::open(&house);
+        let raw = Raw::open(&test);
         let body = json!({"prompt": vec!["a"; 1000], "max_tokens": 250, "seed": 1, "stream": stream});
         raw.request("/v1/completions", &body);
-        until("the request is in the house", || house.health()["requests"] == 1);
+        until("the request is in the house", || test.health()["requests"] == 1);
         drop(raw);
-        until("its place is free", || house.health()["requests"] == 0);
-        assert_eq!(house.health()["memory"], 0);
+        until("its place is free", || test.health()["requests"] == 0);
+        assert_eq!(test.health()["memory"], 0);
     }
-    house.is_well();
-    assert!(house.server.served() < 1000, "all was written to the end: {}", house.server.served());
+    test.is_well();
+    assert!(test.server.served() < 1000, "all was written to the end: {}", test.server.served());
 }
 
 #[test]
 fn heads_that_dribble_and_silence_are_cut_off() {
-    let house =
-        House::with(|o| o.limits = Limits { idle_time: Duration::from_millis(100), ..Limits::default() });
-    let silent = Raw::open(&house);
-    let dribbling = Raw::open(&house);
+    let test = TestServer::with(|o| {
+        o.limits = Limits { idle_time: Duration::from_millis(100), ..Limits::default() }
+    });
+    let silent = Raw::open(&test);
+    let dribbling = Raw::open(&test);
     let mut head = "GET /health HTTP/1.1\r\nx: aaaaaaaaaa".chars().cycle();
     until("a dribbling client loses its connection", || {
         !dribbling.try_write(&head.next().unwrap().to_string())
     });
     assert_eq!(silent.read(), "");
-    house.is_well();
+    test.is_well();
 }
 
 #[test]
 fn hundreds_of_connections_leave_the_server_up_and_those_too_many_are_told() {
-    let house = House::with(|o| o.limits = Limits { connections: 50, ..Limits::default() });
-    let all: Vec<Raw> = (0..300).map(|_| Raw::open(&house)).collect();
-    until("one too many is told", || Raw::open(&house).read().starts_with("HTTP/1.1 503"));
+    let test = TestServer::with(|o| o.limits = Limits { connections: 50, ..Limits::default() });
+    let all: Vec<Raw> = (0..300).map(|_| Raw::open(&test)).collect();
+    until("one too many is told", || Raw::open(&test).read().starts_with("HTTP/1.1 503"));
     drop(all);
     until("there is room again", || {
-        let raw = Raw::open(&house);
+        let raw = Raw::open(&test);
         raw.try_write("GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         raw.read().starts_with("HTTP/1.1 200")
     });
-    house.is_well();
+    test.is_well();
 }
 
 #[test]
 fn a_client_that_does_not_read_is_cut_off() {
-    let house =
-        House::with(|o| o.limits = Limits { idle_time: Duration::from_millis(700), ..Limits::default() });
-    let reading = Raw::open(&house);
+    let test = TestServer::with(|o| {
+        o.limits = Limits { idle_time: Duration::from_millis(700), ..Limits::default() }
+    });
+    let reading = Raw::open(&test);
     reading.request("/v1/completions", &large());
     let whole = reading.read();
     let (_, body) = whole.split_once("\r\n\r\n").unwrap();
     assert!(body.len() > 16 << 20 && body.ends_with('}'), "{} bytes, more than sockets hold", body.len());
-    let deaf = Raw::open(&house);
+    let deaf = Raw::open(&test);
     deaf.request("/v1/completions", &large());
-    until("the answer is there", || house.health()["memory"].as_u64().unwrap() > 0);
-    until("the answer is given up", || house.health()["memory"] == 0);
-    house.is_well();
+    until("the answer is there", || test.health()["memory"].as_u64().unwrap() > 0);
+    until("the answer is given up", || test.health()["memory"] == 0);
+    test.is_well();
     assert!(deaf.read().len() < whole.len(), "the rest was still sent");
 }
 
 #[test]
 fn stopping_ends_streams_that_nobody_reads_after_the_grace_time_and_closes_the_door() {
-    let house = House::with(|o| o.limits = Limits { grace: Duration::from_millis(300), ..Limits::default() });
-    let address = house.server.address();
-    let _idle = Raw::open(&house);
-    let deaf = Raw::open(&house);
+    let test =
+        TestServer::with(|o| o.limits = Limits { grace: Duration::from_millis(300), ..Limits::default() });
+    let address = test.server.address();
+    let _idle = Raw::open(&test);
+    let deaf = Raw::open(&test);
     let mut body = large();
     body["stream"] = json!(true);
     deaf.request("/v1/completions", &body);
-    until("the stream is in the house", || house.health()["requests"] == 1);
-    house.server.stop().unwrap();
+    until("the stream is in the house", || test.health()["requests"] == 1);
+    test.server.stop().unwrap();
     assert!(std::net::TcpStream::connect(address).is_err());
     assert!(!deaf.read().contains("[DONE]"), "it was not cut off");
 }
 
 #[test]
 fn stopping_waits_for_the_answer_of_a_running_request() {
-    let house = House::with(|o| o.limits = Limits { grace: Duration::from_secs(300), ..Limits::default() });
-    let busy = Raw::open(&house);
+    let test =
+        TestServer::with(|o| o.limits = Limits { grace: Duration::from_secs(300), ..Limits::default() });
+    let busy = Raw::open(&test);
     busy.request("/v1/completions", &json!({"prompt": vec!["a"; 64], "max_tokens": 100, "seed": 1}));
-    until("the request is in the house", || house.health()["requests"] == 1 || house.server.served() > 0);
-    house.server.stop().unwrap();
+    until("the request is in the house", || test.health()["requests"] == 1 || test.server.served() > 0);
+    test.server.stop().unwrap();
     let answer = busy.read();
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with('}'), "{answer}");
 }

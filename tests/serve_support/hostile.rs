@@ -107,7 +107,8 @@ fn streams_that_are_cancelled_stop_their_texts_and_leave_no_memory_behind() {
 
 #[test]
 fn bytes_that_are_no_http_are_refused_or_cut_off() {
-    let house = House::with(|o| o.limits = Limits { idle_time: Duration::from_secs(2), ..Limits::default() });
+    let test =
+        TestServer::with(|o| o.limits = Limits { idle_time: Duration::from_secs(2), ..Limits::default() });
     let long = format!("GET /health HTTP/1.1\r\nx: {}\r\n\r\n", "a".repeat(2 << 20));
     let many = format!("GET /health HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(50_000));
     let post = |head: &str, body: &str| {
@@ -121,24 +122,24 @@ fn bytes_that_are_no_http_are_refused_or_cut_off() {
         (long, "a header of megabytes"),
         (many, "fifty thousand headers"),
         (post("content-length: -1", "{}"), "a negative length"),
-        (post("content-length: 99999999999999999999", "{}"), "a length that is no number"),
+        (post("content-length: 99999999999999999999", "{}"), "a length that is not a number"),
         (post("content-length: 5\r\ncontent-length: 6", "{}"), "two lengths"),
         (post("transfer-encoding: chunked", "zz\r\n{}\r\n0\r\n\r\n"), "a chunk of no size"),
         (post("transfer-encoding: chunked", "ffffffffffffffffff\r\n{}"), "a chunk of every size"),
         (post("transfer-encoding: gzip", "{}"), "an encoding that is not served"),
     ];
     for (text, what) in cases {
-        let raw = Raw::open(&house);
+        let raw = Raw::open(&test);
         raw.try_write(&text);
         let answer = raw.read();
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{what}: {answer}");
     }
-    house.is_well();
+    test.is_well();
 }
 
 #[test]
 fn bodies_that_are_no_json_or_too_much_of_it_are_told() {
-    let house = House::with(|o| o.limits = Limits { prompts: 100, ..Limits::default() });
+    let test = TestServer::with(|o| o.limits = Limits { prompts: 100, ..Limits::default() });
     let deep = format!("{{\"prompt\": {}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
     let bodies = [
         deep,
@@ -154,7 +155,7 @@ fn bodies_that_are_no_json_or_too_much_of_it_are_told() {
         json!({"prompt": [vec![5; CONTEXT + 2]], "echo": true, "logprobs": 1, "max_tokens": 1, "temperature": 0}).to_string(),
     ];
     for body in bodies {
-        let (status, answer) = house.send("POST", "/v1/completions", &body, None);
+        let (status, answer) = test.send("POST", "/v1/completions", &body, None);
         assert_eq!(status, 400, "{}: {answer}", &body[..body.len().min(80)]);
         assert!(answer["error"]["message"].as_str().is_some_and(|m| !m.is_empty() && m.len() < 1000));
     }
@@ -163,59 +164,60 @@ fn bodies_that_are_no_json_or_too_much_of_it_are_told() {
         ("/detokenize", "{\"tokens\": [-1]}"),
         ("/detokenize", "{\"tokens\": \"a\"}"),
     ] {
-        assert_eq!(house.send("POST", path, body, None).0, 400, "{path} {body}");
+        assert_eq!(test.send("POST", path, body, None).0, 400, "{path} {body}");
     }
-    house.is_well();
+    test.is_well();
 }
 
 #[test]
 fn bytes_that_are_no_text_are_told() {
-    let house = House::new();
-    let raw = Raw::open(&house);
+    let test = TestServer::new();
+    let raw = Raw::open(&test);
     raw.write("POST /v1/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 17\r\n\r\n");
     raw.write_bytes(b"{\"prompt\":\"\xff\xfe\xc3(\"}");
     let answer = raw.read();
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
-    house.is_well();
+    test.is_well();
 }
 
 #[test]
 fn a_body_that_ends_early_frees_its_place() {
-    let house = House::with(|o| o.limits = Limits { requests: 1, ..Limits::default() });
+    let test = TestServer::with(|o| o.limits = Limits { requests: 1, ..Limits::default() });
     for _ in 0..3 {
-        let raw = Raw::open(&house);
+        let raw = Raw::open(&test);
         raw.write("POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{\"prompt\": ");
         drop(raw);
-        house.becomes_idle();
-        house.is_well();
+        test.becomes_idle();
+        test.is_well();
     }
 }
 
 #[test]
 fn long_texts_are_tokenised_beside_the_other_work() {
-    let house = House::new();
+    let test = TestServer::new();
     let body = json!({"prompt": "the hen ".repeat(120_000)}).to_string();
     // Once in a while another program takes the processor for as long as the texts need: then again.
-    until("health is told while long texts are tokenised", || told_while_tokenising(&house, &body));
+    until("health is told while long texts are tokenised", || told_while_tokenising(&test, &body));
 }
 
-/// Whether an answer about health, asked for while four long texts were in the house, came before theirs.
-fn told_while_tokenising(house: &House, body: &str) -> bool {
+/// Whether an answer about health, requested while four long texts were in the house, came before theirs.
+fn told_while_tokenising(test: &TestServer, body: &str) -> bool {
     let answered = AtomicBool::new(false);
     let tokenise = || {
-        let (status, answer) = house.send("POST", "/tokenize", body, None);
+        let (status, answer) = test.send("POST", "/tokenize", body, None);
         answered.store(true, Ordering::SeqCst);
         assert_eq!((status, answer["count"].as_u64().is_some_and(|n| n > 100_000)), (200, true));
     };
     std::thread::scope(|scope| {
         (0..4).for_each(|_| drop(scope.spawn(tokenise)));
         std::thread::sleep(Duration::from_millis(50));
-        assert_eq!(house.send("GET", "/health", "", None).0, 200);
+        assert_eq!(test.send("GET", "/health", "", None).0, 200);
         !answered.load(Ordering::SeqCst)
     })
 }
 
-/// Positions that cost about so many MiB, with five likeliest tokens each and little work: one prompt many times.
+/// Positions that cost about this many MiB, with five likeliest tokens each and little work: one prompt many
+/// times.
 fn costly(mebibytes: usize) -> Value {
     let prompts = (mebibytes << 20) / (CONTEXT * 840);
     json!({"prompt": vec![vec![9; CONTEXT]; prompts], "echo": true, "logprobs": 5, "max_tokens": 0})
@@ -244,31 +246,31 @@ fn a_request_holds_no_more_than_it_is_charged_with() {
 
 #[test]
 fn requests_hold_no_more_together_than_all_may() {
-    let house = House::with(|o| o.limits.memory = 150 << 20);
-    let deaf = Raw::open(&house);
+    let test = TestServer::with(|o| o.limits.memory = 150 << 20);
+    let deaf = Raw::open(&test);
     deaf.request("/v1/completions", &large());
     until("its answer is there", || {
-        let health = house.health();
+        let health = test.health();
         health["requests"] == 0 && health["memory"].as_u64().unwrap() > 50 << 20
     });
-    let (status, head, body) = house.raw("POST", "/v1/completions", &large().to_string());
+    let (status, head, body) = test.raw("POST", "/v1/completions", &large().to_string());
     assert_eq!((status, head.contains("retry-after")), (429, true));
     assert!(body.contains("token_budget_full"), "{body}");
-    house.is_well();
+    test.is_well();
     assert!(deaf.read().starts_with("HTTP/1.1 200"));
-    until("the answer that was taken holds nothing", || house.health()["memory"] == 0);
-    house.ok(&large());
+    until("the answer that was taken holds nothing", || test.health()["memory"] == 0);
+    test.ok(&large());
 }
 
 #[test]
 fn what_a_text_to_be_written_may_hold_is_counted_too() {
-    let house = House::with(|o| o.limits.request_memory = 1 << 20);
+    let test = TestServer::with(|o| o.limits.request_memory = 1 << 20);
     let body = |max_tokens: usize| json!({"prompt": vec!["a"; 100], "max_tokens": max_tokens, "logprobs": 5});
-    assert_eq!(house.post(&body(2)).0, 200);
-    let (status, answer) = house.post(&body(200));
+    assert_eq!(test.post(&body(2)).0, 200);
+    let (status, answer) = test.post(&body(200));
     assert_eq!((status, answer["error"]["code"].as_str()), (400, Some("token_budget_exceeded")));
     let long = json!({"prompt": "a".repeat(200_000), "max_tokens": 1}).to_string();
-    assert_eq!(house.send("POST", "/v1/completions", &long, None).0, 400);
+    assert_eq!(test.send("POST", "/v1/completions", &long, None).0, 400);
 }
 
 #[test]
@@ -308,9 +310,9 @@ fn a_key_that_is_no_text_is_refused() {
     command.args(["serve", "builtin:quickstart", "--port", "0"]);
     command.env("TYR_API_KEY", std::ffi::OsStr::from_bytes(b"secret\xff"));
     let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("TYR_API_KEY") && !said.contains("secret"), "{said}");
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{printed}");
+    assert!(printed.contains("TYR_API_KEY") && !printed.contains("secret"), "{printed}");
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub fn large() -> Value {
 }
 
 /// A server on loopback with its model.
-pub struct House {
+pub struct TestServer {
     pub model: Arc<Model>,
     pub tokenizer: Tokenizer,
     pub server: Server,
@@ -41,7 +41,7 @@ pub struct House {
     _folder: tempfile::TempDir,
 }
 
-impl House {
+impl TestServer {
     pub fn new() -> Self {
         Self::with(|_| {})
     }
@@ -166,8 +166,8 @@ fn start(
 pub struct Raw(TcpStream);
 
 impl Raw {
-    pub fn open(house: &House) -> Self {
-        Self::to(house.server.address())
+    pub fn open(test: &TestServer) -> Self {
+        Self::to(test.server.address())
     }
 
     pub fn to(address: SocketAddr) -> Self {

@@ -50,12 +50,12 @@ fn lossy() -> Value {
 }
 
 /// The choice of a whole answer, and the same put together from a stream.
-fn both(house: &House, body: &Value) -> [Value; 2] {
+fn both(test: &TestServer, body: &Value) -> [Value; 2] {
     let mut body = body.clone();
-    let whole = house.ok(&body)["choices"][0].clone();
+    let whole = test.ok(&body)["choices"][0].clone();
     body["stream"] = json!(true);
     let mut joined = json!({"text": "", "logprobs": {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}});
-    for event in house.stream(&body) {
+    for event in test.stream(&body) {
         let part = &event["choices"][0];
         let text = format!("{}{}", joined["text"].as_str().unwrap(), part["text"].as_str().unwrap());
         joined["text"] = json!(text);
@@ -106,13 +106,13 @@ const TEXTS: [&str; 8] = [
 #[test]
 fn tokens_join_to_the_text_and_offsets_point_into_it() {
     for tokenizer in [None, Some(sentencepiece()), Some(lossy())] {
-        let house = House::of(tokenizer.as_ref(), |_| {});
+        let test = TestServer::of(tokenizer.as_ref(), |_| {});
         for (seed, text) in TEXTS.iter().enumerate() {
-            let ids = house.tokenizer.encode(text).unwrap();
+            let ids = test.tokenizer.encode(text).unwrap();
             for prompt in [json!(text), json!(ids)] {
                 for (echo, max_tokens) in [(true, 0), (true, 1), (true, 30), (false, 30)] {
                     let body = json!({"prompt": prompt, "max_tokens": max_tokens, "echo": echo, "logprobs": 5, "seed": seed});
-                    let [whole, streamed] = both(&house, &body);
+                    let [whole, streamed] = both(&test, &body);
                     joins(&whole);
                     for key in ["tokens", "text_offset"] {
                         assert_eq!(streamed["logprobs"][key], whole["logprobs"][key]);
@@ -121,7 +121,7 @@ fn tokens_join_to_the_text_and_offsets_point_into_it() {
                     let echoed = if echo { prompt.as_str().unwrap_or_default() } else { "" };
                     assert!(whole["text"].as_str().unwrap().starts_with(echoed), "{whole}");
                     let greedy = json!({"prompt": prompt, "max_tokens": max_tokens, "echo": echo, "logprobs": 1, "temperature": 0});
-                    both(&house, &greedy).iter().for_each(joins);
+                    both(&test, &greedy).iter().for_each(joins);
                 }
             }
         }
@@ -131,12 +131,12 @@ fn tokens_join_to_the_text_and_offsets_point_into_it() {
 #[test]
 fn texts_and_their_ids_have_the_same_tokens() {
     for tokenizer in [None, Some(sentencepiece())] {
-        let house = House::of(tokenizer.as_ref(), |_| {});
+        let test = TestServer::of(tokenizer.as_ref(), |_| {});
         for text in ["the cat sat", " the cat", "é€\u{1f600} cat"] {
-            let ids = house.tokenizer.encode(text).unwrap();
+            let ids = test.tokenizer.encode(text).unwrap();
             let tokens = |prompt: Value| {
                 let body = json!({"prompt": prompt, "max_tokens": 0, "echo": true, "logprobs": 1});
-                house.ok(&body)["choices"][0]["logprobs"]["tokens"].clone()
+                test.ok(&body)["choices"][0]["logprobs"]["tokens"].clone()
             };
             assert_eq!(tokens(json!(text)), tokens(json!(ids)), "{text}");
         }
@@ -145,9 +145,9 @@ fn texts_and_their_ids_have_the_same_tokens() {
 
 #[test]
 fn words_and_bytes_of_sentencepiece_are_told_as_they_stand_in_the_text() {
-    let house = House::of(Some(&sentencepiece()), |_| {});
+    let test = TestServer::of(Some(&sentencepiece()), |_| {});
     let body = json!({"prompt": "the cat€", "max_tokens": 0, "echo": true, "logprobs": 1});
-    let choice = &house.ok(&body)["choices"][0];
+    let choice = &test.ok(&body)["choices"][0];
     assert_eq!(texts(choice), ["the", " cat", "", "", "€"]);
     assert_eq!(choice["logprobs"]["text_offset"], json!([0, 3, 7, 7, 7]));
 }
@@ -155,12 +155,12 @@ fn words_and_bytes_of_sentencepiece_are_told_as_they_stand_in_the_text() {
 #[test]
 fn a_continuation_found_by_offsets_has_the_sum_of_its_tokens() {
     for tokenizer in [None, Some(sentencepiece())] {
-        let house = House::of(tokenizer.as_ref(), |_| {});
+        let test = TestServer::of(tokenizer.as_ref(), |_| {});
         let context = "the cat";
-        let n = house.tokenizer.encode(context).unwrap().len();
+        let n = test.tokenizer.encode(context).unwrap().len();
         let body =
             json!({"prompt": "the cat sat", "max_tokens": 1, "echo": true, "logprobs": 1, "temperature": 0});
-        let logprobs = &house.ok(&body)["choices"][0]["logprobs"];
+        let logprobs = &test.ok(&body)["choices"][0]["logprobs"];
         let offsets: Vec<u64> =
             logprobs["text_offset"].as_array().unwrap().iter().map(|o| o.as_u64().unwrap()).collect();
         assert_eq!(offsets.iter().position(|&o| o >= 7), Some(n), "{offsets:?}");
@@ -171,18 +171,18 @@ fn a_continuation_found_by_offsets_has_the_sum_of_its_tokens() {
 #[test]
 fn what_a_stop_string_takes_from_the_text_it_takes_from_the_tokens() {
     for tokenizer in [None, Some(sentencepiece())] {
-        let house = House::of(tokenizer.as_ref(), |_| {});
+        let test = TestServer::of(tokenizer.as_ref(), |_| {});
         let mut stopped = 0;
         for seed in 0..20 {
             let mut body = json!({"prompt": "the cat", "max_tokens": 40, "logprobs": 2, "seed": seed});
-            let free = house.ok(&body)["choices"][0]["text"].as_str().unwrap().to_string();
+            let free = test.ok(&body)["choices"][0]["text"].as_str().unwrap().to_string();
             let stop: String = free.chars().skip(5).take(3).collect();
             if stop.chars().count() < 3 {
                 continue;
             }
             body["stop"] = json!([stop, "never seen"]);
             body["echo"] = json!(seed % 2 == 0);
-            let [whole, streamed] = both(&house, &body);
+            let [whole, streamed] = both(&test, &body);
             joins(&whole);
             joins(&streamed);
             assert_eq!(streamed["logprobs"]["tokens"], whole["logprobs"]["tokens"]);
@@ -195,9 +195,9 @@ fn what_a_stop_string_takes_from_the_text_it_takes_from_the_tokens() {
 
 #[test]
 fn tokens_that_share_a_text_are_told_apart_by_their_ids() {
-    let house = House::of(Some(&all_alike()), |_| {});
+    let test = TestServer::of(Some(&all_alike()), |_| {});
     let body = json!({"prompt": [5, 9, 80, 33], "max_tokens": 6, "echo": true, "logprobs": 5, "seed": 3});
-    let choice = &house.ok(&body)["choices"][0];
+    let choice = &test.ok(&body)["choices"][0];
     joins(choice);
     assert!(choice["text"].as_str().unwrap().chars().all(|c| c == 'a'));
     for top in &choice["logprobs"]["top_logprobs"].as_array().unwrap()[1..] {

@@ -1,5 +1,5 @@
-//! The client of the adapter service: timeouts, retries of what may be sent twice, and errors that say whose
-//! fault it is.
+//! The client of the adapter service: timeouts, retries of what may be sent twice, and errors that name the
+//! side at fault.
 
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,7 @@ impl Client {
             )
             .hint("the service runs on this machine or behind a tunnel: http://127.0.0.1:PORT"));
         }
-        // No proxy: the service is near, and what it is told must stay near.
+        // No proxy: the service is local, and what it receives must stay local.
         let http = Http::builder()
             .timeout(patience.timeout)
             .connect_timeout(Duration::from_secs(5))
@@ -84,10 +84,10 @@ impl Client {
         let answer: serde_json::Value = self.get("/v1/health")?;
         let api = answer["api"].as_u64();
         if api != Some(API) {
-            let said = api.map_or("no version".into(), |api| format!("version {api}"));
+            let spoken = api.map_or("no version".into(), |api| format!("version {api}"));
             return Err(Error::new(
                 Kind::Network,
-                format!("the lm-eval service speaks {said} of the wire, this is version {API}"),
+                format!("the lm-eval service speaks {spoken} of the wire, this is version {API}"),
             )
             .at(self.url.as_str())
             .hint("start the service that belongs to this version: scripts/lm_eval_service"));

@@ -38,7 +38,7 @@ pub struct Outcome {
     pub groups: BTreeMap<String, Values>,
     /// Versions of the tasks.
     pub versions: BTreeMap<String, String>,
-    /// Documents' records of every task, when the job asked for them.
+    /// Documents' records of every task, when the job requested them.
     pub samples: BTreeMap<String, Vec<SampleLine>>,
     /// The harness's version.
     pub harness: String,
@@ -47,7 +47,7 @@ pub struct Outcome {
 }
 
 /// What is looked at while a job runs.
-pub trait Surroundings {
+pub trait JobMonitor {
     /// Prompts that the completions server has answered so far.
     fn served(&self) -> u64;
     /// Fails if the completions server or the service's process has ended.
@@ -58,7 +58,7 @@ pub trait Surroundings {
 ///
 /// # Errors
 /// The service cannot be reached, is too old or busy, ends midway, or the harness fails.
-pub fn run(client: &Client, job: &Job, around: &dyn Surroundings, watch: &dyn Watch) -> Result<Outcome> {
+pub fn run(client: &Client, job: &Job, monitor: &dyn JobMonitor, watch: &dyn Watch) -> Result<Outcome> {
     let health = client.health()?;
     if health.lm_eval != HARNESS {
         watch.note(&format!(
@@ -67,26 +67,26 @@ pub fn run(client: &Client, job: &Job, around: &dyn Surroundings, watch: &dyn Wa
         ));
     }
     let id = client.submit(job)?;
-    let first = around.served();
+    let first = monitor.served();
     let what = format!("lm-eval: {}", job.tasks.join(", "));
-    let ended = watch.step(&what, 0, || wait(client, &id, around, watch));
+    let ended = watch.step(&what, 0, || wait(client, &id, monitor, watch));
     if ended.is_err() {
-        // The first error is what matters; a service that is gone has nothing to cancel.
+        // The first error is what matters; a service that has ended has nothing to cancel.
         let _ = client.cancel(&id);
     }
     ended?;
-    Ok(Outcome { prompts: around.served() - first, ..outcome(client, &id, job, health.lm_eval)? })
+    Ok(Outcome { prompts: monitor.served() - first, ..outcome(client, &id, job, health.lm_eval)? })
 }
 
-fn wait(client: &Client, id: &str, around: &dyn Surroundings, watch: &dyn Watch) -> Result<()> {
+fn wait(client: &Client, id: &str, monitor: &dyn JobMonitor, watch: &dyn Watch) -> Result<()> {
     let mut shown = 0;
-    let first = around.served();
+    let first = monitor.served();
     let mut pause = client.patience().poll;
     loop {
         watch.checkpoint()?;
-        around.alive()?;
+        monitor.alive()?;
         let status = client.status(id)?;
-        let served = around.served() - first;
+        let served = monitor.served() - first;
         watch.advance(served - shown);
         shown = served;
         match status.state.as_str() {

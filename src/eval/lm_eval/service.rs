@@ -78,7 +78,7 @@ impl Service {
             }
             Err(e) => Err(Error::new(
                 Kind::Internal,
-                format!("the lm-eval service's process cannot be looked at: {e}"),
+                format!("the lm-eval service's process cannot be inspected: {e}"),
             )),
         }
     }
@@ -93,8 +93,8 @@ impl Service {
         let (line, read) = mpsc::channel();
         std::thread::spawn(move || line.send(first_line(stdout)));
         let line = read.recv_timeout(START).unwrap_or_default();
-        let said: Option<serde_json::Value> = serde_json::from_str(&line).ok();
-        let url = said.as_ref().and_then(|s| s["url"].as_str()).map(String::from);
+        let announced: Option<serde_json::Value> = serde_json::from_str(&line).ok();
+        let url = announced.as_ref().and_then(|s| s["url"].as_str()).map(String::from);
         url.ok_or_else(|| self.complaint("the lm-eval service did not begin"))
     }
 

@@ -94,7 +94,7 @@ fn quick() -> Patience {
 
 struct Still;
 
-impl Surroundings for Still {
+impl JobMonitor for Still {
     fn served(&self) -> u64 {
         0
     }

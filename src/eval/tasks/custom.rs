@@ -18,7 +18,7 @@ fn document(task: &spec::Task, row: &Row) -> Result<Document> {
 }
 
 /// The right choice: an index from 0, the text of a choice, or its letter (A is the first). A text of digits
-/// is no index.
+/// is not an index.
 fn gold(row: &Row, field: &str, choices: &[String]) -> Result<usize> {
     let Some(text) = row.field(field)?.as_str() else { return number(row, field, choices.len()) };
     let mut places: Vec<usize> = (0..choices.len()).filter(|&i| choices[i] == text).collect();

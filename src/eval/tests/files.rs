@@ -128,7 +128,7 @@ fn broken_files_are_errors_with_their_place() {
     let dir = tempfile::tempdir().unwrap();
     let lines = dir.path().join("a.jsonl");
     std::fs::write(&lines, "{\"a\": 1}\n\n[1]\n").unwrap();
-    assert_eq!(rows::read(&lines, None, 1).unwrap().len(), 1, "what is not asked for is not read");
+    assert_eq!(rows::read(&lines, None, 1).unwrap().len(), 1, "what is not requested is not read");
     let error = rows::read(&lines, None, 9).unwrap_err();
     assert!(error.kind == Kind::Data && error.to_string().contains("a.jsonl line 3"), "{error}");
     let parquet = dir.path().join("a.parquet");

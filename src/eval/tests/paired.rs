@@ -1,4 +1,4 @@
-//! Two models on the same documents: differences by task, of the mean, and the retained share.
+//! Two models on the same documents: differences by task, of the mean, and the retained accuracy.
 
 use crate::base::{Estimate, Kind, Silent};
 use crate::eval::document::Document;

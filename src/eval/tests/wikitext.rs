@@ -51,8 +51,8 @@ fn perplexities_count_words_and_bytes_of_the_original_and_tokens_of_the_detokeni
     let selection = Catalogue::builtin().select(&["wikitext".into()]).unwrap();
     let options = Options { data: Some(dir.path().into()), limit: 0 };
     let report = evaluate(&selection, &options, &mut model, &encoder, &Silent).unwrap();
-    // " a, é " is 7 tokens in windows of 3, 3 and 1; "b" is one. The original pages have 5 + 1 words and 8 +
-    // 1 bytes.
+    // " a, é " is 7 tokens in sequences of 3, 3 and 1; "b" is one. The original pages have 5 + 1 words and 8
+    // + 1 bytes.
     let metrics = &report.tasks[0].metrics;
     assert_eq!(model.asked.iter().map(|r| r.continuation.len()).collect::<Vec<_>>(), [3, 3, 1, 1]);
     assert!((metrics[&Metric::WordPerplexity].value - (8.0f64 / 6.0).exp()).abs() < 1e-12);

@@ -2,9 +2,9 @@
 
 use super::super::objective::Evidence;
 use super::super::*;
-use super::windows;
+use super::sequences;
 use crate::base::{Kind, Silent};
-use crate::data::{EvaluationSet, SearchSet, Windows};
+use crate::data::{EvaluationSet, SearchSet, Sequences};
 use crate::eval::perplexity::{divergence, perplexity};
 use crate::model::Model;
 use crate::model::pico::Pico;
@@ -39,8 +39,8 @@ struct Sets {
 
 fn sets() -> Sets {
     Sets {
-        search: SearchSet(windows(8)),
-        other: SearchSet(Windows { tokens: tokens(8 * 24, "other"), length: 24 }),
+        search: SearchSet(sequences(8)),
+        other: SearchSet(Sequences { tokens: tokens(8 * 24, "other"), length: 24 }),
     }
 }
 
@@ -67,13 +67,13 @@ fn candidates() -> Vec<Vec<i32>> {
     vec![vec![0; 6], vec![1, 1, -1, 0, 0, -1], vec![2, 0, -2, 2, 0, -2]]
 }
 
-/// The drawn windows of a set.
+/// The drawn sequences of a set.
 fn drawn(set: &SearchSet) -> EvaluationSet {
-    EvaluationSet(set.0.pick(&Sampler::new(set, 9, 1).windows(&DRAW).unwrap().0))
+    EvaluationSet(set.0.pick(&Sampler::new(set, 9, 1).sequences(&DRAW).unwrap().0))
 }
 
 fn first_layers(model: &Model, tokens: &[u32], layers: usize) -> candle_core::Tensor {
-    let segments = Segments::windows(tokens.len() / 24, 24);
+    let segments = Segments::sequences(tokens.len() / 24, 24);
     let layer = |x, l| model.forward_layer(&model.layer(l).unwrap(), &x, &segments).unwrap();
     (0..layers).fold(model.embed(tokens).unwrap(), layer)
 }

@@ -247,7 +247,7 @@ fn logits_of_families_given_by_a_table_equal_those_of_transformers() {
         assert!(model.unclaimed().is_empty());
         let ids: Vec<u32> =
             expected["input_ids"].flatten_all().unwrap().to_dtype(DType::U32).unwrap().to_vec1().unwrap();
-        let logits = model.logits(&model.hidden(&ids, &Segments::windows(2, 48)).unwrap()).unwrap();
+        let logits = model.logits(&model.hidden(&ids, &Segments::sequences(2, 48)).unwrap()).unwrap();
         let difference = worst(&logits, &expected["logits"].flatten_to(1).unwrap());
         eprintln!("{name}: logits differ by at most {difference}");
         assert!(difference <= 1e-4, "{name}: logits differ by {difference}");
@@ -342,7 +342,7 @@ fn a_pruned_llama_has_the_keys_that_it_always_had() {
 }
 
 #[test]
-fn biases_that_are_no_booleans_and_windows_of_some_layers_are_refused() {
+fn biases_that_are_no_booleans_and_sequences_of_some_layers_are_refused() {
     let refused = |family: &'static Family, change: &dyn Fn(&mut serde_json::Value)| {
         let mut raw = serde_json::Value::Object(config(family, |_| {}).raw);
         change(&mut raw);
@@ -404,8 +404,8 @@ fn tensors_that_no_row_claims_are_named_and_neither_counted_nor_read() {
     assert_eq!(Checkpoint::open(&source).unwrap().parameters(), model.checkpoint().parameters() + 16);
     assert!(!model.checkpoint().contains(extra[0]));
     model.note_unclaimed(&notes);
-    let said = notes.0.lock().unwrap().concat();
-    assert!(extra.iter().all(|name| said.contains(name)) && !said.contains("inv_freq"), "{said}");
+    let declared = notes.0.lock().unwrap().concat();
+    assert!(extra.iter().all(|name| declared.contains(name)) && !declared.contains("inv_freq"), "{declared}");
 }
 
 #[test]
@@ -423,7 +423,7 @@ fn a_pruned_model_of_a_fused_family_is_written_apart() {
     let apart = open(&folder);
     assert!(apart.checkpoint().contains("model.layers.0.self_attn.v_proj.weight"));
     let logits = |model: &Model| {
-        model.logits(&model.hidden(&[3, 1, 4, 1, 5], &Segments::windows(1, 5)).unwrap()).unwrap()
+        model.logits(&model.hidden(&[3, 1, 4, 1, 5], &Segments::sequences(1, 5)).unwrap()).unwrap()
     };
     assert_eq!(worst(&logits(&fused), &logits(&apart)), 0.0);
 }

@@ -23,8 +23,8 @@ fn settings_hold(obs: &Obs, problem: &Problem) -> Result<()> {
             .at("prune.saliency")
             .hint("set first_order or second_order to true"));
     }
-    if !(obs.damping.share.is_finite() && obs.damping.share >= 0.0) {
-        return Err(Error::new(Kind::Spec, format!("a damping of {} is no share", obs.damping.share))
+    if !(obs.damping.coefficient.is_finite() && obs.damping.coefficient >= 0.0) {
+        return Err(Error::new(Kind::Spec, format!("{} is no damping coefficient", obs.damping.coefficient))
             .at("prune.damping"));
     }
     if obs.step(problem.kind) == 0 {

@@ -4,11 +4,11 @@ use super::Obs;
 use crate::base::Work;
 use crate::prune::Method;
 use crate::prune::cost::{Cost, DOUBLE, SINGLE, Size};
-use crate::spec::Shrink;
+use crate::spec::TargetShrinkage;
 
 impl Obs {
     pub(super) fn costs(&self, size: &Size) -> Cost {
-        let work = self.solving(size) + Work { solves: self.blending(size), ..Work::default() };
+        let work = self.solving(size) + Work { solves: self.interpolation(size), ..Work::default() };
         let needs = self.needs();
         let d = size.d_in();
         let o = size.d_out();
@@ -18,13 +18,13 @@ impl Obs {
     }
 
     /// Operations of comparing the halves and of mixing the targets.
-    fn blending(&self, size: &Size) -> f64 {
+    fn interpolation(&self, size: &Size) -> f64 {
         if !self.needs().refits_dense() {
             return 0.0;
         }
         let d = size.d_in();
         let o = size.d_out();
-        let mixing = if self.halves() || self.blend < 1.0 { 2.0 * d * d * o } else { 0.0 };
+        let mixing = if self.halves() || self.target_interpolation < 1.0 { 2.0 * d * d * o } else { 0.0 };
         mixing + if self.halves() { 12.0 * d * d * o + 2.0 * d.powi(3) / 3.0 } else { 0.0 }
     }
 
@@ -68,6 +68,6 @@ impl Obs {
 
     /// Whether the sums over two halves of the text are compared.
     pub(super) fn halves(&self) -> bool {
-        self.shrink == Shrink::Halves && self.goes_beyond_the_layer()
+        self.target_shrinkage == TargetShrinkage::SplitHalf && self.goes_beyond_the_layer()
     }
 }

@@ -12,7 +12,7 @@ use crate::base::{Error, Kind, Result};
 use crate::space::ModuleKind;
 use crate::spec::DampingMean;
 
-/// Why one damping did not do.
+/// Why one damping failed.
 pub(super) enum Failure {
     /// A pivot is not above rounding: more damping may help.
     Singular,
@@ -20,15 +20,16 @@ pub(super) enum Failure {
     Fatal(Error),
 }
 
-/// How often λ may grow.
+/// How often λ may be raised.
 const RAISES: i32 = 6;
-/// The first share after a damping of zero fails.
-const FIRST_SHARE: f64 = 1e-6;
+/// The first coefficient that is tried after a damping of zero fails.
+const FIRST_COEFFICIENT: f64 = 1e-6;
 
 /// The damping, then six larger ones, each ten times the one before.
-pub(super) fn shares(damping: f64) -> impl Iterator<Item = f64> {
-    let raised =
-        move |n: i32| if damping > 0.0 { damping * 10f64.powi(n) } else { FIRST_SHARE * 10f64.powi(n - 1) };
+pub(super) fn coefficients(damping: f64) -> impl Iterator<Item = f64> {
+    let raised = move |n: i32| {
+        if damping > 0.0 { damping * 10f64.powi(n) } else { FIRST_COEFFICIENT * 10f64.powi(n - 1) }
+    };
     std::iter::once(damping).chain((1..=RAISES).map(raised))
 }
 
@@ -89,15 +90,15 @@ pub(super) fn inner(a: MatRef<f64>, b: MatRef<f64>) -> f64 {
 pub(super) struct System<'a> {
     problem: &'a Problem,
     pub undamped: &'a Undamped,
-    /// λ itself, not the share.
+    /// λ itself, not the coefficient.
     pub lambda: f64,
     /// Gᵀ, \[d_out, d_in\].
     pub gradient: Mat<f64>,
 }
 
 impl<'a> System<'a> {
-    pub(crate) fn new(problem: &'a Problem, undamped: &'a Undamped, share: f64) -> Self {
-        let lambda = share * undamped.mean;
+    pub(crate) fn new(problem: &'a Problem, undamped: &'a Undamped, coefficient: f64) -> Self {
+        let lambda = coefficient * undamped.mean;
         let gradient = &undamped.target + faer::Scale(lambda) * &undamped.weight;
         Self { problem, undamped, lambda, gradient }
     }

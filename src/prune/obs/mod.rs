@@ -5,9 +5,9 @@
 //!
 //! The weights of a level are the ridge solution towards the dense weight, B̂_K = H_KK⁻¹ G_K with H = X̃ᵀX̃ +
 //! λI and G = X̃ᵀY + λB. With the layer target, the level that removes nothing is B itself. Channels that are
-//! always zero (zero diagonal of X̃ᵀX̃) are dead: units made of them go first, and their weights become zero.
-//! Ties go to the lower unit. When H is numerically singular, λ grows tenfold, six times at most, and the
-//! notes say so.
+//! always zero (zero diagonal of X̃ᵀX̃) are dead: units made of them are removed first, and their weights
+//! become zero. Ties go to the lower unit. When H is numerically singular, λ is raised tenfold, at most six
+//! times, and the notes report it.
 //!
 //! With d input channels, o outputs, r removed channels, k removed per step and K kept at the smallest level
 //! (flops, f64):
@@ -17,25 +17,25 @@
 //! | H⁻¹ by Cholesky | d³ | 16 d², in cache blocks |
 //! | rank-k updates of H⁻¹, delayed to panels of 128 columns, lower triangle, live rows only | below d²r | 8 d² per panel |
 //! | rank-k updates of B, fused with the saliency that reads it | 2dor | 16 do per step |
-//! | refit: one Cholesky in survival order holds that of every level as its leading block | K³/3 + K²o (1 + levels) | 8 K² + 8 Ko per level |
+//! | refit: one Cholesky in keep order holds that of every level as its leading block | K³/3 + K²o (1 + levels) | 8 K² + 8 Ko per level |
 //!
 //! Memory beside the problem: two d x d and four d x o matrices of f64, five with the first-order term.
 
-pub mod blend;
 mod check;
 mod cost;
 mod factor;
 mod refit;
 mod removal;
+pub mod shrinkage;
 
 use faer::Mat;
 
 use super::collect::Halves;
 use super::cost::{Cost, Size};
-use super::{Gram, Method, Module, Needs, Pruned, Units, survival};
+use super::{Gram, Method, Module, Needs, PrunedModule, Units, keep_order};
 use crate::base::{Error, Kind, Result};
 use crate::space::ModuleKind;
-use crate::spec::{self, DampingMean, Ranking, Saliency, Shrink, Step, Target};
+use crate::spec::{self, DampingMean, Ranking, Saliency, Step, Target, TargetShrinkage};
 use factor::{Failure, System, Undamped};
 
 /// The method with its settings.
@@ -52,9 +52,9 @@ pub struct Obs {
     /// What the kept weights are fitted to.
     pub target: Target,
     /// How far to go from the layer's own output (0) to the target (1).
-    pub blend: f64,
+    pub target_interpolation: f64,
     /// Whether the blend is lowered to what two halves of the text agree on.
-    pub shrink: Shrink,
+    pub target_shrinkage: TargetShrinkage,
 }
 
 impl From<&spec::Prune> for Obs {
@@ -63,24 +63,24 @@ impl From<&spec::Prune> for Obs {
             step: prune.step,
             saliency: prune.saliency,
             ranking: prune.ranking,
-            damping: Damping { share: prune.damping, mean: prune.damping_mean },
+            damping: Damping { coefficient: prune.damping, mean: prune.damping_mean },
             target: prune.target,
-            blend: prune.blend,
-            shrink: prune.shrink,
+            target_interpolation: prune.target_interpolation,
+            target_shrinkage: prune.target_shrinkage,
         }
     }
 }
 
-/// The λ that keeps H = X̃ᵀX̃ + λI well-conditioned: a share of the mean of diag X̃ᵀX̃.
+/// The λ that keeps H = X̃ᵀX̃ + λI well-conditioned: a coefficient times a mean of diag X̃ᵀX̃.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Damping {
-    /// The share.
-    pub share: f64,
+    /// The coefficient.
+    pub coefficient: f64,
     /// Which mean.
     pub mean: DampingMean,
 }
 
-/// What a module must do, from the rows X̃ \[tokens, d_in\] that enter it.
+/// The reconstruction problem of a module, from the rows X̃ \[tokens, d_in\] that enter it.
 #[derive(Debug, Clone)]
 pub struct Problem {
     /// Attention or MLP.
@@ -101,11 +101,11 @@ impl Method for Obs {
         Needs { gram: Some(Gram { target, halves: self.halves() }), ..Needs::default() }
     }
 
-    fn prune(&self, module: Module, removed: &[usize]) -> Result<Pruned> {
+    fn prune(&self, module: Module, removed: &[usize]) -> Result<PrunedModule> {
         let (problem, mut notes) = self.problem(module)?;
         let pruned = self.solve(&problem, removed)?;
         notes.extend(pruned.notes);
-        Ok(Pruned { notes, ..pruned })
+        Ok(PrunedModule { notes, ..pruned })
     }
 
     fn cost(&self, size: &Size) -> Cost {
@@ -116,7 +116,7 @@ impl Method for Obs {
 impl Obs {
     /// Whether the weights are fitted to more than the layer's own output.
     fn goes_beyond_the_layer(&self) -> bool {
-        self.target != Target::Layer && self.blend > 0.0
+        self.target != Target::Layer && self.target_interpolation > 0.0
     }
 
     /// Units of a module removed between two rankings.
@@ -133,18 +133,23 @@ impl Obs {
         let Module { kind, units, weight, collected, .. } = module;
         let Halves { first, second } = collected.into_sums()?;
         let mut notes = Vec::new();
-        let (sums, shares) = match second {
-            None => (first, vec![self.blend; weight.ncols()]),
+        let (sums, coefficients) = match second {
+            None => (first, vec![self.target_interpolation; weight.ncols()]),
             Some(second) => {
-                let agreed = blend::agreed([&first, &second], &weight, self.damping)?;
+                let agreed = shrinkage::agreed([&first, &second], &weight, self.damping)?;
                 if agreed.is_none() {
-                    notes.push("one window of text has no two halves to compare; the blend stays".into());
+                    notes.push(
+                        "one sequence of text has no two halves to compare; the target is not shrunk".into(),
+                    );
                 }
                 let agreed = agreed.unwrap_or_else(|| vec![1.0; weight.ncols()]);
-                (first.with(&second), agreed.into_iter().map(|share| self.blend * share).collect())
+                (
+                    first.with(&second),
+                    agreed.into_iter().map(|coefficient| self.target_interpolation * coefficient).collect(),
+                )
             }
         };
-        let correlation = blend::blended(&sums, &weight, &shares);
+        let correlation = shrinkage::interpolated(&sums, &weight, &coefficients);
         Ok((Problem { kind, units, gram: sums.gram, correlation, weight }, notes))
     }
 
@@ -154,26 +159,27 @@ impl Obs {
     /// [`Kind::Spec`] when no saliency term is on, [`Kind::Numeric`] when an input is not finite, when no
     /// token was seen or when no damping saves the factorisation, [`Kind::Internal`] when shapes or counts do
     /// not fit.
-    pub fn solve(&self, problem: &Problem, removed: &[usize]) -> Result<Pruned> {
+    pub fn solve(&self, problem: &Problem, removed: &[usize]) -> Result<PrunedModule> {
         check::inputs(problem, self, removed)?;
         let undamped = Undamped::new(problem, self.damping.mean)?;
         let mut notes = Vec::new();
-        for share in factor::shares(self.damping.share) {
-            match self.attempt(&System::new(problem, &undamped, share), removed) {
-                Ok(pruned) => return Ok(Pruned { notes, ..pruned }),
+        for coefficient in factor::coefficients(self.damping.coefficient) {
+            match self.attempt(&System::new(problem, &undamped, coefficient), removed) {
+                Ok(pruned) => return Ok(PrunedModule { notes, ..pruned }),
                 Err(Failure::Fatal(error)) => return Err(error),
-                Err(Failure::Singular) => notes
-                    .push(format!("the Gram matrix is singular with a damping of {share:e}: it is raised")),
+                Err(Failure::Singular) => notes.push(format!(
+                    "the Gram matrix is singular with a damping of {coefficient:e}: it is raised"
+                )),
             }
         }
         Err(Error::new(Kind::Numeric, "the Gram matrix stays singular whatever the damping")
             .hint("calibrate on more tokens"))
     }
 
-    fn attempt(&self, system: &System, removed: &[usize]) -> Result<Pruned, Failure> {
-        let (gone, saliency) = removal::removal(system, self, removed)?;
-        let order = survival(system.units().count, &gone);
-        let levels = refit::levels(system, &order, removed)?;
-        Ok(Pruned { order, levels, saliency, notes: Vec::new() })
+    fn attempt(&self, system: &System, removed: &[usize]) -> Result<PrunedModule, Failure> {
+        let (removed_units, saliency) = removal::removal(system, self, removed)?;
+        let keep_order = keep_order(system.units().count, &removed_units);
+        let levels = refit::levels(system, &keep_order, removed)?;
+        Ok(PrunedModule { keep_order, levels, saliency, notes: Vec::new() })
     }
 }

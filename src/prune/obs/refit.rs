@@ -1,17 +1,21 @@
-//! The exact weights of every level, from one factor: in order of survival, the Cholesky factor of a level is
-//! a leading block of the whole.
+//! The exact weights of every level, from one factor: in keep order, the Cholesky factor of a level is a
+//! leading block of the whole.
 
 use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place};
 use faer::{Mat, MatRef, Par};
 
 use super::factor::{Failure, System, cholesky, inner};
 use crate::base::{Error, Kind};
-use crate::prune::{Level, channels};
+use crate::prune::{PrunedLevel, channels};
 
 /// B̂_K = H_KK⁻¹ G_K for each count of removed units.
-pub(super) fn levels(system: &System, order: &[u32], removed: &[usize]) -> Result<Vec<Level>, Failure> {
+pub(super) fn levels(
+    system: &System,
+    keep_order: &[u32],
+    removed: &[usize],
+) -> Result<Vec<PrunedLevel>, Failure> {
     let units = system.units();
-    let channels = channels(order, units.width);
+    let channels = channels(keep_order, units.width);
     let solver = Solver::new(system, &channels, largest(system, removed))?;
     removed.iter().map(|&count| level(&solver, count, (units.count - count) * units.width)).collect()
 }
@@ -23,7 +27,7 @@ fn largest(system: &System, removed: &[usize]) -> usize {
     solved.min().map_or(0, |count| (units.count - count) * units.width)
 }
 
-/// The system in order of survival, solved half-way.
+/// The system in keep order, solved half-way.
 struct Solver<'a> {
     system: &'a System<'a>,
     channels: &'a [usize],
@@ -65,7 +69,7 @@ impl<'a> Solver<'a> {
     }
 }
 
-fn level(solver: &Solver, removed: usize, kept: usize) -> Result<Level, Failure> {
+fn level(solver: &Solver, removed: usize, kept: usize) -> Result<PrunedLevel, Failure> {
     if removed == 0 && solver.system.is_layer() {
         let dense = solver.system.dense();
         let weight = Mat::from_fn(dense.ncols(), kept, |i, j| dense[(solver.channels[j], i)]);
@@ -76,10 +80,10 @@ fn level(solver: &Solver, removed: usize, kept: usize) -> Result<Level, Failure>
     finished(removed, weight.as_ref(), if solver.system.is_layer() { loss.max(0.0) } else { loss })
 }
 
-fn finished(removed: usize, weight: MatRef<f64>, loss: f64) -> Result<Level, Failure> {
+fn finished(removed: usize, weight: MatRef<f64>, loss: f64) -> Result<PrunedLevel, Failure> {
     let weight = Mat::from_fn(weight.nrows(), weight.ncols(), |i, j| weight[(i, j)] as f32);
     if weight.as_ref().is_all_finite() && loss.is_finite() {
-        return Ok(Level { removed, weight, bias: None, loss: Some(loss) });
+        return Ok(PrunedLevel { removed, weight, bias: None, loss: Some(loss) });
     }
     let what = format!("the weights refitted after removing {removed} units are not finite");
     Err(Failure::Fatal(Error::new(Kind::Numeric, what).hint("raise prune.damping")))

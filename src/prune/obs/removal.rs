@@ -33,29 +33,29 @@ pub(super) fn removal(
     let mut state = State::new(system, obs.saliency)?;
     let dense = state.sweep(None)?;
     let largest = removed.last().copied().unwrap_or(0);
-    let gone = match obs.ranking {
+    let removed_units = match obs.ranking {
         Ranking::OneShot => state.least(&dense, largest).into_iter().map(|unit| unit as u32).collect(),
         Ranking::Progressive => {
             let step = obs.step(system.kind());
             progressive(&mut state, dense.clone(), &steps(step, removed))?
         }
     };
-    Ok((gone, dense))
+    Ok((removed_units, dense))
 }
 
 fn progressive(state: &mut State, mut saliency: Vec<f64>, steps: &[usize]) -> Result<Vec<u32>, Failure> {
-    let mut gone = Vec::new();
+    let mut removed_units = Vec::new();
     for (i, &count) in steps.iter().enumerate() {
         let picked = state.least(&saliency, count);
-        gone.extend(picked.iter().map(|&unit| state.units[unit]));
+        removed_units.extend(picked.iter().map(|&unit| state.units[unit]));
         if i + 1 < steps.len() {
             saliency = state.remove(&picked)?;
         }
     }
-    Ok(gone)
+    Ok(removed_units)
 }
 
-/// How many units go at a time, so that every request is met exactly.
+/// How many units are removed at a time, so that every request is met exactly.
 fn steps(step: usize, removed: &[usize]) -> Vec<usize> {
     let mut at = 0;
     let mut steps = Vec::new();
@@ -69,7 +69,7 @@ fn steps(step: usize, removed: &[usize]) -> Vec<usize> {
     steps
 }
 
-/// What is left of the module: the first `units.len() * width` channels of every matrix. Units that went stay
+/// What is left of the module: the first `units.len() * width` channels of every matrix. Removed units stay
 /// until a flush drops them.
 struct State {
     terms: Saliency,
@@ -77,8 +77,8 @@ struct State {
     width: usize,
     /// Original index of each unit held.
     units: Vec<u32>,
-    /// Whether a unit held went already.
-    gone: Vec<bool>,
+    /// Whether a unit held is already removed.
+    removed_units: Vec<bool>,
     /// Whether every channel of a unit held is dead.
     dead: Vec<bool>,
     /// H⁻¹ before the delayed updates, lower triangle.
@@ -113,7 +113,7 @@ impl State {
             terms,
             width,
             units: (0..count as u32).collect(),
-            gone: vec![false; count],
+            removed_units: vec![false; count],
             dead: system.undamped.dead.chunks(width).map(|unit| unit.iter().all(|&dead| dead)).collect(),
             blocks: diagonal_blocks(&inverse, width),
             inverse,
@@ -137,10 +137,10 @@ impl State {
         units.iter().flat_map(|&unit| unit * self.width..(unit + 1) * self.width).collect()
     }
 
-    /// The `count` units to go next, first to last: dead ones, then the least salient, ties to the lower
+    /// The next `count` units to remove, first to last: dead ones, then the least salient, ties to the lower
     /// index.
     fn least(&self, saliency: &[f64], count: usize) -> Vec<usize> {
-        let mut alive: Vec<usize> = (0..self.units.len()).filter(|&unit| !self.gone[unit]).collect();
+        let mut alive: Vec<usize> = (0..self.units.len()).filter(|&unit| !self.removed_units[unit]).collect();
         alive.sort_by(|&a, &b| {
             self.dead[b].cmp(&self.dead[a]).then(saliency[a].total_cmp(&saliency[b])).then(a.cmp(&b))
         });
@@ -153,7 +153,7 @@ impl State {
         let channels = self.channels_of(picked);
         let update = self.update(&channels)?;
         self.downdate_blocks(update.left.as_ref());
-        picked.iter().for_each(|&unit| self.gone[unit] = true);
+        picked.iter().for_each(|&unit| self.removed_units[unit] = true);
         let saliency = self.sweep(Some(&update))?;
         self.delay(update.left.as_ref());
         Ok(if self.used < PANEL { saliency } else { self.flush(saliency) })
@@ -200,17 +200,17 @@ impl State {
             .for_each(|(block, v)| matmul(block, Accum::Add, v, v.transpose(), -1.0, Par::Seq));
     }
 
-    /// Updates B and returns the saliency of all units held, in one pass over B; that of a unit that went is
+    /// Updates B and returns the saliency of all units held, in one pass over B; that of a removed unit is
     /// zero.
     fn sweep(&mut self, update: Option<&Update>) -> Result<Vec<f64>, Failure> {
         let width = self.width;
         let held = self.channels();
         let chunk = (CHUNK / (self.weight.nrows() * width).max(1)).max(1);
         let terms = self.terms;
-        let Self { weight, gradient, blocks, gone, .. } = self;
+        let Self { weight, gradient, blocks, removed_units, .. } = self;
         let gradient = gradient.as_ref();
         let blocks = blocks.as_ref();
-        let gone = &gone[..];
+        let removed_units = &removed_units[..];
         let chunks = weight.as_mut().subcols_mut(0, held).par_col_chunks_mut(chunk * width).enumerate();
         let saliency = chunks.flat_map_iter(|(i, mut part)| {
             let first = i * chunk;
@@ -223,7 +223,7 @@ impl State {
                 let unit = first + local;
                 let own = part.subcols(local * width, width);
                 let at = unit * width;
-                if gone[unit] {
+                if removed_units[unit] {
                     Ok(0.0)
                 } else {
                     saliency(terms, own, gradient.subcols(at, width), blocks.subcols(at, width))
@@ -243,7 +243,7 @@ impl State {
         self.used = columns;
     }
 
-    /// Brings H⁻¹ up to date and drops the units that went, from the saliency too, once they are an eighth of
+    /// Brings H⁻¹ up to date and drops the removed units, from the saliency too, once they are an eighth of
     /// those held.
     fn flush(&mut self, saliency: Vec<f64>) -> Vec<f64> {
         let held = self.channels();
@@ -263,14 +263,14 @@ impl State {
             Par::rayon(0),
         );
         self.used = 0;
-        if self.gone.iter().filter(|&&gone| gone).count() * 8 < self.units.len() {
+        if self.removed_units.iter().filter(|&&removed_units| removed_units).count() * 8 < self.units.len() {
             return saliency;
         }
         self.compact(saliency)
     }
 
     fn compact(&mut self, saliency: Vec<f64>) -> Vec<f64> {
-        let kept: Vec<usize> = (0..self.units.len()).filter(|&unit| !self.gone[unit]).collect();
+        let kept: Vec<usize> = (0..self.units.len()).filter(|&unit| !self.removed_units[unit]).collect();
         let channels = self.channels_of(&kept);
         pack(&mut self.inverse, &channels, &channels);
         for matrix in [&mut self.weight, &mut self.gradient, &mut self.blocks] {
@@ -279,7 +279,7 @@ impl State {
         }
         self.units = kept.iter().map(|&unit| self.units[unit]).collect();
         self.dead = kept.iter().map(|&unit| self.dead[unit]).collect();
-        self.gone = vec![false; kept.len()];
+        self.removed_units = vec![false; kept.len()];
         kept.iter().map(|&unit| saliency[unit]).collect()
     }
 }

@@ -15,7 +15,7 @@ fn small() -> Problem {
 fn removing_nothing_from_the_layer_target_gives_the_dense_weight_back() {
     let small = small();
     let pruned = prune(&small, &setup(8, 1, 2), &[0]).unwrap();
-    assert_eq!(pruned.order, (0..8).collect::<Vec<u32>>());
+    assert_eq!(pruned.keep_order, (0..8).collect::<Vec<u32>>());
     assert_eq!(loss(&pruned.levels[0]), 0.0);
     assert_eq!(pruned.levels[0].weight, Mat::from_fn(3, 8, |i, j| small.weight[(j, i)] as f32));
     assert_eq!(pruned.levels[0].row_major()[9], small.weight[(1, 1)] as f32);
@@ -41,7 +41,7 @@ fn no_request_gives_no_level() {
 #[test]
 fn one_head_and_one_channel_are_enough() {
     let pruned = prune(&small(), &setup(1, 8, 1), &[0, 1]).unwrap();
-    assert_eq!(pruned.order, [0]);
+    assert_eq!(pruned.keep_order, [0]);
     let single = problem(&inputs("x", 9, 1), noise("b", 1, 1), None);
     assert_eq!(prune(&single, &setup(1, 1, 16), &[0, 1]).unwrap().levels[1].weight.ncols(), 0);
 }
@@ -53,7 +53,7 @@ fn a_correlation_with_no_unit_removed_refits_every_channel() {
     let case = problem(&x, noise("b", 8, 3), Some(&y));
     let plain = Setup { damping: arithmetic(0.0), ..setup(8, 1, 1) };
     let pruned = prune(&case, &plain, &[0]).unwrap();
-    let residual = &y - &x * spread(&pruned.levels[0], &pruned.order, &plain);
+    let residual = &y - &x * spread(&pruned.levels[0], &pruned.keep_order, &plain);
     assert!((x.transpose() * residual).norm_max() < 1e-5);
     assert!(loss(&pruned.levels[0]) < 0.0);
 }
@@ -68,7 +68,7 @@ fn with_dead(dead: &[usize]) -> Problem {
 #[test]
 fn dead_units_go_first_and_cost_nothing() {
     let pruned = prune(&with_dead(&[2, 5]), &setup(8, 1, 1), &[2, 3]).unwrap();
-    assert_eq!(pruned.order[6..], [5, 2]);
+    assert_eq!(pruned.keep_order[6..], [5, 2]);
     assert!(loss(&pruned.levels[0]) < 1e-12);
     assert!(loss(&pruned.levels[1]) > 1e-6);
     assert_eq!(pruned.notes, Vec::<String>::new());
@@ -79,9 +79,9 @@ fn dead_channels_of_kept_units_get_weight_zero_unless_nothing_was_removed() {
     let case = with_dead(&[2, 4, 5]);
     let pairs = Setup { damping: arithmetic(0.0), ..setup(4, 2, 1) };
     let pruned = prune(&case, &pairs, &[0, 1]).unwrap();
-    assert_eq!(pruned.order[3], 2);
-    assert_ne!(spread(&pruned.levels[0], &pruned.order, &pairs)[(2, 0)], 0.0);
-    let kept = spread(&pruned.levels[1], &pruned.order, &pairs);
+    assert_eq!(pruned.keep_order[3], 2);
+    assert_ne!(spread(&pruned.levels[0], &pruned.keep_order, &pairs)[(2, 0)], 0.0);
+    let kept = spread(&pruned.levels[1], &pruned.keep_order, &pairs);
     assert!((0..3).all(|j| kept[(2, j)] == 0.0));
     assert!(distance(kept.subrows(6, 2), case.weight.subrows(6, 2)) < 1e-6);
 }
@@ -98,7 +98,7 @@ fn one_huge_channel_does_not_damp_the_others_with_the_geometric_mean() {
             |damping| loss(&prune(&case, &Setup { damping, ..setup(32, 1, 1) }, &[16]).unwrap().levels[0]);
         of(damping) / of(arithmetic(0.0))
     };
-    let geometric = Damping { share: 0.01, mean: DampingMean::Geometric };
+    let geometric = Damping { coefficient: 0.01, mean: DampingMean::Geometric };
     assert!(undone(&plain, arithmetic(0.01)) < 1.01);
     assert!(undone(&huge, geometric) < 1.05, "{}", undone(&huge, geometric));
     assert!(undone(&huge, arithmetic(0.01)) > 1.2, "{}", undone(&huge, arithmetic(0.01)));
@@ -115,7 +115,8 @@ fn the_geometric_mean_leaves_dead_channels_out() {
     };
     // Seven channels of norm one and one dead: the arithmetic mean is 7/8, the geometric one 1.
     assert!(
-        (of(Damping { share: 0.07, mean: DampingMean::Geometric }) - of(arithmetic(0.08))).norm_max() < 1e-6
+        (of(Damping { coefficient: 0.07, mean: DampingMean::Geometric }) - of(arithmetic(0.08))).norm_max()
+            < 1e-6
     );
 }
 
@@ -129,7 +130,7 @@ fn duplicate_channels_without_damping_raise_it_and_say_so() {
     let pruned = prune(&problem(&x, noise("b", 8, 3), None), &setup, &[1, 4]).unwrap();
     assert_eq!(pruned.notes.len(), 1);
     assert!(pruned.notes[0].contains("a damping of 0e0: it is raised"), "{:?}", pruned.notes);
-    assert!(pruned.order[7] == 1 || pruned.order[7] == 6);
+    assert!(pruned.keep_order[7] == 1 || pruned.keep_order[7] == 6);
     assert!(loss(&pruned.levels[0]) < 1e-3);
 }
 
@@ -137,7 +138,7 @@ fn duplicate_channels_without_damping_raise_it_and_say_so() {
 fn ties_go_to_the_lower_unit() {
     let case = bare(Mat::identity(6, 6), None, Mat::full(6, 2, 1.0));
     let pruned = prune(&case, &setup(6, 1, 2), &[4]).unwrap();
-    assert_eq!(pruned.order, [4, 5, 3, 2, 1, 0]);
+    assert_eq!(pruned.keep_order, [4, 5, 3, 2, 1, 0]);
 }
 
 #[test]

@@ -68,12 +68,12 @@ fn agrees(case: &Case, problem: &Problem) {
     let pruned =
         prune(problem, &setup, &case.levels.iter().map(|level| level.removed).collect::<Vec<_>>()).unwrap();
     assert!(pruned.saliency.iter().zip(&case.saliency).all(|(a, b)| (a - b).abs() < 1e-9 * b));
-    assert!(pruned.order.iter().rev().zip(&case.gone).all(|(a, b)| a == b));
+    assert!(pruned.keep_order.iter().rev().zip(&case.gone).all(|(a, b)| a == b));
     for (level, answer) in pruned.levels.iter().zip(&case.levels) {
-        let mut kept = pruned.order[..units - level.removed].to_vec();
+        let mut kept = pruned.keep_order[..units - level.removed].to_vec();
         kept.sort();
         assert_eq!(kept, answer.kept);
-        let full = spread(level, &pruned.order, &setup);
+        let full = spread(level, &pruned.keep_order, &setup);
         let channel = |j: usize| answer.kept[j / case.width] as usize * case.width + j % case.width;
         let expected = Mat::from_fn(full.ncols(), kept.len() * case.width, |i, j| answer.weight[i][j]);
         let found = Mat::from_fn(full.ncols(), kept.len() * case.width, |i, j| full[(channel(j), i)]);
@@ -118,13 +118,13 @@ fn golden(path: &Path) {
     for level in &pruned.levels {
         let kept = tensors.tensor(&format!("kept_{}", level.removed)).unwrap();
         assert!(
-            pruned.order[..units - level.removed].iter().all(|&unit| kept.data()[unit as usize] == 1),
+            pruned.keep_order[..units - level.removed].iter().all(|&unit| kept.data()[unit as usize] == 1),
             "{path:?} {}",
             level.removed
         );
         assert_eq!(kept.data().iter().filter(|&&kept| kept == 1).count(), units - level.removed);
         let expected = read(&tensors, &format!("weight_{}", level.removed));
-        let found = spread(level, &pruned.order, &setup);
+        let found = spread(level, &pruned.keep_order, &setup);
         assert!(
             level.removed == units || distance(found.transpose(), expected.as_ref()) < 1e-6,
             "{path:?} {}",

@@ -32,25 +32,25 @@ fn delayed_updates_keep_the_order_of_undelayed_ones() {
         let case = problem(&inputs("wide", 700, 480), noise("wide weight", 480, 20), None);
         let removed = setup.units - setup.units / 10;
         let pruned = prune(&case, &setup, &[removed]).unwrap();
-        let found: Vec<u32> = pruned.order.iter().rev().take(removed).copied().collect();
+        let found: Vec<u32> = pruned.keep_order.iter().rev().take(removed).copied().collect();
         assert_eq!(found, undelayed(&case, &setup, removed));
     }
 }
 
-/// The first `removed` units to go, from dense inverses computed anew at each step.
+/// The first `removed` units to go, from dense inverses computed again at each step.
 fn undelayed(case: &Problem, setup: &Setup, removed: usize) -> Vec<u32> {
-    let mut gone = Vec::new();
+    let mut removed_units = Vec::new();
     let mut kept = (0..setup.units).collect::<Vec<_>>();
-    while gone.len() < removed {
+    while removed_units.len() < removed {
         let saliency = exact(case, setup, &kept);
         let mut ranked: Vec<usize> = (0..kept.len()).collect();
         ranked.sort_by(|&a, &b| saliency[a].total_cmp(&saliency[b]));
         let picked: Vec<usize> =
-            ranked.iter().take(setup.step.min(removed - gone.len())).map(|&i| kept[i]).collect();
+            ranked.iter().take(setup.step.min(removed - removed_units.len())).map(|&i| kept[i]).collect();
         kept.retain(|unit| !picked.contains(unit));
-        gone.extend(picked.into_iter().map(|unit| unit as u32));
+        removed_units.extend(picked.into_iter().map(|unit| unit as u32));
     }
-    gone
+    removed_units
 }
 
 /// Saliency of the kept units from a dense inverse.
@@ -58,7 +58,7 @@ fn exact(case: &Problem, setup: &Setup, kept: &[usize]) -> Vec<f64> {
     let d = case.gram.nrows();
     let width = setup.width;
     let channels: Vec<usize> = kept.iter().flat_map(|unit| unit * width..(unit + 1) * width).collect();
-    let lambda = setup.damping.share * (0..d).map(|p| case.gram[(p, p)]).sum::<f64>() / d as f64;
+    let lambda = setup.damping.coefficient * (0..d).map(|p| case.gram[(p, p)]).sum::<f64>() / d as f64;
     let gradient = &case.gram * &case.weight + Scale(lambda) * &case.weight;
     let at = |i: usize, j: usize| case.gram[(channels[i], channels[j])] + if i == j { lambda } else { 0.0 };
     let n = channels.len();
@@ -85,7 +85,7 @@ fn the_target_of_the_layer_given_as_a_correlation_changes_nothing() {
         let given =
             prune(&problem(&x, weight.clone(), Some(&(&x * &weight))), &setup(units, width, 1), &[2, 5])
                 .unwrap();
-        assert_eq!(own.order, given.order);
+        assert_eq!(own.keep_order, given.keep_order);
         for (a, b) in own.levels.iter().zip(&given.levels) {
             assert!((0..a.weight.ncols()).all(|j| (a.weight.col(j) - b.weight.col(j)).norm_max() < 1e-6));
             assert!((loss(a) - loss(b)).abs() < 1e-10 * loss(a).max(1.0));
@@ -99,8 +99,9 @@ fn one_pass_over_several_levels_equals_a_pass_for_each() {
     let together = prune(&case, &setup(24, 1, 4), &[4, 12, 24]).unwrap();
     for (level, removed) in together.levels.iter().zip([4, 12, 24]) {
         let alone = prune(&case, &setup(24, 1, 4), &[removed]).unwrap();
-        let sorted = |order: &[u32]| order.iter().copied().collect::<std::collections::BTreeSet<_>>();
-        assert_eq!(sorted(&alone.order[..24 - removed]), sorted(&together.order[..24 - removed]));
+        let sorted =
+            |keep_order: &[u32]| keep_order.iter().copied().collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(sorted(&alone.keep_order[..24 - removed]), sorted(&together.keep_order[..24 - removed]));
         assert!((loss(level) - loss(&alone.levels[0])).abs() < 1e-10 * loss(level));
     }
 }
@@ -117,18 +118,18 @@ proptest! {
         let ranking = if one_shot { Ranking::OneShot } else { Ranking::Progressive };
         let setup = Setup { ranking, damping: arithmetic(1e-3), ..setup(units, width, step) };
         let pruned = prune(&problem(&x, weight.clone(), None), &setup, &(0..=units).collect::<Vec<_>>()).unwrap();
-        let mut sorted = pruned.order.clone();
+        let mut sorted = pruned.keep_order.clone();
         sorted.sort();
         prop_assert_eq!(sorted, (0..units as u32).collect::<Vec<_>>());
         let mut before = 0.0;
         for level in &pruned.levels {
-            let kept: Vec<usize> = pruned.order[..units - level.removed].iter().flat_map(|&u| u as usize * width..(u as usize + 1) * width).collect();
-            let found = spread(level, &pruned.order, &setup);
-            let brute = if kept.is_empty() { Mat::zeros(d, outputs) } else { least_squares(&x, &weight, &kept, setup.damping.share) };
+            let kept: Vec<usize> = pruned.keep_order[..units - level.removed].iter().flat_map(|&u| u as usize * width..(u as usize + 1) * width).collect();
+            let found = spread(level, &pruned.keep_order, &setup);
+            let brute = if kept.is_empty() { Mat::zeros(d, outputs) } else { least_squares(&x, &weight, &kept, setup.damping.coefficient) };
             prop_assert!((&found - &brute).norm_max() < 1e-5 * weight.norm_max().max(brute.norm_max()));
             let expected = 0.5 * (&x * (&weight - &brute)).squared_norm_l2();
             prop_assert!((loss(level) - expected).abs() < 1e-9 * expected.max(1.0));
-            let now = objective(&x, &weight, &brute, setup.damping.share);
+            let now = objective(&x, &weight, &brute, setup.damping.coefficient);
             prop_assert!(now >= before * (1.0 - 1e-9));
             before = now;
         }

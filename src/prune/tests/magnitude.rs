@@ -12,7 +12,7 @@ fn module(units: usize, width: usize, weight: Mat<f64>, rows: Vec<f64>) -> Modul
     Module { kind: ModuleKind::Mlp, units, weight, rows, collected: Collected::default() }
 }
 
-fn pruned(units: usize, width: usize, weight: &Mat<f64>, rows: &[f64], removed: &[usize]) -> Pruned {
+fn pruned(units: usize, width: usize, weight: &Mat<f64>, rows: &[f64], removed: &[usize]) -> PrunedModule {
     Magnitude.prune(module(units, width, weight.clone(), rows.to_vec()), removed).unwrap()
 }
 
@@ -32,11 +32,14 @@ fn units_go_by_the_norm_of_all_weights_that_they_own() {
     let found = pruned(4, 3, &weight, &rows, &[0, 1, 2, 3, 4]);
     let norms = by_hand(&weight, &rows, 3);
     assert!(found.saliency.iter().zip(&norms).all(|(a, b)| (a - b).abs() < 1e-12));
-    let gone: Vec<usize> = found.order.iter().rev().map(|&unit| unit as usize).collect();
-    assert!(gone.windows(2).all(|pair| norms[pair[0]] <= norms[pair[1]]), "{gone:?} {norms:?}");
+    let removed_units: Vec<usize> = found.keep_order.iter().rev().map(|&unit| unit as usize).collect();
+    assert!(
+        removed_units.windows(2).all(|pair| norms[pair[0]] <= norms[pair[1]]),
+        "{removed_units:?} {norms:?}"
+    );
     // Without what stands before the module the order is another one.
     let columns = pruned(4, 3, &weight, &[0.0; 4], &[4]);
-    assert_ne!(columns.order, found.order);
+    assert_ne!(columns.keep_order, found.keep_order);
 }
 
 #[test]
@@ -44,7 +47,7 @@ fn every_level_is_the_dense_columns_kept() {
     let weight = noise("b", 12, 5);
     let found = pruned(6, 2, &weight, &[0.0; 6], &[0, 2, 5]);
     for (level, removed) in found.levels.iter().zip([0, 2, 5]) {
-        let kept = &found.order[..6 - removed];
+        let kept = &found.keep_order[..6 - removed];
         assert_eq!((level.removed, level.weight.ncols(), &level.bias), (removed, kept.len() * 2, &None));
         for (i, &unit) in kept.iter().enumerate() {
             for (c, j) in (0..2).flat_map(|c| (0..5).map(move |j| (c, j))) {
@@ -60,8 +63,9 @@ fn levels_are_nested_and_each_is_what_it_is_alone() {
     let together = pruned(24, 1, &weight, &[0.0; 24], &[4, 12, 24]);
     for removed in [4, 12, 24] {
         let alone = pruned(24, 1, &weight, &[0.0; 24], &[removed]);
-        let sorted = |order: &[u32]| order.iter().copied().collect::<std::collections::BTreeSet<_>>();
-        assert_eq!(sorted(&alone.order[..24 - removed]), sorted(&together.order[..24 - removed]));
+        let sorted =
+            |keep_order: &[u32]| keep_order.iter().copied().collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(sorted(&alone.keep_order[..24 - removed]), sorted(&together.keep_order[..24 - removed]));
     }
 }
 
@@ -72,7 +76,7 @@ fn nothing_and_everything_can_go() {
     assert_eq!(found.levels[0].weight.ncols(), 8);
     assert_eq!((found.levels[1].weight.nrows(), found.levels[1].weight.ncols()), (3, 0));
     let untouched = pruned(8, 1, &weight, &[0.0; 8], &[0]);
-    assert_eq!(untouched.order, (0..8).collect::<Vec<u32>>());
+    assert_eq!(untouched.keep_order, (0..8).collect::<Vec<u32>>());
     assert_eq!(untouched.levels[0].weight, Mat::from_fn(3, 8, |i, j| weight[(j, i)] as f32));
     assert!(pruned(8, 1, &weight, &[0.0; 8], &[]).levels.is_empty());
 }
@@ -80,7 +84,7 @@ fn nothing_and_everything_can_go() {
 #[test]
 fn dead_units_go_first_and_ties_go_to_the_lower_unit() {
     let even = Mat::from_fn(6, 2, |i, _| if i == 3 { 0.0 } else { 1.0 });
-    assert_eq!(pruned(6, 1, &even, &[0.0; 6], &[4]).order, [4, 5, 2, 1, 0, 3]);
+    assert_eq!(pruned(6, 1, &even, &[0.0; 6], &[4]).keep_order, [4, 5, 2, 1, 0, 3]);
 }
 
 #[test]

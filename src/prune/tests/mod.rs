@@ -1,20 +1,20 @@
 //! Local pruning against known answers, against brute force, and at its edges.
 
-mod blend;
 mod edges;
 mod known;
 mod laws;
 mod magnitude;
+mod shrinkage;
 mod sums;
 
 use faer::prelude::*;
 use faer::{Mat, MatRef};
 
 use super::obs::{Damping, Obs, Problem};
-use super::{Level, Pruned, Units};
+use super::{PrunedLevel, PrunedModule, Units};
 use crate::base::{Result, rng};
 use crate::space::ModuleKind;
-use crate::spec::{DampingMean, Ranking, Saliency, Shrink, Step, Target};
+use crate::spec::{DampingMean, Ranking, Saliency, Step, Target, TargetShrinkage};
 
 const BOTH: Saliency = Saliency { first_order: true, second_order: true };
 
@@ -52,28 +52,28 @@ struct Setup {
     damping: Damping,
 }
 
-fn prune(problem: &Problem, setup: &Setup, removed: &[usize]) -> Result<Pruned> {
+fn prune(problem: &Problem, setup: &Setup, removed: &[usize]) -> Result<PrunedModule> {
     let obs = Obs {
         step: Step { heads: setup.step, neurons: setup.step },
         saliency: setup.saliency,
         ranking: setup.ranking,
         damping: setup.damping,
         target: Target::Layer,
-        blend: 1.0,
-        shrink: Shrink::None,
+        target_interpolation: 1.0,
+        target_shrinkage: TargetShrinkage::None,
     };
     let units = Units { count: setup.units, width: setup.width };
     obs.solve(&Problem { units, ..problem.clone() }, removed)
 }
 
 /// A level's loss, which this method knows.
-fn loss(level: &Level) -> f64 {
+fn loss(level: &PrunedLevel) -> f64 {
     level.loss.unwrap()
 }
 
-/// The paper's damping, a share of the arithmetic mean.
-fn arithmetic(share: f64) -> Damping {
-    Damping { share, mean: DampingMean::Arithmetic }
+/// The paper's damping, a multiple of the arithmetic mean.
+fn arithmetic(coefficient: f64) -> Damping {
+    Damping { coefficient, mean: DampingMean::Arithmetic }
 }
 
 fn setup(units: usize, width: usize, step: usize) -> Setup {
@@ -81,10 +81,10 @@ fn setup(units: usize, width: usize, step: usize) -> Setup {
 }
 
 /// The level's B̂ on all channels, \[d_in, d_out\], zero where removed.
-fn spread(level: &Level, order: &[u32], setup: &Setup) -> Mat<f64> {
+fn spread(level: &PrunedLevel, keep_order: &[u32], setup: &Setup) -> Mat<f64> {
     let mut weight = Mat::zeros(setup.units * setup.width, level.weight.nrows());
     for j in 0..level.weight.ncols() {
-        let channel = order[j / setup.width] as usize * setup.width + j % setup.width;
+        let channel = keep_order[j / setup.width] as usize * setup.width + j % setup.width;
         (0..level.weight.nrows()).for_each(|i| weight[(channel, i)] = f64::from(level.weight[(i, j)]));
     }
     weight

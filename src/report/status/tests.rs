@@ -35,7 +35,7 @@ fn run() -> Vec<Stamped> {
         Event::FigureMeasured { figure: figure("a", "iteration-1", "perplexity/text", 4.25) },
         Event::TrialFinished { trial: t("a") },
         Event::TrialStarted { trial: t("b") },
-        Event::TrialFailed { trial: t("b"), error: t("no legal move\n  hint: raise supernet.levels") },
+        Event::TrialFailed { trial: t("b"), error: t("no legal flip\n  hint: raise supernet.levels") },
         Event::TrialStarted { trial: t("c") },
         Event::FigureMeasured { figure: figure("c", "dense", "perplexity/text", f64::NAN) },
         begun("c", "search-1"),
@@ -45,23 +45,25 @@ fn run() -> Vec<Stamped> {
 
 #[test]
 fn a_running_sweep_shows_every_state() {
-    let expected = "\
-r: running, process 7, 1 of 4 trials done, 1 failed
+    let expected = "r: running, process 7, 1 of 4 trials done, 1 failed
 
 trial  state    took  models
 a      done      3 s       2
-b      failed    1 s
+b      failed    1 \
+s
 c      running  13 s       1
 d      waiting
 
 b failed:
-  no legal move
+  no legal flip
     hint: raise supernet.levels
-c is in search-1, 3 of 10 generations, for 11 s
+c \
+is in search-1, 3 of 10 generations, for 11 s
 
 perplexity text
 ┌───────┬───────┬─────────────┐
-│ trial ┆ dense ┆ iteration-1 │
+│ trial ┆ \
+dense ┆ iteration-1 │
 ╞═══════╪═══════╪═════════════╡
 │ a     ┆  3.57 ┆        4.25 │
 │ c     ┆       ┆             │
@@ -74,7 +76,7 @@ perplexity text
 fn a_killed_run_is_shown_as_stopped_with_what_is_left_to_do() {
     let text = status(&run(), None, Some(999_000_000));
     assert!(
-        text.starts_with("r: stopped, 1 of 4 trials done, 1 failed; run the same command again to go on\n"),
+        text.starts_with("r: stopped, 1 of 4 trials done, 1 failed; run the same command again to resume\n"),
         "{text}"
     );
     assert!(
@@ -136,7 +138,7 @@ fn a_run_that_is_over_says_so() {
     ]);
     assert!(status(&over, None, None).starts_with("r: done, 1 of 1 trial done\n"));
     let failed = stamped(vec![started(&["a"]), Event::TrialFailed { trial: t("a"), error: t("e") }]);
-    assert!(status(&failed, None, None).starts_with("r: over, 0 of 1 trial done, 1 failed; mend the cause"));
+    assert!(status(&failed, None, None).starts_with("r: over, 0 of 1 trial done, 1 failed; fix the cause"));
 }
 
 #[test]
@@ -150,7 +152,7 @@ fn no_line_is_wider_than_a_terminal() {
     ]);
     let text = status(&events, Some("12345"), Some(900_000));
     assert!(
-        text.lines().all(|l| l.chars().count() <= WIDTH) && text.contains("120 of 400 windows"),
+        text.lines().all(|l| l.chars().count() <= WIDTH) && text.contains("120 of 400 sequences"),
         "{text}"
     );
 }

@@ -55,7 +55,7 @@ fn run() -> Vec<Event> {
         events.extend(model(trial, "iteration-1", 0.9 - 0.1 * i as f64));
         events.extend(model(trial, "uniform", 0.7));
         events.push(step(trial, "supernet", Cache::Miss, 12.5 + i as f64));
-        let distribution = Distribution { removed: vec![0, 0, 4, 700, 9, 1536] };
+        let distribution = SparsityDistribution { removed: vec![0, 0, 4, 700, 9, 1536] };
         events.push(Event::DistributionFound {
             trial: trial.into(),
             model: "iteration-1".into(),
@@ -295,7 +295,7 @@ fn warnings_are_shown_once_with_their_trial() {
 
 #[test]
 fn a_distribution_that_does_not_fit_its_shape_is_a_warning() {
-    let distribution = Distribution { removed: vec![10; 6] };
+    let distribution = SparsityDistribution { removed: vec![10; 6] };
     let events =
         [Event::DistributionFound { trial: "t".into(), model: "m".into(), shape: shape(), distribution }];
     let tables = Tables::from_events(&events);

@@ -1,5 +1,5 @@
-//! Rules on corpora: known names, the splits that each use needs, and that nothing is tuned on what it is
-//! judged by.
+//! Rules on corpora: known names, the splits that each use needs, and that nothing is tuned on the text that
+//! it is evaluated on.
 
 use std::path::{Path, PathBuf};
 
@@ -45,10 +45,10 @@ pub(super) fn uses(spec: &Spec) -> Vec<(KeyPath, &str, Split)> {
         .into_iter()
         .zip(tuned)
         .map(|(key, name)| (key, name.as_str(), Split::Train));
-    let judged = &spec.evaluate.perplexity;
-    let evaluate = each("evaluate.perplexity", judged)
+    let evaluated = &spec.evaluate.perplexity;
+    let evaluate = each("evaluate.perplexity", evaluated)
         .into_iter()
-        .zip(judged)
+        .zip(evaluated)
         .map(|(key, name)| (key, name.as_str(), Split::Test));
     calibration.into_iter().chain(fitness).chain(evaluate).collect()
 }
@@ -111,7 +111,7 @@ fn check_split(key: &KeyPath, name: &str, corpus: &Corpus, split: Split, issues:
     }
 }
 
-/// Held-out text must not be among the text that anything is fitted to: such a figure would say nothing.
+/// Held-out text must not be among the text that anything is fitted to: such a figure would be meaningless.
 fn honesty(spec: &Spec, issues: &mut Issues) {
     let all = uses(spec);
     let of = |wanted| all.iter().filter(move |(_, _, split)| *split == wanted);
@@ -119,9 +119,9 @@ fn honesty(spec: &Spec, issues: &mut Issues) {
         for (train_key, train_name, _) in of(Split::Train) {
             let Some(file) = shared_file(spec, test_name, train_name) else { continue };
             let message =
-                format!("`{test_key}` judges on {}, which `{train_key}` is fitted to", file.display());
+                format!("`{test_key}` evaluates on {}, which `{train_key}` is fitted to", file.display());
             let hint = format!(
-                "take the file out of the `train` list of \"{train_name}\" or judge on another corpus"
+                "take the file out of the `train` list of \"{train_name}\" or evaluate on another corpus"
             );
             issues.error(&[test_key.clone(), KeyPath::of("corpora").key(test_name)], message, hint);
         }

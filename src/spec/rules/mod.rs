@@ -22,7 +22,7 @@ pub struct Known<'a> {
     pub script: CheckScript,
 }
 
-/// A broken rule, with the keys that it is about; the first one that somebody wrote is shown.
+/// A broken rule, with the keys that it is about; the first one that the user wrote is shown.
 #[derive(Debug, Clone)]
 pub(crate) struct Issue {
     /// What is wrong.
@@ -162,7 +162,7 @@ fn obs(prune: &Prune, issues: &mut Issues) {
         let hint = "a dead or duplicate channel makes XᵀX singular; 0.01 is usual";
         issues.warning(&keys(["prune.damping"]), "without damping the Hessian may have no inverse", hint);
     }
-    if prune.target == Target::Layer && prune.blend != 1.0 {
+    if prune.target == Target::Layer && prune.target_interpolation != 1.0 {
         let hint =
             "set `prune.target` to \"dense\" or \"residual\", or leave `prune.target_interpolation` out";
         issues.warning(
@@ -181,7 +181,7 @@ fn fitness(spec: &Spec, issues: &mut Issues) {
         let at = keys(["fitness.logits_weight", "fitness.layers"]);
         issues.error(
             &at,
-            "all weights of the fitness are 0, so every candidate is as good as any",
+            "all weights of the fitness are 0, so all candidates have the same fitness",
             "give one of them a weight",
         );
     }
@@ -259,7 +259,7 @@ fn evaluate(spec: &Spec, known: &Known, issues: &mut Issues) {
     }
     if evaluate.tokens > 0 && evaluate.tokens < evaluate.sequence_length {
         let message =
-            format!("{} tokens do not fill one window of {}", evaluate.tokens, evaluate.sequence_length);
+            format!("{} tokens do not fill one sequence of {}", evaluate.tokens, evaluate.sequence_length);
         let at = keys(["evaluate.tokens", "evaluate.sequence_length"]);
         issues.warning(&at, message, "raise `evaluate.tokens`, or 0 for the whole text");
     }

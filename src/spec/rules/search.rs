@@ -118,20 +118,20 @@ fn first_stage(search: &Search, issues: &mut Issues) {
     }
 }
 
-/// Text is drawn in whole windows.
+/// Text is drawn in whole sequences.
 fn tokens(spec: &Spec, issues: &mut Issues) {
-    let window = spec.calibration.sequence_length;
+    let sequence = spec.calibration.sequence_length;
     for (key, tokens) in
         [("calibration.tokens", spec.calibration.tokens), ("search.tokens", spec.search.tokens)]
     {
-        if window > 0 && !tokens.is_multiple_of(window) {
-            let below = tokens / window * window;
+        if sequence > 0 && !tokens.is_multiple_of(sequence) {
+            let below = tokens / sequence * sequence;
             let near = if below == 0 {
-                format!("{window}")
+                format!("{sequence}")
             } else {
-                format!("{below} or {}", below.saturating_add(window))
+                format!("{below} or {}", below.saturating_add(sequence))
             };
-            let message = format!("{tokens} tokens are no whole number of windows of {window}");
+            let message = format!("{tokens} tokens are not a whole number of sequences of {sequence}");
             issues.error(
                 &[KeyPath::of(key), KeyPath::of("calibration.sequence_length")],
                 message,

@@ -28,6 +28,6 @@ fn an_empty_file_is_the_defaults() {
 }
 
 /// Everything that is said about a file.
-fn said(text: &str) -> String {
+fn printed(text: &str) -> String {
     inspect_with(text, |_| {}).render(Style::Plain)
 }

@@ -7,7 +7,7 @@ use super::*;
 #[test]
 fn stages_go_from_many_candidates_on_few_tokens_to_one_on_many() {
     let text = "[search]\noffspring = 8\ntokens = 4096\nstages = [\n  { tokens = 2048, survivors = 16 },\n  { tokens = 2048, survivors = 16 },\n  { tokens = 8192, survivors = 2 },\n]\n";
-    assert_snapshot!(said(text), @r#"
+    assert_snapshot!(printed(text), @r#"
     5 errors in x.toml
 
       × stage 1 keeps 16 candidates, but a generation has 8 offspring
@@ -54,7 +54,7 @@ fn stages_go_from_many_candidates_on_few_tokens_to_one_on_many() {
 
 #[test]
 fn levels_and_intervals() {
-    assert_snapshot!(said("[supernet]\nlevels = 4\nintervals = [0.125, 0.25, 0.0]\n"), @r#"
+    assert_snapshot!(printed("[supernet]\nlevels = 4\nintervals = [0.125, 0.25, 0.0]\n"), @r#"
     2 errors, 1 warning in x.toml
 
       × 4 levels have no middle
@@ -84,11 +84,11 @@ fn levels_and_intervals() {
 }
 
 #[test]
-fn tokens_come_in_windows() {
-    assert_snapshot!(said("[calibration]\ntokens = 1000\n"), @r#"
+fn tokens_come_in_sequences() {
+    assert_snapshot!(printed("[calibration]\ntokens = 1000\n"), @r#"
     1 error in x.toml
 
-      × 1000 tokens are no whole number of windows of 256
+      × 1000 tokens are not a whole number of sequences of 256
        ╭─[x.toml:2:10]
      2 │ tokens = 1000
        ·          ──┬─
@@ -101,7 +101,7 @@ fn tokens_come_in_windows() {
 #[test]
 fn keys_of_another_pruning_method() {
     let text = "[prune]\nmethod = 'magnitude'\ndamping = 0.01\nsaliency = { first_order = true }\n";
-    assert_snapshot!(said(text), @r#"
+    assert_snapshot!(printed(text), @r#"
     2 warnings in x.toml
 
       ⚠ `prune.damping` has no effect: `prune.method` is "magnitude"
@@ -122,12 +122,12 @@ fn keys_of_another_pruning_method() {
     "#);
     // Defaults, the paper's too, are nobody's choice.
     let text = "defaults = 'paper'\n[prune]\nmethod = 'magnitude'\nunit = { attention = 'kv_group' }\n";
-    assert_eq!(said(text), "");
+    assert_eq!(printed(text), "");
 }
 
 #[test]
 fn both_saliency_terms_off() {
-    assert_snapshot!(said("[prune]\nsaliency = { second_order = false }\n"), @r#"
+    assert_snapshot!(printed("[prune]\nsaliency = { second_order = false }\n"), @r#"
     1 error in x.toml
 
       × both terms of the saliency are off, so units have no order
@@ -142,7 +142,7 @@ fn both_saliency_terms_off() {
 
 #[test]
 fn a_fitness_without_what_it_needs_and_with_what_it_does_not() {
-    assert_snapshot!(said("[fitness]\nkind = 'similarity'\ncorpora = ['quickstart']\ntop_k = 1\n"), @r#"
+    assert_snapshot!(printed("[fitness]\nkind = 'similarity'\ncorpora = ['quickstart']\ntop_k = 1\n"), @r#"
     2 errors, 1 warning in x.toml
 
       × a similarity fitness compares no layer
@@ -174,7 +174,7 @@ fn a_fitness_without_what_it_needs_and_with_what_it_does_not() {
 
 #[test]
 fn unknown_corpora_and_tasks() {
-    assert_snapshot!(said("[calibration]\ncorpus = 'quickstrat'\n[evaluate]\ntasks = ['arc_easy', 'arc_esay']\n"), @r#"
+    assert_snapshot!(printed("[calibration]\ncorpus = 'quickstrat'\n[evaluate]\ntasks = ['arc_easy', 'arc_esay']\n"), @r#"
     2 errors in x.toml
 
       × unknown corpus "quickstrat"
@@ -198,7 +198,7 @@ fn unknown_corpora_and_tasks() {
 #[test]
 fn missing_files_and_folders() {
     let text = "[model]\nsource = '/nowhere/model'\n[fitness]\nkind = 'script'\nscript = '/nowhere/f.rhai'\n[corpora.mine]\ntrain = ['/nowhere/a.txt']\n[calibration]\ncorpus = 'mine'\n";
-    assert_snapshot!(said(text), @r#"
+    assert_snapshot!(printed(text), @r#"
     3 errors in x.toml
 
       × there is no folder /nowhere/model
@@ -229,7 +229,7 @@ fn missing_files_and_folders() {
 
 #[test]
 fn a_corpus_without_the_split_that_is_read() {
-    assert_snapshot!(said("[corpora.mine]\ntest = ['/nowhere/a.txt']\n[calibration]\ncorpus = 'mine'\n"), @r#"
+    assert_snapshot!(printed("[corpora.mine]\ntest = ['/nowhere/a.txt']\n[calibration]\ncorpus = 'mine'\n"), @r#"
     1 error in x.toml
 
       × corpus "mine" has no train text, which `calibration.corpus` reads
@@ -281,7 +281,7 @@ fn warnings_alone_do_not_stop() {
 #[test]
 fn broken_sweeps() {
     let text = "exclude = [{ nonsense = 1 }]\n[[sweep]]\nkey = 'sparsity.taget'\nvalues = [0.5]\n[[sweep]]\nkey = 'supernet.levels'\nvalues = [9, 'many', 9]\n[[sweep]]\nname = 'both'\n[[sweep]]\ncases = [{ label = 'a', set = { name = 'x' } }]\n";
-    assert_snapshot!(said(text), @r#"
+    assert_snapshot!(printed(text), @r#"
     6 errors in x.toml
 
       × unknown key `nonsense`
@@ -308,7 +308,7 @@ fn broken_sweeps() {
        ╰────
       help: the default is 9
 
-      × 9 is there twice
+      × 9 appears twice
        ╭─[x.toml:7:22]
      7 │ values = [9, 'many', 9]
        ·                      ┬
@@ -335,7 +335,7 @@ fn broken_sweeps() {
 
 #[test]
 fn findings_of_some_trials_name_them() {
-    assert_snapshot!(said("[[sweep]]\nkey = 'supernet.levels'\nvalues = [8, 9]\n"), @r#"
+    assert_snapshot!(printed("[[sweep]]\nkey = 'supernet.levels'\nvalues = [8, 9]\n"), @r#"
     1 error in x.toml
 
       × 8 levels have no middle (trial levels=8)
@@ -368,9 +368,9 @@ fn values_of_the_wrong_shape_in_the_environment_and_unknown_variables_are_findin
             ("TYR_".into(), "x".into()),
         ];
     });
-    let said: Vec<_> = checked.findings.iter().map(|f| f.message.as_str()).collect();
+    let printed: Vec<_> = checked.findings.iter().map(|f| f.message.as_str()).collect();
     assert_eq!(
-        said,
+        printed,
         ["unknown key `\"\"`", "unknown key `prune.dampng`", "`supernet` takes a table, not an integer"]
     );
 }

@@ -10,7 +10,7 @@ use crate::data::{EvaluationSet, SearchSet};
 use crate::eval::perplexity::divergence;
 use crate::fitness::{DenseStates, Population, Wanted};
 use crate::prune::cost::{Cost, Size};
-use crate::prune::{Level, Method, Module, Needs, Pruned};
+use crate::prune::{Method, Module, Needs, PrunedLevel, PrunedModule};
 
 fn magnitude(accumulation: Accumulation, sequential: Sequential) -> Options {
     options(|p, s| {
@@ -24,7 +24,7 @@ fn magnitude(accumulation: Accumulation, sequential: Sequential) -> Options {
 fn magnitude_runs_no_text_and_every_accumulation_gives_the_same() {
     let f = fixture(Pico::default());
     // Tokens that no model could run.
-    let text = CalibrationSet::new(Windows { tokens: vec![9_999; 64], length: 32 }, 0);
+    let text = CalibrationSet::new(Sequences { tokens: vec![9_999; 64], length: 32 }, 0);
     let folder = f.dir.path().join("obs");
     std::fs::create_dir_all(&folder).unwrap();
     let net = Supernet::at(&f.model, &folder, f.space(AttentionUnit::Head, 0.5));
@@ -64,15 +64,18 @@ fn levels_by_magnitude_are_the_dense_columns_of_the_units_that_weigh_most() {
                 }
             }
             let norms = owned_norms(&layer, module.kind, unit);
-            let order = net.order(module).unwrap();
+            let keep_order = net.keep_order(module).unwrap();
             let most = norms.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).unwrap().0;
             let least = norms.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1)).unwrap().0;
-            assert_eq!((order[norms.len() - 1] as usize, order.contains(&(most as u32))), (least, true));
+            assert_eq!(
+                (keep_order[norms.len() - 1] as usize, keep_order.contains(&(most as u32))),
+                (least, true)
+            );
         }
         let candidate = vec![1, 1, -1, 0, 0, -1];
         let small = f.compacted(&net, &candidate, "small");
         let ids = tokens(40, "text");
-        let logits = small.logits(&small.hidden(&ids, &Segments::windows(1, 40)).unwrap()).unwrap();
+        let logits = small.logits(&small.hidden(&ids, &Segments::sequences(1, 40)).unwrap()).unwrap();
         assert!(worst(&logits, &zero_filled_logits(&f, &net, &candidate, &ids)) < 2e-5);
     }
 }
@@ -145,7 +148,7 @@ impl Method for MeanKept {
         Needs { moments: true, ..Needs::default() }
     }
 
-    fn prune(&self, module: Module, removed: &[usize]) -> Result<Pruned> {
+    fn prune(&self, module: Module, removed: &[usize]) -> Result<PrunedModule> {
         assert!(module.collected.sums.is_none() && module.rows.is_empty());
         let mean = module.collected.moments.unwrap().mean;
         let b = module.weight;
@@ -154,12 +157,12 @@ impl Method for MeanKept {
             let lost = |j: usize| (kept..b.nrows()).map(|p| mean[p] * b[(p, j)]).sum::<f64>() as f32;
             let bias = (removed > 0).then(|| (0..b.ncols()).map(lost).collect());
             let weight = Mat::from_fn(b.ncols(), kept, |i, j| b[(j, i)] as f32);
-            Level { removed, weight, bias, loss: None }
+            PrunedLevel { removed, weight, bias, loss: None }
         };
         let units = module.units.count;
         let levels = removed.iter().map(level).collect();
-        let order = (0..units as u32).collect();
-        Ok(Pruned { order, levels, saliency: vec![0.0; units], notes: vec![] })
+        let keep_order = (0..units as u32).collect();
+        Ok(PrunedModule { keep_order, levels, saliency: vec![0.0; units], notes: vec![] })
     }
 
     fn cost(&self, _: &Size) -> Cost {
@@ -178,7 +181,7 @@ fn a_model_with_the_biases_of_its_levels_is_the_same_filled_compacted_and_in_a_p
         let net = f.build("net", f.space(AttentionUnit::Head, 0.5), &mean_kept(Accumulation::Expectation));
         // The first layer keeps all heads, so that one level of a kind has no bias of its own.
         let candidates = vec![vec![-2, 0, 2, 1, 0, -1], vec![0; 6], vec![-2, -1, 1, 1, 1, -1]];
-        let set = SearchSet(Windows { tokens: tokens(3 * 24, "search"), length: 24 });
+        let set = SearchSet(Sequences { tokens: tokens(3 * 24, "search"), length: 24 });
         let wanted = Wanted { kl: vec![0], ..Wanted::default() };
         let measured = Population::new(&f.model, &net, DenseStates::default())
             .measure(&candidates, &set, &[0, 1, 2], 24, &wanted, &Silent)
@@ -189,7 +192,7 @@ fn a_model_with_the_biases_of_its_levels_is_the_same_filled_compacted_and_in_a_p
             let written = small.layer(1).unwrap().attention.o.bias.clone().unwrap();
             assert!(written.to_vec1::<f32>().unwrap().iter().any(|b| *b != 0.0));
             assert_eq!(small.checkpoint().parameters(), small.config().parameters().total());
-            let logits = small.logits(&small.hidden(&ids, &Segments::windows(1, 40)).unwrap()).unwrap();
+            let logits = small.logits(&small.hidden(&ids, &Segments::sequences(1, 40)).unwrap()).unwrap();
             let difference = worst(&logits, &zero_filled_logits(&f, &net, candidate, &ids));
             assert!(difference < 2e-5, "bias {bias}: {difference}");
             let kl = divergence(&small, &f.model, &EvaluationSet(set.0.clone()), &Silent).unwrap().value;
@@ -235,8 +238,9 @@ fn what_is_passed_on_has_the_mean_of_the_levels_biases() {
 fn a_bias_on_the_dense_level_is_refused() {
     let f = fixture(Pico::default());
     let net = Supernet::at(&f.model, f.dir.path(), f.space(AttentionUnit::Head, 0.5));
-    let level = Level { removed: 0, weight: Mat::zeros(32, 32), bias: Some(vec![0.0; 32]), loss: None };
-    let pruned = Pruned { order: (0..4).collect(), levels: vec![level], saliency: vec![], notes: vec![] };
+    let level = PrunedLevel { removed: 0, weight: Mat::zeros(32, 32), bias: Some(vec![0.0; 32]), loss: None };
+    let pruned =
+        PrunedModule { keep_order: (0..4).collect(), levels: vec![level], saliency: vec![], notes: vec![] };
     let error = net.write(ModuleId::from_index(0), &pruned, safetensors::Dtype::F32, false).unwrap_err();
     assert_eq!(error.kind, Kind::Internal);
 }

@@ -1,8 +1,8 @@
-//! The share of a target beyond the layer's that two halves agree on.
+//! The shrinkage coefficients that two halves of a text give.
 
 use super::*;
 use crate::prune::gram::Sums;
-use crate::prune::obs::blend::{agreed, blended};
+use crate::prune::obs::shrinkage::{agreed, interpolated};
 
 /// Sums of rows X with the target XB + E.
 fn sums(x: &Mat<f64>, weight: &Mat<f64>, extra: &Mat<f64>) -> Sums {
@@ -10,9 +10,9 @@ fn sums(x: &Mat<f64>, weight: &Mat<f64>, extra: &Mat<f64>) -> Sums {
     Sums { rows: x.nrows(), gram: x.transpose() * x, correlation: Some(x.transpose() * y) }
 }
 
-/// The share for an extra of `signal` times what the inputs tell and `noise` times what they do not, on two
-/// halves of `rows` rows.
-fn share(signal: f64, noise_size: f64, rows: usize) -> f64 {
+/// The coefficient for an extra of `signal` times what the inputs predict and `noise` times what they do not,
+/// on two halves of `rows` rows.
+fn coefficient(signal: f64, noise_size: f64, rows: usize) -> f64 {
     let weight = noise("weight", 12, 8);
     let added = noise("added", 12, 8);
     let half = |name: &str| {
@@ -21,21 +21,21 @@ fn share(signal: f64, noise_size: f64, rows: usize) -> f64 {
             &x * &added * Scale(signal) + noise(&format!("noise {name}"), rows, 8) * Scale(noise_size);
         sums(&x, &weight, &extra)
     };
-    let shares = agreed([&half("first"), &half("second")], &weight, arithmetic(1e-6)).unwrap().unwrap();
-    shares.iter().sum::<f64>() / shares.len() as f64
+    let coefficients = agreed([&half("first"), &half("second")], &weight, arithmetic(1e-6)).unwrap().unwrap();
+    coefficients.iter().sum::<f64>() / coefficients.len() as f64
 }
 
 #[test]
 fn what_the_inputs_tell_is_taken_whole_and_noise_is_left() {
-    assert!(share(1.0, 0.0, 60) > 0.9999);
-    assert!(share(0.0, 1.0, 60) < 0.35);
-    let shares: Vec<f64> = [0.0, 0.5, 2.0, 8.0].map(|noise| share(0.3, noise, 200)).into();
-    assert!(shares.windows(2).all(|pair| pair[0] > pair[1]), "{shares:?}");
+    assert!(coefficient(1.0, 0.0, 60) > 0.9999);
+    assert!(coefficient(0.0, 1.0, 60) < 0.35);
+    let coefficients: Vec<f64> = [0.0, 0.5, 2.0, 8.0].map(|noise| coefficient(0.3, noise, 200)).into();
+    assert!(coefficients.windows(2).all(|pair| pair[0] > pair[1]), "{coefficients:?}");
 }
 
 #[test]
 fn the_share_is_the_one_that_predicts_best() {
-    // By brute force: the error on much fresh text of the weights fitted on both halves, over shares.
+    // By brute force: the error on much fresh text of the weights fitted on both halves, over coefficients.
     let weight = noise("weight", 12, 8);
     let added = noise("added", 12, 8);
     let draw = |name: &str, rows: usize| {
@@ -51,8 +51,9 @@ fn the_share_is_the_one_that_predicts_best() {
         gram: &a.gram + &b.gram,
         correlation: Some(a.correlation.as_ref().unwrap() + b.correlation.as_ref().unwrap()),
     };
-    let error = |share: f64| {
-        let fitted = both.gram.partial_piv_lu().solve(blended(&both, &weight, &[share; 8]).unwrap());
+    let error = |coefficient: f64| {
+        let fitted =
+            both.gram.partial_piv_lu().solve(interpolated(&both, &weight, &[coefficient; 8]).unwrap());
         let inner =
             |p: &Mat<f64>, q: &Mat<f64>| (p.transpose() * q).diagonal().column_vector().iter().sum::<f64>();
         inner(&fitted, &(&fresh.gram * &fitted)) - 2.0 * inner(&fitted, fresh.correlation.as_ref().unwrap())
@@ -78,8 +79,8 @@ fn every_channel_has_its_own_share() {
             &Mat::from_fn(100, 2, |i, j| if j == 0 { extra[(i, 0)] } else { 1000.0 * noise[(i, 1)] }),
         )
     };
-    let shares = agreed([&half("first"), &half("second")], &weight, arithmetic(1e-6)).unwrap().unwrap();
-    assert!(shares[0] > 0.999 && shares[1] < 0.5, "{shares:?}");
+    let coefficients = agreed([&half("first"), &half("second")], &weight, arithmetic(1e-6)).unwrap().unwrap();
+    assert!(coefficients[0] > 0.999 && coefficients[1] < 0.5, "{coefficients:?}");
 }
 
 #[test]
@@ -89,10 +90,10 @@ fn a_blend_lies_between_the_layers_target_and_the_whole_one() {
     let extra = noise("extra", 30, 4);
     let sums = sums(&x, &weight, &extra);
     let layer = x.transpose() * &x * &weight;
-    assert!(distance(blended(&sums, &weight, &[0.0; 4]).unwrap().as_ref(), layer.as_ref()) < 1e-12);
-    assert_eq!(&blended(&sums, &weight, &[1.0; 4]).unwrap(), sums.correlation.as_ref().unwrap());
+    assert!(distance(interpolated(&sums, &weight, &[0.0; 4]).unwrap().as_ref(), layer.as_ref()) < 1e-12);
+    assert_eq!(&interpolated(&sums, &weight, &[1.0; 4]).unwrap(), sums.correlation.as_ref().unwrap());
     let half = (&layer + sums.correlation.as_ref().unwrap()) * Scale(0.5);
-    assert!(distance(blended(&sums, &weight, &[0.5; 4]).unwrap().as_ref(), half.as_ref()) < 1e-12);
+    assert!(distance(interpolated(&sums, &weight, &[0.5; 4]).unwrap().as_ref(), half.as_ref()) < 1e-12);
 }
 
 #[test]
@@ -112,9 +113,9 @@ fn dead_channels_do_not_stop_it() {
     (0..30).for_each(|i| x[(i, 2)] = 0.0);
     let weight = noise("weight", 6, 4);
     let sums = sums(&x, &weight, &noise("extra", 30, 4));
-    for share in [0.01, 0.0] {
-        let damping = Damping { share, mean: DampingMean::Geometric };
-        let shares = agreed([&sums, &sums], &weight, damping).unwrap().unwrap();
-        assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)));
+    for coefficient in [0.01, 0.0] {
+        let damping = Damping { coefficient, mean: DampingMean::Geometric };
+        let coefficients = agreed([&sums, &sums], &weight, damping).unwrap().unwrap();
+        assert!(coefficients.iter().all(|coefficient| (0.0..=1.0).contains(coefficient)));
     }
 }

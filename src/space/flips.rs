@@ -1,37 +1,38 @@
-//! Legal moves: one step of sparsity from one module to another of the same kind.
+//! Flips (level switches, as EvoPress calls them): one level of sparsity goes from one module to another of
+//! the same kind.
 
 use super::{Candidate, ModuleId, Space};
 
-/// `relieved` gets one level sparser's worth of units back, `burdened` loses as many.
+/// `denser` gets the units of one level back, `sparser` loses as many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Move {
+pub struct Flip {
     /// Index of the module that becomes one level denser.
-    pub relieved: usize,
+    pub denser: usize,
     /// Index of the module that becomes one level sparser.
-    pub burdened: usize,
+    pub sparser: usize,
 }
 
-impl Move {
-    /// Carries the move out.
+impl Flip {
+    /// Applies the flip.
     pub fn apply(self, candidate: &mut Candidate) {
-        candidate[self.relieved] -= 1;
-        candidate[self.burdened] += 1;
+        candidate[self.denser] -= 1;
+        candidate[self.sparser] += 1;
     }
 }
 
-/// Every move that keeps `candidate` inside the space, in index order.
-pub fn legal_moves(space: &Space, candidate: &Candidate) -> Vec<Move> {
+/// Every flip that keeps `candidate` inside the space, in index order.
+pub fn legal_flips(space: &Space, candidate: &Candidate) -> Vec<Flip> {
     let can = |i: usize, by: i32| (space.range[i].0..=space.range[i].1).contains(&(candidate[i] + by));
     let modules = 0..candidate.len();
-    let relieved = modules.clone().filter(|&i| can(i, -1));
-    relieved
+    let denser = modules.clone().filter(|&i| can(i, -1));
+    denser
         .flat_map(|r| {
             modules
                 .clone()
                 .filter(move |&b| b != r && same_kind(r, b))
-                .map(move |b| Move { relieved: r, burdened: b })
+                .map(move |b| Flip { denser: r, sparser: b })
         })
-        .filter(|m| can(m.burdened, 1))
+        .filter(|m| can(m.sparser, 1))
         .collect()
 }
 

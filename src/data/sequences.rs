@@ -1,19 +1,19 @@
-//! Windows drawn from a stream of tokens at random places, no two overlapping, while the stream goes by: only
-//! what is drawn is held.
+//! Sequences drawn from a stream of tokens at random places, no two overlapping, while the stream goes by:
+//! only what is drawn is held.
 
 use rand::RngExt as _;
 
 use super::overlap::Passages;
-use super::sets::Windows;
+use super::sets::Sequences;
 use crate::base::rng::Rng;
 
-/// Draws windows. The stream is cut into slots at a random phase, and slots are drawn: those that a shuffle of
-/// all would put first, in its order.
+/// Draws sequences. The stream is cut into slots at a random phase, and slots are drawn: those that a shuffle
+/// of all would put first, in its order.
 pub(super) struct Drawing<'a> {
     length: usize,
     wanted: usize,
     rng: Rng,
-    /// Windows that share a passage with these are no candidates.
+    /// Sequences that share a passage with these are no candidates.
     avoid: Option<&'a Passages>,
     /// Tokens that are not in a slot yet; until the phase is known, all.
     held: Vec<u32>,
@@ -28,7 +28,7 @@ pub(super) struct Drawing<'a> {
 }
 
 impl<'a> Drawing<'a> {
-    /// Draws `wanted` windows of `length` tokens.
+    /// Draws `wanted` sequences of `length` tokens.
     pub(super) fn new(wanted: usize, length: usize, rng: Rng, avoid: Option<&'a Passages>) -> Self {
         let (held, kept) = (Vec::new(), Vec::new());
         let dice = Dice::default();
@@ -66,7 +66,7 @@ impl<'a> Drawing<'a> {
 
     /// One step of the shuffle, of which only the first `wanted` places are held.
     fn offer(&mut self, slot: &[u32]) {
-        if self.avoid.is_some_and(|passages| passages.share(slot)) {
+        if self.avoid.is_some_and(|passages| passages.fraction(slot)) {
             return;
         }
         let place = self.dice.next(&mut self.rng);
@@ -85,13 +85,13 @@ impl<'a> Drawing<'a> {
         }
     }
 
-    /// The windows, fewer than wanted where the stream was too short.
-    pub(super) fn finish(&mut self) -> Windows {
+    /// The sequences, fewer than wanted where the stream was too short.
+    pub(super) fn finish(&mut self) -> Sequences {
         if self.phase.is_none() {
             self.begin();
         }
         self.cut();
-        Windows { tokens: std::mem::take(&mut self.kept), length: self.length }
+        Sequences { tokens: std::mem::take(&mut self.kept), length: self.length }
     }
 }
 
@@ -196,15 +196,15 @@ mod tests {
     }
 
     #[test]
-    fn windows_that_share_a_passage_with_others_are_not_drawn() {
+    fn sequences_that_share_a_passage_with_others_are_not_drawn() {
         let stream: Vec<u32> = (0..2000).collect();
-        let taken = Windows { tokens: (100..300).collect(), length: 100 };
+        let taken = Sequences { tokens: (100..300).collect(), length: 100 };
         let passages = Passages::of(&[&taken], 100);
         let mut drawing = Drawing::new(10, 100, rng::stream(4, "w"), Some(&passages));
         drawing.push(&stream);
         let drawn = drawing.finish();
         assert_eq!(drawn.count(), 10);
-        assert!((0..10).all(|i| !passages.share(drawn.get(i))));
+        assert!((0..10).all(|i| !passages.fraction(drawn.get(i))));
         assert!(drawing.slots < 19);
     }
 }

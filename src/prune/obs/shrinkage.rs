@@ -1,15 +1,17 @@
-//! How far a target goes beyond the layer's own output: Y = X̃B + E·diag(b), a share of its own for every
-//! output channel.
+//! Split-half shrinkage of a reconstruction target towards the layer's own output: Y = X̃B + E·diag(b), with
+//! a coefficient b for every output channel.
 //!
-//! E is what the target asks for beyond X̃B (for the residual target, the error that the stream carries so
-//! far). The inputs tell little of it, so few tokens fit its noise. Two halves of the calibration text say
-//! how much of the fit is real: with Δᵢ = Hᵢ⁻¹X̃ᵢᵀEᵢ, the weights that half i would add, the share of a
-//! column δ₁ of Δ₁ that lowers the error on half 2 most is δ₁ᵀX̃₂ᵀe₂ / δ₁ᵀX̃₂ᵀX̃₂δ₁, and alike the other way
-//! round. That is s/(s + ν) for a signal s and a noise ν; the noise halves when both halves are fitted, so b
-//! = 2h/(1 + h) of the share h that the halves agree on. Channels differ much: a few carry activations a
-//! thousand times the others'.
+//! E is the part of the target beyond X̃B (for the residual target, the error that the residual stream
+//! carries so far). The inputs predict little of E, so that few calibration tokens fit its noise. Two halves
+//! of the calibration text show how much of the fit is signal: with Δᵢ = Hᵢ⁻¹X̃ᵢᵀEᵢ, the weights that half i
+//! would add, the coefficient of a column δ₁ of Δ₁ that minimises the error on half 2 is δ₁ᵀX̃₂ᵀe₂ /
+//! δ₁ᵀX̃₂ᵀX̃₂δ₁, and likewise with the halves exchanged. That is s/(s + ν) for a signal s and a noise ν; the
+//! noise halves when both halves are fitted, so b = 2h/(1 + h) of the coefficient h that both halves agree
+//! on. Channels have coefficients of their own because a few carry massive activations, a thousand times the
+//! others'.
 //!
-//! Operations of [`agreed`] for d inputs and o outputs: 12 d²o + 2d³/3, in f64; [`blended`] takes 2 d²o more.
+//! Operations of [`agreed`] for d inputs and o outputs: 12 d²o + 2d³/3, in f64; [`interpolated`] takes 2 d²o
+//! more.
 
 use faer::linalg::matmul::matmul;
 use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place};
@@ -20,8 +22,8 @@ use super::factor::{self, Failure, cholesky};
 use crate::base::{Error, Kind, Result};
 use crate::prune::gram::Sums;
 
-/// The share of E that is worth fitting on both halves, 0 to 1, for each output channel; `None` when a half
-/// has no row or no correlation. `weight` is B \[d_in, d_out\].
+/// The shrinkage coefficient of E when both halves are fitted, 0 to 1, for each output channel; `None` when a
+/// half has no row or no correlation. `weight` is B \[d_in, d_out\].
 ///
 /// # Errors
 /// [`Kind::Numeric`] when a half's Gram matrix stays singular whatever the damping.
@@ -29,29 +31,31 @@ pub fn agreed(halves: [&Sums; 2], weight: &Mat<f64>, damping: Damping) -> Result
     let [Some(first), Some(second)] = halves.map(|half| Half::new(half, weight)) else { return Ok(None) };
     let a = first.added(damping)?;
     let b = second.added(damping)?;
-    let on_second = second.judge(a.as_ref());
-    let on_first = first.judge(b.as_ref());
-    Ok(Some(on_second.into_iter().zip(on_first).map(|(p, q)| share(p.0 + q.0, p.1 + q.1)).collect()))
+    let on_second = second.evaluate(a.as_ref());
+    let on_first = first.evaluate(b.as_ref());
+    Ok(Some(on_second.into_iter().zip(on_first).map(|(p, q)| coefficient(p.0 + q.0, p.1 + q.1)).collect()))
 }
 
-fn share(agreement: f64, power: f64) -> f64 {
-    // Without anything to add there is nothing to lower.
+fn coefficient(agreement: f64, power: f64) -> f64 {
+    // Without a difference between the targets there is nothing to shrink.
     let half = if power > 0.0 { (agreement / power).clamp(0.0, 1.0) } else { 1.0 };
     2.0 * half / (1.0 + half)
 }
 
 /// X̃ᵀY of Y = X̃B + E·diag(b) from the sums for b = 1.
-pub fn blended(sums: &Sums, weight: &Mat<f64>, shares: &[f64]) -> Option<Mat<f64>> {
-    let mut blended = sums.correlation.clone()?;
-    if shares.iter().all(|&share| share == 1.0) {
-        return Some(blended);
+pub fn interpolated(sums: &Sums, weight: &Mat<f64>, coefficients: &[f64]) -> Option<Mat<f64>> {
+    let mut interpolated = sums.correlation.clone()?;
+    if coefficients.iter().all(|&coefficient| coefficient == 1.0) {
+        return Some(interpolated);
     }
-    let mut layer = Mat::zeros(blended.nrows(), blended.ncols());
+    let mut layer = Mat::zeros(interpolated.nrows(), interpolated.ncols());
     matmul(layer.as_mut(), Accum::Replace, sums.gram.as_ref(), weight.as_ref(), 1.0, Par::rayon(0));
-    for ((to, layer), share) in blended.col_iter_mut().zip(layer.col_iter()).zip(shares) {
-        to.iter_mut().zip(layer.iter()).for_each(|(to, layer)| *to = share * *to + (1.0 - share) * layer);
+    for ((to, layer), coefficient) in interpolated.col_iter_mut().zip(layer.col_iter()).zip(coefficients) {
+        to.iter_mut()
+            .zip(layer.iter())
+            .for_each(|(to, layer)| *to = coefficient * *to + (1.0 - coefficient) * layer);
     }
-    Some(blended)
+    Some(interpolated)
 }
 
 /// One half of the text.
@@ -72,9 +76,9 @@ impl<'a> Half<'a> {
     fn added(&self, damping: Damping) -> Result<Mat<f64>> {
         let d_in = self.gram.nrows();
         let mean = factor::diagonal_mean(self.gram, damping.mean);
-        for share in factor::shares(damping.share) {
+        for coefficient in factor::coefficients(damping.coefficient) {
             let mut lower = self.gram.clone();
-            (0..d_in).for_each(|p| lower[(p, p)] += share * mean);
+            (0..d_in).for_each(|p| lower[(p, p)] += coefficient * mean);
             match cholesky(lower.as_mut(), Par::rayon(0)) {
                 Ok(()) => return Ok(solved(lower.as_ref(), &self.extra)),
                 Err(Failure::Singular) => {}
@@ -86,7 +90,7 @@ impl<'a> Half<'a> {
     }
 
     /// δᵀX̃ᵀe and δᵀX̃ᵀX̃δ for each column δ of the other half's Δ.
-    fn judge(&self, added: MatRef<f64>) -> Vec<(f64, f64)> {
+    fn evaluate(&self, added: MatRef<f64>) -> Vec<(f64, f64)> {
         let mut output = Mat::zeros(added.nrows(), added.ncols());
         matmul(output.as_mut(), Accum::Replace, self.gram.as_ref(), added, 1.0, Par::rayon(0));
         let columns = added.col_iter().zip(self.extra.col_iter()).zip(output.col_iter());
