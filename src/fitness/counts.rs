@@ -40,10 +40,14 @@ impl Counts {
 }
 
 /// Floating-point operations of one token's forward pass, a multiplication and an addition each counting as
-/// one, mean over the positions of a sequence of `length` tokens: 2·(Σ_l entries of layer l's matrices + V·d)
-/// + 4·c·n·Σ_l heads_l, where n is the mean number of keys that a query sees; for Llama's matrices the first
-/// sum is Σ_l [2·c·d·(heads_l + kv_heads_l) + 3·d·neurons_l]. Norms, biases, activations and the softmax are
-/// left out.
+/// one, mean over the positions of a sequence of `length` tokens:
+///
+/// ```text
+/// 2·(Σ_l entries of layer l's matrices + V·d) + 4·c·n·Σ_l heads_l
+/// ```
+///
+/// where n is the mean number of keys that a query sees; for Llama's matrices the first sum is
+/// Σ_l [2·c·d·(heads_l + kv_heads_l) + 3·d·neurons_l]. Norms, biases, activations and the softmax are left out.
 pub fn flops(config: &Config, length: usize) -> f64 {
     let d = config.hidden;
     let c = config.head_width;
