@@ -7,6 +7,8 @@ mod clients;
 #[path = "serve_support/hostile.rs"]
 mod hostile;
 mod serve_support;
+#[path = "common/signals.rs"]
+mod signals;
 #[path = "serve_support/tokens.rs"]
 mod tokens;
 

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
 
 mod common;
+#[path = "common/signals.rs"]
+mod signals;
 
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -26,6 +28,7 @@ fn prints(tiny: &Tiny, arguments: &[&str]) -> String {
 /// `tyr run spec.toml`, going on by itself.
 fn start(tiny: &Tiny) -> Child {
     let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin("tyr"));
+    signals::heed_interrupts(&mut command);
     let command = command.args(["run", "spec.toml"]).current_dir(tiny.dir.path());
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }

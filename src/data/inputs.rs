@@ -240,7 +240,8 @@ mod tests {
             };
             assert_eq!((set.0.count(), calibration.count(&set.0)), (16, 0), "{name}");
         }
-        assert!(notes.is_empty(), "{notes:?}");
+        // Generated texts share sentences, which is said of the evaluation text and of nothing else.
+        assert!(notes.iter().all(|note| note.contains("evaluation (corpus quickstart)")), "{notes:?}");
         let (_, notes) = self::sets(dir.path(), &format!("{corpora}[evaluate]\nperplexity = [\"c\"]\n"));
         assert_eq!(notes.len(), 1, "{notes:?}");
         assert!(

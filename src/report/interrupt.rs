@@ -56,6 +56,12 @@ mod tests {
         std::env::var_os(CHILD).is_none().then(|| again.output().unwrap())
     }
 
+    /// A shell that runs the tests in the background, or `nohup`, has them ignore signals.
+    fn heed(signal: libc::c_int) {
+        // SAFETY: nothing else runs in this process.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+
     fn raise(signal: libc::c_int) {
         // SAFETY: the handler is installed before.
         assert_eq!(unsafe { libc::raise(signal) }, 0);
@@ -64,6 +70,7 @@ mod tests {
     #[test]
     fn the_first_interrupt_asks_to_stop_and_says_so() {
         let Some(output) = elsewhere("the_first_interrupt_asks_to_stop_and_says_so") else {
+            heed(libc::SIGINT);
             install_interrupt_handler();
             assert!(!stopped());
             raise(libc::SIGINT);
@@ -77,6 +84,7 @@ mod tests {
     #[test]
     fn sigterm_asks_to_stop() {
         let Some(output) = elsewhere("sigterm_asks_to_stop") else {
+            heed(libc::SIGTERM);
             install_interrupt_handler();
             raise(libc::SIGTERM);
             return assert!(stopped());
@@ -87,8 +95,7 @@ mod tests {
     #[test]
     fn sighup_asks_to_stop() {
         let Some(output) = elsewhere("sighup_asks_to_stop") else {
-            // SAFETY: the test's runner may have been started with `nohup`.
-            unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
+            heed(libc::SIGHUP);
             install_interrupt_handler();
             raise(libc::SIGHUP);
             return assert!(stopped());
@@ -111,6 +118,8 @@ mod tests {
     #[test]
     fn the_second_signal_exits_with_its_code() {
         let Some(output) = elsewhere("the_second_signal_exits_with_its_code") else {
+            heed(libc::SIGINT);
+            heed(libc::SIGTERM);
             install_interrupt_handler();
             raise(libc::SIGTERM);
             return raise(libc::SIGINT);

@@ -35,6 +35,7 @@ impl Process {
         let folder = tempfile::tempdir().unwrap();
         Pico::of_bytes(CONTEXT).write(folder.path(), 3).unwrap();
         let mut command = Command::new(assert_cmd::cargo::cargo_bin("tyr"));
+        crate::signals::heed_interrupts(&mut command);
         command.arg("serve").arg(folder.path()).args(arguments).stdout(stdout).stderr(Stdio::null());
         let child = command.spawn().unwrap();
         Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), _folder: folder }
