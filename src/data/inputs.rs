@@ -225,10 +225,11 @@ mod tests {
         let text = quickstart::text(quickstart::Split::Calibration, 60_000);
         std::fs::write(dir.path().join("a.txt"), &text).unwrap();
         std::fs::write(dir.path().join("copy.txt"), &text[1000..]).unwrap();
+        std::fs::write(dir.path().join("held_out.txt"), &text[1000..]).unwrap();
         let other = quickstart::text(quickstart::Split::Search, 60_000);
         std::fs::write(dir.path().join("other.txt"), &other).unwrap();
         let corpora = "[corpora.a]\ntrain = [\"DIR/a.txt\"]\n[corpora.b]\ntrain = [\"DIR/copy.txt\"]\n\
-            [corpora.c]\ntrain = [\"DIR/other.txt\"]\ntest = [\"DIR/copy.txt\"]\n\
+            [corpora.c]\ntrain = [\"DIR/other.txt\"]\ntest = [\"DIR/held_out.txt\"]\n\
             [fitness]\nkind = \"perplexity\"\ncorpora = [\"a\", \"b\", \"c\"]\n";
         let (sets, notes) =
             sets(dir.path(), &format!("{corpora}[evaluate]\nperplexity = [\"quickstart\"]\n"));
