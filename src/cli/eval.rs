@@ -172,7 +172,7 @@ fn measure(
     let text = |name: &String| Ok((name.clone(), evaluation_set(spec, name, &tokenizer)?));
     let texts = spec.evaluate.perplexity.iter().map(text).collect::<Result<_>>()?;
     let parameters = Figure::exact(Metric::Parameters, model.checkpoint().parameters() as f64);
-    let mut told = Told { figures: vec![parameters], watch };
+    let mut recorder = FigureCollector { figures: vec![parameters], watch };
     let opened = OpenedModel {
         source: &source,
         model,
@@ -182,17 +182,17 @@ fn measure(
         dense_report,
     };
     // As the dense model is: there is none from which it could diverge.
-    let report = measure::measure(&opened, spec, &evaluations(spec, ModelName::Dense), &mut told)?;
-    Ok((told.figures, report))
+    let report = measure::measure(&opened, spec, &evaluations(spec, ModelName::Dense), &mut recorder)?;
+    Ok((recorder.figures, report))
 }
 
 /// Keeps no measurement, and reports notes and effort on the way.
-struct Told<'a> {
+struct FigureCollector<'a> {
     figures: Vec<Figure>,
     watch: &'a dyn Watch,
 }
 
-impl Recorder for Told<'_> {
+impl Recorder for FigureCollector<'_> {
     fn keep(
         &mut self,
         _: &Evaluation,

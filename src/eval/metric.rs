@@ -33,7 +33,7 @@ impl Metric {
         Self::ALL.into_iter().find(|metric| metric.name() == name)
     }
 
-    /// Whether it is a share of documents.
+    /// Whether it is a fraction of documents.
     pub fn is_accuracy(self) -> bool {
         matches!(self, Self::Acc | Self::AccNorm)
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::grouping::{self, PrunedLevel};
+use super::grouping::{self, PickedLevel};
 use super::objective::Objective;
 use super::population::Wanted;
 use crate::base::{Result, Work, rng};
@@ -158,7 +158,7 @@ impl<'a> Searching<'a> {
         for i in 0..self.space.shape.modules() {
             let module = ModuleId::from_index(i);
             let split = |group: &Vec<usize>| grouping::split(self.space, module, &stage.candidates, group);
-            let split: Vec<Vec<PrunedLevel>> = groups.iter().map(split).collect();
+            let split: Vec<Vec<PickedLevel>> = groups.iter().map(split).collect();
             total += split.iter().map(|levels| self.group(module, levels, tokens, chunks)).sum();
             let levels: BTreeSet<usize> = split.iter().flatten().map(|level| level.removed).collect();
             let width = self.space.shape.units(module.kind).width;
@@ -172,7 +172,7 @@ impl<'a> Searching<'a> {
     }
 
     /// One shared state through one module, whose picked levels lie sparser by sparser.
-    fn group(&self, module: ModuleId, levels: &[PrunedLevel], tokens: Tokens, chunks: f64) -> Work {
+    fn group(&self, module: ModuleId, levels: &[PickedLevel], tokens: Tokens, chunks: f64) -> Work {
         let unit = self.space.shape.units(module.kind);
         let kept = |removed: usize| (unit.units - removed) as f64;
         let densest = levels.iter().map(|level| kept(level.removed)).fold(0.0, f64::max);
@@ -183,7 +183,7 @@ impl<'a> Searching<'a> {
             }
             ModuleKind::Mlp => mlp_inputs(self.config, densest, tokens),
         };
-        let channels = |level: &PrunedLevel| kept(level.removed) * unit.width as f64;
+        let channels = |level: &PickedLevel| kept(level.removed) * unit.width as f64;
         let outputs: Work =
             levels.iter().map(|level| output(self.config, channels(level), tokens.count)).sum();
         inputs + outputs + Work { weights: self.cut(module.kind, densest) * chunks, ..Work::default() }

@@ -10,7 +10,7 @@ use super::known_model::{KnownModel, bytes_of};
 use super::planner::Planner;
 use super::texts::Texts;
 use super::trial::{self, Spread, Tasks, TrialPlan, pruned};
-use super::{Estimate, Missing, Rates, Standing, Step, StepKey};
+use super::{StepCost, Missing, Rates, Standing, Step, StepKey};
 use crate::base::Work;
 use crate::base::{Result, files};
 use crate::eval::cost as evaluating;
@@ -311,11 +311,11 @@ impl Estimator<'_, '_> {
         Ok(StepPlace { address, folder: hit.then_some(folder) })
     }
 
-    fn estimate(&self, cost: Cost) -> Estimate {
+    fn estimate(&self, cost: Cost) -> StepCost {
         let own = self.texts.at_once * TOKENISED + self.texts.sets + cost.memory + cost.mapped;
         let fresh = !self.steps.iter().any(|step| matches!(step.name, StepName::Supernet(_)));
         let tokenising = if fresh { self.texts.at_once * TOKENISING + self.texts.sets } else { 0.0 };
-        Estimate {
+        StepCost {
             memory: PROCESS + own.max(tokenising),
             mapped: cost.mapped,
             disk: cost.disk,

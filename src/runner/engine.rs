@@ -1,5 +1,5 @@
 //! Taking a step: its result comes from the store, or is made, timed, noted and put there; the event log and
-//! the tables are told.
+//! the tables are informed.
 
 use super::journal::Journal;
 use super::store::{Entry, State, Store};

@@ -272,8 +272,8 @@ impl<'m> Supernet<'m> {
             .to_device(self.model.device())?)
     }
 
-    /// The mean of some levels, each with its share: Σ share · weight in the dense layout [d_out, d_in], and
-    /// Σ share · bias beside the bias of the `dense` module.
+    /// The weighted mean of some levels, w being each level's coefficient: Σ w · weight in the dense layout
+    /// [d_out, d_in], and Σ w · bias beside the bias of the `dense` module.
     pub(super) fn mean(
         &self,
         module: ModuleId,

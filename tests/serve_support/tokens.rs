@@ -63,8 +63,8 @@ fn both(test: &TestServer, body: &Value) -> [Value; 2] {
             let all = joined["logprobs"][key].as_array_mut().unwrap();
             all.extend(values.as_array().unwrap().iter().cloned());
         }
-        let told: usize = texts(&joined).iter().map(|t| t.len()).sum();
-        assert!(told <= text.len(), "a token was told before its text");
+        let shown: usize = texts(&joined).iter().map(|t| t.len()).sum();
+        assert!(shown <= text.len(), "a token was shown before its text");
     }
     [whole, joined]
 }

@@ -53,7 +53,7 @@ pub struct Obs {
     pub target: Target,
     /// How far to go from the layer's own output (0) to the target (1).
     pub target_interpolation: f64,
-    /// Whether the blend is lowered to what two halves of the text agree on.
+    /// Whether the interpolation is lowered to what two halves of the text agree on.
     pub target_shrinkage: TargetShrinkage,
 }
 
