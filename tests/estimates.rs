@@ -1,7 +1,8 @@
 //! Estimates against measurements: an experiment is planned, run, and compared with its own records of memory
 //! and disk, and with the numbers of tokens that it scored. Times are not asserted, since they depend on what
 //! else the machine does: `scripts/planned_against_measured` reports them.
-#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
+// Helpers beside the test functions are tests, too.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 mod common;
 #[path = "../src/base/testing.rs"]

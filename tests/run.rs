@@ -1,6 +1,7 @@
 //! `tyr run` from the outside: what it leaves, that it resumes, that it repeats, and what it says when
 //! something is wrong.
-#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
+// Helpers beside the test functions are tests, too.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 mod common;
 

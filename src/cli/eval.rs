@@ -126,8 +126,8 @@ fn spec(arguments: &Arguments) -> Result<Spec> {
     Ok(spec)
 }
 
-/// A name for each text file: its stem, or where another text or corpus has that, the end of its path from the
-/// file's name on that no other has.
+/// A name for each text file: its stem, or where another text or corpus has that, the end of its path from
+/// the file's name on that no other has.
 fn text_names(paths: &[PathBuf], corpora: &[String]) -> Result<Vec<String>> {
     let parts = |path: &PathBuf| path.components().count().max(1);
     let longest = paths.iter().map(parts).max().unwrap_or_default();

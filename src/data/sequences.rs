@@ -95,8 +95,8 @@ impl<'a> Drawing<'a> {
     }
 }
 
-/// Places below 1, 2, 3 … in turn, several out of one random number: the numbers that a shuffle of `rand` 0.10
-/// makes, which are kept here so that a draw never changes.
+/// Places below 1, 2, 3 … in turn, several out of one random number: the numbers that a shuffle of `rand`
+/// 0.10 makes, which are kept here so that a draw never changes.
 #[derive(Default)]
 struct Dice {
     /// Numbers made.

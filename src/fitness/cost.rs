@@ -72,7 +72,8 @@ impl<'a> Searching<'a> {
 
     /// Bytes of the log of generations.
     pub fn disk(&self) -> f64 {
-        let record = 300.0 + 6.0 * self.space.shape.modules() as f64; // two candidates and the stages, as JSON
+        // Two candidates and the stages, as JSON.
+        let record = 300.0 + 6.0 * self.space.shape.modules() as f64;
         record * self.spec.search.generations as f64 + 6.0 * self.space.shape.modules() as f64
     }
 
@@ -272,7 +273,8 @@ impl<'a> Searching<'a> {
         let attention = rows * (2.0 * d + (c.head_width * (2 * c.heads + 2 * c.kv_heads)) as f64);
         let levels = self.space.levels(ModuleId::from_index(1)).count() as f64 * d * c.neurons as f64 / 2.0;
         let cut = 2.0 * d * c.neurons as f64;
-        let sides = 1.0 + self.wanted().kl.len() as f64; // the dense model's probabilities, and one candidate's logits
+        // The dense model's probabilities, and one candidate's logits.
+        let sides = 1.0 + self.wanted().kl.len() as f64;
         let logits = (c.logit_rows() as f64).min(rows) * v * sides + rows * d;
         let compared = self.wanted().layers.len() as f64 * rows * d;
         SINGLE * (states + compared + (mlp.max(attention) + levels + cut).max(logits))

@@ -1,8 +1,8 @@
 //! What an experiment will do and cost, before it runs: trials, steps with their cache keys, parameters
 //! before and after, and estimates of memory, disk, operations and time. Nothing is run, fetched or stored.
 //!
-//! The steps are those of [`crate::trial::walk`], which a run executes; what each costs is said beside the code
-//! that does it. Here are the rates that make times of costs, their sums, and how a plan reads.
+//! The steps are those of [`crate::trial::walk`], which a run executes; what each costs is said beside the
+//! code that does it. Here are the rates that make times of costs, their sums, and how a plan reads.
 //!
 //! It works from a configuration alone. With the model and the texts on disk, steps also get the very keys
 //! that a run stores under, and are looked up in the store of an earlier run.

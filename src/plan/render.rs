@@ -1,7 +1,7 @@
 //! A plan as a person reads it, in a hundred columns.
 
 use super::trial::{Count, IterationPlan, TokenCounts, TrialPlan};
-use super::{StepCost, Missing, Plan, Standing, Step, StepKey, total};
+use super::{Missing, Plan, Standing, Step, StepCost, StepKey, total};
 use crate::report::columns;
 use crate::report::grid::{Column, Grid, Role};
 use crate::report::number::{bytes, count, duration, percent, prefixed};

@@ -60,8 +60,8 @@ impl Metric {
         matches!(self, Self::Seconds(_) | Self::PeakBytes(_))
     }
 
-    /// Whether it is a fraction of documents, or a difference or ratio of such fractions. The harness has more
-    /// accuracies than are known here, all of them called `acc…`.
+    /// Whether it is a fraction of documents, or a difference or ratio of such fractions. The harness has
+    /// more accuracies than are known here, all of them called `acc…`.
     pub fn is_accuracy(&self) -> bool {
         match self {
             Self::Task(metric, _) | Self::Difference(metric, _) => metric.is_accuracy(),

@@ -74,7 +74,8 @@ struct Known {
 ///
 /// `source` is the spec's `model.source` or a folder.
 pub fn warnings(source: &str, config: &Config, how: &spec::Evaluate, ours: &[Figure]) -> Result<Vec<String>> {
-    let published_figures: PublishedFigures = toml::from_str(PUBLISHED).or_error(Kind::Internal, "the published figures cannot be read")?;
+    let published_figures: PublishedFigures =
+        toml::from_str(PUBLISHED).or_error(Kind::Internal, "the published figures cannot be read")?;
     let Some(checkpoint) = published_figures.checkpoint.iter().find(|c| c.is(source, config)) else {
         return Ok(Vec::new());
     };
@@ -169,7 +170,8 @@ impl Known {
         let sequence_length =
             self.sequence_length.map(|w| format!(", sequences of {w} tokens")).unwrap_or_default();
         format!(
-            "{} of the dense {checkpoint} is {found}, published is {published} ({}{sequence_length}): they are more than {allowed} apart; {causes}",
+            "{} of the dense {checkpoint} is {found}, published is {published} ({}{sequence_length}): they are more \
+             than {allowed} apart; {causes}",
             ours.metric, self.source
         )
     }

@@ -168,8 +168,7 @@ impl Steps for Pipeline<'_> {
         match &of.folder {
             None => {
                 let prepared = self.prepared;
-                let report =
-                    self.measure(of.name, &prepared.source, prepared.model.clone(), evaluations)?;
+                let report = self.measure(of.name, &prepared.source, prepared.model.clone(), evaluations)?;
                 self.dense = report;
             }
             Some(folder) => {
@@ -200,7 +199,9 @@ impl Pipeline<'_> {
         for (metric, value) in figures {
             self.engine.figure(name, Figure::exact(metric, value))?;
         }
-        let (model, shape, distribution) = (name.to_string(), self.prepared.shape, distribution.clone());
+        let model = name.to_string();
+        let shape = self.prepared.shape;
+        let distribution = distribution.clone();
         self.engine.emit(|trial| Event::DistributionFound { trial, model, shape, distribution })
     }
 

@@ -106,7 +106,8 @@ fn too_much(bytes: usize, most: usize) -> ApiError {
 }
 
 fn full() -> ApiError {
-    let what = "the tokens of the running and waiting requests take all the memory that is allowed; try again later";
+    let what =
+        "the tokens of the running and waiting requests take all the memory that is allowed; try again later";
     ApiError::new(StatusCode::TOO_MANY_REQUESTS, what).code("token_budget_full")
 }
 

@@ -1,10 +1,10 @@
 //! Answers of `/v1/completions`, whole or in parts.
 //!
-//! The `tokens` of an answer join to its `text`, and `text_offset` counts the characters before each: a token's
-//! text is what it adds in its place, so a character that several tokens make belongs to the last of them and
-//! the others are empty, and what is cut from the text as a stop string is cut from its tokens too. In
-//! `top_logprobs` the token of the place stands under that same text; another one whose text is taken or is no
-//! text stands under `token_id:N`.
+//! The `tokens` of an answer join to its `text`, and `text_offset` counts the characters before each: a
+//! token's text is what it adds in its place, so a character that several tokens make belongs to the last of
+//! them and the others are empty, and what is cut from the text as a stop string is cut from its tokens too.
+//! In `top_logprobs` the token of the place stands under that same text; another one whose text is taken or
+//! is no text stands under `token_id:N`.
 
 use std::collections::VecDeque;
 

@@ -210,7 +210,8 @@ impl<'m> Supernet<'m> {
         }
     }
 
-    /// The bias [d] of a module's output at a level, if it has one: the dense model's and what the level adds.
+    /// The bias [d] of a module's output at a level, if it has one: the dense model's and what the level
+    /// adds.
     pub fn bias(&self, module: ModuleId, removed: usize) -> Result<Option<Vec<f32>>> {
         let matrix = Matrix::output_of(module.kind);
         let place = self.model.config().place(matrix, Part::Bias, module.layer);

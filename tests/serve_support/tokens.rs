@@ -73,7 +73,8 @@ fn texts(choice: &Value) -> Vec<&str> {
     choice["logprobs"]["tokens"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect()
 }
 
-/// Checks that tokens join to the text, that offsets point to them, and that each is among its likeliest ones.
+/// Checks that tokens join to the text, that offsets point to them, and that each is among its likeliest
+/// ones.
 fn joins(choice: &Value) {
     let text = choice["text"].as_str().unwrap();
     let tokens = texts(choice);
