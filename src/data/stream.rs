@@ -149,7 +149,8 @@ impl<'a> Stream<'a> {
                 return Err(Error::new(
                     Kind::Data,
                     format!(
-                        "the tokenizer makes other tokens of byte {} when more text follows, {} bytes further on",
+                        "the tokenizer makes other tokens of byte {} when more text follows, {} bytes \
+                         further on",
                         joint.place,
                         to - joint.place
                     ),

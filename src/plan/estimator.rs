@@ -363,8 +363,8 @@ impl Estimator<'_, '_> {
         }
         if self.spec.prune.unit.attention == AttentionUnit::Head && self.model.config.group() > 1 {
             notes.push(
-                "key/value heads are removed only with the last of their query heads: k_proj and v_proj are given \
-                 as a range"
+                "key/value heads are removed only with the last of their query heads: k_proj and v_proj are \
+                 given as a range"
                     .into(),
             );
         }

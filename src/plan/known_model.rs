@@ -97,8 +97,8 @@ fn unknown(repository: &str) -> Error {
     let near = spec::nearest(repository, facts::known())
         .map(|near| format!("did you mean hf:{near}? "))
         .unwrap_or_default();
-    let what = "the sizes of this model are not known here: it is neither in the hub's cache nor among the shipped \
-                facts";
+    let what = "the sizes of this model are not known here: it is neither in the hub's cache nor among the \
+                shipped facts";
     let hint = format!(
         "{near}fetch its config.json into the hub's cache, or name a folder that holds one in model.source"
     );

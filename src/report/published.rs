@@ -26,11 +26,11 @@ pub const ACCURACY_TOLERANCE: f64 = 0.015;
 /// top.
 pub const STANDARD_ERRORS: f64 = 3.0;
 
-const OF_PERPLEXITY: &str = "usual causes: another split than the test split, lines joined otherwise than with blank lines between \
-    paragraphs, a BOS in every sequence, another sequence length, another corpus under this name, another \
+const OF_PERPLEXITY: &str = "usual causes: another split than the test split, lines joined \
+    otherwise than with blank lines between paragraphs, a BOS in every sequence, another sequence length, another corpus under this name, another \
     tokenizer, weights quantised or of another revision";
-const OF_ACCURACY: &str = "usual causes: another split, BOS put in or left out, acc taken for acc_norm, another number of shots, prompts \
-    cut to a short context, another tokenizer, weights quantised, instruction-tuned or of another revision";
+const OF_ACCURACY: &str = "usual causes: another split, BOS put in or left out, acc taken for \
+    acc_norm, another number of shots, prompts cut to a short context, another tokenizer, weights quantised, instruction-tuned or of another revision";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -168,10 +168,10 @@ impl Known {
         let published = number(self.value);
         let allowed = number(tolerance);
         let sequence_length =
-            self.sequence_length.map(|w| format!(", sequences of {w} tokens")).unwrap_or_default();
+            self.sequence_length.map(|length| format!(", sequences of {length} tokens")).unwrap_or_default();
         format!(
-            "{} of the dense {checkpoint} is {found}, published is {published} ({}{sequence_length}): they are more \
-             than {allowed} apart; {causes}",
+            "{} of the dense {checkpoint} is {found}, published is {published} ({}{sequence_length}): they are \
+             more than {allowed} apart; {causes}",
             ours.metric, self.source
         )
     }

@@ -304,7 +304,10 @@ impl Trial {
     }
 
     fn json(&self) -> serde_json::Value {
-        let entry = |((_, _, model), (shape, d)): (&ModelKey, &(Shape, SparsityDistribution))| serde_json::json!({ "model": model, "shape": shape, "removed": d.removed });
+        let entry = |((_, _, model), (shape, d)): (&ModelKey, &(Shape, SparsityDistribution))| {
+            let removed = &d.removed;
+            serde_json::json!({ "model": model, "shape": shape, "removed": removed })
+        };
         let distributions: Vec<_> = self.distributions.iter().map(entry).collect();
         let figures: Vec<&ResultRow> = self.figures.values().collect();
         let flags: Vec<String> = self.figures.values().filter_map(ResultRow::flag).collect();
