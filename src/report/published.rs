@@ -27,10 +27,11 @@ pub const ACCURACY_TOLERANCE: f64 = 0.015;
 pub const STANDARD_ERRORS: f64 = 3.0;
 
 const OF_PERPLEXITY: &str = "usual causes: another split than the test split, lines joined \
-    otherwise than with blank lines between paragraphs, a BOS in every sequence, another sequence length, another corpus under this name, another \
-    tokenizer, weights quantised or of another revision";
+    otherwise than with blank lines between paragraphs, a BOS in every sequence, \
+    another sequence length, another corpus under this name, another tokenizer, weights quantised or of another revision";
 const OF_ACCURACY: &str = "usual causes: another split, BOS put in or left out, acc taken for \
-    acc_norm, another number of shots, prompts cut to a short context, another tokenizer, weights quantised, instruction-tuned or of another revision";
+    acc_norm, another number of shots, prompts cut to a short context, another \
+    tokenizer, weights quantised, instruction-tuned or of another revision";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
