@@ -2,8 +2,8 @@
 //! searching for the distribution of sparsity over the layers that keeps the model closest to the dense one
 //! (Týr-the-Pruner, NeurIPS 2025).
 //!
-//! The modules are listed in layers: each uses only those above it. `tests/layers.rs` holds the table of layers, and this list to
-//! its order.
+//! The modules are listed in layers: each uses only those above it. `tests/layers.rs` has the table of
+//! layers, and checks that this list has the same order.
 #![cfg_attr(test, allow(unreachable_pub))] // helpers of tests lie in private modules
 
 pub mod base;

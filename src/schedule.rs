@@ -71,7 +71,11 @@ fn note(shape: &Shape, kind: ModuleKind, interval: f64) -> Option<String> {
     };
     let asked = interval * units as f64;
     (asked < 1.0).then(|| {
-        format!("an interval of {}% is {asked:.2} of the {units} units of an {name} module; its level spacing stays at one {unit}", interval * 100.0)
+        format!(
+            "an interval of {}% is {asked:.2} of the {units} units of an {name} module; its level spacing \
+             stays at one {unit}",
+            interval * 100.0
+        )
     })
 }
 

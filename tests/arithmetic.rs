@@ -2,7 +2,8 @@
 //! step that it belongs to does, or a store would mix the results of two arithmetics.
 //!
 //! Sums depend on the widest vectors that a processor has, so the record has an entry for each kind of them.
-#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
+// Helpers beside the test functions are tests, too.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 mod common;
 

@@ -2,7 +2,8 @@
 //! beside each.
 //!
 //! `WRITE_GENERATED=1 cargo test --test broken` rewrites the messages.
-#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
+// Helpers beside the test functions are tests, too.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 use std::path::{Path, PathBuf};
 

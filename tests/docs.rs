@@ -1,6 +1,7 @@
 //! What the documents tell users to type: every command is one that the program takes, every snippet of a
 //! spec one that loads.
-#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
+// Helpers beside the test functions are tests, too.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 mod common;
 

@@ -1,7 +1,8 @@
 //! Estimates against measurements: an experiment is planned, run, and compared with its own records of memory
-//! and disk, and with the numbers of tokens that it scored. Times are not judged, since they depend on what
-//! else the machine does: `scripts/planned_against_measured` tells them.
-#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
+//! and disk, and with the numbers of tokens that it scored. Times are not asserted, since they depend on what
+//! else the machine does: `scripts/planned_against_measured` reports them.
+// Helpers beside the test functions are tests, too.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 mod common;
 #[path = "../src/base/testing.rs"]
@@ -117,7 +118,7 @@ fn size_of(folder: &Path) -> f64 {
 }
 
 /// Memory and disk within 25%, of the whole run and of each supernet and search; counts exactly.
-fn judge(what: &str, compared: &Compared) {
+fn assert_within(what: &str, compared: &Compared) {
     let show = |kind: &str, pairs: &BTreeMap<String, Pair>| {
         pairs.iter().map(|(n, p)| format!("{what} {kind} {n}: {p:?} {:.2}\n", p.ratio())).collect::<String>()
     };
@@ -184,7 +185,7 @@ limit = 20
 #[test]
 #[ignore = "slow: part of the slow checks"]
 fn the_built_in_model_takes_what_was_planned() {
-    judge("built-in", &compare(folder(BUILT_IN).path()));
+    assert_within("built-in", &compare(folder(BUILT_IN).path()));
 }
 
 #[test]
@@ -203,7 +204,7 @@ fn a_model_of_wikitext_takes_what_was_planned() {
     let spec = spec
         .replace("[evaluate]", "[evaluate]\nperplexity = [\"text\"]")
         .replace("tasks = [\"quickstart\"]\nlimit = 20\n", "");
-    judge("wikitext", &compare(folder(&spec).path()));
+    assert_within("wikitext", &compare(folder(&spec).path()));
 }
 
 #[test]
@@ -233,5 +234,5 @@ fn a_random_model_of_other_sizes_takes_what_was_planned() {
         spec.replace("]\ntokens = 1024\n\n[evaluate]", "]\ntokens = 8192\n\n[evaluate]"),
     )
     .unwrap();
-    judge("random", &compare(tiny.dir.path()));
+    assert_within("random", &compare(tiny.dir.path()));
 }

@@ -1,5 +1,6 @@
 //! A module uses only modules above it in this table.
-#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
+// Helpers beside the test functions are tests, too.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

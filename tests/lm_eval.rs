@@ -1,7 +1,8 @@
 //! Native scores against the lm-evaluation-harness itself, through the adapter service and the completions
 //! server: the same documents, the same tokenizer, the built-in model or a tiny random one. Runs when
 //! TYR_LM_EVAL_PYTHON names a Python interpreter that has lm_eval[api]==0.4.13.
-#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
+// Helpers beside the test functions are tests, too.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 mod lm_eval_support;
 

@@ -1,5 +1,6 @@
 //! `tyr plan` from the outside: it agrees with what a run stores, needs no weights, and writes nothing.
-#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
+// Helpers beside the test functions are tests, too.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 mod common;
 

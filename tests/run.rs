@@ -1,6 +1,7 @@
 //! `tyr run` from the outside: what it leaves, that it resumes, that it repeats, and what it says when
 //! something is wrong.
-#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
+// Helpers beside the test functions are tests, too.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 mod common;
 
@@ -124,7 +125,7 @@ fn a_second_run_takes_everything_from_the_store() {
 }
 
 #[test]
-fn a_damaged_store_entry_is_found_and_made_anew() {
+fn a_damaged_store_entry_is_found_and_recomputed() {
     let tiny = Tiny::new();
     tiny.run(&[]).success();
     let before = artefacts(&tiny);
@@ -300,7 +301,7 @@ fn pruned_models_are_compared_with_the_dense_one_on_the_same_documents() {
 }
 
 #[test]
-fn a_damaged_log_of_samples_is_made_anew() {
+fn a_damaged_log_of_samples_is_recomputed() {
     let tiny = Tiny::new();
     tiny.run(&["--set", "search.generations=0"]).success();
     let before = tiny.read("runs/tiny/results.csv");

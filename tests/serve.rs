@@ -1,6 +1,7 @@
 //! The completions server over HTTP: what the harness counts on, the shapes of requests and answers, and
 //! clients that misbehave.
-#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
+// Helpers beside the test functions are tests, too.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 #[path = "serve_support/clients.rs"]
 mod clients;

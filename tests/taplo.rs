@@ -1,6 +1,7 @@
 //! What an editor says of the experiments that ship: the TOML language server's own check against the
 //! committed schema.
-#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
+// Helpers beside the test functions are tests, too.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,5 +1,6 @@
 //! The verbs around a run, from the outside: status, report, cache, and Ctrl-C.
-#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)] // helpers beside the test functions are tests, too
+// Helpers beside the test functions are tests, too.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 mod common;
 #[path = "common/signals.rs"]

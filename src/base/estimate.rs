@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// for, is one of the strings `"NaN"`, `"inf"` and `"-inf"`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
-    /// The value, in the unit of what was measured; accuracies are shares in 0..=1.
+    /// The value, in the unit of what was measured; accuracies are fractions in 0..=1.
     #[serde(with = "json")]
     pub value: f64,
     /// Standard error; absent for a number that was counted, for a mean over one, and where it is not known.

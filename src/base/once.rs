@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 
 use super::Result;
 
-/// The slot's value, read now if nobody has read it before. Threads that come at the same time may each read it;
-/// all are given the same one.
+/// The slot's value, read now if nobody has read it before. Threads that come at the same time may each read
+/// it; all are given the same one.
 ///
 /// # Errors
 /// Those of `read`, after which the slot is as empty as before.

@@ -1,5 +1,5 @@
-//! Work counted by what limits it: operations of each kind, bytes read and written. Costs stand beside the code
-//! that costs and speak in this unit; a machine's rates are in it too.
+//! Work counted by what limits it: operations of each kind, bytes read and written. Costs stand beside the
+//! code that costs and speak in this unit; a machine's rates are in it too.
 
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Mul};

@@ -1,10 +1,10 @@
 //! `builtin:quickstart`: a small model that is part of the program, and the little world that it knows: texts
 //! made from a seed, and questions about them.
 //!
-//! This module owns the model's files, and the text that it was trained on, is calibrated with and measured on.
-//! Nothing is read or written; the same call gives the same answer everywhere.
-//! Texts of different splits are different by construction: each split has its own cast of
-//! full names, every document begins with one, and the tasks have a cast of their own.
+//! This module owns the model's files, and the text that it was trained on, is calibrated with and measured
+//! on. Nothing is read or written; the same call gives the same answer everywhere. Texts of different splits
+//! are different by construction: each split has its own cast of full names, every document begins with one,
+//! and the tasks have a cast of their own.
 
 pub mod model;
 

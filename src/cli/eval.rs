@@ -126,8 +126,8 @@ fn spec(arguments: &Arguments) -> Result<Spec> {
     Ok(spec)
 }
 
-/// A name for each text file: its stem, or where another text or corpus has that, the end of its path from the
-/// file's name on that no other has.
+/// A name for each text file: its stem, or where another text or corpus has that, the end of its path from
+/// the file's name on that no other has.
 fn text_names(paths: &[PathBuf], corpora: &[String]) -> Result<Vec<String>> {
     let parts = |path: &PathBuf| path.components().count().max(1);
     let longest = paths.iter().map(parts).max().unwrap_or_default();
@@ -172,7 +172,7 @@ fn measure(
     let text = |name: &String| Ok((name.clone(), evaluation_set(spec, name, &tokenizer)?));
     let texts = spec.evaluate.perplexity.iter().map(text).collect::<Result<_>>()?;
     let parameters = Figure::exact(Metric::Parameters, model.checkpoint().parameters() as f64);
-    let mut told = Told { figures: vec![parameters], watch };
+    let mut recorder = FigureCollector { figures: vec![parameters], watch };
     let opened = OpenedModel {
         source: &source,
         model,
@@ -182,17 +182,17 @@ fn measure(
         dense_report,
     };
     // As the dense model is: there is none from which it could diverge.
-    let report = measure::measure(&opened, spec, &evaluations(spec, ModelName::Dense), &mut told)?;
-    Ok((told.figures, report))
+    let report = measure::measure(&opened, spec, &evaluations(spec, ModelName::Dense), &mut recorder)?;
+    Ok((recorder.figures, report))
 }
 
 /// Keeps no measurement, and reports notes and effort on the way.
-struct Told<'a> {
+struct FigureCollector<'a> {
     figures: Vec<Figure>,
     watch: &'a dyn Watch,
 }
 
-impl Recorder for Told<'_> {
+impl Recorder for FigureCollector<'_> {
     fn keep(
         &mut self,
         _: &Evaluation,

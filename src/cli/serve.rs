@@ -39,10 +39,10 @@ pub(crate) struct ServeArgs {
     /// Largest number of bytes of a request's body.
     #[arg(long, default_value_t = Limits::default().body_bytes)]
     pub max_body: usize,
-    /// MiB that the tokens of one request and their log-probabilities may take; more is told 400.
+    /// MiB that the tokens of one request and their log-probabilities may take; more is answered with 400.
     #[arg(long, value_name = "MIB", default_value_t = Limits::default().request_memory >> 20)]
     pub request_memory: usize,
-    /// The same of all requests together; more is told 429.
+    /// The same of all requests together; more is answered with 429.
     #[arg(long, value_name = "MIB", default_value_t = Limits::default().memory >> 20)]
     pub memory: usize,
 }

@@ -40,7 +40,7 @@ pub(super) struct Characters {
 }
 
 impl Characters {
-    /// Opens a file. Packing and encoding are told by its first bytes, not by its name.
+    /// Opens a file. Packing and encoding are recognised by its first bytes, not by its name.
     ///
     /// # Errors
     /// A file that is not there, is packed otherwise or is no text.

@@ -34,25 +34,25 @@ impl Passages {
     }
 
     /// Whether a sequence shares a passage with them.
-    pub fn fraction(&self, window: &[u32]) -> bool {
-        each_passage(window, self.length, |hash| self.hashes.contains(&hash))
+    pub fn overlaps(&self, sequence: &[u32]) -> bool {
+        each_passage(sequence, self.length, |hash| self.hashes.contains(&hash))
     }
 
     /// How many sequences do.
     pub fn count(&self, sequences: &Sequences) -> usize {
-        (0..sequences.count()).filter(|&i| self.fraction(sequences.get(i))).count()
+        (0..sequences.count()).filter(|&i| self.overlaps(sequences.get(i))).count()
     }
 }
 
 /// Calls `found` with the hash of every run of `length` tokens, until it says true; whether it did. A
 /// sequence that is shorter has none.
-fn each_passage(window: &[u32], length: usize, mut found: impl FnMut(u64) -> bool) -> bool {
+fn each_passage(sequence: &[u32], length: usize, mut found: impl FnMut(u64) -> bool) -> bool {
     let leading = (0..length).fold(1_u64, |power, _| power.wrapping_mul(BASE));
     let mut hash = 0_u64;
-    for (i, &token) in window.iter().enumerate() {
+    for (i, &token) in sequence.iter().enumerate() {
         hash = hash.wrapping_mul(BASE).wrapping_add(mixed(token));
         if i >= length {
-            hash = hash.wrapping_sub(leading.wrapping_mul(mixed(window[i - length])));
+            hash = hash.wrapping_sub(leading.wrapping_mul(mixed(sequence[i - length])));
         }
         if i + 1 >= length && found(hash) {
             return true;
@@ -81,21 +81,21 @@ mod tests {
         let with = |from: u32, shared: u32| -> Vec<u32> {
             (5000..5010).chain(from..from + shared).chain(7000..7040).collect()
         };
-        assert!(passages.fraction(&with(1003, 32)) && passages.fraction(&with(1100, 60)));
-        assert!(!passages.fraction(&with(1003, 31)), "one token less");
-        assert!(!passages.fraction(&with(1050, 40)), "14 and 26 tokens of two sequences");
-        assert!(!passages.fraction(&[1000; 64]));
+        assert!(passages.overlaps(&with(1003, 32)) && passages.overlaps(&with(1100, 60)));
+        assert!(!passages.overlaps(&with(1003, 31)), "one token less");
+        assert!(!passages.overlaps(&with(1050, 40)), "14 and 26 tokens of two sequences");
+        assert!(!passages.overlaps(&[1000; 64]));
         assert_eq!(passages.count(&sequences((0..64).chain(1064..1128).chain(2000..2064), 64)), 1);
     }
 
     #[test]
     fn sequences_shorter_than_a_passage_are_compared_whole() {
         let passages = Passages::of(&[&sequences(0..16, 8)], 64);
-        assert!(passages.fraction(&(8..16).collect::<Vec<_>>()));
+        assert!(passages.overlaps(&(8..16).collect::<Vec<_>>()));
         assert_eq!(Passages::of(&[&sequences(0..64, 64)], 16).count(&sequences(40..72, 16)), 1);
         assert!(
-            passages.fraction(&(0..20).collect::<Vec<_>>())
-                && !passages.fraction(&(4..12).collect::<Vec<_>>())
+            passages.overlaps(&(0..20).collect::<Vec<_>>())
+                && !passages.overlaps(&(4..12).collect::<Vec<_>>())
         );
     }
 

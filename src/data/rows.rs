@@ -1,5 +1,5 @@
-//! Rows of a data file, parquet or JSON lines alike, one at a time, and typed access to their fields with errors
-//! that name file, row and field.
+//! Rows of a data file, parquet or JSON lines alike, one at a time, and typed access to their fields with
+//! errors that name file, row and field.
 
 use std::fs::File;
 use std::path::Path;

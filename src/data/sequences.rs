@@ -66,7 +66,7 @@ impl<'a> Drawing<'a> {
 
     /// One step of the shuffle, of which only the first `wanted` places are held.
     fn offer(&mut self, slot: &[u32]) {
-        if self.avoid.is_some_and(|passages| passages.fraction(slot)) {
+        if self.avoid.is_some_and(|passages| passages.overlaps(slot)) {
             return;
         }
         let place = self.dice.next(&mut self.rng);
@@ -95,8 +95,8 @@ impl<'a> Drawing<'a> {
     }
 }
 
-/// Places below 1, 2, 3 … in turn, several out of one random number: the numbers that a shuffle of `rand` 0.10
-/// makes, which are kept here so that a draw never changes.
+/// Places below 1, 2, 3 … in turn, several out of one random number: the numbers that a shuffle of `rand`
+/// 0.10 makes, which are kept here so that a draw never changes.
 #[derive(Default)]
 struct Dice {
     /// Numbers made.
@@ -204,7 +204,7 @@ mod tests {
         drawing.push(&stream);
         let drawn = drawing.finish();
         assert_eq!(drawn.count(), 10);
-        assert!((0..10).all(|i| !passages.fraction(drawn.get(i))));
+        assert!((0..10).all(|i| !passages.overlaps(drawn.get(i))));
         assert!(drawing.slots < 19);
     }
 }

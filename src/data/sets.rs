@@ -193,7 +193,8 @@ fn sequences(
         None => String::new(),
     };
     let what = format!(
-        "corpus `{name}` has {tokens} tokens of training text{apart}; {count} are requested {use_} in sequences of {length}"
+        "corpus `{name}` has {tokens} tokens of training text{apart}; {count} are requested {use_} \
+         in sequences of {length}"
     );
     Err(Error::new(Kind::Data, what)
         .hint("ask for fewer tokens (calibration.tokens, search.tokens) or give more text"))

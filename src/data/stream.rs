@@ -27,7 +27,7 @@ pub(super) struct Stream<'a> {
     pieces: Pieces<'a>,
     section: usize,
     overlap: usize,
-    held: Held<'a>,
+    buffer: TextBuffer<'a>,
     /// Where the next section begins, without its overlap.
     next: usize,
     /// Whether the end of the text is held.
@@ -38,7 +38,7 @@ pub(super) struct Stream<'a> {
 }
 
 /// The part of the text that is still needed.
-struct Held<'a> {
+struct TextBuffer<'a> {
     tokenizer: &'a Tokenizer,
     text: String,
     /// Bytes of the whole text before it.
@@ -75,8 +75,8 @@ impl<'a> Stream<'a> {
     }
 
     fn with(tokenizer: &'a Tokenizer, pieces: Pieces<'a>, section: usize, overlap: usize) -> Self {
-        let held = Held { tokenizer, text: String::new(), base: 0 };
-        Self { pieces, section, overlap, held, next: 0, complete: false, last: None, ended: false }
+        let buffer = TextBuffer { tokenizer, text: String::new(), base: 0 };
+        Self { pieces, section, overlap, buffer, next: 0, complete: false, last: None, ended: false }
     }
 
     /// Tokenises the next sections and hands out what is settled; `None` at the end.
@@ -86,18 +86,20 @@ impl<'a> Stream<'a> {
         }
         self.fill(self.next + AT_ONCE * self.section + self.overlap)?;
         let places: Vec<usize> = (0..AT_ONCE).map(|i| self.next + i * self.section).collect();
-        let reached = |place: &usize| *place == 0 || place + self.overlap < self.held.end();
+        let reached = |place: &usize| *place == 0 || place + self.overlap < self.buffer.end();
         let places: Vec<usize> = places.into_iter().filter(reached).collect();
-        let (held, overlap, section) = (&self.held, self.overlap, self.section);
+        let buffer = &self.buffer;
+        let overlap = self.overlap;
+        let section = self.section;
         let tokenise =
-            |&place: &usize| held.tokenise(place.saturating_sub(overlap), place + section + overlap);
+            |&place: &usize| buffer.tokenise(place.saturating_sub(overlap), place + section + overlap);
         let sections: Vec<Section> = places.par_iter().map(tokenise).collect::<Result<_>>()?;
         let mut ids = Vec::new();
         for (section, place) in sections.into_iter().zip(places) {
             self.join(section, place, &mut ids)?;
         }
         self.next += AT_ONCE * self.section;
-        self.ended = self.complete && self.held.end() <= self.next + self.overlap;
+        self.ended = self.complete && self.buffer.end() <= self.next + self.overlap;
         if self.ended
             && let Some(last) = self.last.take()
         {
@@ -109,9 +111,9 @@ impl<'a> Stream<'a> {
 
     /// Reads until this many bytes of the whole text are there, or all.
     fn fill(&mut self, bytes: usize) -> Result<()> {
-        while !self.complete && self.held.end() < bytes {
+        while !self.complete && self.buffer.end() < bytes {
             match self.pieces.next().transpose()? {
-                Some(piece) => self.held.text += &piece,
+                Some(piece) => self.buffer.text += &piece,
                 None => self.complete = true,
             }
         }
@@ -140,14 +142,15 @@ impl<'a> Stream<'a> {
 
     /// The last section made longer.
     fn merge(&self, last: Section, to: usize) -> Result<Section> {
-        let mut merged = self.held.tokenise(last.from, to)?;
+        let mut merged = self.buffer.tokenise(last.from, to)?;
         if let Some(joint) = last.joint {
             let (skip, agreed) = merged.around(joint.place, self.overlap / 2);
             if agreed != joint.agreed {
                 return Err(Error::new(
                     Kind::Data,
                     format!(
-                        "the tokenizer makes other tokens of byte {} when more text follows, {} bytes further on",
+                        "the tokenizer makes other tokens of byte {} when more text follows, {} bytes \
+                         further on",
                         joint.place,
                         to - joint.place
                     ),
@@ -163,11 +166,11 @@ impl<'a> Stream<'a> {
     /// Drops the text that nothing needs any more.
     fn forget(&mut self) {
         let needed = self.last.as_ref().map_or(usize::MAX, |last| last.from);
-        self.held.drop_before(needed.min(self.next.saturating_sub(self.overlap)));
+        self.buffer.drop_before(needed.min(self.next.saturating_sub(self.overlap)));
     }
 }
 
-impl Held<'_> {
+impl TextBuffer<'_> {
     /// Where it ends.
     fn end(&self) -> usize {
         self.base + self.text.len()
@@ -354,7 +357,7 @@ mod tests {
         assert!(!stream.next().unwrap().unwrap().is_empty());
         assert!(read.get() <= HELD_AT_ONCE + 1000, "{} bytes read", read.get());
         while stream.next().is_some() {
-            assert!(stream.held.text.len() <= HELD_AT_ONCE + SECTION + 4 * OVERLAP + 1000);
+            assert!(stream.buffer.text.len() <= HELD_AT_ONCE + SECTION + 4 * OVERLAP + 1000);
         }
         assert_eq!(read.get(), text.len());
     }

@@ -122,7 +122,7 @@ mod tests {
             let e = Tokenizer::parse(damaged.as_bytes()).err().unwrap();
             assert!(e.kind == Kind::Data && e.hint.is_some(), "{e}");
         }
-        // Cuts inside the part after which the kinds of decoder are told.
+        // Cuts inside the part by which the kinds of decoder are recognised.
         let decoder = text.find("\"decoder\"").unwrap();
         for end in (decoder..decoder + 60).chain((0..text.len()).step_by(text.len() / 50)) {
             assert!(Tokenizer::parse(&text.as_bytes()[..end]).is_err_and(|e| e.kind == Kind::Data));

@@ -89,8 +89,11 @@ impl Split {
         let looked =
             self.folders(root).iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(", ");
         let expected = self.expected(&root.display().to_string());
-        Error::new(Kind::Data, format!("the split `{}` of the data set {} is not there", self.split, self.dataset))
-            .at(looked)
-            .hint(format!("expected {expected} (or .jsonl): copy the data set from the hub, or point `evaluate.data` elsewhere"))
+        let what = format!("the split `{}` of the data set {} is not there", self.split, self.dataset);
+        let hint = format!(
+            "expected {expected} (or .jsonl): copy the data set from the hub, or point `evaluate.data` \
+             elsewhere"
+        );
+        Error::new(Kind::Data, what).at(looked).hint(hint)
     }
 }

@@ -33,7 +33,7 @@ impl Metric {
         Self::ALL.into_iter().find(|metric| metric.name() == name)
     }
 
-    /// Whether it is a share of documents.
+    /// Whether it is a fraction of documents.
     pub fn is_accuracy(self) -> bool {
         matches!(self, Self::Acc | Self::AccNorm)
     }
@@ -63,8 +63,8 @@ pub fn mean(values: &[f64]) -> Option<Estimate> {
 }
 
 /// A group's value, its members weighted by size: Σ n_i·a_i / N, with the pooled standard error √(Σ (n_i −
-/// 1)·s_i²·n_i / (N − k) / N). The error is absent if a member has none; the whole is `None` without members, or if one
-/// of them is no mean.
+/// 1)·s_i²·n_i / (N − k) / N). The error is absent if a member has none; the whole is `None` without
+/// members, or if one of them is no mean.
 pub fn pool(members: &[Estimate]) -> Option<Estimate> {
     let sizes: Vec<u64> = members.iter().map(|m| m.n).collect::<Option<_>>()?;
     let n: u64 = sizes.iter().sum();

@@ -50,12 +50,12 @@ pub enum Samples {
     /// Of a multiple-choice task.
     Choices(Vec<Sample>),
     /// Of a task over pages.
-    Pages(Vec<Page>),
+    Pages(Vec<PageSample>),
 }
 
 /// One scored page.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Page {
+pub struct PageSample {
     /// Place in the task, from 0.
     pub index: usize,
     /// Hash of the text that was scored.
@@ -206,7 +206,7 @@ impl Scorer<'_> {
         let encoder = self.encoder;
         let length = self.model.context_length();
         let scores = self.score(&texts, |text: &String| rolling::windows(encoder, text, length))?;
-        let pages: Vec<Page> =
+        let pages: Vec<PageSample> =
             (0..texts.len()).map(|i| page(i, &originals[i], &texts[i], &scores[i])).collect();
         if pages.is_empty() {
             return Err(Error::new(Kind::Data, "there is no page to score"));
@@ -241,13 +241,13 @@ impl Scorer<'_> {
     }
 }
 
-fn page(index: usize, original: &str, text: &str, scores: &[Score]) -> Page {
+fn page(index: usize, original: &str, text: &str, scores: &[Score]) -> PageSample {
     let loglikelihood = scores.iter().map(|s| s.loglikelihood).sum();
     let context_hash = hash::of_bytes(text.as_bytes());
-    Page { index, context_hash, loglikelihood, words: wikitext::words(original), bytes: original.len() }
+    PageSample { index, context_hash, loglikelihood, words: wikitext::words(original), bytes: original.len() }
 }
 
-fn perplexities(pages: &[Page]) -> Estimates {
+fn perplexities(pages: &[PageSample]) -> Estimates {
     let loglikelihood = pages.iter().map(|p| p.loglikelihood).sum();
     let words = pages.iter().map(|p| p.words).sum();
     let bytes = pages.iter().map(|p| p.bytes).sum();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::grouping::{self, PrunedLevel};
+use super::grouping::{self, PickedLevel};
 use super::objective::Objective;
 use super::population::Wanted;
 use crate::base::{Result, Work, rng};
@@ -72,7 +72,8 @@ impl<'a> Searching<'a> {
 
     /// Bytes of the log of generations.
     pub fn disk(&self) -> f64 {
-        let record = 300.0 + 6.0 * self.space.shape.modules() as f64; // two candidates and the stages, as JSON
+        // Two candidates and the stages, as JSON.
+        let record = 300.0 + 6.0 * self.space.shape.modules() as f64;
         record * self.spec.search.generations as f64 + 6.0 * self.space.shape.modules() as f64
     }
 
@@ -158,7 +159,7 @@ impl<'a> Searching<'a> {
         for i in 0..self.space.shape.modules() {
             let module = ModuleId::from_index(i);
             let split = |group: &Vec<usize>| grouping::split(self.space, module, &stage.candidates, group);
-            let split: Vec<Vec<PrunedLevel>> = groups.iter().map(split).collect();
+            let split: Vec<Vec<PickedLevel>> = groups.iter().map(split).collect();
             total += split.iter().map(|levels| self.group(module, levels, tokens, chunks)).sum();
             let levels: BTreeSet<usize> = split.iter().flatten().map(|level| level.removed).collect();
             let width = self.space.shape.units(module.kind).width;
@@ -172,7 +173,7 @@ impl<'a> Searching<'a> {
     }
 
     /// One shared state through one module, whose picked levels lie sparser by sparser.
-    fn group(&self, module: ModuleId, levels: &[PrunedLevel], tokens: Tokens, chunks: f64) -> Work {
+    fn group(&self, module: ModuleId, levels: &[PickedLevel], tokens: Tokens, chunks: f64) -> Work {
         let unit = self.space.shape.units(module.kind);
         let kept = |removed: usize| (unit.units - removed) as f64;
         let densest = levels.iter().map(|level| kept(level.removed)).fold(0.0, f64::max);
@@ -183,7 +184,7 @@ impl<'a> Searching<'a> {
             }
             ModuleKind::Mlp => mlp_inputs(self.config, densest, tokens),
         };
-        let channels = |level: &PrunedLevel| kept(level.removed) * unit.width as f64;
+        let channels = |level: &PickedLevel| kept(level.removed) * unit.width as f64;
         let outputs: Work =
             levels.iter().map(|level| output(self.config, channels(level), tokens.count)).sum();
         inputs + outputs + Work { weights: self.cut(module.kind, densest) * chunks, ..Work::default() }
@@ -272,7 +273,8 @@ impl<'a> Searching<'a> {
         let attention = rows * (2.0 * d + (c.head_width * (2 * c.heads + 2 * c.kv_heads)) as f64);
         let levels = self.space.levels(ModuleId::from_index(1)).count() as f64 * d * c.neurons as f64 / 2.0;
         let cut = 2.0 * d * c.neurons as f64;
-        let sides = 1.0 + self.wanted().kl.len() as f64; // the dense model's probabilities, and one candidate's logits
+        // The dense model's probabilities, and one candidate's logits.
+        let sides = 1.0 + self.wanted().kl.len() as f64;
         let logits = (c.logit_rows() as f64).min(rows) * v * sides + rows * d;
         let compared = self.wanted().layers.len() as f64 * rows * d;
         SINGLE * (states + compared + (mlp.max(attention) + levels + cut).max(logits))

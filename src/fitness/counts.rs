@@ -47,7 +47,8 @@ impl Counts {
 /// ```
 ///
 /// where n is the mean number of keys that a query sees; for Llama's matrices the first sum is
-/// Σ_l [2·c·d·(heads_l + kv_heads_l) + 3·d·neurons_l]. Norms, biases, activations and the softmax are left out.
+/// Σ_l [2·c·d·(heads_l + kv_heads_l) + 3·d·neurons_l]. Norms, biases, activations and the softmax are left
+/// out.
 pub fn flops(config: &Config, length: usize) -> f64 {
     let d = config.hidden;
     let c = config.head_width;

@@ -10,7 +10,7 @@ const STATE_BYTES: usize = 192 << 20;
 
 /// The members of a group that pick one level of a module.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct PrunedLevel {
+pub(super) struct PickedLevel {
     /// Units that the level removes.
     pub removed: usize,
     /// Indices of the candidates, in order.
@@ -28,12 +28,12 @@ pub(super) fn split(
     module: ModuleId,
     candidates: &[Candidate],
     group: &[usize],
-) -> Vec<PrunedLevel> {
+) -> Vec<PickedLevel> {
     let mut by_level: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for &c in group {
         by_level.entry(space.removed(module, candidates[c][module.index()])).or_default().push(c);
     }
-    by_level.into_iter().map(|(removed, members)| PrunedLevel { removed, members }).collect()
+    by_level.into_iter().map(|(removed, members)| PickedLevel { removed, members }).collect()
 }
 
 /// Sequences of `length` tokens that this many candidates walk at once, with hidden states of `hidden` floats

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 
 use super::dense::DenseStates;
-use super::grouping::{self, PrunedLevel};
+use super::grouping::{self, PickedLevel};
 use crate::base::{Result, Watch};
 use crate::data::{SearchSet, Sequences};
 use crate::model::{Layer, Model};
@@ -157,7 +157,7 @@ impl<'a> Population<'a> {
             let levels = grouping::split(self.supernet.space(), module, candidates, &group.candidates);
             let Some(densest) = levels.first() else { continue };
             let (inputs, bias) = self.inputs(module, layer, densest.removed, &group.hidden, segments)?;
-            for PrunedLevel { removed, members } in levels {
+            for PickedLevel { removed, members } in levels {
                 let weight = match weights.get(&removed) {
                     Some(w) => w.clone(),
                     None => weights

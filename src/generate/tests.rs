@@ -199,8 +199,15 @@ fn a_stop_string_over_several_pieces_is_cut_and_what_only_looks_like_one_is_show
 
 proptest! {
     #[test]
-    fn pieces_join_to_the_text_before_the_first_stop(text in "[ab]{0,12}", stop in "[ab]{1,3}", cuts in prop::collection::vec(1usize..4, 0..12)) {
-        let (mut stops, mut shown, mut at, mut stopped) = (Stops::new([stop.clone()].into()), String::new(), 0, false);
+    fn pieces_join_to_the_text_before_the_first_stop(
+        text in "[ab]{0,12}",
+        stop in "[ab]{1,3}",
+        cuts in prop::collection::vec(1usize..4, 0..12),
+    ) {
+        let mut stops = Stops::new([stop.clone()].into());
+        let mut shown = String::new();
+        let mut at = 0;
+        let mut stopped = false;
         for cut in cuts.into_iter().chain([12]) {
             let end = (at + cut).min(text.len());
             match stops.push(&text[at..end]) {

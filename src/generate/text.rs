@@ -85,13 +85,14 @@ impl<'a> Writer<'a> {
             .or_else(|| whole.strip_prefix(before.trim_end_matches(BROKEN)))
         {
             Some(new) => Ok(new.to_string()),
-            None => self.tokenizer.decode(&self.ids[self.written..]), // the decoder rewrote what was handed out
+            // The decoder rewrote what was handed out.
+            None => self.tokenizer.decode(&self.ids[self.written..]),
         }
     }
 }
 
-/// The text of a whole prompt, token by token: the pieces join to it, and a character that several tokens make
-/// belongs to the last of them.
+/// The text of a whole prompt, token by token: the pieces join to it, and a character that several tokens
+/// make belongs to the last of them.
 pub fn pieces(tokenizer: &Tokenizer, ids: &[u32]) -> Result<Vec<String>> {
     let mut writer = Writer::new(tokenizer, &[]);
     let mut pieces = ids.iter().map(|&id| writer.push(id)).collect::<Result<Vec<String>>>()?;

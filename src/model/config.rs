@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::families::FAMILIES;
 use super::family::{Biases, Family};
 use super::matrix::Axis;
-use super::rope::{RopeScaling, stretched};
+use super::rope::{RopeScaling, scaled};
 use crate::base::{Error, Kind, Result};
 use crate::space::{Shape, UnitSpec};
 use crate::spec::AttentionUnit;
@@ -137,7 +137,7 @@ impl Config {
         let width = self.head_width as f64;
         (0..self.head_width / 2)
             .map(|i| self.rope_theta.powf(-2.0 * i as f64 / width))
-            .map(|f| stretched(f, self.rope_scaling.as_ref()))
+            .map(|f| scaled(f, self.rope_scaling.as_ref()))
             .collect()
     }
 

@@ -157,7 +157,8 @@ impl Model {
             more => format!(" and {more} more"),
         };
         watch.note(&format!(
-            "the weights hold tensors that config.json gives no place; they are neither used nor counted: {first}{more}"
+            "the weights hold tensors that config.json gives no place; they are neither used nor \
+             counted: {first}{more}"
         ));
     }
 

@@ -1,5 +1,5 @@
-//! The matrices that a decoder may use, each with its two axes: they say its shape, the units that cut it, and
-//! how many parameters leave with a unit.
+//! The matrices that a decoder may use, each with its two axes: they say its shape, the units that cut it,
+//! and how many parameters leave with a unit.
 
 use super::config::{Config, LayerShape};
 use crate::space::ModuleKind;

@@ -1,4 +1,4 @@
-//! Frequencies of the rotary embedding: their base and their stretching.
+//! Frequencies of the rotary embedding: their base and their scaling.
 
 use serde::Deserialize;
 
@@ -37,7 +37,7 @@ pub(super) struct WireRope {
     pub original_max_position_embeddings: Option<f64>,
 }
 
-/// The stretching that a configuration asks for.
+/// The RoPE scaling that a configuration asks for.
 ///
 /// # Errors
 /// One that is not supported, or lacks a key.
@@ -58,15 +58,16 @@ pub(super) fn scaling(rope: &WireRope) -> Result<Option<RopeScaling>> {
     }
 }
 
-/// A frequency after stretching.
-pub(super) fn stretched(frequency: f64, scaling: Option<&RopeScaling>) -> f64 {
+/// A frequency after RoPE scaling.
+pub(super) fn scaled(frequency: f64, scaling: Option<&RopeScaling>) -> f64 {
     match *match scaling {
         None => return frequency,
         Some(s) => s,
     } {
         RopeScaling::Linear { factor } => frequency / factor,
         RopeScaling::Llama3 { factor, low, high, original } => {
-            let turns = original * frequency / std::f64::consts::TAU; // how often the pair turns within the original context
+            // How often the pair turns within the original context.
+            let turns = original * frequency / std::f64::consts::TAU;
             let smooth = ((turns - low) / (high - low)).clamp(0.0, 1.0);
             (1.0 - smooth) * frequency / factor + smooth * frequency
         }

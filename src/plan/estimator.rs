@@ -10,7 +10,7 @@ use super::known_model::{KnownModel, bytes_of};
 use super::planner::Planner;
 use super::texts::Texts;
 use super::trial::{self, Spread, Tasks, TrialPlan, pruned};
-use super::{Estimate, Missing, Rates, Standing, Step, StepKey};
+use super::{Missing, Rates, Standing, Step, StepCost, StepKey};
 use crate::base::Work;
 use crate::base::{Result, files};
 use crate::eval::cost as evaluating;
@@ -231,8 +231,13 @@ impl Estimator<'_, '_> {
     fn tokenise(&mut self) {
         let work = Work { text: self.texts.bytes, read: self.model.weight_bytes(), ..Work::default() };
         let estimate = self.estimate(Cost { work, ..Cost::default() });
-        let (name, key, standing) = (StepName::Tokenise, StepKey::None, Standing::Miss);
-        self.steps.push(Step { model: None, name, key, standing, estimate });
+        self.steps.push(Step {
+            model: None,
+            name: StepName::Tokenise,
+            key: StepKey::None,
+            standing: Standing::Miss,
+            estimate,
+        });
     }
 
     /// What a step that needs a distribution waits for.
@@ -311,11 +316,11 @@ impl Estimator<'_, '_> {
         Ok(StepPlace { address, folder: hit.then_some(folder) })
     }
 
-    fn estimate(&self, cost: Cost) -> Estimate {
+    fn estimate(&self, cost: Cost) -> StepCost {
         let own = self.texts.at_once * TOKENISED + self.texts.sets + cost.memory + cost.mapped;
         let fresh = !self.steps.iter().any(|step| matches!(step.name, StepName::Supernet(_)));
         let tokenising = if fresh { self.texts.at_once * TOKENISING + self.texts.sets } else { 0.0 };
-        Estimate {
+        StepCost {
             memory: PROCESS + own.max(tokenising),
             mapped: cost.mapped,
             disk: cost.disk,
@@ -358,7 +363,9 @@ impl Estimator<'_, '_> {
         }
         if self.spec.prune.unit.attention == AttentionUnit::Head && self.model.config.group() > 1 {
             notes.push(
-                "key/value heads are removed only with the last of their query heads: k_proj and v_proj are given as a range".into(),
+                "key/value heads are removed only with the last of their query heads: k_proj and v_proj are \
+                 given as a range"
+                    .into(),
             );
         }
         if self.missing == Some(Missing::NotLookedUp) {

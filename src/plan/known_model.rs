@@ -97,9 +97,12 @@ fn unknown(repository: &str) -> Error {
     let near = spec::nearest(repository, facts::known())
         .map(|near| format!("did you mean hf:{near}? "))
         .unwrap_or_default();
-    Error::new(Kind::Checkpoint, "the sizes of this model are not known here: it is neither in the hub's cache nor among the shipped facts")
-        .at(format!("hf:{repository}"))
-        .hint(format!("{near}fetch its config.json into the hub's cache, or name a folder that holds one in model.source"))
+    let what = "the sizes of this model are not known here: it is neither in the hub's cache nor among the \
+                shipped facts";
+    let hint = format!(
+        "{near}fetch its config.json into the hub's cache, or name a folder that holds one in model.source"
+    );
+    Error::new(Kind::Checkpoint, what).at(format!("hf:{repository}")).hint(hint)
 }
 
 #[cfg(test)]

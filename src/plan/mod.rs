@@ -1,8 +1,8 @@
 //! What an experiment will do and cost, before it runs: trials, steps with their cache keys, parameters
 //! before and after, and estimates of memory, disk, operations and time. Nothing is run, fetched or stored.
 //!
-//! The steps are those of [`crate::trial::walk`], which a run executes; what each costs is said beside the code
-//! that does it. Here are the rates that make times of costs, their sums, and how a plan reads.
+//! The steps are those of [`crate::trial::walk`], which a run executes; what each costs is said beside the
+//! code that does it. Here are the rates that make times of costs, their sums, and how a plan reads.
 //!
 //! It works from a configuration alone. With the model and the texts on disk, steps also get the very keys
 //! that a run stores under, and are looked up in the store of an earlier run.
@@ -79,7 +79,7 @@ pub enum StepKey {
     None,
 }
 
-/// What is not there, so that a key cannot be told.
+/// What is not there, so that a key cannot be computed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Missing {
     /// The model's files.
@@ -126,7 +126,7 @@ pub enum Standing {
 
 /// What a step takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Estimate {
+pub struct StepCost {
     /// Peak resident memory, bytes.
     pub memory: f64,
     /// Of it, mapped files: the system takes these back when it needs room.
@@ -151,7 +151,7 @@ pub struct Step {
     /// Whether it is cached.
     pub standing: Standing,
     /// What it takes if it is done.
-    pub estimate: Estimate,
+    pub estimate: StepCost,
 }
 
 /// An experiment's plan.
@@ -167,18 +167,18 @@ pub struct Plan {
 
 impl Plan {
     /// Over all steps that have to be done: largest memory, sums of the rest.
-    pub fn total(&self) -> Estimate {
+    pub fn total(&self) -> StepCost {
         total(self.trials.iter().flat_map(|t| &t.steps))
     }
 }
 
 /// Over the steps that have to be done.
-pub fn total<'a>(steps: impl Iterator<Item = &'a Step>) -> Estimate {
+pub fn total<'a>(steps: impl Iterator<Item = &'a Step>) -> StepCost {
     let to_do = steps.filter(|s| s.standing == Standing::Miss).map(|s| s.estimate);
-    to_do.reduce(Estimate::and).unwrap_or_default()
+    to_do.reduce(StepCost::and).unwrap_or_default()
 }
 
-impl Estimate {
+impl StepCost {
     /// One after the other.
     fn and(self, next: Self) -> Self {
         let larger = if next.memory > self.memory { next } else { self };

@@ -1,7 +1,7 @@
 //! A plan as a person reads it, in a hundred columns.
 
 use super::trial::{Count, IterationPlan, TokenCounts, TrialPlan};
-use super::{Estimate, Missing, Plan, Standing, Step, StepKey, total};
+use super::{Missing, Plan, Standing, Step, StepCost, StepKey, total};
 use crate::report::columns;
 use crate::report::grid::{Column, Grid, Role};
 use crate::report::number::{bytes, count, duration, percent, prefixed};
@@ -235,7 +235,7 @@ fn to_do<'a>(steps: impl Iterator<Item = &'a Step>) -> (usize, usize) {
     (states.iter().filter(|s| ***s == Standing::Miss).count(), states.len())
 }
 
-fn sum(e: &Estimate, (to_do, all): (usize, usize)) -> String {
+fn sum(e: &StepCost, (to_do, all): (usize, usize)) -> String {
     let time = e.seconds.map(|s| format!(", {}", time(Some(s)))).unwrap_or_default();
     let mapped =
         if e.mapped > 0.0 { format!(" ({} of it mapped files)", bytes(e.mapped)) } else { String::new() };

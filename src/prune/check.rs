@@ -16,7 +16,8 @@ pub(super) fn units_fit(units: Units, weight: &Mat<f64>) -> Result<()> {
 
 /// What does not fit a module.
 pub(super) fn misfit(what: String, weight: &Mat<f64>) -> Error {
-    let (d_in, d_out) = (weight.nrows(), weight.ncols());
+    let d_in = weight.nrows();
+    let d_out = weight.ncols();
     Error::new(Kind::Internal, format!("{what} does not fit a module of {d_in} inputs and {d_out} outputs"))
 }
 

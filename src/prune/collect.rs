@@ -41,8 +41,8 @@ impl Collector {
         Self { d_in, d_out, sums: needs.gram.map(sums), moments: needs.moments.then(|| Moments::new(d_in)) }
     }
 
-    /// Adds rows of X̃ \[n, d_in\] and, for a target other than the layer's, of Y \[n, d_out\], both stored by
-    /// rows. The first `first` rows count to the first half of the text where halves are wanted.
+    /// Adds rows of X̃ \[n, d_in\] and, for a target other than the layer's, of Y \[n, d_out\], both stored
+    /// by rows. The first `first` rows count to the first half of the text where halves are wanted.
     ///
     /// # Errors
     /// [`Kind::Internal`] when the lengths do not fit.

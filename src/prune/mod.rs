@@ -2,14 +2,16 @@
 //! others.
 //!
 //! A [`Method`] is one way to do it, in a file or folder of its own: it says what it must know of a module's
-//! inputs ([`Needs`]), prunes a module to all requested counts of units in one pass, and says what that costs.
-//! [`method`] gives the one that a spec names. To add one: a variant of `spec::Method` with the keys that it
-//! reads, a file here, an arm of [`method`].
+//! inputs ([`Needs`]), prunes a module to all requested counts of units in one pass, and says what that
+//! costs. [`method`] gives the one that a spec names. To add one: a variant of `spec::Method` with the keys
+//! that it reads, a file here, an arm of [`method`].
 //!
 //! | method | file | units ranked by | statistics of the inputs |
 //! |---|---|---|---|
-//! | `obs` | [`obs`] | Optimal Brain Surgeon on Gram matrices, the rest refitted (the paper's) | Gram matrix, correlation with the target |
+//! | `obs` | [`obs`] | loss of their removal, the rest refitted | Gram matrix, correlation with the target |
 //! | `magnitude` | [`magnitude`] | the norm of the weights that they own | none |
+//!
+//! `obs` is the paper's method: Optimal Brain Surgeon on Gram matrices.
 
 mod check;
 pub mod collect;
@@ -44,8 +46,8 @@ pub trait Method: Debug + Send + Sync {
     /// a bias, where nothing is removed.
     ///
     /// # Errors
-    /// [`Kind::Numeric`] when numbers are not finite, [`Kind::Internal`] when shapes or counts do not fit or a
-    /// statistic that it needs is not there.
+    /// [`Kind::Numeric`] when numbers are not finite, [`Kind::Internal`] when shapes or counts do not fit or
+    /// a statistic that it needs is not there.
     fn prune(&self, module: Module, removed: &[usize]) -> Result<PrunedModule>;
 
     /// What [`Method::prune`] costs a module of a size.
@@ -67,7 +69,8 @@ pub struct Needs {
     pub gram: Option<Gram>,
     /// Mean and variance of every input channel.
     pub moments: bool,
-    /// Squared norms of the rows that units own in the matrices before the module: q, k and v, or gate and up.
+    /// Squared norms of the rows that units own in the matrices before the module: q, k and v, or gate and
+    /// up.
     pub rows: bool,
 }
 

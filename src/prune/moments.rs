@@ -1,8 +1,8 @@
 //! Mean and variance of every input channel over any number of rows.
 //!
-//! Each block of rows has its own mean, and blocks are joined as Chan, Golub and LeVeque do (1983), in f64, so
-//! that a large mean does not swallow a small variance. A row of d channels costs 5d flops; the sums take 16d
-//! bytes.
+//! Each block of rows has its own mean, and blocks are joined as Chan, Golub and LeVeque do (1983), in f64,
+//! so that a large mean does not swallow a small variance. A row of d channels costs 5d flops; the sums take
+//! 16d bytes.
 
 use crate::base::{Error, Kind, Result};
 

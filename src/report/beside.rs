@@ -16,13 +16,13 @@ pub(crate) const PAIRED: &str = "against dense on the same documents: difference
 pub(crate) const HARNESS: &str = "native scoring / lm-evaluation-harness";
 
 /// Rows in the order of their metrics, a cell for each model.
-struct Sheet {
+struct MetricTable {
     corner: &'static str,
     models: Vec<(u8, u64, String)>,
     rows: BTreeMap<Metric, (String, Vec<Option<String>>)>,
 }
 
-impl Sheet {
+impl MetricTable {
     fn new(corner: &'static str, models: impl Iterator<Item = (u8, u64, String)>) -> Self {
         let mut models: Vec<_> = models.collect();
         models.sort();
@@ -54,16 +54,16 @@ impl Sheet {
 /// The paired differences to the dense model, a row per task; the mean and the retained accuracy come last.
 pub(crate) fn paired<'a>(results: impl Iterator<Item = &'a ResultRow> + Clone) -> Option<Grid> {
     let shown = results.filter_map(|row| Some((row, difference_name(row.metric())?)));
-    let mut sheet = Sheet::new("task", shown.clone().map(|(row, _)| model_key(&row.model)));
+    let mut table = MetricTable::new("task", shown.clone().map(|(row, _)| model_key(&row.model)));
     for (row, name) in shown.filter(|(row, _)| row.value().is_finite()) {
         let Figure { metric, estimate } = &row.figure;
         let retained = *metric == Metric::Retained;
         let points = |value: f64| number::percent(value, if retained { 1 } else { 2 });
         let sign = if estimate.value > 0.0 && !retained { "+" } else { "" };
         let error = estimate.stderr.map(|s| format!(" ± {}", points(s))).unwrap_or_default();
-        sheet.set(metric, name, &row.model, format!("{sign}{}{error}", points(estimate.value)));
+        table.set(metric, name, &row.model, format!("{sign}{}{error}", points(estimate.value)));
     }
-    sheet.grid()
+    table.grid()
 }
 
 fn difference_name(metric: &Metric) -> Option<String> {
@@ -81,13 +81,13 @@ pub(crate) fn harness<'a>(results: impl Iterator<Item = &'a ResultRow> + Clone) 
     let native: BTreeMap<(&str, &Metric), f64> =
         results.clone().map(|row| ((row.model.as_str(), row.metric()), row.value())).collect();
     let shown = results.filter_map(|row| Some((row, measured_by_harness(row.metric())?)));
-    let mut sheet = Sheet::new("metric", shown.clone().map(|(row, _)| model_key(&row.model)));
+    let mut table = MetricTable::new("metric", shown.clone().map(|(row, _)| model_key(&row.model)));
     for (row, metric) in shown {
         let text = |value: f64| if value.is_finite() { of_metric(metric, value) } else { "-".into() };
         let ours = native.get(&(row.model.as_str(), metric)).map_or("-".into(), |&value| text(value));
-        sheet.set(metric, metric.to_string(), &row.model, format!("{ours} / {}", text(row.value())));
+        table.set(metric, metric.to_string(), &row.model, format!("{ours} / {}", text(row.value())));
     }
-    sheet.grid()
+    table.grid()
 }
 
 /// The metric that the harness measured; none of a subtask.

@@ -1,5 +1,5 @@
-//! Signals that ask to stop: the first one asks to stop after the current unit of work, the second one stops at
-//! once.
+//! Signals that ask to stop: the first one asks to stop after the current unit of work, the second one stops
+//! at once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -14,15 +14,15 @@ use crate::eval;
 pub enum Metric {
     /// `parameters` of the model.
     Parameters,
-    /// `sparsity`: the share that is gone, of what the spec's target is a share of.
+    /// `sparsity`: the fraction removed of what the spec's target counts.
     Sparsity,
-    /// `sparsity/asked`: the share that the spec asks for.
+    /// `sparsity/asked`: the fraction that the spec asks for.
     AskedSparsity,
     /// `perplexity/<corpus>`, of tokens.
     Perplexity(String),
     /// `kl`: KL(dense ‖ model), nats per token.
     Kl,
-    /// `acc/<task>`, `acc_norm/<task>` (shares, not per cent), `word_perplexity/<task>`,
+    /// `acc/<task>`, `acc_norm/<task>` (fractions, not per cent), `word_perplexity/<task>`,
     /// `byte_perplexity/<task>`, `bits_per_byte/<task>`.
     Task(eval::Metric, String),
     /// `acc_mean`: the mean of acc over what the spec names, a group once.
@@ -32,7 +32,7 @@ pub enum Metric {
     Difference(eval::Metric, String),
     /// `acc_diff_mean`: the same of `acc_mean`.
     MeanDifference,
-    /// `acc_retained`: `acc_mean` as a share of the dense model's, the paper's retained accuracy.
+    /// `acc_retained`: `acc_mean` as a ratio to the dense model's, the paper's retained accuracy.
     Retained,
     /// `seconds/<step>`.
     Seconds(String),
@@ -60,8 +60,8 @@ impl Metric {
         matches!(self, Self::Seconds(_) | Self::PeakBytes(_))
     }
 
-    /// Whether it is a share of documents, or a difference or ratio of such shares. The harness has more
-    /// accuracies than are known here, all of them called `acc…`.
+    /// Whether it is a fraction of documents, or a difference or ratio of such fractions. The harness has
+    /// more accuracies than are known here, all of them called `acc…`.
     pub fn is_accuracy(&self) -> bool {
         match self {
             Self::Task(metric, _) | Self::Difference(metric, _) => metric.is_accuracy(),

@@ -177,9 +177,9 @@ mod tests {
     use std::sync::Arc;
 
     #[derive(Clone, Default)]
-    struct Page(Arc<Mutex<Vec<u8>>>);
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Page {
+    impl Write for Buffer {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             self.0.lock().unwrap().extend(bytes);
             Ok(bytes.len())
@@ -190,7 +190,7 @@ mod tests {
         }
     }
 
-    impl Page {
+    impl Buffer {
         fn lines(&self) -> Vec<String> {
             String::from_utf8(self.0.lock().unwrap().clone()).unwrap().lines().map(String::from).collect()
         }
@@ -198,8 +198,8 @@ mod tests {
 
     #[test]
     fn plain_lines_say_how_far_a_step_is() {
-        let page = Page::default();
-        let bars = Bars::lines(Box::new(page.clone()), Duration::ZERO);
+        let buffer = Buffer::default();
+        let bars = Bars::lines(Box::new(buffer.clone()), Duration::ZERO);
         bars.begin("supernet", 4);
         bars.advance(1);
         bars.note("damping raised");
@@ -212,28 +212,28 @@ mod tests {
             "supernet: 100% (4/4), 0 s left",
             "supernet: done in 0 s",
         ];
-        assert_eq!(page.lines(), expected);
+        assert_eq!(buffer.lines(), expected);
     }
 
     #[test]
     fn lines_keep_their_distance() {
-        let page = Page::default();
-        let bars = Bars::lines(Box::new(page.clone()), Duration::from_secs(3600));
+        let buffer = Buffer::default();
+        let bars = Bars::lines(Box::new(buffer.clone()), Duration::from_secs(3600));
         bars.begin("search", 1000);
         (0..1000).for_each(|_| bars.advance(1));
-        assert_eq!(page.lines().len(), 1);
+        assert_eq!(buffer.lines().len(), 1);
     }
 
     #[test]
     fn progress_without_a_step_is_harmless_and_without_a_known_end_counts() {
-        let page = Page::default();
-        let bars = Bars::lines(Box::new(page.clone()), Duration::ZERO);
+        let buffer = Buffer::default();
+        let bars = Bars::lines(Box::new(buffer.clone()), Duration::ZERO);
         bars.advance(1);
         bars.end();
         bars.begin("harness", 0);
         bars.advance(0);
         bars.advance(2);
-        assert_eq!(page.lines(), ["harness: started", "harness: 0 so far", "harness: 2 so far"]);
+        assert_eq!(buffer.lines(), ["harness: started", "harness: 0 so far", "harness: 2 so far"]);
     }
 
     #[test]

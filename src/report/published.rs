@@ -13,7 +13,7 @@ use crate::model::Config;
 use crate::spec;
 
 /// The figures, their sources beside them.
-const BOOK: &str = include_str!("../../assets/published.toml");
+const PUBLISHED: &str = include_str!("../../assets/published.toml");
 
 /// A perplexity may differ from the published one by this fraction of it: precision and kernels change it by
 /// less.
@@ -26,15 +26,16 @@ pub const ACCURACY_TOLERANCE: f64 = 0.015;
 /// top.
 pub const STANDARD_ERRORS: f64 = 3.0;
 
-const OF_PERPLEXITY: &str = "usual causes: another split than the test split, lines joined otherwise than with blank lines between \
-    paragraphs, a BOS in every sequence, another sequence length, another corpus under this name, another \
-    tokenizer, weights quantised or of another revision";
-const OF_ACCURACY: &str = "usual causes: another split, BOS put in or left out, acc taken for acc_norm, another number of shots, prompts \
-    cut to a short context, another tokenizer, weights quantised, instruction-tuned or of another revision";
+const OF_PERPLEXITY: &str = "usual causes: another split than the test split, lines joined \
+    otherwise than with blank lines between paragraphs, a BOS in every sequence, \
+    another sequence length, another corpus under this name, another tokenizer, weights quantised or of another revision";
+const OF_ACCURACY: &str = "usual causes: another split, BOS put in or left out, acc taken for \
+    acc_norm, another number of shots, prompts cut to a short context, another \
+    tokenizer, weights quantised, instruction-tuned or of another revision";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Book {
+struct PublishedFigures {
     mean_of: BTreeSet<String>,
     checkpoint: Vec<Checkpoint>,
 }
@@ -69,16 +70,17 @@ struct Known {
 }
 
 /// A sentence for every figure that is far from the published one of the same checkpoint, measured in the
-/// same way. Checkpoints that are not in the book, pruned ones, and sequence lengths and sets of tasks
+/// same way. Checkpoints that are not in the table, pruned ones, and sequence lengths and sets of tasks
 /// without published figures are not compared.
 ///
 /// `source` is the spec's `model.source` or a folder.
 pub fn warnings(source: &str, config: &Config, how: &spec::Evaluate, ours: &[Figure]) -> Result<Vec<String>> {
-    let book: Book = toml::from_str(BOOK).or_error(Kind::Internal, "the published figures cannot be read")?;
-    let Some(checkpoint) = book.checkpoint.iter().find(|c| c.is(source, config)) else {
+    let published_figures: PublishedFigures =
+        toml::from_str(PUBLISHED).or_error(Kind::Internal, "the published figures cannot be read")?;
+    let Some(checkpoint) = published_figures.checkpoint.iter().find(|c| c.is(source, config)) else {
         return Ok(Vec::new());
     };
-    let same_tasks = how.tasks.iter().cloned().collect::<BTreeSet<_>>() == book.mean_of;
+    let same_tasks = how.tasks.iter().cloned().collect::<BTreeSet<_>>() == published_figures.mean_of;
     let comparable = |known: &Known| match known.metric {
         Metric::Perplexity(_) => known.sequence_length == Some(how.sequence_length),
         Metric::MeanAccuracy => same_tasks,
@@ -167,9 +169,10 @@ impl Known {
         let published = number(self.value);
         let allowed = number(tolerance);
         let sequence_length =
-            self.sequence_length.map(|w| format!(", sequences of {w} tokens")).unwrap_or_default();
+            self.sequence_length.map(|length| format!(", sequences of {length} tokens")).unwrap_or_default();
         format!(
-            "{} of the dense {checkpoint} is {found}, published is {published} ({}{sequence_length}): they are more than {allowed} apart; {causes}",
+            "{} of the dense {checkpoint} is {found}, published is {published} ({}{sequence_length}): they are \
+             more than {allowed} apart; {causes}",
             ours.metric, self.source
         )
     }
@@ -328,10 +331,10 @@ mod tests {
 
     #[test]
     fn every_published_figure_is_plausible_and_of_a_known_metric() {
-        let book: Book = toml::from_str(BOOK).unwrap();
+        let published_figures: PublishedFigures = toml::from_str(PUBLISHED).unwrap();
         let tasks = crate::eval::known();
-        assert!(book.mean_of.iter().all(|task| tasks.contains(task)));
-        for known in book.checkpoint.iter().flat_map(|c| &c.figures) {
+        assert!(published_figures.mean_of.iter().all(|task| tasks.contains(task)));
+        for known in published_figures.checkpoint.iter().flat_map(|c| &c.figures) {
             let range = if known.metric.is_accuracy() { 0.2..1.0 } else { 2.0..20.0 };
             assert!(range.contains(&known.value) && !known.source.is_empty(), "{known:?}");
             let is_known = match &known.metric {

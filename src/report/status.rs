@@ -29,7 +29,7 @@ pub fn status(events: &[Stamped], holder: Option<&str>, now: Option<u64>) -> Str
     }
     let trials: Vec<Line> =
         tables.trials().iter().filter(|t| sweep.contains(&t.label)).map(|t| Line::new(t, &paces)).collect();
-    Page { run: tables.run(), trials: with_the_running_one(trials, holder), holder, now }.text()
+    StatusText { run: tables.run(), trials: with_the_running_one(trials, holder), holder, now }.text()
 }
 
 /// A trial's state, in a word.
@@ -156,14 +156,14 @@ fn units_of(step: Option<&str>) -> &'static str {
 }
 
 /// All that is shown.
-struct Page<'a> {
+struct StatusText<'a> {
     run: &'a str,
     trials: Vec<Line<'a>>,
     holder: Option<&'a str>,
     now: Option<u64>,
 }
 
-impl Page<'_> {
+impl StatusText<'_> {
     fn text(&self) -> String {
         let parts = [self.summary(), self.table(), self.details(), self.perplexities()];
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")

@@ -174,7 +174,13 @@ impl Tables {
     pub fn json(&self) -> Result<String> {
         let trials: Vec<_> = self.trials.iter().map(Trial::json).collect();
         let seeds: Vec<_> = self.seeds().iter().map(seeds_json).collect();
-        let value = serde_json::json!({ "version": VERSION, "run": self.run, "trials": trials, "seeds": seeds, "warnings": self.warnings });
+        let value = serde_json::json!({
+            "version": VERSION,
+            "run": self.run,
+            "trials": trials,
+            "seeds": seeds,
+            "warnings": self.warnings,
+        });
         Ok(serde_json::to_string_pretty(&value)
             .or_error(Kind::Internal, "cannot write the results as JSON")?
             + "\n")
@@ -298,11 +304,21 @@ impl Trial {
     }
 
     fn json(&self) -> serde_json::Value {
-        let entry = |((_, _, model), (shape, d)): (&ModelKey, &(Shape, SparsityDistribution))| serde_json::json!({ "model": model, "shape": shape, "removed": d.removed });
+        let entry = |((_, _, model), (shape, d)): (&ModelKey, &(Shape, SparsityDistribution))| {
+            let removed = &d.removed;
+            serde_json::json!({ "model": model, "shape": shape, "removed": removed })
+        };
         let distributions: Vec<_> = self.distributions.iter().map(entry).collect();
         let figures: Vec<&ResultRow> = self.figures.values().collect();
         let flags: Vec<String> = self.figures.values().filter_map(ResultRow::flag).collect();
-        serde_json::json!({ "trial": self.label, "status": self.status, "figures": figures, "distributions": distributions, "flags": flags, "warnings": self.warnings })
+        serde_json::json!({
+            "trial": self.label,
+            "status": self.status,
+            "figures": figures,
+            "distributions": distributions,
+            "flags": flags,
+            "warnings": self.warnings,
+        })
     }
 }
 
@@ -349,7 +365,12 @@ fn seeds_json(seeds: &Seeds) -> serde_json::Value {
         for (shown, values) in row {
             let (mean, deviation) = mean_and_deviation(values).unzip();
             let deviation = deviation.flatten();
-            cells.push(serde_json::json!({ "model": model, "measure": shown.metric, "mean": mean, "deviation": deviation }));
+            cells.push(serde_json::json!({
+                "model": model,
+                "measure": shown.metric,
+                "mean": mean,
+                "deviation": deviation,
+            }));
         }
     }
     serde_json::json!({ "label": seeds.label, "count": seeds.count, "measures": cells })

@@ -1,5 +1,5 @@
 //! Taking a step: its result comes from the store, or is made, timed, noted and put there; the event log and
-//! the tables are told.
+//! the tables are informed.
 
 use super::journal::Journal;
 use super::store::{Entry, State, Store};
@@ -47,8 +47,9 @@ impl<'a> Engine<'a> {
         let cache = if self.is_finished(&entry)? { Cache::Hit } else { Cache::Miss };
         let meter = Meter::start();
         if cache == Cache::Miss {
-            let (step, key_) = (name.to_string(), entry.address.clone());
-            self.emit(|trial| Event::StepStarted { trial, step, key: key_ })?;
+            let step = name.to_string();
+            let address = entry.address.clone();
+            self.emit(|trial| Event::StepStarted { trial, step, key: address })?;
             let made = work(&entry, &self.watch);
             self.watch.take_notes().into_iter().try_for_each(|note| self.warn(note))?;
             entry.finish(key, &made?, meter.so_far())?;

@@ -77,7 +77,7 @@ pub fn measure(
     Ok(documents)
 }
 
-/// One evaluation, kept and told.
+/// One evaluation, kept and reported.
 fn take(
     of: &OpenedModel,
     spec: &Spec,

@@ -1,9 +1,10 @@
 //! Running an experiment: trials one after the other, their steps addressed by content in a store, results
 //! written as they appear.
 //!
-//! `pipeline` executes the steps of [`crate::trial::walk`]: build a supernet, search it, compact, evaluate, from
-//! coarse to fine. `engine` takes each from the store or has it made, `measure` evaluates a model, `recount`
-//! holds its file against its distribution, and `winner` puts the last one where users look for it.
+//! `pipeline` executes the steps of [`crate::trial::walk`]: build a supernet, search it, compact, evaluate,
+//! from coarse to fine. `engine` takes each from the store or has it made, `measure` evaluates a model,
+//! `recount` holds its file against its distribution, and `winner` puts the last one where users look for
+//! it.
 
 pub mod cache;
 mod engine;

@@ -71,7 +71,7 @@ struct Built {
 }
 
 /// A model on disk; without a folder of the store it is the dense one.
-struct Made {
+struct ModelOnDisk {
     name: ModelName,
     folder: Option<PathBuf>,
 }
@@ -85,14 +85,14 @@ impl Built {
 impl Steps for Pipeline<'_> {
     type Distribution = SparsityDistribution;
     type Supernet = Built;
-    type Model = Made;
+    type Model = ModelOnDisk;
 
-    fn dense(&mut self) -> Result<Made> {
+    fn dense(&mut self) -> Result<ModelOnDisk> {
         let name = ModelName::Dense;
         let parameters = self.prepared.model.checkpoint().parameters() as f64;
         self.engine.figure(name, Figure::exact(Metric::Parameters, parameters))?;
         self.engine.figure(name, Figure::exact(Metric::Sparsity, 0.0))?;
-        Ok(Made { name, folder: None })
+        Ok(ModelOnDisk { name, folder: None })
     }
 
     fn start(&mut self, uniform: SparsityDistribution) -> Result<SparsityDistribution> {
@@ -149,7 +149,7 @@ impl Steps for Pipeline<'_> {
     }
 
     /// Makes the model and recounts it.
-    fn compact(&mut self, name: ModelName, built: &Built, of: &SparsityDistribution) -> Result<Made> {
+    fn compact(&mut self, name: ModelName, built: &Built, of: &SparsityDistribution) -> Result<ModelOnDisk> {
         let prepared = self.prepared;
         let key = keys::compact(&built.address, of)?;
         let dtype = storage_dtype(self.spec.model.dtype, &prepared.model)?;
@@ -161,21 +161,20 @@ impl Steps for Pipeline<'_> {
         let model = Model::open(&Source::folder(&entry.folder)?, prepared.model.device())?;
         recount(&model, prepared, of)?;
         self.describe(name, &model, of)?;
-        Ok(Made { name, folder: Some(entry.folder) })
+        Ok(ModelOnDisk { name, folder: Some(entry.folder) })
     }
 
-    fn evaluate(&mut self, made: &Made, evaluations: &[Evaluation]) -> Result<()> {
-        match &made.folder {
+    fn evaluate(&mut self, of: &ModelOnDisk, evaluations: &[Evaluation]) -> Result<()> {
+        match &of.folder {
             None => {
                 let prepared = self.prepared;
-                let report =
-                    self.measure(made.name, &prepared.source, prepared.model.clone(), evaluations)?;
+                let report = self.measure(of.name, &prepared.source, prepared.model.clone(), evaluations)?;
                 self.dense = report;
             }
             Some(folder) => {
                 let source = Source::folder(folder)?;
                 let model = Arc::new(Model::open(&source, self.prepared.model.device())?);
-                self.measure(made.name, &source, model, evaluations)?;
+                self.measure(of.name, &source, model, evaluations)?;
             }
         }
         Ok(())
@@ -200,7 +199,9 @@ impl Pipeline<'_> {
         for (metric, value) in figures {
             self.engine.figure(name, Figure::exact(metric, value))?;
         }
-        let (model, shape, distribution) = (name.to_string(), self.prepared.shape, distribution.clone());
+        let model = name.to_string();
+        let shape = self.prepared.shape;
+        let distribution = distribution.clone();
         self.engine.emit(|trial| Event::DistributionFound { trial, model, shape, distribution })
     }
 

@@ -32,7 +32,7 @@ pub(crate) fn recount(model: &Model, prepared: &Prepared, distribution: &Sparsit
     Ok(())
 }
 
-/// The share that is really gone from a smaller model, of what `basis` counts.
+/// The fraction of what `basis` counts that a smaller model really lacks.
 pub(crate) fn reached(
     basis: Basis,
     model: &Model,

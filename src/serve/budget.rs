@@ -1,4 +1,4 @@
-//! What the requests in the house may hold together: every position of a request costs bytes until its answer
+//! What the admitted requests may hold together: every position of a request costs bytes until its answer
 //! has been taken, and a request that would hold too much is refused before it holds it.
 
 use std::sync::Arc;
@@ -45,9 +45,9 @@ impl Budget {
         Arc::new(Self { held: AtomicUsize::new(0), each, all })
     }
 
-    /// A request's share, which holds nothing yet.
-    pub(super) fn fraction(self: &Arc<Self>) -> Share {
-        Share { budget: self.clone(), bytes: 0 }
+    /// A request's reservation, which holds nothing yet.
+    pub(super) fn reservation(self: &Arc<Self>) -> Reservation {
+        Reservation { budget: self.clone(), bytes: 0 }
     }
 
     /// Bytes that are held now.
@@ -57,12 +57,12 @@ impl Budget {
 }
 
 /// What a request holds, until dropped.
-pub(super) struct Share {
+pub(super) struct Reservation {
     budget: Arc<Budget>,
     bytes: usize,
 }
 
-impl Share {
+impl Reservation {
     /// Holds this many bytes more.
     ///
     /// # Errors
@@ -87,7 +87,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.shrink(self.bytes);
     }
@@ -106,7 +106,8 @@ fn too_much(bytes: usize, most: usize) -> ApiError {
 }
 
 fn full() -> ApiError {
-    let what = "the tokens of the requests in the house take all the memory that is allowed; come again";
+    let what =
+        "the tokens of the running and waiting requests take all the memory that is allowed; try again later";
     ApiError::new(StatusCode::TOO_MANY_REQUESTS, what).code("token_budget_full")
 }
 
@@ -115,10 +116,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_share_is_bounded_alone_and_with_others_and_comes_back() {
+    fn a_reservation_is_bounded_alone_and_with_others_and_comes_back() {
         let budget = Budget::new(100, 150);
-        let mut one = budget.fraction();
-        let mut two = budget.fraction();
+        let mut one = budget.reservation();
+        let mut two = budget.reservation();
         one.grow(60).unwrap();
         let refused = one.grow(41).unwrap_err();
         assert_eq!((refused.status.as_u16(), refused.code), (400, Some("token_budget_exceeded")));

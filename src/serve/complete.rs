@@ -13,7 +13,7 @@ use futures_core::Stream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::budget::{Share, cost, reading};
+use super::budget::{Reservation, cost, reading};
 use super::connection::{Activity, Answering};
 use super::error::ApiError;
 use super::render::{Choice, Echo, Head, Part, Usage};
@@ -34,7 +34,7 @@ pub(super) struct Admission {
 /// A body as it was read, and what it holds of the budget.
 pub(super) struct Received {
     pub bytes: Vec<u8>,
-    pub fraction: Share,
+    pub reservation: Reservation,
 }
 
 /// Answers a body.
@@ -91,12 +91,12 @@ struct Parts {
     choices: Vec<Choice>,
     running: usize,
     /// Of the budget, until the answer has been taken.
-    fraction: Share,
+    reservation: Reservation,
     events: Option<UnboundedReceiver<(usize, Event)>>,
 }
 
 fn prepare(state: &State, body: Received) -> Result<Prepared, ApiError> {
-    let Received { bytes, mut fraction } = body;
+    let Received { bytes, mut reservation } = body;
     let request = Completion::parse(&bytes)?;
     let read = reading(bytes.len());
     drop(bytes);
@@ -111,11 +111,11 @@ fn prepare(state: &State, body: Received) -> Result<Prepared, ApiError> {
     let mut works = Vec::new();
     let mut choices = Vec::new();
     for (index, prompt) in request.prompts.into_iter().enumerate() {
-        let (work, echo) = prepare_one(state, &settings, request.echo, index, prompt, &mut fraction)?;
+        let (work, echo) = prepare_one(state, &settings, request.echo, index, prompt, &mut reservation)?;
         choices.push(Choice::new(index, request.logprobs.is_some(), echo));
         works.push(work);
     }
-    fraction.shrink(read);
+    reservation.shrink(read);
     let prompt_tokens = works.iter().map(|w| w.prompt.len()).sum();
     let head = Head {
         id: format!("cmpl-{number}"),
@@ -123,7 +123,7 @@ fn prepare(state: &State, body: Received) -> Result<Prepared, ApiError> {
         model: state.options.name.clone(),
         prompt_tokens,
     };
-    let parts = Parts { head, running: choices.len(), choices, fraction, events: None };
+    let parts = Parts { head, running: choices.len(), choices, reservation, events: None };
     Ok(Prepared { works, parts, stream: request.stream.then_some(request.stream_usage) })
 }
 
@@ -159,7 +159,7 @@ fn prepare_one(
     echo: bool,
     index: usize,
     prompt: Prompt,
-    fraction: &mut Share,
+    reservation: &mut Reservation,
 ) -> Result<(Work, Option<Echo>), ApiError> {
     let scored = echo && settings.logprobs.is_some();
     let (prompt, text) = match prompt {
@@ -169,11 +169,11 @@ fn prepare_one(
     let work = Work { index, prompt, settings: settings.clone(), scored };
     state.check(&work)?;
     let written = settings.max_tokens.min((state.context + 1).saturating_sub(work.prompt.len()));
-    fraction.grow(cost(work.prompt.len(), settings.logprobs.filter(|_| scored)))?;
-    fraction.grow(cost(written, settings.logprobs))?;
+    reservation.grow(cost(work.prompt.len(), settings.logprobs.filter(|_| scored)))?;
+    reservation.grow(cost(written, settings.logprobs))?;
     let echo = echo.then(|| echoed(state, &work.prompt, text)).transpose()?;
     if let Some(echo) = &echo {
-        fraction.grow(echo.text.len() * if scored { TEXTS } else { 1 })?;
+        reservation.grow(echo.text.len() * if scored { TEXTS } else { 1 })?;
     }
     Ok((work, echo))
 }
@@ -258,13 +258,13 @@ impl Parts {
     }
 }
 
-/// An answer that holds its share of the budget until the connection has taken it.
-struct Held {
+/// An answer that holds its part of the budget until the connection has taken it.
+struct ReservedAnswer {
     json: Vec<u8>,
-    _share: Share,
+    _reservation: Reservation,
 }
 
-impl AsRef<[u8]> for Held {
+impl AsRef<[u8]> for ReservedAnswer {
     fn as_ref(&self) -> &[u8] {
         &self.json
     }
@@ -278,7 +278,7 @@ async fn whole(mut parts: Parts, state: &State) -> Result<Response, ApiError> {
     }
     let choices: Vec<Part> = parts.choices.iter_mut().map(Choice::take).collect();
     let json = parts.answer(state, &choices, Some(parts.usage()))?;
-    let body = Bytes::from_owner(Held { json, _share: parts.fraction });
+    let body = Bytes::from_owner(ReservedAnswer { json, _reservation: parts.reservation });
     Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response())
 }
 

@@ -198,8 +198,9 @@ impl Connection {
         }
     }
 
-    /// Throws away what still comes, until the client closes its side, falls silent, or has sent for too long.
-    /// A socket that is closed with anything unread takes the answer back from a client that is still sending.
+    /// Throws away what still comes, until the client closes its side, falls silent, or has sent for too
+    /// long. A socket that is closed with anything unread takes the answer back from a client that is still
+    /// sending.
     fn linger(&mut self, context: &mut Context) -> Poll<()> {
         let mut rest = [0; 16 << 10];
         loop {

@@ -2,7 +2,7 @@
 //! tokenizer's routes.
 //!
 //! Connections are served by a small asynchronous runtime; the model belongs to one thread, which scores and
-//! writes for all clients together. Limits are explicit ([`Limits`]): connections, requests in the house and
+//! writes for all clients together. Limits are explicit ([`Limits`]): connections, admitted requests and
 //! what they hold, bytes and seconds of a body, seconds of silence.
 
 mod budget;
@@ -41,9 +41,9 @@ pub struct Limits {
     pub requests: usize,
     /// Prompts of one request.
     pub prompts: usize,
-    /// Bytes that the tokens of one request and their log-probabilities may take; more is told 400.
+    /// Bytes that the tokens of one request and their log-probabilities may take; more is answered with 400.
     pub request_memory: usize,
-    /// The same of all requests in the house; more is told 429.
+    /// The same of all admitted requests; more is answered with 429.
     pub memory: usize,
     /// Bytes of a request's body.
     pub body_bytes: usize,

@@ -1,10 +1,10 @@
 //! Answers of `/v1/completions`, whole or in parts.
 //!
-//! The `tokens` of an answer join to its `text`, and `text_offset` counts the characters before each: a token's
-//! text is what it adds in its place, so a character that several tokens make belongs to the last of them and
-//! the others are empty, and what is cut from the text as a stop string is cut from its tokens too. In
-//! `top_logprobs` the token of the place stands under that same text; another one whose text is taken or is no
-//! text stands under `token_id:N`.
+//! The `tokens` of an answer join to its `text`, and `text_offset` counts the characters before each: a
+//! token's text is what it adds in its place, so a character that several tokens make belongs to the last of
+//! them and the others are empty, and what is cut from the text as a stop string is cut from its tokens too.
+//! In `top_logprobs` the token of the place stands under that same text; another one whose text is taken or
+//! is no text stands under `token_id:N`.
 
 use std::collections::VecDeque;
 
@@ -217,10 +217,10 @@ impl Choice {
 impl Part {
     fn shown<'a>(&'a self, vocabulary: &'a Vocabulary) -> Shown<'a> {
         let logprobs = self.tokens.as_ref().map(|tokens| Logprobs {
-            tokens: Each(tokens, |t| t.piece.as_str()),
-            token_logprobs: Each(tokens, |t| t.logprob),
-            top_logprobs: Tops(tokens, vocabulary),
-            text_offset: Each(tokens, |t| t.offset),
+            tokens: TokenColumn(tokens, |t| t.piece.as_str()),
+            token_logprobs: TokenColumn(tokens, |t| t.logprob),
+            top_logprobs: LikeliestTokens(tokens, vocabulary),
+            text_offset: TokenColumn(tokens, |t| t.offset),
         });
         Shown { index: self.index, text: &self.text, logprobs, finish_reason: self.finish }
     }
@@ -228,24 +228,25 @@ impl Part {
 
 #[derive(Serialize)]
 struct Logprobs<'a> {
-    tokens: Each<'a, &'a str>,
-    token_logprobs: Each<'a, Option<f64>>,
-    top_logprobs: Tops<'a>,
-    text_offset: Each<'a, usize>,
+    tokens: TokenColumn<'a, &'a str>,
+    token_logprobs: TokenColumn<'a, Option<f64>>,
+    top_logprobs: LikeliestTokens<'a>,
+    text_offset: TokenColumn<'a, usize>,
 }
 
-/// One thing of every token.
-struct Each<'a, T>(&'a [Token], fn(&'a Token) -> T);
+/// One property of every token, as a list.
+struct TokenColumn<'a, T>(&'a [Token], fn(&'a Token) -> T);
 
-impl<T: Serialize> Serialize for Each<'_, T> {
+impl<T: Serialize> Serialize for TokenColumn<'_, T> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(self.0.iter().map(self.1))
     }
 }
 
-struct Tops<'a>(&'a [Token], &'a Vocabulary);
+/// The likeliest tokens of every place, as a list.
+struct LikeliestTokens<'a>(&'a [Token], &'a Vocabulary);
 
-impl Serialize for Tops<'_> {
+impl Serialize for LikeliestTokens<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_seq(self.0.iter().map(|t| t.top.as_ref().map(|top| Top(t, top, self.1))))
     }

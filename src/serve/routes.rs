@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::budget::{Budget, Share, reading};
+use super::budget::{Budget, Reservation, reading};
 use super::complete::{self, Admission, Received};
 use super::connection::{Activity, Connection, LimitedListener};
 use super::error::ApiError;
@@ -147,16 +147,16 @@ pub(crate) async fn serve(
     let _ = tokio::time::timeout(grace, all).await; // those that take longer are cut off
 }
 
-/// Serves a connection; once told to stop, until its current request is answered.
-async fn converse(connection: Connection, router: Router, told: impl Future<Output = ()>) {
+/// Serves a connection; once asked to stop, until its current request is answered.
+async fn converse(connection: Connection, router: Router, stop: impl Future<Output = ()>) {
     let served = hyper::server::conn::http1::Builder::new()
         .half_close(true)
         .serve_connection(TokioIo::new(connection), TowerToHyperService::new(router));
     let mut served = std::pin::pin!(served);
-    // What goes wrong here is the client's doing, and it has been told where it can be.
+    // What goes wrong here is the client's doing, and it has had an answer where it can have one.
     tokio::select! {
         _ = served.as_mut() => {}
-        () = told => {
+        () = stop => {
             served.as_mut().graceful_shutdown();
             let _ = served.await;
         }
@@ -235,7 +235,7 @@ async fn read(state: &State, request: Request) -> Result<Received, ApiError> {
 }
 
 async fn collect(state: &State, body: Body) -> Result<Received, ApiError> {
-    let mut received = Received { bytes: vec![], fraction: state.budget.fraction() };
+    let mut received = Received { bytes: vec![], reservation: state.budget.reservation() };
     let mut parts = body.into_data_stream();
     while let Some(part) = std::future::poll_fn(|context| Pin::new(&mut parts).poll_next(context)).await {
         let part = part
@@ -243,7 +243,7 @@ async fn collect(state: &State, body: Body) -> Result<Received, ApiError> {
         if received.bytes.len() + part.len() > state.limits().body_bytes {
             return Err(too_large(state.limits()));
         }
-        received.fraction.grow(reading(part.len()))?;
+        received.reservation.grow(reading(part.len()))?;
         received.bytes.extend_from_slice(&part);
     }
     Ok(received)
@@ -314,12 +314,12 @@ struct Detokenize {
 async fn json_body<T: DeserializeOwned>(
     state: &State,
     request: Request,
-) -> Result<(T, (Share, Admission), usize), ApiError> {
+) -> Result<(T, (Reservation, Admission), usize), ApiError> {
     let activity = activity(&request);
-    let Received { bytes, fraction } = read(state, request).await?;
+    let Received { bytes, reservation } = read(state, request).await?;
     let admission = state.admit(activity)?;
     let parsed = serde_json::from_slice(&bytes).map_err(|e| wire::malformed(&e))?;
-    Ok((parsed, (fraction, admission), bytes.len()))
+    Ok((parsed, (reservation, admission), bytes.len()))
 }
 
 async fn tokenize(

@@ -1,4 +1,5 @@
-//! The tokenizer as clients see it: texts of tokens, alone and in their place, and what `/tokenizer_info` tells.
+//! The tokenizer as clients see it: texts of tokens, alone and in their place, and what `/tokenizer_info`
+//! tells.
 
 use std::sync::{Arc, OnceLock};
 
@@ -74,8 +75,8 @@ fn readable(text: String) -> Option<String> {
     (!text.is_empty() && !text.contains(char::REPLACEMENT_CHARACTER)).then_some(text)
 }
 
-/// A text cut at its tokens, which join to it whatever the tokenizer makes of it: what lies between two tokens
-/// belongs to the second of them, and a character that several tokens make to the last.
+/// A text cut at its tokens, which join to it whatever the tokenizer makes of it: what lies between two
+/// tokens belongs to the second of them, and a character that several tokens make to the last.
 pub(super) fn cut(text: &str, encoding: &Encoding) -> Vec<String> {
     let spans = encoding.get_offsets();
     let mut starts = Vec::with_capacity(spans.len() + 1);

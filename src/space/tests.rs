@@ -52,7 +52,7 @@ fn an_even_number_of_levels_is_refused() {
 
 proptest! {
     #[test]
-    fn moves_keep_totals_and_stay_inside(layers in 1usize..6, heads in 1usize..9, neurons in 1usize..40, fraction in 0.2f64..0.9, picks in prop::collection::vec(any::<u32>(), 0..12)) {
+    fn flips_keep_totals_and_stay_inside(layers in 1usize..6, heads in 1usize..9, neurons in 1usize..40, fraction in 0.2f64..0.9, picks in prop::collection::vec(any::<u32>(), 0..12)) {
         let shape = shape(layers, heads, neurons);
         let Ok(centre) = uniform(&shape, Request::Total(fraction)) else { return Ok(()) };
         let space = Space::around(shape, centre.clone(), [1, 3], 5).unwrap();

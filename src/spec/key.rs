@@ -30,10 +30,12 @@ impl KeyPath {
         if keys.contains('\n') {
             return None;
         }
-        // TOML's own reader splits the keys: they stand before a value whose place tells that nothing else does.
+        // TOML's own reader splits the keys: they stand before a value whose place tells that nothing else
+        // does.
         let line = format!("{keys}=0");
         let table = DeTable::parse(&line).ok()?;
-        let (mut table, mut steps) = (table.get_ref(), Vec::new());
+        let mut table = table.get_ref();
+        let mut steps = Vec::new();
         loop {
             let mut entries = table.iter();
             let (Some((key, value)), None) = (entries.next(), entries.next()) else { return None };

@@ -1,7 +1,7 @@
 //! The experiment file: types, embedded defaults, schema, layering, sweep expansion, diagnostics.
 //!
 //! ```text
-//! defaults < paper's < file < profile < environment < --set   each checked against the schema where it is written
+//! defaults < paper's < file < profile < environment < --set   each checked against the schema in place
 //!                      │ figment merges
 //!                 sweep axes multiply               one merged experiment per trial
 //!                      │ paths made absolute, rules between keys

@@ -47,8 +47,8 @@ pub struct Spec {
 pub enum Defaults {
     /// What measures best on the models that it was tried on (`docs/choices.md`).
     Measured,
-    /// The paper's choice: both saliency terms, the layer target, damping by the arithmetic mean, no
-    /// calibration text of its own for first tokens, no refit.
+    /// The paper's choice: both saliency terms, the layer target, damping by the arithmetic mean,
+    /// `calibration.sink_tokens = 0`, no refit.
     Paper,
 }
 
@@ -269,7 +269,8 @@ pub enum SearchText {
 pub struct Fitness {
     /// What is minimised.
     pub kind: FitnessKind,
-    /// Keep the dense model's `top_k` logits and renormalise both sides over them; 0 takes the whole vocabulary.
+    /// Keep the dense model's `top_k` logits and renormalise both sides over them; 0 takes the whole
+    /// vocabulary.
     #[schemars(extend("x-unit" = "logits"))]
     pub top_k: usize,
     /// `similarity`: layers whose outputs are compared (negative counts from the end), with their weights α.
@@ -316,14 +317,15 @@ pub struct LayerWeight {
 pub struct Evaluate {
     /// Corpora whose held-out text gives token-level perplexity.
     pub perplexity: Vec<String>,
-    /// Tokens of one sequence; sequences lie side by side and every token but a sequence's first is predicted.
+    /// Tokens of one sequence; sequences lie side by side and every token but a sequence's first is
+    /// predicted.
     #[schemars(range(min = 2), extend("x-unit" = "tokens"))]
     pub sequence_length: usize,
     /// Largest number of tokens of each corpus, from its start; 0 takes all.
     #[schemars(extend("x-unit" = "tokens"))]
     pub tokens: usize,
-    /// Number of held-out tokens of the first corpus, from its start, that KL(dense ‖ pruned) is measured on; 0
-    /// measures none.
+    /// Number of held-out tokens of the first corpus, from its start, that KL(dense ‖ pruned) is measured
+    /// on; 0 measures none.
     #[schemars(extend("x-unit" = "tokens"))]
     pub kl_tokens: usize,
     /// Tasks, scored as the lm-evaluation-harness scores them.

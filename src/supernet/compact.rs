@@ -96,7 +96,8 @@ impl Compaction<'_> {
             let layers = (0..self.layers.len()).map(|layer| self.bias(ModuleId { layer, kind }));
             Ok(layers.collect::<Result<Vec<_>>>()?.iter().any(Option::is_some))
         };
-        let (attention_output, mlp_output) = (any(ModuleKind::Attention)?, any(ModuleKind::Mlp)?);
+        let attention_output = any(ModuleKind::Attention)?;
+        let mlp_output = any(ModuleKind::Mlp)?;
         Ok(Biases { attention_output, mlp_output, ..self.model.config().biases })
     }
 

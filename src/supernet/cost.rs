@@ -42,7 +42,8 @@ impl Building<'_> {
     pub fn disk(&self) -> f64 {
         let needs = self.needs();
         let of = |m: &Size| {
-            let records = 180.0 + 100.0 * m.made(&needs).len() as f64; // the file's header and the record beside it
+            // The file's header and the record beside it.
+            let records = 180.0 + 100.0 * m.made(&needs).len() as f64;
             m.made_elements(&needs) * self.stored + 4.0 * m.units.count as f64 + records
         };
         self.modules().map(|m| of(&m)).sum()

@@ -210,7 +210,8 @@ impl<'m> Supernet<'m> {
         }
     }
 
-    /// The bias [d] of a module's output at a level, if it has one: the dense model's and what the level adds.
+    /// The bias [d] of a module's output at a level, if it has one: the dense model's and what the level
+    /// adds.
     pub fn bias(&self, module: ModuleId, removed: usize) -> Result<Option<Vec<f32>>> {
         let matrix = Matrix::output_of(module.kind);
         let place = self.model.config().place(matrix, Part::Bias, module.layer);
@@ -272,8 +273,8 @@ impl<'m> Supernet<'m> {
             .to_device(self.model.device())?)
     }
 
-    /// The mean of some levels, each with its share: Σ share · weight in the dense layout [d_out, d_in], and
-    /// Σ share · bias beside the bias of the `dense` module.
+    /// The weighted mean of some levels, w being each level's coefficient: Σ w · weight in the dense layout
+    /// [d_out, d_in], and Σ w · bias beside the bias of the `dense` module.
     pub(super) fn mean(
         &self,
         module: ModuleId,

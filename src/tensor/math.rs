@@ -16,7 +16,8 @@ pub(super) fn exp(x: f32) -> f32 {
     const LOG2_E: f32 = std::f32::consts::LOG2_E;
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    const ROUND: f32 = 12_582_912.0; // 1.5·2²³: adding it pushes the fraction out and leaves n in the low bits
+    // 1.5·2²³: adding it pushes the fraction out and leaves n in the low bits.
+    const ROUND: f32 = 12_582_912.0;
     let clamped = x.clamp(-87.0, 88.0);
     let shifted = clamped * LOG2_E + ROUND;
     let n = shifted - ROUND;

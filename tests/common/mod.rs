@@ -1,5 +1,6 @@
 //! A tiny experiment in a temporary folder: a random model of two layers, generated text, a spec.
-#![allow(dead_code)] // each test file uses a part
+// Each test file uses a part.
+#![allow(dead_code)]
 
 use std::path::{Path, PathBuf};
 

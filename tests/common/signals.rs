@@ -3,7 +3,8 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-/// Lets a child listen to interrupts again: a shell that runs the tests in the background has them ignore these.
+/// Lets a child listen to interrupts again: a shell that runs the tests in the background has them ignore
+/// these.
 pub fn heed_interrupts(command: &mut Command) {
     let heed = || {
         // SAFETY: setting a signal's default action is allowed between fork and exec.

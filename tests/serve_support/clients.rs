@@ -14,7 +14,7 @@ fn a_full_queue_says_come_again() {
     let mut body = large();
     body["stream"] = json!(true);
     deaf.request("/v1/completions", &body);
-    until("the stream is in the house", || test.health()["requests"] == 1);
+    until("the stream is admitted", || test.health()["requests"] == 1);
     let (status, head, _) = test.raw("POST", "/v1/completions", "{\"prompt\": \"a\"}");
     assert_eq!((status, head.contains("retry-after: 1")), (429, true));
     drop(deaf);
@@ -97,7 +97,7 @@ fn the_work_of_clients_that_have_gone_is_dropped() {
         let raw = Raw::open(&test);
         let body = json!({"prompt": vec!["a"; 1000], "max_tokens": 250, "seed": 1, "stream": stream});
         raw.request("/v1/completions", &body);
-        until("the request is in the house", || test.health()["requests"] == 1);
+        until("the request is admitted", || test.health()["requests"] == 1);
         drop(raw);
         until("its place is free", || test.health()["requests"] == 0);
         assert_eq!(test.health()["memory"], 0);
@@ -125,7 +125,7 @@ fn heads_that_dribble_and_silence_are_cut_off() {
 fn hundreds_of_connections_leave_the_server_up_and_those_too_many_are_told() {
     let test = TestServer::with(|o| o.limits = Limits { connections: 50, ..Limits::default() });
     let all: Vec<Raw> = (0..300).map(|_| Raw::open(&test)).collect();
-    until("one too many is told", || Raw::open(&test).read().starts_with("HTTP/1.1 503"));
+    until("one too many is refused", || Raw::open(&test).read().starts_with("HTTP/1.1 503"));
     drop(all);
     until("there is room again", || {
         let raw = Raw::open(&test);
@@ -154,7 +154,7 @@ fn a_client_that_does_not_read_is_cut_off() {
 }
 
 #[test]
-fn stopping_ends_streams_that_nobody_reads_after_the_grace_time_and_closes_the_door() {
+fn stopping_ends_streams_that_nobody_reads_after_the_grace_time_and_closes_the_port() {
     let test =
         TestServer::with(|o| o.limits = Limits { grace: Duration::from_millis(300), ..Limits::default() });
     let address = test.server.address();
@@ -163,7 +163,7 @@ fn stopping_ends_streams_that_nobody_reads_after_the_grace_time_and_closes_the_d
     let mut body = large();
     body["stream"] = json!(true);
     deaf.request("/v1/completions", &body);
-    until("the stream is in the house", || test.health()["requests"] == 1);
+    until("the stream is admitted", || test.health()["requests"] == 1);
     test.server.stop().unwrap();
     assert!(std::net::TcpStream::connect(address).is_err());
     assert!(!deaf.read().contains("[DONE]"), "it was not cut off");
@@ -175,7 +175,7 @@ fn stopping_waits_for_the_answer_of_a_running_request() {
         TestServer::with(|o| o.limits = Limits { grace: Duration::from_secs(300), ..Limits::default() });
     let busy = Raw::open(&test);
     busy.request("/v1/completions", &json!({"prompt": vec!["a"; 64], "max_tokens": 100, "seed": 1}));
-    until("the request is in the house", || test.health()["requests"] == 1 || test.server.served() > 0);
+    until("the request is admitted", || test.health()["requests"] == 1 || test.server.served() > 0);
     test.server.stop().unwrap();
     let answer = busy.read();
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with('}'), "{answer}");

@@ -13,7 +13,7 @@ use super::serve_support::*;
 use tyr::model::pico::Pico;
 use tyr::serve::Limits;
 
-/// `tyr serve` as a process of its own, so that its memory can be told from ours.
+/// `tyr serve` as a process of its own, so that its memory can be measured apart from ours.
 struct Process {
     child: Child,
     address: SocketAddr,
@@ -198,11 +198,11 @@ fn long_texts_are_tokenised_beside_the_other_work() {
     let test = TestServer::new();
     let body = json!({"prompt": "the hen ".repeat(120_000)}).to_string();
     // Once in a while another program takes the processor for as long as the texts need: then again.
-    until("health is told while long texts are tokenised", || told_while_tokenising(&test, &body));
+    until("health is answered while long texts are tokenised", || answered_while_tokenising(&test, &body));
 }
 
-/// Whether an answer about health, requested while four long texts were in the house, came before theirs.
-fn told_while_tokenising(test: &TestServer, body: &str) -> bool {
+/// Whether an answer about health, requested while four long texts were admitted, came before theirs.
+fn answered_while_tokenising(test: &TestServer, body: &str) -> bool {
     let answered = AtomicBool::new(false);
     let tokenise = || {
         let (status, answer) = test.send("POST", "/tokenize", body, None);

@@ -123,7 +123,7 @@ impl TestServer {
         events[..events.len() - 1].iter().map(|e| serde_json::from_str(e).unwrap()).collect()
     }
 
-    /// The requests that are in the house, by its own account; `None` while it lets nobody in.
+    /// The number of admitted requests, by its own account; `None` while it lets nobody in.
     pub fn requests(&self) -> Option<u64> {
         requests(self.server.address())
     }
@@ -140,7 +140,7 @@ impl TestServer {
     }
 }
 
-/// The requests that are in the house of an address; `None` while it lets nobody in.
+/// The number of admitted requests at an address; `None` while it lets nobody in.
 pub fn requests(address: SocketAddr) -> Option<u64> {
     let raw = Raw::to(address);
     raw.try_write("GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");

@@ -63,8 +63,8 @@ fn both(test: &TestServer, body: &Value) -> [Value; 2] {
             let all = joined["logprobs"][key].as_array_mut().unwrap();
             all.extend(values.as_array().unwrap().iter().cloned());
         }
-        let told: usize = texts(&joined).iter().map(|t| t.len()).sum();
-        assert!(told <= text.len(), "a token was told before its text");
+        let shown: usize = texts(&joined).iter().map(|t| t.len()).sum();
+        assert!(shown <= text.len(), "a token was shown before its text");
     }
     [whole, joined]
 }
@@ -73,7 +73,8 @@ fn texts(choice: &Value) -> Vec<&str> {
     choice["logprobs"]["tokens"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect()
 }
 
-/// Checks that tokens join to the text, that offsets point to them, and that each is among its likeliest ones.
+/// Checks that tokens join to the text, that offsets point to them, and that each is among its likeliest
+/// ones.
 fn joins(choice: &Value) {
     let text = choice["text"].as_str().unwrap();
     let tokens = texts(choice);

@@ -235,9 +235,9 @@ fn a_service_that_dies_midway_is_an_error_and_no_hang() {
 }
 
 /// Stops at the third look.
-struct Impatient(AtomicUsize);
+struct StopsAtThirdLook(AtomicUsize);
 
-impl Watch for Impatient {
+impl Watch for StopsAtThirdLook {
     fn begin(&self, _: &str, _: u64) {}
     fn advance(&self, _: u64) {}
     fn end(&self) {}
@@ -251,7 +251,7 @@ impl Watch for Impatient {
 fn an_interrupt_cancels_the_job() {
     let fake =
         Fake::new(|request, _| healthy(request, Act::Answer(200, r#"{"state":"running","error":null}"#)));
-    let error = run(&fake.client(), &job(), &Still, &Impatient(AtomicUsize::new(0))).unwrap_err();
+    let error = run(&fake.client(), &job(), &Still, &StopsAtThirdLook(AtomicUsize::new(0))).unwrap_err();
     assert_eq!(error.kind, Kind::Interrupted);
     assert_eq!(fake.requests().last().unwrap(), "DELETE /v1/jobs/7");
 }

@@ -15,9 +15,12 @@
 //! | part | flops | bytes |
 //! |---|---|---|
 //! | H⁻¹ by Cholesky | d³ | 16 d², in cache blocks |
-//! | rank-k updates of H⁻¹, delayed to panels of 128 columns, lower triangle, live rows only | below d²r | 8 d² per panel |
+//! | rank-k updates of H⁻¹ in panels | below d²r | 8 d² per panel |
 //! | rank-k updates of B, fused with the saliency that reads it | 2dor | 16 do per step |
-//! | refit: one Cholesky in keep order holds that of every level as its leading block | K³/3 + K²o (1 + levels) | 8 K² + 8 Ko per level |
+//! | refit by one Cholesky in keep order | K³/3 + K²o (1 + levels) | 8 K² + 8 Ko per level |
+//!
+//! Updates of H⁻¹ are delayed to panels of 128 columns, and touch the live rows of the lower triangle only.
+//! The Cholesky factor of the refit holds that of every level as its leading block.
 //!
 //! Memory beside the problem: two d x d and four d x o matrices of f64, five with the first-order term.
 
@@ -53,7 +56,7 @@ pub struct Obs {
     pub target: Target,
     /// How far to go from the layer's own output (0) to the target (1).
     pub target_interpolation: f64,
-    /// Whether the blend is lowered to what two halves of the text agree on.
+    /// Whether the interpolation is lowered to what two halves of the text agree on.
     pub target_shrinkage: TargetShrinkage,
 }
 

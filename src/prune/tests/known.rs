@@ -26,7 +26,7 @@ struct Case {
     one_shot: bool,
     correlated: bool,
     saliency: Vec<f64>,
-    gone: Vec<u32>,
+    removal_order: Vec<u32>,
     levels: Vec<Answer>,
 }
 
@@ -68,7 +68,7 @@ fn agrees(case: &Case, problem: &Problem) {
     let pruned =
         prune(problem, &setup, &case.levels.iter().map(|level| level.removed).collect::<Vec<_>>()).unwrap();
     assert!(pruned.saliency.iter().zip(&case.saliency).all(|(a, b)| (a - b).abs() < 1e-9 * b));
-    assert!(pruned.keep_order.iter().rev().zip(&case.gone).all(|(a, b)| a == b));
+    assert!(pruned.keep_order.iter().rev().zip(&case.removal_order).all(|(a, b)| a == b));
     for (level, answer) in pruned.levels.iter().zip(&case.levels) {
         let mut kept = pruned.keep_order[..units - level.removed].to_vec();
         kept.sort();

@@ -84,7 +84,7 @@ fn every_channel_has_its_own_share() {
 }
 
 #[test]
-fn a_blend_lies_between_the_layers_target_and_the_whole_one() {
+fn an_interpolated_target_lies_between_the_layers_and_the_whole_one() {
     let x = inputs("first", 30, 6);
     let weight = noise("weight", 6, 4);
     let extra = noise("extra", 30, 4);

@@ -94,7 +94,7 @@ fn relative_paths_count_from_the_file_or_from_the_current_folder() {
 }
 
 #[test]
-fn judging_on_what_was_fitted_is_an_error_whatever_the_file_is_called() {
+fn evaluating_on_what_was_fitted_is_an_error_whatever_the_file_is_called() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("a.txt"), "text").unwrap();
     let text = "[corpora.mine]\ntrain = ['a.txt']\n[corpora.other]\ntest = ['../NAME/a.txt']\n[calibration]\ncorpus = 'mine'\n[evaluate]\nperplexity = ['other']\n";
