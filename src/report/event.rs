@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::figure::ResultRow;
 use crate::base::files::io_error;
-use crate::base::{Error, Kind, Result, ResultExt};
+use crate::base::{Error, Kind, Result, ResultExt, files};
 use crate::search::GenerationRecord;
 use crate::space::{Shape, SparsityDistribution};
 
@@ -220,14 +220,17 @@ pub struct Log {
 
 impl Log {
     /// Opens the log at `path`, creating it when there is none. A last line that a killed writer left
-    /// unfinished is cut off.
+    /// unfinished is cut off; damaged lines are replaced by a warning, which names them.
     ///
     /// # Errors
-    /// The file cannot be opened or cut, or what it holds cannot be read, as by [`read`]: nothing is added to
-    /// a newer log.
+    /// The file cannot be opened, cut or rewritten, or it is of a newer version, to which nothing is added.
     pub fn open(path: &Path) -> Result<Self> {
         if path.exists() {
-            read(path)?;
+            let (events, damaged) = read_lines(path)?;
+            if damaged > 0 {
+                let lines = events.iter().map(|s| line(&s.event, s.at)).collect::<Result<String>>()?;
+                files::write(path, lines.as_bytes())?;
+            }
         }
         let open = || {
             let mut file =
@@ -247,8 +250,18 @@ impl Log {
     /// The disk is full or cannot be written to.
     pub fn append(&mut self, event: &Event) -> Result<()> {
         let line = line(event, now())?;
+        let length = self.file.stream_position().map_err(|e| self.failed(&e))?;
         let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
-        written.map_err(|e| io_error(&self.path, "append to the event log", &e))
+        written.map_err(|e| {
+            // Half a line must not stand before the next event. Where cutting fails too, the reader leaves the
+            // line out.
+            let _ = self.file.set_len(length).and_then(|()| self.file.seek(SeekFrom::Start(length)));
+            self.failed(&e)
+        })
+    }
+
+    fn failed(&self, e: &std::io::Error) -> Error {
+        io_error(&self.path, "append to the event log", e)
     }
 }
 
@@ -274,14 +287,33 @@ pub fn read(path: &Path) -> Result<Vec<Event>> {
 }
 
 /// All events of a log with their times. A last line without its newline is the trace of a killed writer and
-/// left out.
+/// left out; a warning that names it stands for a damaged line, whose event a rerun writes again.
 ///
 /// # Errors
-/// The file cannot be read, a line is not an event, or it is of a newer version.
+/// The file cannot be read, or it is of a newer version.
 pub fn read_stamped(path: &Path) -> Result<Vec<Stamped>> {
+    Ok(read_lines(path)?.0)
+}
+
+/// The same, and how many lines are damaged.
+fn read_lines(path: &Path) -> Result<(Vec<Stamped>, usize)> {
     let bytes = std::fs::read(path).map_err(|e| io_error(path, "read the event log", &e))?;
     let lines = complete(&bytes).split(|&b| b == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
-    lines.map(|(i, line)| parse(line).map_err(|e| e.at(format!("{}:{}", path.display(), i + 1)))).collect()
+    let mut damaged = 0;
+    let mut events = Vec::new();
+    for (i, line) in lines {
+        let place = format!("{}:{}", path.display(), i + 1);
+        let event = parse(line).map_err(|e| e.at(&place))?;
+        damaged += usize::from(event.is_none());
+        events.push(event.unwrap_or_else(|| damaged_line(&place)));
+    }
+    Ok((events, damaged))
+}
+
+/// The warning that stands for a damaged line.
+fn damaged_line(place: &str) -> Stamped {
+    let message = format!("{place} is damaged and left out; `tyr run` writes its event again");
+    Stamped { at: None, event: Event::Warning { trial: None, message } }
 }
 
 /// The whole lines of a log.
@@ -290,16 +322,15 @@ fn complete(bytes: &[u8]) -> &[u8] {
     &bytes[..end]
 }
 
-fn parse(line: &[u8]) -> Result<Stamped> {
-    let header: Header = serde_json::from_slice(line).or_error(Kind::Disk, "not an event")?;
-    if header.version > VERSION {
-        let what =
-            format!("the event log has version {}, this build reads up to version {VERSION}", header.version);
+/// The event of a line; `None` where the line is damaged.
+fn parse(line: &[u8]) -> Result<Option<Stamped>> {
+    let header = serde_json::from_slice::<Header>(line).ok();
+    if let Some(version) = header.map(|header| header.version).filter(|&version| version > VERSION) {
+        let what = format!("the event log has version {version}, this build reads up to version {VERSION}");
         return Err(Error::new(Kind::Disk, what).hint("use the newer tyr that wrote it"));
     }
-    let line: Line<Event> =
-        serde_json::from_slice(line).or_error(Kind::Disk, "not an event of this version")?;
-    Ok(Stamped { at: line.at, event: line.event })
+    let line = serde_json::from_slice::<Line<Event>>(line).ok();
+    Ok(line.map(|line| Stamped { at: line.at, event: line.event }))
 }
 
 #[cfg(test)]
@@ -397,16 +428,18 @@ mod tests {
     }
 
     #[test]
-    fn damage_in_the_middle_names_its_line() {
+    fn a_damaged_line_is_left_out_with_a_warning_that_names_it_and_replaced_when_the_log_is_continued() {
         let (_dir, path) = written(&events());
         for damage in ["{\n", "{\"version\":1,\"event\":{\"kind\":\"teleported\"}}\n", "\u{fffd}\n"] {
-            std::fs::write(
-                &path,
-                format!("{}{damage}{}", line(&events()[0], None).unwrap(), line(&events()[1], None).unwrap()),
-            )
-            .unwrap();
-            let e = read(&path).unwrap_err();
-            assert!(e.kind == Kind::Disk && e.to_string().contains("events.jsonl:2"), "{e}");
+            let [first, last] = [0, 1].map(|i| line(&events()[i], None).unwrap());
+            std::fs::write(&path, format!("{first}{damage}{last}")).unwrap();
+            let damaged = read(&path).unwrap();
+            assert_eq!([&damaged[0], &damaged[2]], [&events()[0], &events()[1]]);
+            let Event::Warning { message, .. } = &damaged[1] else { panic!("{damaged:?}") };
+            assert!(message.contains("events.jsonl:2 is damaged"), "{message}");
+            Log::open(&path).unwrap().append(&events()[2]).unwrap();
+            assert_eq!(read(&path).unwrap(), [&damaged[..], &events()[2..3]].concat());
+            assert_eq!(read_lines(&path).unwrap().1, 0);
         }
     }
 
