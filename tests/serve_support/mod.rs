@@ -170,11 +170,12 @@ pub fn enter(address: SocketAddr, body: &Value, entered: impl Fn() -> bool) -> R
     let mut raw = Raw::to(address);
     raw.try_request("/v1/completions", body);
     until("the request is in the house", || {
-        if !raw.is_open() {
+        let there = entered();
+        if !there && !raw.is_open() {
             raw = Raw::to(address);
             raw.try_request("/v1/completions", body);
         }
-        entered()
+        there
     });
     raw
 }
