@@ -21,7 +21,10 @@ pub struct Searching<'a> {
     config: &'a Config,
     space: &'a Space,
     spec: &'a Spec,
-    objective: Objective,
+    /// What is measured on the search set.
+    wanted: Wanted,
+    /// Corpora that are scored on texts of their own.
+    own_corpora: usize,
     /// Each stage with the candidates that it scores.
     stages: Vec<Stage>,
 }
@@ -39,6 +42,9 @@ impl<'a> Searching<'a> {
     /// As [`Objective::new`].
     pub fn new(config: &'a Config, space: &'a Space, spec: &'a Spec) -> Result<Self> {
         let objective = Objective::new(&spec.fitness, config, spec.calibration.sequence_length)?;
+        let is_search_set = |name: &str| FitnessText::is_search_set(spec, name);
+        let own_corpora = objective.corpora().iter().filter(|name| !is_search_set(name)).count();
+        let wanted = objective.on_search_set(is_search_set);
         let parent = space.start();
         let mut left = offspring(
             space,
@@ -54,7 +60,7 @@ impl<'a> Searching<'a> {
             stages.push(Stage { tokens: stage.tokens, candidates: [with_parent, left.clone()].concat() });
             left.truncate(stage.survivors);
         }
-        Ok(Self { config, space, spec, objective, stages })
+        Ok(Self { config, space, spec, wanted, own_corpora, stages })
     }
 
     /// Tokens that the candidates of one generation are scored on, summed over candidates.
@@ -85,23 +91,15 @@ impl<'a> Searching<'a> {
         layers + self.stages.iter().map(|s| self.stage_memory(s)).fold(0.0, f64::max)
     }
 
-    fn wanted(&self) -> &Wanted {
-        self.objective.wanted()
-    }
-
     /// Passes over the search set (one or none), and over corpora of the fitness that are texts of their own.
     fn passes(&self) -> (f64, f64) {
-        let is_own = |name: &&String| !FitnessText::is_search_set(self.spec, name);
-        let own = self.objective.corpora().iter().filter(is_own).count();
-        let main = *self.wanted() != Wanted::default() || own < self.objective.corpora().len();
-        (if main { 1.0 } else { 0.0 }, own as f64)
+        let main = self.wanted != Wanted::default();
+        (if main { 1.0 } else { 0.0 }, self.own_corpora as f64)
     }
 
     /// Losses that each candidate's logits are read for on the search set.
     fn losses(&self) -> f64 {
-        let is_shared = |name: &String| FitnessText::is_search_set(self.spec, name);
-        let shared = self.objective.corpora().iter().any(is_shared);
-        self.wanted().kl.len() as f64 + if self.wanted().nll || shared { 1.0 } else { 0.0 }
+        self.wanted.kl.len() as f64 + if self.wanted.nll { 1.0 } else { 0.0 }
     }
 
     fn length(&self, stage: &Stage) -> usize {
@@ -130,7 +128,7 @@ impl<'a> Searching<'a> {
             cost::logits(self.config, tokens) * once
                 + Work { logits: losses * tokens * self.config.vocabulary as f64, ..Work::default() }
         };
-        let dense_states = side(self.wanted().kl.len() as f64);
+        let dense_states = side(self.wanted.kl.len() as f64);
         let student = side(self.losses());
         walked * (main + own)
             + (dense_states + student * students) * main
@@ -140,7 +138,7 @@ impl<'a> Searching<'a> {
 
     /// The dense model's layers again, and a pass over both sides for each compared layer.
     fn distances(&self, tokens: f64, students: f64) -> Work {
-        let layers = self.wanted().layers.len() as f64;
+        let layers = self.wanted.layers.len() as f64;
         if layers == 0.0 {
             return Work::default();
         }
@@ -232,7 +230,7 @@ impl<'a> Searching<'a> {
 
     /// Dense states, computed once for each sequence drawn that no iteration before drew.
     fn dense_states(&self, iteration: usize) -> Work {
-        if self.wanted().kl.is_empty() {
+        if self.wanted.kl.is_empty() {
             return Work::default();
         }
         let length = self.spec.calibration.sequence_length;
@@ -248,7 +246,7 @@ impl<'a> Searching<'a> {
     /// Dense hidden states that are kept after this many iterations, bytes.
     pub fn dense_state_bytes(&self, iterations: usize) -> f64 {
         let one = (self.spec.calibration.sequence_length * self.config.hidden) as f64 * SINGLE;
-        if self.wanted().kl.is_empty() { 0.0 } else { self.sequences_drawn(iterations) * one }
+        if self.wanted.kl.is_empty() { 0.0 } else { self.sequences_drawn(iterations) * one }
     }
 
     /// Neurons of the densest level that any candidate of a stage picks.
@@ -274,9 +272,9 @@ impl<'a> Searching<'a> {
         let levels = self.space.levels(ModuleId::from_index(1)).count() as f64 * d * c.neurons as f64 / 2.0;
         let cut = 2.0 * d * c.neurons as f64;
         // The dense model's probabilities, and one candidate's logits.
-        let sides = 1.0 + self.wanted().kl.len() as f64;
+        let sides = 1.0 + self.wanted.kl.len() as f64;
         let logits = (c.logit_rows() as f64).min(rows) * v * sides + rows * d;
-        let compared = self.wanted().layers.len() as f64 * rows * d;
+        let compared = self.wanted.layers.len() as f64 * rows * d;
         SINGLE * (states + compared + (mlp.max(attention) + levels + cut).max(logits))
     }
 }

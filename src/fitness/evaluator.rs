@@ -53,8 +53,10 @@ impl<'a> Evaluator<'a> {
 
     /// What the objective wants of the search set, and −ln p where a corpus is the search set itself.
     fn on_search_set(&mut self, candidates: &[Candidate], draw: &Draw) -> Result<Vec<Measured>> {
-        let nll = self.corpora.iter().any(|c| matches!(c.text, CorpusText::SearchSet));
-        let wanted = Wanted { nll, ..self.objective.wanted().clone() };
+        let is_search_set = |name: &str| {
+            self.corpora.iter().any(|c| c.name == name && matches!(c.text, CorpusText::SearchSet))
+        };
+        let wanted = self.objective.on_search_set(is_search_set);
         measure(&mut self.population, &self.search, candidates, draw, &wanted, self.watch)
     }
 

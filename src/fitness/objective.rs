@@ -73,9 +73,11 @@ impl Objective {
         }
     }
 
-    /// What to measure on the search set; may be nothing.
-    pub fn wanted(&self) -> &Wanted {
-        &self.wanted
+    /// What to measure on the search set; may be nothing. It includes −ln p where a corpus is the search set
+    /// itself, as `is_search_set` tells of its name.
+    pub fn on_search_set(&self, is_search_set: impl Fn(&str) -> bool) -> Wanted {
+        let nll = self.corpora.iter().any(|name| is_search_set(name));
+        Wanted { nll, ..self.wanted.clone() }
     }
 
     /// Corpora whose search text is scored.

@@ -23,7 +23,7 @@ use crate::spec::{AttentionUnit, Spec, Trial};
 use crate::supernet::cost::{self as supernet, Building};
 use crate::trial::{
     Build, Evaluation, FOUND, Found, InputHashes, Key, MANIFEST, Manifest, ModelName, StepName, Steps, keys,
-    uniform, walk,
+    kl_sequences, reached, uniform, walk,
 };
 
 /// Memory of the process itself: the program, its tokenizer, the token sets.
@@ -260,7 +260,7 @@ impl Estimator<'_, '_> {
                 self.forward(of, work, tokens, rows.min(length))
             }
             Evaluation::Kl => {
-                let sequences = (spec.evaluate.kl_tokens / length).clamp(1, (read / length).max(1));
+                let sequences = kl_sequences(spec.evaluate.kl_tokens, length, read / length);
                 let tokens = Tokens::new(sequences * length, length);
                 let work = evaluating::divergence(&of.config, &self.model.config, tokens);
                 self.forward(of, work, tokens, 3 * rows.min(length))
@@ -383,13 +383,14 @@ impl Estimator<'_, '_> {
         let spaces = iterations.iter().map(space).collect::<Result<Vec<_>>>()?;
         let of = |spread| pruned(config, spec.prune.unit.attention, &start, spread);
         let parameters = trial::parameters(config, &of(Spread::Wide), &of(Spread::Narrow));
+        let totals = [config, &of(Spread::Wide)].map(|config| config.parameters().total());
         let first = spaces.first().map(|space| Searching::new(config, space, spec)).transpose()?;
         Ok(TrialPlan {
             label: trial.label.clone(),
             model: spec.model.source.clone(),
             origin: self.model.origin.clone(),
             asked: spec.sparsity.target,
-            reached: trial::reached(spec, &self.shape, &start, &parameters),
+            reached: reached(spec.sparsity.basis, &self.shape, &start, totals),
             basis: spec.sparsity.basis,
             iterations: iterations.iter().zip(&spaces).map(|(i, s)| trial::iteration(i, s)).collect(),
             tokens: trial::tokens(spec, &self.texts, first.as_ref(), &self.tasks),

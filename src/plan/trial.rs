@@ -12,8 +12,9 @@ use crate::fitness::cost::Searching;
 use crate::model::family::Parameters;
 use crate::model::{Config, LayerShape};
 use crate::schedule::Iteration;
-use crate::space::{ModuleId, ModuleKind, Shape, Space, SparsityDistribution};
+use crate::space::{ModuleId, ModuleKind, Space, SparsityDistribution};
 use crate::spec::{AttentionUnit, Basis, Spec};
+use crate::trial::{Evaluation, ModelName, evaluations};
 
 /// A trial's plan.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -149,19 +150,6 @@ pub(crate) fn parameters(config: &Config, wide: &Config, narrow: &Config) -> Vec
         .collect()
 }
 
-/// The sparsity of a distribution, on the spec's basis.
-pub(crate) fn reached(
-    spec: &Spec,
-    shape: &Shape,
-    distribution: &SparsityDistribution,
-    counts: &[Count],
-) -> f64 {
-    match (spec.sparsity.basis, counts.last()) {
-        (Basis::Total, Some(all)) => 1.0 - all.after as f64 / all.before as f64,
-        _ => distribution.sparsity(shape),
-    }
-}
-
 /// One iteration's numbers.
 pub(crate) fn iteration(iteration: &Iteration, space: &Space) -> IterationPlan {
     let levels = ModuleKind::ALL.map(|kind| {
@@ -185,6 +173,7 @@ pub(crate) fn tokens(spec: &Spec, texts: &Texts, first: Option<&Searching>, task
         .perplexity
         .iter()
         .filter_map(|name| Some((name.clone(), texts.evaluation.get(name)?.1)));
+    let diverges = evaluations(spec, ModelName::Uniform).contains(&Evaluation::Kl);
     TokenCounts {
         calibration: spec.calibration.tokens,
         sequence_length: spec.calibration.sequence_length,
@@ -193,7 +182,7 @@ pub(crate) fn tokens(spec: &Spec, texts: &Texts, first: Option<&Searching>, task
         generations: spec.search.generations,
         candidates: first.map_or(0, |s| s.candidate_tokens() * spec.search.generations),
         evaluation: evaluation.collect(),
-        kl: if spec.evaluate.perplexity.is_empty() { 0 } else { spec.evaluate.kl_tokens },
+        kl: if diverges { spec.evaluate.kl_tokens } else { 0 },
         tasks: tasks.tokens.run as usize,
     }
 }

@@ -13,6 +13,7 @@ use crate::model::{Model, Source};
 use crate::report::{Figure, Metric, published};
 use crate::serve::{self, lm_eval::HarnessOptions};
 use crate::spec::{LmEval, Spec};
+use crate::trial::kl_sequences;
 
 /// What a measurement gives: figures, the records behind them, what it took.
 #[derive(Debug, Default)]
@@ -46,7 +47,7 @@ pub fn from_dense(
     tokens: usize,
     watch: &dyn Watch,
 ) -> Result<Vec<Figure>> {
-    let count = (tokens / set.0.length).clamp(1, set.0.count());
+    let count = kl_sequences(tokens, set.0.length, set.0.count());
     let part = EvaluationSet(Sequences {
         tokens: set.0.tokens[..count * set.0.length].to_vec(),
         length: set.0.length,

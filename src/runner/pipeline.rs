@@ -9,7 +9,7 @@ use super::evaluate::Measured;
 use super::journal::Journal;
 use super::measure::{self, OpenedModel, Recorder};
 use super::prepare::Prepared;
-use super::recount::{reached, recount};
+use super::recount::recount;
 use super::searching::{GenerationLog, Job};
 use super::store::Store;
 use super::winner;
@@ -25,7 +25,7 @@ use crate::space::{Space, SparsityDistribution};
 use crate::spec::{self, Spec, Trial};
 use crate::supernet::{self, Supernet, compact::compact, storage_dtype};
 use crate::trial::{
-    Build, Evaluation, FOUND, Found, InputHashes, ModelName, Outcome, StepName, Steps, keys, walk,
+    Build, Evaluation, FOUND, Found, InputHashes, ModelName, Outcome, StepName, Steps, keys, reached, walk,
 };
 
 /// Files of a measurement: its figures, and what the model made of each document.
@@ -190,7 +190,8 @@ impl Pipeline<'_> {
         distribution: &SparsityDistribution,
     ) -> Result<()> {
         let sparsity = &self.spec.sparsity;
-        let reached = reached(sparsity.basis, model, self.prepared, distribution);
+        let parameters = [&self.prepared.model, model].map(|model| model.checkpoint().parameters());
+        let reached = reached(sparsity.basis, &self.prepared.shape, distribution, parameters);
         let figures = [
             (Metric::Parameters, model.checkpoint().parameters() as f64),
             (Metric::AskedSparsity, sparsity.target),

@@ -1,10 +1,9 @@
-//! Counting what a smaller model really has: its file against its distribution, and the sparsity reached.
+//! Counting what a smaller model really has: its file against its distribution.
 
 use super::prepare::Prepared;
 use crate::base::{Error, Kind, Result};
 use crate::model::Model;
 use crate::space::SparsityDistribution;
-use crate::spec::Basis;
 
 /// Counts what a smaller model's file holds against what its distribution says.
 ///
@@ -30,19 +29,4 @@ pub(crate) fn recount(model: &Model, prepared: &Prepared, distribution: &Sparsit
         return Err(Error::new(Kind::Internal, what));
     }
     Ok(())
-}
-
-/// The fraction of what `basis` counts that a smaller model really lacks.
-pub(crate) fn reached(
-    basis: Basis,
-    model: &Model,
-    prepared: &Prepared,
-    distribution: &SparsityDistribution,
-) -> f64 {
-    match basis {
-        Basis::Prunable => distribution.sparsity(&prepared.shape),
-        Basis::Total => {
-            1.0 - model.checkpoint().parameters() as f64 / prepared.model.checkpoint().parameters() as f64
-        }
-    }
 }

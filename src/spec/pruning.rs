@@ -56,7 +56,8 @@ impl Method {
         }
     }
 
-    /// The keys of `[prune]` that it reads, beside those that every method reads.
+    /// The keys of `[prune]` that it reads, beside `method` and `unit`, which every method reads. A supernet is
+    /// stored under these and no others, so none may be missing.
     pub fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Obs => &[

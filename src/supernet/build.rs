@@ -25,7 +25,21 @@ use crate::tensor::{add_bias, with_slice};
 
 /// A module's inputs are kept from the statistics to the forward pass when they take at most this many bytes;
 /// otherwise they are computed twice.
-pub(super) const KEPT_BYTES: usize = 1 << 30;
+const KEPT_BYTES: usize = 1 << 30;
+
+/// Bytes of a module's inputs of `d_in` channels, and of its dense outputs where weights are fitted to another
+/// target than the layer's own output, over all `rows` of the calibration text; none where they are not kept.
+pub(super) fn kept_bytes(
+    needs: &Needs,
+    sequential: Sequential,
+    rows: usize,
+    d_in: usize,
+    hidden: usize,
+) -> Option<usize> {
+    let width = d_in + if needs.refits_dense() { hidden } else { 0 };
+    let bytes = rows * width * size_of::<f32>();
+    (sequential == Sequential::Module && bytes <= KEPT_BYTES).then_some(bytes)
+}
 
 /// How to build.
 #[derive(Debug, Clone)]
@@ -180,8 +194,8 @@ impl Builder<'_> {
     /// Whether the inputs of a module of `d_in` channels are kept until its output is computed.
     fn keeps(&self, d_in: usize) -> bool {
         let rows: usize = self.batches.iter().map(|b| b.segments.rows()).sum();
-        let width = d_in + if self.needs.refits_dense() { self.model.config().hidden } else { 0 };
-        rows * width * 4 <= KEPT_BYTES
+        let hidden = self.model.config().hidden;
+        kept_bytes(&self.needs, self.options.supernet.sequential, rows, d_in, hidden).is_some()
     }
 
     /// Rows of a batch that count to the first half of the text: those of half its sequences; single

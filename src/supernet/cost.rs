@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::build::KEPT_BYTES;
+use super::build::kept_bytes;
 use crate::base::Work;
 use crate::data::{self, BATCH_TOKENS};
 use crate::model::Config;
@@ -108,10 +108,10 @@ impl Building<'_> {
     /// Bytes of a module's inputs and dense outputs over all tokens when they are kept between statistics and
     /// pass onward, else 0.
     fn kept_inputs(&self, m: &Size) -> f64 {
-        let width = m.d_in() + (self.streams() - 1.0) * self.config.hidden as f64;
-        let bytes = self.tokens().count * width * SINGLE;
-        let kept = bytes <= KEPT_BYTES as f64 && self.spec.supernet.sequential == Sequential::Module;
-        if kept { bytes } else { 0.0 }
+        let rows = self.spec.calibration.tokens + self.sink_tokens();
+        let sequential = self.spec.supernet.sequential;
+        kept_bytes(&self.needs(), sequential, rows, m.units.channels(), self.config.hidden).unwrap_or(0)
+            as f64
     }
 
     /// How often a module's inputs are computed.

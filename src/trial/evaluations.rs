@@ -78,6 +78,12 @@ pub fn evaluations(spec: &Spec, model: ModelName) -> Vec<Evaluation> {
     corpora.into_iter().cloned().map(Evaluation::Perplexity).chain(asked).collect()
 }
 
+/// Sequences of `length` tokens, of the `there` that an evaluation set has, which the divergence from the dense
+/// model is measured on: whole ones of the first `tokens` tokens, and at least one.
+pub fn kl_sequences(tokens: usize, length: usize, there: usize) -> usize {
+    (tokens / length).clamp(1, there.max(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +105,12 @@ mod tests {
             ["perplexity-a", "perplexity-b", "kl", "tasks", "lm_eval"]
         );
         assert_eq!(asked(text, ModelName::Dense), ["perplexity-a", "perplexity-b", "tasks", "lm_eval"]);
+    }
+
+    #[test]
+    fn the_divergence_is_measured_on_whole_sequences_of_those_that_are_there() {
+        assert_eq!([0, 99, 100, 350, 1000].map(|tokens| kl_sequences(tokens, 100, 4)), [1, 1, 1, 3, 4]);
+        assert_eq!(kl_sequences(1000, 100, 0), 1);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{Evaluation, StepKind, SupernetName};
 use crate::base::{Kind, Result, ResultExt, hash};
 use crate::eval::Selection;
-use crate::spec::{Accumulation, Spec};
+use crate::spec::{Accumulation, Prune, Spec};
 
 /// Version of the store's own format: how a folder, its manifest and its key are written. Part of every
 /// address. Raise it when these change; what a step computes has a version of its own.
@@ -167,13 +167,23 @@ pub fn supernet(
         "model": input_hashes.model,
         "calibration": input_hashes.calibration,
         "space": value(space)?,
-        "prune": spec.prune,
+        "prune": pruning(&spec.prune)?,
         "accumulation": accumulation,
         "sequential": spec.supernet.sequential,
         "dtype": format!("{dtype:?}"),
         "seed": seed,
     });
     Ok(Key::new(Versioned::Supernet, of))
+}
+
+/// `[prune]` as far as its method reads it: the method, the units, and its own keys.
+fn pruning(prune: &Prune) -> Result<Value> {
+    let mut read = value(prune)?;
+    if let Some(keys) = read.as_object_mut() {
+        let own = prune.method.keys();
+        keys.retain(|key, _| ["method", "unit"].contains(&key.as_str()) || own.contains(&key.as_str()));
+    }
+    Ok(read)
 }
 
 /// A search's, on the supernet at an address.
@@ -257,6 +267,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::spec::{self, AttentionUnit, Known, Method};
 
     #[test]
     fn an_address_depends_on_what_is_computed_and_from_what() {
@@ -266,6 +277,30 @@ mod tests {
         assert_ne!(address(Versioned::Kl, 1), address(Versioned::Tasks, 1));
         assert!(address(Versioned::Kl, 1).starts_with("evaluate-"));
         assert!(address(Versioned::Search, 1).starts_with("search-"));
+    }
+
+    #[test]
+    fn a_supernet_depends_on_what_its_method_reads_of_prune() {
+        let parsed = |text: &str| {
+            let known = Known { corpora: &["quickstart"], tasks: &[], script: |_, _| Ok(()) };
+            spec::parse(text, "spec.toml", &known).unwrap().spec
+        };
+        let mut spec = parsed("[prune]\nmethod = \"obs\"");
+        assert_eq!(pruning(&spec.prune).unwrap(), value(&spec.prune).unwrap());
+        let read = |prune: &Prune| pruning(prune).unwrap();
+        let obs = read(&spec.prune);
+        spec.prune.damping *= 2.0;
+        assert_ne!(read(&spec.prune), obs);
+        spec.prune.method = Method::Magnitude;
+        let magnitude = read(&spec.prune);
+        assert_eq!(magnitude, json!({ "method": "magnitude", "unit": spec.prune.unit }));
+        spec.prune.damping *= 2.0;
+        assert_eq!(read(&spec.prune), magnitude);
+        spec.prune.unit.attention = match spec.prune.unit.attention {
+            AttentionUnit::Head => AttentionUnit::KvGroup,
+            AttentionUnit::KvGroup => AttentionUnit::Head,
+        };
+        assert_ne!(read(&spec.prune), magnitude);
     }
 
     #[test]

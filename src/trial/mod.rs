@@ -16,11 +16,13 @@
 mod evaluations;
 pub mod keys;
 mod names;
+mod sparsity;
 mod stored;
 mod walk;
 
-pub use evaluations::{Evaluation, evaluations};
+pub use evaluations::{Evaluation, evaluations, kl_sequences};
 pub use keys::{InputHashes, Key};
 pub use names::{ModelName, StepKind, StepName, SupernetName};
+pub use sparsity::reached;
 pub use stored::{COST, FOUND, Found, KEY, MANIFEST, Manifest};
 pub use walk::{Build, Outcome, Steps, uniform, walk};

@@ -93,17 +93,18 @@ fn the_work_of_clients_that_have_gone_is_dropped() {
     let test = TestServer::with(|o| {
         o.limits = Limits { idle_time: Duration::from_millis(200), ..Limits::default() }
     });
+    let address = test.server.address();
     for stream in [true, false] {
-        let raw = Raw::open(&test);
+        let served = test.server.served();
         let body = json!({"prompt": vec!["a"; 1000], "max_tokens": 250, "seed": 1, "stream": stream});
-        raw.request("/v1/completions", &body);
-        until("the request is admitted", || test.health()["requests"] == 1);
+        let raw = enter(address, &body, || test.requests() == Some(1) || test.server.served() > served);
         drop(raw);
-        until("its place is free", || test.health()["requests"] == 0);
-        assert_eq!(test.health()["memory"], 0);
+        test.becomes_idle();
+        until("it holds nothing", || told(address, "memory") == Some(0));
+        let served = test.server.served() - served;
+        assert!(served < 1000, "all was written to the end: {served}");
     }
-    test.is_well();
-    assert!(test.server.served() < 1000, "all was written to the end: {}", test.server.served());
+    recovers(address);
 }
 
 #[test]
@@ -118,7 +119,7 @@ fn heads_that_dribble_and_silence_are_cut_off() {
         !dribbling.try_write(&head.next().unwrap().to_string())
     });
     assert_eq!(silent.read(), "");
-    test.is_well();
+    recovers(test.server.address());
 }
 
 #[test]
@@ -137,19 +138,19 @@ fn hundreds_of_connections_leave_the_server_up_and_those_too_many_are_told() {
 
 #[test]
 fn a_client_that_does_not_read_is_cut_off() {
-    let test = TestServer::with(|o| {
-        o.limits = Limits { idle_time: Duration::from_millis(700), ..Limits::default() }
-    });
+    let test = TestServer::new();
     let reading = Raw::open(&test);
     reading.request("/v1/completions", &large());
     let whole = reading.read();
     let (_, body) = whole.split_once("\r\n\r\n").unwrap();
     assert!(body.len() > 16 << 20 && body.ends_with('}'), "{} bytes, more than sockets hold", body.len());
-    let deaf = Raw::open(&test);
-    deaf.request("/v1/completions", &large());
-    until("the answer is there", || test.health()["memory"].as_u64().unwrap() > 0);
-    until("the answer is given up", || test.health()["memory"] == 0);
-    test.is_well();
+    let limits = Limits { idle_time: Duration::from_millis(700), ..Limits::default() };
+    let strict = test.again(|o| o.limits = limits).unwrap();
+    let deaf = enter(strict.address(), &large(), || strict.served() > 0);
+    until("the answer is given up", || {
+        ["requests", "memory"].iter().all(|number| told(strict.address(), number) == Some(0))
+    });
+    recovers(strict.address());
     assert!(deaf.read().len() < whole.len(), "the rest was still sent");
 }
 

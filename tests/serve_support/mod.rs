@@ -142,14 +142,42 @@ impl TestServer {
 
 /// The number of admitted requests at an address; `None` while it lets nobody in.
 pub fn requests(address: SocketAddr) -> Option<u64> {
+    told(address, "requests")
+}
+
+/// A number that an address tells of its health; `None` while it lets nobody in, or cuts off a client that
+/// had to wait for the processor.
+pub fn told(address: SocketAddr, number: &str) -> Option<u64> {
     let raw = Raw::to(address);
     raw.try_write("GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    let answer = raw.read();
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    if !head.starts_with("HTTP/1.1 200") {
-        return None;
-    }
-    serde_json::from_str::<Value>(body).unwrap()["requests"].as_u64()
+    raw.success()?[number].as_u64()
+}
+
+/// Waits until an address whose time limits are short answers: a client that had to wait for the processor
+/// longer than them comes again.
+pub fn recovers(address: SocketAddr) {
+    until("health is told", || requests(address).is_some());
+    until("a request is answered", || {
+        let raw = Raw::to(address);
+        raw.try_request("/v1/completions", &json!({"prompt": "a", "max_tokens": 1}));
+        raw.success().is_some()
+    });
+}
+
+/// A connection whose request is in the house of an address with short time limits, as `entered` tells; it
+/// is made again when it was cut off before.
+pub fn enter(address: SocketAddr, body: &Value, entered: impl Fn() -> bool) -> Raw {
+    let mut raw = Raw::to(address);
+    raw.try_request("/v1/completions", body);
+    until("the request is in the house", || {
+        let there = entered();
+        if !there && !raw.is_open() {
+            raw = Raw::to(address);
+            raw.try_request("/v1/completions", body);
+        }
+        there
+    });
+    raw
 }
 
 fn start(
@@ -189,11 +217,33 @@ impl Raw {
     }
 
     pub fn request(&self, path: &str, body: &Value) {
+        assert!(self.try_request(path, body));
+    }
+
+    pub fn try_request(&self, path: &str, body: &Value) -> bool {
         let body = body.to_string();
-        self.write(&format!(
+        self.try_write(&format!(
             "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
-        ));
+        ))
+    }
+
+    /// Whether the other side has not closed yet, or has sent something that was not read.
+    pub fn is_open(&self) -> bool {
+        self.0.set_nonblocking(true).unwrap();
+        let seen = self.0.peek(&mut [0]);
+        self.0.set_nonblocking(false).unwrap();
+        match seen {
+            Ok(n) => n > 0,
+            Err(e) => e.kind() == std::io::ErrorKind::WouldBlock,
+        }
+    }
+
+    /// The answer if it came whole and says that all went well.
+    pub fn success(&self) -> Option<Value> {
+        let answer = self.read();
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        serde_json::from_str(body).ok().filter(|_| head.starts_with("HTTP/1.1 200"))
     }
 
     /// Tells the other side that nothing more will be sent.
