@@ -103,7 +103,7 @@ fn candidate_tokens(home: &Path) -> f64 {
     assert_eq!(logs.len(), 1, "one search");
     let generations = logs[0].lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let tokens = generations.map(|generation| {
-        let stages = generation["stages"].as_array().unwrap().iter();
+        let stages = generation["record"]["stages"].as_array().unwrap().iter();
         stages.map(|s| s["tokens"].as_f64().unwrap() * s["candidates"].as_f64().unwrap()).sum::<f64>()
     });
     tokens.sum()

@@ -20,6 +20,20 @@ use crate::base::{Error, Kind, Result, ResultExt, files};
 const COPIED: [&str; 4] =
     ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"];
 
+/// Names of the files that [`save`] writes for a model with this base.
+///
+/// # Errors
+/// The base cannot be read.
+pub fn saved_files(base: &Source) -> Result<Vec<String>> {
+    let mut names = vec!["config.json".to_string(), SINGLE.to_string()];
+    for name in COPIED {
+        if base.optional(name)?.is_some() {
+            names.push(name.to_string());
+        }
+    }
+    Ok(names)
+}
+
 /// A configuration like `base` with other layers.
 ///
 /// # Errors

@@ -16,6 +16,7 @@ use super::winner;
 use crate::base::{Result, Watch, files};
 use crate::eval;
 use crate::fitness::DenseStates;
+use crate::model::save::saved_files;
 use crate::model::{Model, Source};
 use crate::prune;
 use crate::report::event::{Event, GenerationSummary};
@@ -156,7 +157,7 @@ impl Steps for Pipeline<'_> {
         let entry = self.engine.step(&StepName::Compact(name), &key, |entry, _| {
             let net = built.open(&prepared.model);
             compact(&prepared.model, &prepared.source, &net, of, dtype, &entry.folder)?;
-            Ok(vec!["config.json".into(), "model.safetensors".into()])
+            saved_files(&prepared.source)
         })?;
         let model = Model::open(&Source::folder(&entry.folder)?, prepared.model.device())?;
         recount(&model, prepared, of)?;

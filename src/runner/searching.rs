@@ -4,10 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use super::prepare::Prepared;
-use crate::base::{Error, Kind, Result, ResultExt, Watch, files};
+use serde::{Deserialize, Serialize};
+
+use crate::base::{Error, Kind, Result, ResultExt, Watch, files, hash};
 use crate::data::FitnessText;
 use crate::fitness::{Corpus, CorpusText, DenseStates, Evaluator, Objective, Population, Sampler};
 use crate::search::{Ending, GenerationRecord, Search, State};
+use crate::space::{Candidate, ModuleKind, Space};
 use crate::spec::Spec;
 use crate::supernet::Supernet;
 use crate::trial::{FOUND, Found};
@@ -30,7 +33,7 @@ impl Job<'_> {
     /// # Errors
     /// [`Kind::Search`] when the space has no legal flip; those of the evaluator.
     pub(crate) fn run(&self, folder: &Path, watch: &dyn Watch) -> Result<Vec<GenerationRecord>> {
-        let mut records = GenerationLog::at(folder).read()?;
+        let mut records = GenerationLog::at(folder).read(self.net.space(), watch)?;
         let mut evaluator = self.evaluator(watch)?;
         let generations = self.spec.search.generations as u64;
         let ended = watch.step(&format!("search {}", self.number), generations, || {
@@ -96,6 +99,29 @@ fn no_flip() -> Error {
     .hint("raise supernet.levels, change sparsity.target, or set search.generations = 0")
 }
 
+/// A line of the log: a generation, and the hash that shows damage.
+#[derive(Serialize, Deserialize)]
+struct LoggedGeneration {
+    hash: String,
+    record: GenerationRecord,
+}
+
+/// The generation of a line, if it is what was written, follows `last` and keeps the totals of the space.
+fn verified(line: &[u8], last: &State, space: &Space) -> Option<GenerationRecord> {
+    let LoggedGeneration { hash, record } = serde_json::from_slice(line).ok()?;
+    let whole = hash::of_json(&record).ok()? == hash;
+    let follows = record.generation == last.generation + 1 && record.parent == last.parent;
+    (whole && follows && is_legal(&record.winner, space)).then_some(record)
+}
+
+/// Whether a candidate has levels of the space and keeps its totals.
+fn is_legal(candidate: &Candidate, space: &Space) -> bool {
+    space.contains(candidate) && {
+        let distribution = space.distribution(candidate);
+        ModuleKind::ALL.iter().all(|&kind| distribution.total(kind) == space.centre.total(kind))
+    }
+}
+
 /// The generations of one search, one JSON line each.
 pub(crate) struct GenerationLog {
     path: PathBuf,
@@ -109,27 +135,97 @@ impl GenerationLog {
         Self { path: folder.join(Self::NAME) }
     }
 
-    fn read(&self) -> Result<Vec<GenerationRecord>> {
+    /// The generations from which the search can go on: those before the first damaged one.
+    fn read(&self, space: &Space, watch: &dyn Watch) -> Result<Vec<GenerationRecord>> {
         if !self.path.exists() {
             return Ok(vec![]);
         }
-        let text = files::read_text(&self.path)?;
-        text.lines()
-            .map(|l| {
-                serde_json::from_str(l)
-                    .or_error(Kind::Disk, "not a generation")
-                    .map_err(|e| e.at(self.path.display()))
-            })
-            .collect()
+        let bytes = std::fs::read(&self.path).map_err(|e| files::io_error(&self.path, "read", &e))?;
+        let mut records: Vec<GenerationRecord> = Vec::new();
+        let mut last = State { generation: 0, parent: space.start(), fitness: None };
+        for line in bytes.split(|&b| b == b'\n').filter(|line| !line.is_empty()) {
+            let Some(record) = verified(line, &last, space) else {
+                let place = format!("{}:{}", self.path.display(), records.len() + 1);
+                watch.note(&format!("{place} is damaged; the search resumes before it"));
+                break;
+            };
+            last = record.state();
+            records.push(record);
+        }
+        Ok(records)
     }
 
     /// Written whole each time: a few hundred bytes per generation.
     fn write(&self, records: &[GenerationRecord]) -> Result<()> {
-        let lines = records
-            .iter()
-            .map(serde_json::to_string)
-            .collect::<Result<Vec<_>, _>>()
-            .or_error(Kind::Internal, "a generation cannot be written as JSON")?;
-        files::write(&self.path, (lines.join("\n") + "\n").as_bytes())
+        let line = |record: &GenerationRecord| -> Result<String> {
+            let logged = LoggedGeneration { hash: hash::of_json(record)?, record: record.clone() };
+            let text = serde_json::to_string(&logged);
+            Ok(text.or_error(Kind::Internal, "a generation cannot be written as JSON")? + "\n")
+        };
+        let lines = records.iter().map(line).collect::<Result<String>>()?;
+        files::write(&self.path, lines.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Silent;
+    use crate::runner::watched::Watched;
+    use crate::space::{Request, Shape, UnitSpec, uniform};
+
+    fn space() -> Space {
+        let attention = UnitSpec { units: 4, width: 4, parameters: 64 };
+        let shape = Shape { layers: 2, attention, mlp: UnitSpec { units: 16, width: 1, parameters: 24 } };
+        Space::around(shape, uniform(&shape, Request::Total(0.5)).unwrap(), [1, 2], 3).unwrap()
+    }
+
+    fn generation(number: usize, parent: Candidate, winner: Candidate) -> GenerationRecord {
+        let fitness = Some(0.1 / number as f64);
+        GenerationRecord {
+            generation: number,
+            parent,
+            winner,
+            parent_fitness: fitness,
+            fitness,
+            offspring: 1,
+            stages: vec![],
+        }
+    }
+
+    #[test]
+    fn what_is_damaged_out_of_order_or_outside_of_the_space_is_left_out_with_all_after_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = GenerationLog::at(dir.path());
+        let space = space();
+        let start = space.start();
+        let moved: Candidate = vec![1, 0, -1, 0];
+        let good = [generation(1, start.clone(), moved.clone()), generation(2, moved.clone(), start.clone())];
+        let read = || {
+            let watched = Watched::new(&Silent, "t", None);
+            (log.read(&space, &watched).unwrap(), watched.take_notes())
+        };
+        assert_eq!(read(), (vec![], vec![]));
+        log.write(&good).unwrap();
+        assert_eq!(read(), (good.to_vec(), vec![]));
+        let text = std::fs::read_to_string(&log.path).unwrap();
+        let first = text.lines().next().unwrap().to_string() + "\n";
+        let damaged =
+            [text.replace("[1,0,-1,0]", "[0,1,-1,0]"), text[..text.len() / 2].into(), "\u{fffd}".into()];
+        for (damage, left) in damaged.into_iter().zip([0, usize::from(text.len() / 2 >= first.len()), 0]) {
+            std::fs::write(&log.path, damage).unwrap();
+            let (records, notes) = read();
+            assert_eq!((records.as_slice(), notes.len()), (&good[..left], 1), "{notes:?}");
+        }
+        let wrong = [
+            generation(2, moved.clone(), vec![9, 0, -9, 0]),
+            generation(2, moved.clone(), vec![1, 0, 0, 0]),
+            generation(3, moved.clone(), start.clone()),
+            generation(2, start.clone(), moved.clone()),
+        ];
+        for last in wrong {
+            log.write(&[good[0].clone(), last]).unwrap();
+            assert_eq!(read().0, good[..1]);
+        }
     }
 }
