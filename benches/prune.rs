@@ -14,7 +14,7 @@ use tyr::prune::Units;
 use tyr::prune::gram::{BLOCK, Statistics};
 use tyr::prune::obs::{Damping, Obs, Problem};
 use tyr::space::ModuleKind;
-use tyr::spec::{DampingMean, Ranking, Saliency, Step, Target, TargetShrinkage};
+use tyr::spec::{DampingMean, Step};
 
 /// Numbers without structure, the same on each run.
 fn noise(rows: usize, columns: usize, salt: u64) -> Mat<f64> {
@@ -32,15 +32,8 @@ fn problem(units: Units, d_out: usize) -> Problem {
 }
 
 fn obs(step: usize) -> Obs {
-    Obs {
-        step: Step { heads: step, neurons: step },
-        saliency: Saliency { first_order: true, second_order: true },
-        ranking: Ranking::Progressive,
-        damping: Damping { coefficient: 0.01, mean: DampingMean::Geometric },
-        target: Target::Layer,
-        target_interpolation: 1.0,
-        target_shrinkage: TargetShrinkage::None,
-    }
+    let damping = Damping { coefficient: 0.01, mean: DampingMean::Geometric };
+    Obs::to_layer(Step { heads: step, neurons: step }, damping)
 }
 
 /// The flops of Optimal Brain Surgeon at one level, as listed in its module, with the product X̃ᵀX̃·B.

@@ -16,11 +16,21 @@ pub const BYTES_PER_TOKEN: usize = 8;
 pub const GENERATED_TOKENS: usize = 131_072;
 
 /// What the perplexity of a corpus that the fitness names is measured on.
-pub enum FitnessText {
-    /// The search set: the corpus is the one that the search set is drawn from.
+pub enum FitnessText<T = SearchSet> {
+    /// The search set, in the same pass as all else: the corpus is the one that the search set is drawn from.
     SearchSet,
-    /// A set of the corpus's own.
-    Own(SearchSet),
+    /// A set of the corpus's own, or what draws from it.
+    Own(T),
+}
+
+impl<T> FitnessText<T> {
+    /// The same with something else of a set of the corpus's own.
+    pub fn map<'a, U>(&'a self, of_own: impl FnOnce(&'a T) -> U) -> FitnessText<U> {
+        match self {
+            Self::SearchSet => FitnessText::SearchSet,
+            Self::Own(own) => FitnessText::Own(of_own(own)),
+        }
+    }
 }
 
 impl FitnessText {

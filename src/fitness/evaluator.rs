@@ -5,6 +5,7 @@ use super::draw::Sampler;
 use super::objective::{Evidence, Objective};
 use super::population::{Measured, Population, Wanted};
 use crate::base::{Error, Kind, Result, Watch};
+use crate::data::FitnessText;
 use crate::search::{Draw, Evaluate};
 use crate::space::Candidate;
 
@@ -13,15 +14,7 @@ pub struct Corpus<'a> {
     /// Its name in `fitness.corpora`.
     pub name: String,
     /// Its search text.
-    pub text: CorpusText<'a>,
-}
-
-/// What the perplexity of a corpus is measured on.
-pub enum CorpusText<'a> {
-    /// The search set itself, in the same pass as all else.
-    SearchSet,
-    /// A text of its own, which this draws from.
-    Own(Sampler<'a>),
+    pub text: FitnessText<Sampler<'a>>,
 }
 
 /// Scores candidates of one supernet.
@@ -54,7 +47,7 @@ impl<'a> Evaluator<'a> {
     /// What the objective wants of the search set, and −ln p where a corpus is the search set itself.
     fn on_search_set(&mut self, candidates: &[Candidate], draw: &Draw) -> Result<Vec<Measured>> {
         let is_search_set = |name: &str| {
-            self.corpora.iter().any(|c| c.name == name && matches!(c.text, CorpusText::SearchSet))
+            self.corpora.iter().any(|c| c.name == name && matches!(c.text, FitnessText::SearchSet))
         };
         let wanted = self.objective.on_search_set(is_search_set);
         measure(&mut self.population, &self.search, candidates, draw, &wanted, self.watch)
@@ -69,7 +62,7 @@ impl<'a> Evaluator<'a> {
         draw: &Draw,
     ) -> Result<Vec<f64>> {
         let nll = |measured: &[Measured]| measured.iter().map(|m| m.nll).collect();
-        let CorpusText::Own(sampler) = &self.corpora[i].text else { return Ok(nll(shared)) };
+        let FitnessText::Own(sampler) = &self.corpora[i].text else { return Ok(nll(shared)) };
         let wanted = Wanted { nll: true, ..Wanted::default() };
         Ok(nll(&measure(&mut self.population, sampler, candidates, draw, &wanted, self.watch)?))
     }

@@ -17,7 +17,7 @@ mod scripted;
 pub use counts::{Counts, flops};
 pub use dense::DenseStates;
 pub use draw::Sampler;
-pub use evaluator::{Corpus, CorpusText, Evaluator};
+pub use evaluator::{Corpus, Evaluator};
 pub use metric::Metric;
 pub use objective::Objective;
 pub use population::{Measured, Population, Wanted};

@@ -20,20 +20,6 @@ use crate::base::{Error, Kind, Result, ResultExt, files};
 const COPIED: [&str; 4] =
     ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"];
 
-/// Names of the files that [`save`] writes for a model with this base.
-///
-/// # Errors
-/// The base cannot be read.
-pub fn saved_files(base: &Source) -> Result<Vec<String>> {
-    let mut names = vec!["config.json".to_string(), SINGLE.to_string()];
-    for name in COPIED {
-        if base.optional(name)?.is_some() {
-            names.push(name.to_string());
-        }
-    }
-    Ok(names)
-}
-
 /// A configuration like `base` with other layers.
 ///
 /// # Errors
@@ -81,18 +67,21 @@ fn check_pieces(base: &Config, config: &Config) -> Result<()> {
     }
 }
 
-/// Writes a folder that [`super::Model::open`] reads: `weights` gives each tensor of `config`, as f32.
+/// Writes a folder that [`super::Model::open`] reads: `weights` gives each tensor of `config`, as f32. Returns
+/// the names of all files written.
 pub fn save(
     folder: &Path,
     config: &Config,
     base: &Source,
     dtype: Dtype,
     mut weights: impl FnMut(&TensorEntry) -> Result<Vec<f32>>,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     files::create_dir(folder)?;
+    let mut written = Vec::new();
     for name in COPIED {
         if let Some(bytes) = base.optional(name)? {
             files::write(&folder.join(name), &bytes)?;
+            written.push(name.into());
         }
     }
     write_weights(&folder.join(SINGLE), config, dtype, &mut weights)?;
@@ -100,7 +89,9 @@ pub fn save(
     raw.insert("torch_dtype".into(), json!(torch_name(dtype)));
     raw.remove("dtype");
     // Last, so that a folder with a configuration is whole.
-    files::write_json(&folder.join("config.json"), &raw)
+    files::write_json(&folder.join("config.json"), &raw)?;
+    written.extend([SINGLE.into(), "config.json".into()]);
+    Ok(written)
 }
 
 fn torch_name(dtype: Dtype) -> &'static str {

@@ -10,9 +10,8 @@ use faer::Mat;
 use safetensors::Dtype;
 use serde::Serialize;
 
-use crate::base::Work;
 use crate::base::files::io_error;
-use crate::base::{Error, Kind, Result};
+use crate::base::{Error, Kind, Result, Work};
 use crate::model::Config;
 use crate::model::checkpoint::{from_f32, to_f32};
 use crate::model::cost;
@@ -20,7 +19,7 @@ use crate::prune::cost::Size;
 use crate::prune::obs::{Damping, Obs, Problem};
 use crate::prune::{Method, Units};
 use crate::space::ModuleKind;
-use crate::spec::{DampingMean, Ranking, Saliency, Step, Target, TargetShrinkage};
+use crate::spec::{DampingMean, Step};
 use crate::tensor::attention::{Heads, Rotary, Segments, attention};
 use crate::tensor::loss::{Teacher, token_logprobs};
 use crate::tensor::{linear, swiglu};
@@ -133,15 +132,8 @@ fn solves(config: &Config) -> Result<f64> {
     let kind = ModuleKind::Mlp;
     let units = Units { count: d, width: 1 };
     let problem = Problem { kind, units, gram, correlation: None, weight };
-    let obs = Obs {
-        step: Step { heads: 1, neurons: 16 },
-        saliency: Saliency { first_order: true, second_order: true },
-        ranking: Ranking::Progressive,
-        damping: Damping { coefficient: 0.01, mean: DampingMean::Geometric },
-        target: Target::Layer,
-        target_interpolation: 1.0,
-        target_shrinkage: TargetShrinkage::None,
-    };
+    let damping = Damping { coefficient: 0.01, mean: DampingMean::Geometric };
+    let obs = Obs::to_layer(Step { heads: 1, neurons: 16 }, damping);
     let removed: Vec<usize> = (1..8).map(|i| d * i / 8).collect();
     let cost = obs.cost(&Size { kind, units, outputs: o, removed: removed.clone() });
     rate(cost.work.solves, || obs.solve(&problem, &removed).map(drop))

@@ -16,7 +16,6 @@ use super::winner;
 use crate::base::{Result, Watch, files};
 use crate::eval;
 use crate::fitness::DenseStates;
-use crate::model::save::saved_files;
 use crate::model::{Model, Source};
 use crate::prune;
 use crate::report::event::{Event, GenerationSummary};
@@ -156,8 +155,7 @@ impl Steps for Pipeline<'_> {
         let dtype = storage_dtype(self.spec.model.dtype, &prepared.model)?;
         let entry = self.engine.step(&StepName::Compact(name), &key, |entry, _| {
             let net = built.open(&prepared.model);
-            compact(&prepared.model, &prepared.source, &net, of, dtype, &entry.folder)?;
-            saved_files(&prepared.source)
+            compact(&prepared.model, &prepared.source, &net, of, dtype, &entry.folder)
         })?;
         let model = Model::open(&Source::folder(&entry.folder)?, prepared.model.device())?;
         recount(&model, prepared, of)?;
@@ -169,13 +167,15 @@ impl Steps for Pipeline<'_> {
         match &of.folder {
             None => {
                 let prepared = self.prepared;
-                let report = self.measure(of.name, &prepared.source, prepared.model.clone(), evaluations)?;
-                self.dense = report;
+                let model = prepared.model.clone();
+                let hash = prepared.input_hashes.model.clone();
+                self.dense = self.measure(of.name, &prepared.source, model, hash, evaluations)?;
             }
             Some(folder) => {
                 let source = Source::folder(folder)?;
                 let model = Arc::new(Model::open(&source, self.prepared.model.device())?);
-                self.measure(of.name, &source, model, evaluations)?;
+                let hash = source.hash()?;
+                self.measure(of.name, &source, model, hash, evaluations)?;
             }
         }
         Ok(())
@@ -207,12 +207,14 @@ impl Pipeline<'_> {
         self.engine.emit(|trial| Event::DistributionFound { trial, model, shape, distribution })
     }
 
-    /// Measures a model and keeps the measurements; gives what it made of each document of the tasks.
+    /// Measures a model, whose files have a hash, and keeps the measurements; gives what it made of each
+    /// document of the tasks.
     fn measure(
         &mut self,
         name: ModelName,
         source: &Source,
         model: Arc<Model>,
+        hash: String,
         evaluations: &[Evaluation],
     ) -> Result<Option<eval::Report>> {
         let prepared = self.prepared;
@@ -224,7 +226,6 @@ impl Pipeline<'_> {
             dense: Some(&prepared.model),
             dense_report: self.dense.as_ref(),
         };
-        let hash = source.hash()?;
         let engine = &mut self.engine;
         let mut kept = Kept { engine, spec: self.spec, input_hashes: &prepared.input_hashes, name, hash };
         measure::measure(&opened, self.spec, evaluations, &mut kept)

@@ -24,7 +24,7 @@ pub(crate) fn recount(model: &Model, prepared: &Prepared, distribution: &Sparsit
             return Err(Error::new(Kind::Internal, what));
         }
     }
-    if model.checkpoint().parameters() != small.parameters().total() {
+    if !model.unclaimed().is_empty() || model.checkpoint().parameters() != small.parameters().total() {
         let what = "the smaller model's file does not hold the parameters that its shapes say";
         return Err(Error::new(Kind::Internal, what));
     }

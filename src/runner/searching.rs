@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{Error, Kind, Result, ResultExt, Watch, files, hash};
 use crate::data::FitnessText;
-use crate::fitness::{Corpus, CorpusText, DenseStates, Evaluator, Objective, Population, Sampler};
+use crate::fitness::{Corpus, DenseStates, Evaluator, Objective, Population, Sampler};
 use crate::search::{Ending, GenerationRecord, Search, State};
 use crate::space::{Candidate, ModuleKind, Space};
 use crate::spec::Spec;
@@ -52,13 +52,8 @@ impl Job<'_> {
         let spec = self.spec;
         let prepared = self.prepared;
         let sampler = |set| Sampler::new(set, spec.seed, self.number);
-        let corpus = |(name, text): (&String, &'b FitnessText)| {
-            let text = match text {
-                FitnessText::SearchSet => CorpusText::SearchSet,
-                FitnessText::Own(set) => CorpusText::Own(sampler(set)),
-            };
-            Corpus { name: name.clone(), text }
-        };
+        let corpus =
+            |(name, text): (&String, &'b FitnessText)| Corpus { name: name.clone(), text: text.map(sampler) };
         let corpora = prepared.sets.corpora.iter().map(corpus).collect();
         let objective =
             Objective::new(&spec.fitness, prepared.model.config(), spec.calibration.sequence_length)?;

@@ -15,7 +15,7 @@ use crate::model::{Config, LayerShape, Matrix, Model, Source};
 use crate::space::{ModuleId, ModuleKind, SparsityDistribution};
 
 /// Writes the model of `distribution`: every removed unit's rows and columns are dropped, the rest has the
-/// supernet's weights.
+/// supernet's weights. Returns the names of the files written.
 ///
 /// # Errors
 /// A level that the supernet does not hold, or a disk failure.
@@ -26,14 +26,13 @@ pub fn compact(
     distribution: &SparsityDistribution,
     dtype: Dtype,
     folder: &Path,
-) -> Result<Config> {
+) -> Result<Vec<String>> {
     let units = all_kept(supernet, distribution)?;
     let layers = kept_layers(model.config(), supernet, &units);
     let compaction = Compaction { model, supernet, distribution, units: &units, layers: &layers };
     let shapes = layers.iter().map(|kept| kept.shape(model.config())).collect();
     let config = with_layers_and_biases(model.config(), shapes, compaction.biases()?)?;
-    save(folder, &config, source, dtype, |tensor| compaction.tensor(tensor))?;
-    Ok(config)
+    save(folder, &config, source, dtype, |tensor| compaction.tensor(tensor))
 }
 
 /// What every layer of `distribution` keeps: a key/value head is removed with the last of its query heads.

@@ -3,8 +3,8 @@
 use crate::space::{Shape, SparsityDistribution};
 use crate::spec::Basis;
 
-/// The share that is gone from a smaller model, of what `basis` counts. `parameters` are all of the dense
-/// model and all of the smaller one.
+/// The fraction of what `basis` counts that a smaller model lacks, given all parameters of the dense model and
+/// of the smaller one.
 pub fn reached(
     basis: Basis,
     shape: &Shape,

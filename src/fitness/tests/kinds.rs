@@ -4,7 +4,7 @@ use super::super::objective::Evidence;
 use super::super::*;
 use super::sequences;
 use crate::base::{Kind, Silent};
-use crate::data::{EvaluationSet, SearchSet, Sequences};
+use crate::data::{EvaluationSet, FitnessText, SearchSet, Sequences};
 use crate::eval::perplexity::{divergence, perplexity};
 use crate::model::Model;
 use crate::model::pico::Pico;
@@ -53,7 +53,7 @@ fn evaluator<'a>(
     let sampler = |set| Sampler::new(set, 9, 1);
     let corpus = |name: &str, text| Corpus { name: name.into(), text };
     let corpora =
-        vec![corpus("b", CorpusText::Own(sampler(&sets.other))), corpus("a", CorpusText::SearchSet)];
+        vec![corpus("b", FitnessText::Own(sampler(&sets.other))), corpus("a", FitnessText::SearchSet)];
     let population = Population::new(&f.model, supernet, DenseStates::default());
     let objective = Objective::new(fitness, f.model.config(), 24).unwrap();
     Evaluator::new(population, sampler(&sets.search), corpora, objective, &Silent).unwrap()

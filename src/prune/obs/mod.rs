@@ -60,6 +60,21 @@ pub struct Obs {
     pub target_shrinkage: TargetShrinkage,
 }
 
+impl Obs {
+    /// Both terms of the saliency and the layer target, as benches and rates time it.
+    pub fn to_layer(step: Step, damping: Damping) -> Self {
+        Self {
+            step,
+            saliency: Saliency { first_order: true, second_order: true },
+            ranking: Ranking::Progressive,
+            damping,
+            target: Target::Layer,
+            target_interpolation: 1.0,
+            target_shrinkage: TargetShrinkage::None,
+        }
+    }
+}
+
 impl From<&spec::Prune> for Obs {
     fn from(prune: &spec::Prune) -> Self {
         Self {

@@ -14,7 +14,7 @@ use super::obs::{Damping, Obs, Problem};
 use super::{PrunedLevel, PrunedModule, Units};
 use crate::base::{Result, rng};
 use crate::space::ModuleKind;
-use crate::spec::{DampingMean, Ranking, Saliency, Step, Target, TargetShrinkage};
+use crate::spec::{DampingMean, Ranking, Saliency, Step};
 
 const BOTH: Saliency = Saliency { first_order: true, second_order: true };
 
@@ -53,15 +53,9 @@ struct Setup {
 }
 
 fn prune(problem: &Problem, setup: &Setup, removed: &[usize]) -> Result<PrunedModule> {
-    let obs = Obs {
-        step: Step { heads: setup.step, neurons: setup.step },
-        saliency: setup.saliency,
-        ranking: setup.ranking,
-        damping: setup.damping,
-        target: Target::Layer,
-        target_interpolation: 1.0,
-        target_shrinkage: TargetShrinkage::None,
-    };
+    let step = Step { heads: setup.step, neurons: setup.step };
+    let to_layer = Obs::to_layer(step, setup.damping);
+    let obs = Obs { saliency: setup.saliency, ranking: setup.ranking, ..to_layer };
     let units = Units { count: setup.units, width: setup.width };
     obs.solve(&Problem { units, ..problem.clone() }, removed)
 }
