@@ -11,7 +11,7 @@
 //! geometric mean of all is multiplied in f64. What is left to f32 then errs by less than 2e-6 · 1000 of that
 //! mean, 0.02 λ at a damping of 0.1. On SmolLM2-135M (`examples/sums_in_f64.rs`; 7 of its 60 modules have such
 //! blocks, the largest with an energy of 2e8 λ) the re-fitted outputs of a module moved by up to 1.3e-4 of
-//! pruning's own error when all blocks were f32, and move by up to 1e-5 now.
+//! pruning's own error when all blocks were f32, and move by up to 1.3e-5 now.
 
 use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{BlockStructure, matmul as triangular_matmul};
