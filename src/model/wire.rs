@@ -251,19 +251,23 @@ fn layers(config: &Config, keys: &Keys) -> Result<Vec<LayerShape>> {
             let entry = entry.ok_or_else(|| error(format!("per_layer_config lacks layer {l}")))?;
             let wire = WireLayer::deserialize(entry)
                 .map_err(|e| error(format!("per_layer_config of layer {l} cannot be read: {e}")))?;
-            layer(l, wire)
+            layer(l, wire, config)
         })
         .collect()
 }
 
-fn layer(l: usize, wire: WireLayer) -> Result<LayerShape> {
-    let groups = &wire.query_heads_per_kv;
-    let most = groups.iter().chain([&groups.len()]).max().copied().unwrap_or(0);
-    if most > MOST || wire.intermediate_size > WIDEST {
-        return Err(error(format!("per_layer_config of layer {l} has sizes that are no model's")));
-    }
+/// The shape of a pruned layer, which has no more of anything than a dense one.
+fn layer(l: usize, wire: WireLayer, config: &Config) -> Result<LayerShape> {
     let shape =
         LayerShape { query_heads_per_kv: wire.query_heads_per_kv, intermediate_size: wire.intermediate_size };
+    let all = shape.query_heads_per_kv.iter().try_fold(0usize, |sum, heads| sum.checked_add(*heads));
+    if all.is_none_or(|heads| heads > config.heads)
+        || shape.kv_heads() > config.kv_heads
+        || shape.intermediate_size > config.neurons
+    {
+        let what = format!("per_layer_config of layer {l} has more heads or neurons than a dense layer");
+        return Err(error(what));
+    }
     let declared = (wire.num_attention_heads, wire.num_key_value_heads);
     if shape.query_heads_per_kv.contains(&0) || declared != (shape.heads(), shape.kv_heads()) {
         return Err(error(format!(

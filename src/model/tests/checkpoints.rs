@@ -71,8 +71,14 @@ fn a_single_file_goes_before_an_index_and_that_is_told() {
     assert!(!source.has_weights().unwrap());
 }
 
+/// A file, and the text that is written to it; without one it is removed.
+type Change = (&'static str, Option<&'static str>);
+
+/// A file's old and new name.
+type Rename = Option<(&'static str, &'static str)>;
+
 /// What is said of a folder whose files were renamed, written (with a text) or removed (without one).
-fn said_of(changes: &[(&str, Option<&str>)], rename: Option<(&str, &str)>) -> String {
+fn said_of(changes: &[Change], rename: Rename) -> String {
     let dir = written();
     if let Some((from, to)) = rename {
         std::fs::rename(dir.path().join(from), dir.path().join(to)).unwrap();
@@ -97,7 +103,7 @@ fn said_of(changes: &[(&str, Option<&str>)], rename: Option<(&str, &str)>) -> St
 fn folders_of_another_kind_are_named_with_what_to_do() {
     const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 12345\n";
     let single = "model.safetensors";
-    let cases: [(&[(&str, Option<&str>)], Option<(&str, &str)>, &str); 16] = [
+    let cases: [(&[Change], Rename, &str); 16] = [
         (&[], Some((single, "pytorch_model.bin")), "pytorch_model.bin: pickle"),
         (&[], Some((single, "pytorch_model-00001-of-00002.bin")), "save_pretrained"),
         (&[], Some((single, "tf_model.h5")), "tf_model.h5"),

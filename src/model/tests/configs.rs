@@ -26,7 +26,10 @@ fn raw(family: &Family) -> Value {
     })
 }
 
-fn parsed(family: &'static Family, changes: &[(&str, Value)]) -> Result<Config, Error> {
+/// A key with another value.
+type Change = (&'static str, Value);
+
+fn parsed(family: &'static Family, changes: &[Change]) -> Result<Config, Error> {
     let mut raw = raw(family);
     for (key, value) in changes {
         raw[*key] = value.clone();
@@ -114,7 +117,7 @@ fn harmless_keys_change_nothing_and_keys_of_no_table_are_told() {
 #[test]
 fn every_key_that_is_read_changes_the_configuration_of_a_family() {
     let linear = json!({"rope_type": "linear", "factor": 2.0});
-    let others: [(&str, &'static Family, Vec<(&str, Value)>); 24] = [
+    let others: [(&str, &'static Family, Vec<Change>); 24] = [
         ("hidden_size", &LLAMA, vec![]),
         ("intermediate_size", &LLAMA, vec![]),
         ("num_hidden_layers", &LLAMA, vec![]),
@@ -168,7 +171,7 @@ fn every_key_that_is_read_changes_the_configuration_of_a_family() {
 }
 
 /// Settings under which layers of Qwen 2 may have a window.
-fn switched(more: &[(&'static str, Value)]) -> Vec<(&'static str, Value)> {
+fn switched(more: &[Change]) -> Vec<Change> {
     [("use_sliding_window", json!(true)), ("sliding_window", json!(9))]
         .into_iter()
         .chain(more.to_vec())
@@ -347,12 +350,24 @@ fn sizes_that_are_no_models_are_refused_by_name_before_anything_is_made_of_them(
 }
 
 #[test]
-fn sizes_of_pruned_layers_are_bounded_too() {
-    let mut raw = raw(&PRUNED_LLAMA);
-    raw["per_layer_config"]["0"]["query_heads_per_kv"] = json!([u64::MAX, 2]);
-    assert!(Config::parse(&raw.to_string()).unwrap_err().to_string().contains("layer 0 has sizes"));
-    raw["per_layer_config"]["0"]["query_heads_per_kv"] = json!([-1]);
-    assert!(Config::parse(&raw.to_string()).unwrap_err().to_string().contains("layer 0 cannot be read"));
+fn pruned_layers_have_no_more_of_anything_than_dense_ones() {
+    let refused = |key: &str, value: Value| {
+        let mut raw = raw(&PRUNED_LLAMA);
+        raw["per_layer_config"]["0"][key] = value;
+        Config::parse(&raw.to_string()).unwrap_err().to_string()
+    };
+    for (key, value) in [
+        ("query_heads_per_kv", json!([u64::MAX, 2])),
+        ("query_heads_per_kv", json!([4, 3])),
+        ("query_heads_per_kv", json!([1, 1, 1])),
+        ("intermediate_size", json!(23)),
+        ("intermediate_size", json!(u64::MAX)),
+    ] {
+        let said = refused(key, value.clone());
+        assert!(said.contains("layer 0 has more heads or neurons"), "{key} = {value}: {said}");
+    }
+    assert!(refused("query_heads_per_kv", json!([-1])).contains("layer 0 cannot be read"));
+    assert!(refused("query_heads_per_kv", json!([2, 2])).contains("layer 0 contradicts itself"));
 }
 
 #[test]
