@@ -111,3 +111,40 @@ fn a_model_that_is_not_there_and_a_hub_that_does_not_answer_say_so() {
         assert!(printed.contains(words) && printed.contains("hf:tiny/llama"), "{printed}");
     }
 }
+
+#[test]
+fn small_files_come_along_and_that_there_are_none_is_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut files = model_files(&dir.path().join("model"));
+    files.insert("generation_config.json".into(), br#"{"eos_token_id": [1, 2]}"#.to_vec());
+    files.insert("chat_template.jinja".into(), b"{{ messages }}".to_vec());
+    let endpoint = serve(Arc::new(files));
+    let home = dir.path().join("home");
+    let notes = |endpoint: &str| {
+        let done = eval(&home, endpoint, "hf:tiny/llama").success();
+        String::from_utf8_lossy(&done.get_output().stderr).into_owned()
+    };
+    notes(&endpoint);
+    let repository = home.join("hub/models--tiny--llama");
+    let there = |name: &str| repository.join("snapshots").join(COMMIT).join(name).exists();
+    assert!(there("generation_config.json") && there("chat_template.jinja"));
+    let absent = repository.join(".no_exist").join(COMMIT);
+    assert!(absent.join("tokenizer_config.json").exists() && !absent.join("generation_config.json").exists());
+    // Nothing answers any more.
+    let offline = notes("http://127.0.0.1:9");
+    assert!(!offline.contains("the hub was not reached"), "{offline}");
+    std::fs::remove_dir_all(&absent).unwrap();
+    let offline = notes("http://127.0.0.1:9");
+    assert!(
+        offline.contains("lacks tokenizer_config.json") && offline.contains("the hub was not reached"),
+        "{offline}"
+    );
+}
+
+#[test]
+fn a_name_with_the_digits_of_a_status_is_not_taken_for_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let failed = eval(&dir.path().join("home"), "http://127.0.0.1:9", "hf:tiny/llama-404-401").failure();
+    let printed = String::from_utf8_lossy(&failed.get_output().stderr).into_owned();
+    assert!(printed.contains("check the network"), "{printed}");
+}

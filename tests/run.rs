@@ -8,8 +8,11 @@ mod common;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use candle_core::{Device, Tensor};
 use common::{Tiny, failure};
 use tyr::model::pico::Pico;
+use tyr::model::save::{save, with_layers};
+use tyr::model::{Config, LayerShape, Source};
 
 /// Final artefacts, which must be equal byte for byte.
 const ARTEFACTS: [&str; 6] = [
@@ -243,6 +246,56 @@ fn what_cannot_work_is_one_clear_error_with_its_exit_code() {
     Pico { layers: 2, vocabulary: 68, ..Pico::default() }.write(&tiny.path("fresh"), 4).unwrap();
     std::fs::copy(tiny.path("fresh/model.safetensors"), tiny.path("model/model.safetensors")).unwrap();
     prints(&[], 4, &["tokenizer.json is missing"]);
+}
+
+/// Changes one tensor of the tiny model.
+fn change_tensor(tiny: &Tiny, name: &str, change: impl Fn(&Tensor) -> Tensor) {
+    let path = tiny.path("model/model.safetensors");
+    let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+    let changed = change(&tensors[name]);
+    tensors.insert(name.into(), changed);
+    candle_core::safetensors::save(&tensors, &path).unwrap();
+}
+
+#[test]
+fn weights_that_are_no_numbers_or_too_large_for_their_dtype_end_with_exit_code_9() {
+    let tiny = Tiny::new();
+    let says = |failed: assert_cmd::assert::Assert, words: &[&str]| {
+        let (code, printed) = failure(failed);
+        assert!(code == 9 && words.iter().all(|w| printed.contains(w)), "{code}: {printed}");
+    };
+    let queries = "model.layers.0.self_attn.q_proj.weight";
+    change_tensor(&tiny, queries, |weight| (weight * 1e6).unwrap());
+    let narrow = ["--set", "model.dtype=f16", "--set", "evaluate.tasks=[]", "--set", "search.generations=0"];
+    says(tiny.run(&narrow), &[queries, "too large for f16"]);
+    let down = "model.layers.1.mlp.down_proj.weight";
+    change_tensor(&tiny, down, |weight| (weight * f64::NAN).unwrap());
+    says(tiny.run(&[]), &[down, "NaN"]);
+    let tasks = ["eval", "model", "--tasks", "quickstart/yesno", "--limit", "2"];
+    says(tiny.tyr().args(tasks).assert(), &[down]);
+    let text = ["eval", "model", "--text", "test.txt", "--sequence-length", "32", "--csv"];
+    says(tiny.tyr().args(text).assert(), &[down]);
+    says(tiny.tyr().args(["generate", "model", "--prompt", "a"]).assert(), &[down]);
+}
+
+#[test]
+fn a_pruned_model_is_refused_as_the_model_to_prune_and_can_be_evaluated() {
+    let tiny = Tiny::new();
+    let source = Source::folder(&tiny.path("model")).unwrap();
+    let dense = Config::parse(&source.text("config.json").unwrap()).unwrap();
+    let fewer = |neurons| LayerShape { intermediate_size: neurons, ..dense.dense_layer() };
+    let pruned = with_layers(&dense, vec![fewer(48), fewer(7)]).unwrap();
+    save(&tiny.path("pruned"), &pruned, &source, safetensors::Dtype::F32, |tensor| {
+        Ok(vec![0.1; tensor.shape.iter().product()])
+    })
+    .unwrap();
+    for verb in ["run", "plan"] {
+        let arguments = [verb, "spec.toml", "--set", "model.source=pruned"];
+        let (code, printed) = failure(tiny.tyr().args(arguments).assert());
+        assert!(code == 4 && printed.contains("name the dense model in model.source"), "{verb}: {printed}");
+    }
+    let text = ["eval", "pruned", "--text", "test.txt", "--sequence-length", "32", "--tokens", "256"];
+    tiny.tyr().args(text).assert().success();
 }
 
 #[test]

@@ -167,7 +167,7 @@ fn measure(
 ) -> Result<(Vec<Figure>, Option<eval::Report>)> {
     let source = Source::resolve(&spec.model.source)?;
     let model = Arc::new(Model::open(&source, &tensor::device(spec.model.device)?)?);
-    model.note_unclaimed(watch);
+    model.tell(watch);
     let tokenizer = Tokenizer::open(&source)?;
     let text = |name: &String| Ok((name.clone(), evaluation_set(spec, name, &tokenizer)?));
     let texts = spec.evaluate.perplexity.iter().map(text).collect::<Result<_>>()?;

@@ -53,6 +53,7 @@ fn print_to(args: &GenerateArgs, out: &mut dyn Write, watch: &dyn Watch) -> Resu
         Settings { sampling, max_tokens: args.max_tokens, stop: args.stop.as_slice().into(), logprobs: None };
     let prompt = tokenizer.encode(&args.prompt)?;
     let model = Model::open(&source, &device(args.device)?)?;
+    model.tell(watch);
     let mut left = false;
     let mut show = |text: &str| {
         let shown = out.write_all(text.as_bytes()).and_then(|()| out.flush());

@@ -56,6 +56,7 @@ pub(crate) fn parse_device(name: &str) -> Result<DeviceChoice, String> {
 pub(crate) fn run(args: &ServeArgs, watch: &dyn Watch) -> Result<()> {
     let source = Source::resolve(&args.model)?;
     let model = Model::open(&source, &device(args.device)?)?;
+    model.tell(watch);
     let options = options(args)?;
     serve::run(&source, model, options, watch, |server| {
         let line = format!("serving {} at http://{}\n", args.model, server.address());

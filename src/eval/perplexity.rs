@@ -3,7 +3,7 @@
 
 use candle_core::Tensor;
 
-use crate::base::{Estimate, Result, Watch};
+use crate::base::{Error, Estimate, Kind, Result, Watch};
 use crate::data::{BATCH_TOKENS, EvaluationSet};
 use crate::model::Model;
 use crate::tensor::attention::Segments;
@@ -22,6 +22,9 @@ fn over_sequences(sums: &[f64], per_sequence: usize) -> Estimate {
 
 /// Perplexity over sequences side by side: exp of the mean negative log-likelihood of every token but each
 /// sequence's first.
+///
+/// # Errors
+/// One that no number holds, of kind [`Kind::Numeric`].
 pub fn perplexity(model: &Model, set: &EvaluationSet, watch: &dyn Watch) -> Result<Estimate> {
     let length = set.0.length;
     let sums = per_sequence(model, set, watch, |tokens, hidden| {
@@ -32,7 +35,13 @@ pub fn perplexity(model: &Model, set: &EvaluationSet, watch: &dyn Watch) -> Resu
         });
         blocks.sum()
     })?;
-    Ok(over_sequences(&sums, length - 1).exp())
+    let mean = over_sequences(&sums, length - 1);
+    let perplexity = mean.exp();
+    if !perplexity.value.is_finite() {
+        let what = format!("the perplexity is no number: {} nats per token", mean.value);
+        return Err(Error::new(Kind::Numeric, what).hint("the checkpoint may be damaged"));
+    }
+    Ok(perplexity)
 }
 
 /// Mean KL(dense ‖ model) over all positions of the sequences, nats.
@@ -67,4 +76,30 @@ fn per_sequence(
         }
     }
     Ok(sums)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::base::Silent;
+    use crate::data::Sequences;
+    use crate::model::Source;
+    use crate::model::pico::Pico;
+
+    #[test]
+    fn a_perplexity_that_no_number_holds_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        Pico { tied: false, ..Pico::default() }.write(dir.path(), 1).unwrap();
+        let path = dir.path().join("model.safetensors");
+        let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+        let sharp = (&tensors["lm_head.weight"] * 1e5).unwrap();
+        tensors.insert("lm_head.weight".into(), sharp);
+        candle_core::safetensors::save(&tensors, &path).unwrap();
+        let model = Model::open(&Source::folder(dir.path()).unwrap(), &Device::Cpu).unwrap();
+        let set = EvaluationSet(Sequences { tokens: (0..32).collect(), length: 16 });
+        let e = perplexity(&model, &set, &Silent).unwrap_err();
+        assert!(e.kind == Kind::Numeric && e.what.contains("nats per token"), "{e}");
+    }
 }

@@ -86,10 +86,11 @@ fn context(model: &Model, attention: &Attention, l: usize, x: &Tensor, parts: &m
         return Ok(q);
     }
     let heads = Heads { kv_of: &attention.kv_of, width: config.head_width, window: config.window };
+    let rotary = model.rotary(parts.iter().map(|part| part.cache.length).max().unwrap_or(0));
     let mut start = 0;
     let each = parts.iter_mut().map(|part| {
         let rows = |x: &Tensor| x.narrow(0, start, part.tokens.len());
-        let context = part.cache.layers[l].attend(&rows(&q)?, &rows(&k)?, &rows(&v)?, heads, model.rotary());
+        let context = part.cache.layers[l].attend(&rows(&q)?, &rows(&k)?, &rows(&v)?, heads, &rotary);
         start += part.tokens.len();
         context
     });

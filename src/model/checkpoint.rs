@@ -9,6 +9,7 @@ use candle_core::{Device, Tensor};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
+use super::diagnose;
 use super::family::Place;
 use super::source::Source;
 use crate::base::{Error, Kind, Result, files};
@@ -61,6 +62,8 @@ struct Shard {
 pub struct Checkpoint {
     shards: Vec<Shard>,
     entries: BTreeMap<String, Entry>,
+    /// What its user should know of it.
+    pub notes: Vec<String>,
 }
 
 /// Name of the single weights file.
@@ -98,18 +101,22 @@ impl Checkpoint {
     /// # Errors
     /// A file that is missing, truncated or no safetensors file; a tensor that two shards hold.
     pub fn open(source: &Source) -> Result<Self> {
-        let names = match source.optional(INDEX)? {
-            Some(index) => shard_names(&String::from_utf8_lossy(&index))?,
-            None => vec![SINGLE.to_string()],
-        };
-        Self::of_files(
-            names.into_iter().map(|name| Ok((name.clone(), source.file(&name)?))).collect::<Result<_>>()?,
-        )
+        let files = source.weight_files()?.ok_or_else(|| diagnose::missing(source, SINGLE))?;
+        let named = files.names.into_iter().map(|name| Ok((name.clone(), source.file(&name)?)));
+        let opened = Self::of_files(named.collect::<Result<_>>()?);
+        let mut checkpoint = opened.map_err(|e| e.at(source.place()))?;
+        if files.beside_index {
+            checkpoint.notes.push(format!(
+                "the folder has {SINGLE} and {INDEX}; the single file is read, as transformers does, and what \
+                 the index names is not"
+            ));
+        }
+        Ok(checkpoint)
     }
 
     /// Opens named files.
     pub fn of_files(named: Vec<(String, Bytes)>) -> Result<Self> {
-        let mut checkpoint = Self { shards: vec![], entries: BTreeMap::new() };
+        let mut checkpoint = Self { shards: vec![], entries: BTreeMap::new(), notes: vec![] };
         for (name, bytes) in named {
             checkpoint.add(Shard { name, bytes })?;
         }
@@ -158,28 +165,24 @@ impl Checkpoint {
     }
 
     fn entry(&self, name: &str) -> Result<&Entry> {
-        self.entries.get(name).ok_or_else(|| {
-            Error::new(Kind::Checkpoint, format!("tensor `{name}` is missing")).hint(
-                "config.json and the weights must belong to the same model, and every shard must be there",
-            )
-        })
+        self.entries.get(name).ok_or_else(|| diagnose::missing_tensor(self.names(), name))
     }
 
     /// A tensor's raw bytes after checking that it has `shape` and a float dtype.
     pub fn raw(&self, name: &str, shape: &[usize]) -> Result<(Dtype, &[u8])> {
         let entry = self.entry(name)?;
         let shard = &self.shards[entry.shard];
+        if !matches!(entry.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            let what = format!("tensor `{name}` is stored as {:?}", entry.dtype);
+            return Err(Error::new(Kind::Checkpoint, what)
+                .at(&shard.name)
+                .hint("convert the checkpoint to f32, f16 or bf16; a quantised one is not supported"));
+        }
         if entry.shape != shape {
             let what = format!("tensor `{name}` has shape {:?}, config.json asks for {shape:?}", entry.shape);
             return Err(Error::new(Kind::Checkpoint, what)
                 .at(&shard.name)
                 .hint("config.json and the weights must belong to the same model"));
-        }
-        if !matches!(entry.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
-            let what = format!("tensor `{name}` is stored as {:?}", entry.dtype);
-            return Err(Error::new(Kind::Checkpoint, what)
-                .at(&shard.name)
-                .hint("convert the checkpoint to f32, f16 or bf16"));
         }
         Ok((entry.dtype, &shard.bytes[entry.range.clone()]))
     }
@@ -197,9 +200,14 @@ impl Checkpoint {
     }
 
     /// A matrix as f32, row-major.
+    ///
+    /// # Errors
+    /// It is not there in its shape, or holds NaN or infinity.
     pub fn values(&self, place: &Place) -> Result<Vec<f32>> {
         let (dtype, bytes) = self.rows(place)?;
-        Ok(to_f32(dtype, bytes))
+        let values = to_f32(dtype, bytes);
+        finite(&place.name, &values)?;
+        Ok(values)
     }
 
     /// Forgets all tensors but the `named`: the names of what is forgotten, sorted.
@@ -217,6 +225,44 @@ pub fn to_f32(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
         Dtype::BF16 => pairs().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect(),
         Dtype::F16 => pairs().map(|b| half::f16::from_le_bytes(*b).to_f32()).collect(),
         _ => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+    }
+}
+
+/// Refuses values of a tensor that are no numbers: what a model makes of them would look like a figure.
+///
+/// # Errors
+/// NaN or infinity, of kind [`Kind::Numeric`].
+pub fn finite(name: &str, values: &[f32]) -> Result<()> {
+    match values.iter().position(|v| !v.is_finite()) {
+        None => Ok(()),
+        Some(at) => {
+            let what = format!("tensor `{name}` holds {} (entry {at} of {})", values[at], values.len());
+            Err(Error::new(Kind::Numeric, what).hint("the checkpoint is damaged: save or download it again"))
+        }
+    }
+}
+
+/// The values of a tensor in a storage dtype, as [`from_f32`].
+///
+/// # Errors
+/// A number that the dtype cannot hold, or that is none, of kind [`Kind::Numeric`].
+pub fn narrowed(name: &str, dtype: Dtype, values: &[f32]) -> Result<Vec<u8>> {
+    finite(name, values)?;
+    let largest = match dtype {
+        Dtype::F16 => half::f16::MAX.to_f32(),
+        Dtype::BF16 => half::bf16::MAX.to_f32(),
+        _ => f32::MAX,
+    };
+    let bytes = from_f32(dtype, values);
+    // Only what lies above the largest number may round to infinity.
+    match values.iter().find(|v| v.abs() > largest && !to_f32(dtype, &from_f32(dtype, &[**v]))[0].is_finite())
+    {
+        None => Ok(bytes),
+        Some(value) => {
+            let dtype = format!("{dtype:?}").to_lowercase();
+            let what = format!("tensor `{name}` holds {value}, which is too large for {dtype}");
+            Err(Error::new(Kind::Numeric, what).hint("set model.dtype to bf16 or f32"))
+        }
     }
 }
 

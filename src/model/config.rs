@@ -6,6 +6,7 @@ use super::families::FAMILIES;
 use super::family::{Biases, Family};
 use super::matrix::Axis;
 use super::rope::{RopeScaling, scaled};
+use super::wire::WIDEST;
 use crate::base::{Error, Kind, Result};
 use crate::space::{Shape, UnitSpec};
 use crate::spec::AttentionUnit;
@@ -73,7 +74,9 @@ pub struct Config {
     pub layers: Vec<LayerShape>,
     /// Its family.
     pub family: &'static Family,
-    /// The file as read, for what we write.
+    /// What its user should know of it.
+    pub notes: Vec<String>,
+    /// The file as read, with the family's values of what it leaves out, for what we write.
     pub raw: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -101,6 +104,15 @@ impl Config {
         ];
         if let Some((name, _)) = sizes.iter().find(|(_, n)| *n == 0) {
             return Err(error(format!("{name} is 0")));
+        }
+        if self.heads * self.head_width > WIDEST {
+            return Err(error(format!(
+                "`num_attention_heads` x `head_dim` is {} x {}, and more than {WIDEST} is no model's",
+                self.heads, self.head_width
+            )));
+        }
+        if self.norm_epsilon < 0.0 {
+            return Err(error(format!("`rms_norm_eps` is {}, below 0", self.norm_epsilon)));
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
             return Err(error(format!(
@@ -130,6 +142,20 @@ impl Config {
     /// Whether no layer was pruned.
     pub fn is_dense(&self) -> bool {
         self.layers.iter().all(|l| *l == self.dense_layer())
+    }
+
+    /// Whether modules can be pruned: all of a kind have the same units.
+    ///
+    /// # Errors
+    /// The model was pruned already.
+    pub fn check_prunable(&self) -> Result<()> {
+        if self.is_dense() {
+            return Ok(());
+        }
+        Err(error(
+            "the model is a pruned one: its layers have sizes of their own, and it is not pruned again",
+        )
+        .hint("name the dense model in model.source, and remove more of it with sparsity.target"))
     }
 
     /// Inverse frequencies of the rotary embedding, one per pair of channels.

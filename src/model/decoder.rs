@@ -7,20 +7,23 @@
 //! ([`Segments`]).
 
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use candle_core::{Device, Tensor};
 use safetensors::Dtype;
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, finite, to_f32};
+use super::companions::Companions;
 use super::config::Config;
 use super::families::FAMILIES;
 use super::family::Family;
+use super::hub;
 use super::matrix::{Matrix, Part};
 use super::source::Source;
+use super::wire::list;
 use crate::base::{self, Error, Kind, Result, Watch};
 use crate::tensor::attention::{Heads, Rotary, Segments};
-use crate::tensor::{add_bias, linear, rms_norm, swiglu};
+use crate::tensor::{add_bias, is_finite, linear, rms_norm, swiglu};
 
 /// Models whose weights take at most this many bytes in f32 keep their layers after first use; larger ones
 /// read a layer again each time.
@@ -92,8 +95,9 @@ pub struct Model {
     config: Config,
     checkpoint: Checkpoint,
     unclaimed: Vec<String>,
+    notes: Vec<String>,
     device: Device,
-    rotary: OnceLock<Rotary>,
+    rotary: Mutex<Arc<Rotary>>,
     layers: Vec<OnceLock<Arc<Layer>>>,
     output: OnceLock<(Tensor, Tensor)>,
 }
@@ -108,23 +112,29 @@ impl Model {
     /// The same for a model of one of `families`.
     pub fn open_with(families: &[&'static Family], source: &Source, device: &Device) -> Result<Self> {
         let at = |e: Error| e.at(source.place());
-        let config = Config::parse_with(families, &source.text("config.json")?)
+        let mut config = Config::parse_with(families, &source.text("config.json")?)
             .map_err(|e| e.at("config.json"))
             .map_err(at)?;
         check_runs(&config).map_err(at)?;
-        let mut checkpoint = Checkpoint::open(source).map_err(at)?;
+        if let Some(eos) = Companions::open(source)?.eos().map_err(at)? {
+            config.eos = eos;
+        }
+        let mut checkpoint = Checkpoint::open(source)?;
         let tensors = config.tensors();
         for tensor in &tensors {
-            checkpoint.raw(&tensor.name, &tensor.shape).map_err(at)?;
+            let fits = checkpoint.raw(&tensor.name, &tensor.shape);
+            fits.map(drop).map_err(|e| also(e, &config.notes)).map_err(at)?;
         }
-        let unclaimed = checkpoint.keep_only(tensors.into_iter().map(|t| t.name).collect());
+        let mut unclaimed = checkpoint.keep_only(tensors.into_iter().map(|t| t.name).collect());
+        unclaimed.retain(|name| !name.ends_with(HARMLESS));
         Ok(Self {
             layers: (0..config.layers.len()).map(|_| OnceLock::new()).collect(),
-            unclaimed: unclaimed.into_iter().filter(|name| !name.ends_with(HARMLESS)).collect(),
+            notes: notes(source, &config, &checkpoint, &unclaimed),
+            unclaimed,
             config,
             checkpoint,
             device: device.clone(),
-            rotary: OnceLock::new(),
+            rotary: Mutex::new(Arc::new(Rotary::new(&[], 0))),
             output: OnceLock::new(),
         })
     }
@@ -145,21 +155,15 @@ impl Model {
         &self.unclaimed
     }
 
-    /// Says once which tensors are unclaimed, if any are.
-    pub fn note_unclaimed(&self, watch: &dyn Watch) {
-        let names = &self.unclaimed;
-        if names.is_empty() {
-            return;
-        }
-        let first = names.iter().take(UNCLAIMED_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-        let more = match names.len().saturating_sub(UNCLAIMED_NAMED) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        watch.note(&format!(
-            "the weights hold tensors that config.json gives no place; they are neither used nor \
-             counted: {first}{more}"
-        ));
+    /// What its user should know: tensors that are unclaimed, files and keys that are passed over, values
+    /// that the configuration leaves to its family.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// Tells the notes.
+    pub fn tell(&self, watch: &dyn Watch) {
+        self.notes.iter().for_each(|note| watch.note(note));
     }
 
     /// Storage dtype of the embedding.
@@ -172,9 +176,16 @@ impl Model {
         &self.device
     }
 
-    /// Rotary tables for the whole context.
-    pub fn rotary(&self) -> &Rotary {
-        self.rotary.get_or_init(|| Rotary::new(&self.config.inverse_frequencies(), self.config.context))
+    /// Rotary tables for this many positions at least. Those of the whole context may be much longer than
+    /// any text: they grow with the texts, twofold each time.
+    pub fn rotary(&self, positions: usize) -> Arc<Rotary> {
+        let mut tables = self.rotary.lock().unwrap_or_else(PoisonError::into_inner);
+        if tables.positions() < positions {
+            let grown = positions.checked_next_power_of_two().unwrap_or(positions).max(FEWEST_POSITIONS);
+            let grown = grown.min(self.config.context.max(positions));
+            *tables = Arc::new(Rotary::new(&self.config.inverse_frequencies(), grown));
+        }
+        tables.clone()
     }
 
     fn required(&self, matrix: Matrix, layer: usize) -> Result<Tensor> {
@@ -194,7 +205,8 @@ impl Model {
     pub fn embed(&self, tokens: &[u32]) -> Result<Tensor> {
         let v = self.config.vocabulary;
         let d = self.config.hidden;
-        let (dtype, bytes) = self.checkpoint.rows(&self.config.required(Matrix::Embedding, 0)?)?;
+        let place = self.config.required(Matrix::Embedding, 0)?;
+        let (dtype, bytes) = self.checkpoint.rows(&place)?;
         let width = bytes.len() / v;
         let mut out = Vec::with_capacity(tokens.len() * d);
         for &token in tokens {
@@ -203,7 +215,9 @@ impl Model {
                 Error::new(Kind::Data, format!("token {token} is outside the model's vocabulary of {v}"))
                     .hint("the tokenizer must belong to the model")
             })?;
-            out.extend(super::checkpoint::to_f32(dtype, row));
+            let row = to_f32(dtype, row);
+            finite(&place.name, &row)?;
+            out.extend(row);
         }
         Ok(Tensor::from_vec(out, (tokens.len(), d), &Device::Cpu)?.to_device(&self.device)?)
     }
@@ -252,7 +266,7 @@ impl Model {
         let v = attention.v.forward(&h)?;
         let heads =
             Heads { kv_of: &attention.kv_of, width: self.config.head_width, window: self.config.window };
-        crate::tensor::attention::attention(&q, &k, &v, segments, heads, self.rotary())
+        crate::tensor::attention::attention(&q, &k, &v, segments, heads, &self.rotary(segments.longest()))
     }
 
     fn check_length(&self, segments: &Segments) -> Result<()> {
@@ -293,11 +307,21 @@ impl Model {
 
     /// Logits [n, V] of the last layer's output [n, d]. A row does not depend on the others, as in
     /// [`Model::hidden`]: a product with one row alone sums in another order, so that one is taken twice.
+    ///
+    /// # Errors
+    /// A logit that is NaN or infinite, of kind [`Kind::Numeric`]: what is read off it would look like a
+    /// figure.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        match hidden.dim(0)? {
-            1 => Ok(self.next_logits(&Tensor::cat(&[hidden, hidden], 0)?)?.narrow(0, 0, 1)?),
-            _ => self.next_logits(hidden),
+        let logits = match hidden.dim(0)? {
+            1 => self.next_logits(&Tensor::cat(&[hidden, hidden], 0)?)?.narrow(0, 0, 1)?,
+            _ => self.next_logits(hidden)?,
+        };
+        if !is_finite(&logits)? {
+            return Err(Error::new(Kind::Numeric, "the model's logits hold NaN or infinity").hint(
+                "its weights are numbers and its activations overflow: the checkpoint may be damaged",
+            ));
         }
+        Ok(logits)
     }
 
     /// The same for the last tokens of texts that are being written: a single row takes a third of the time
@@ -311,6 +335,9 @@ impl Model {
     }
 }
 
+/// Positions of the first rotary tables.
+const FEWEST_POSITIONS: usize = 256;
+
 /// Elements of logits that are held at once: 64 MiB.
 const LOGITS: usize = 1 << 24;
 
@@ -318,8 +345,31 @@ const LOGITS: usize = 1 << 24;
 /// from the configuration.
 const HARMLESS: &str = "rotary_emb.inv_freq";
 
-/// Unclaimed tensors that a note names.
-const UNCLAIMED_NAMED: usize = 12;
+/// An error about a tensor; the values that the configuration leaves out may be why.
+fn also(e: Error, notes: &[String]) -> Error {
+    let hints: Vec<String> = e.hint.iter().chain(notes).cloned().collect();
+    if hints.is_empty() { e } else { e.hint(hints.join("; ")) }
+}
+
+/// What the user of a model should know.
+fn notes(source: &Source, config: &Config, checkpoint: &Checkpoint, unclaimed: &[String]) -> Vec<String> {
+    let mut notes = [config.notes.clone(), checkpoint.notes.clone()].concat();
+    if !unclaimed.is_empty() {
+        notes.push(format!(
+            "the weights hold tensors that config.json gives no place; they are neither used nor counted: {}",
+            list(unclaimed)
+        ));
+    }
+    if source.has("adapter_config.json") {
+        notes.push(
+            "the folder holds an adapter (adapter_config.json) beside the weights; it is not applied".into(),
+        );
+    }
+    notes.extend(hub::unasked(source).map(|names| {
+        format!("the hub's cache lacks {names} and does not say whether the model has them; the hub was not reached")
+    }));
+    notes
+}
 
 /// The matrices that this decoder uses, with or without a bias.
 const LINEAR: [Matrix; 7] = [

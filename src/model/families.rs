@@ -1,7 +1,8 @@
 //! The families that the decoder runs, one table each.
 
+use super::family::Preset::{Number, Whole};
 use super::family::When::*;
-use super::family::{BiasKeys, Family, Given, TensorRule, Windows, bias, weight};
+use super::family::{BiasKeys, Family, Given, Preset, TensorRule, Windows, bias, weight};
 use super::matrix::Matrix::*;
 
 /// All of them.
@@ -13,6 +14,8 @@ pub static LLAMA: Family = Family {
     per_layer: false,
     windows: Windows::Ignored,
     biases: LLAMA_BIASES,
+    defaults: LLAMA_DEFAULTS,
+    keys: &[],
     tensors: LLAMA_TENSORS,
     pruned: Some(&PRUNED_LLAMA),
 };
@@ -23,6 +26,8 @@ pub static MISTRAL: Family = Family {
     per_layer: false,
     windows: Windows::Everywhere,
     biases: LLAMA_BIASES,
+    defaults: MISTRAL_DEFAULTS,
+    keys: &[],
     tensors: LLAMA_TENSORS,
     pruned: Some(&PRUNED_LLAMA),
 };
@@ -38,6 +43,8 @@ pub static QWEN2: Family = Family {
         gate_up: Given::Never,
         mlp_output: Given::Never,
     },
+    defaults: QWEN2_DEFAULTS,
+    keys: &[],
     tensors: LLAMA_TENSORS,
     pruned: Some(&PRUNED_LLAMA),
 };
@@ -53,6 +60,8 @@ pub static PRUNED_LLAMA: Family = Family {
         gate_up: Given::Keys(&["mlp_bias"]),
         mlp_output: Given::Keys(&["mlp_output_bias", "mlp_bias"]),
     },
+    defaults: &[],
+    keys: &[],
     tensors: LLAMA_TENSORS,
     pruned: None,
 };
@@ -64,6 +73,48 @@ const LLAMA_BIASES: BiasKeys = BiasKeys {
     gate_up: Given::Keys(&["mlp_bias"]),
     mlp_output: Given::Keys(&["mlp_bias"]),
 };
+
+/// `LlamaConfig` of transformers.
+const LLAMA_DEFAULTS: &[(&str, Preset)] = &[
+    ("vocab_size", Whole(32_000)),
+    ("hidden_size", Whole(4_096)),
+    ("intermediate_size", Whole(11_008)),
+    ("num_hidden_layers", Whole(32)),
+    ("num_attention_heads", Whole(32)),
+    ("max_position_embeddings", Whole(2_048)),
+    ("rms_norm_eps", Number(1e-6)),
+    ("bos_token_id", Whole(1)),
+    ("eos_token_id", Whole(2)),
+];
+
+/// `MistralConfig` of transformers.
+const MISTRAL_DEFAULTS: &[(&str, Preset)] = &[
+    ("vocab_size", Whole(32_000)),
+    ("hidden_size", Whole(4_096)),
+    ("intermediate_size", Whole(14_336)),
+    ("num_hidden_layers", Whole(32)),
+    ("num_attention_heads", Whole(32)),
+    ("num_key_value_heads", Whole(8)),
+    ("max_position_embeddings", Whole(131_072)),
+    ("rms_norm_eps", Number(1e-6)),
+    ("bos_token_id", Whole(1)),
+    ("eos_token_id", Whole(2)),
+    ("sliding_window", Whole(4_096)),
+];
+
+/// `Qwen2Config` of transformers.
+const QWEN2_DEFAULTS: &[(&str, Preset)] = &[
+    ("vocab_size", Whole(151_936)),
+    ("hidden_size", Whole(4_096)),
+    ("intermediate_size", Whole(22_016)),
+    ("num_hidden_layers", Whole(32)),
+    ("num_attention_heads", Whole(32)),
+    ("num_key_value_heads", Whole(32)),
+    ("max_position_embeddings", Whole(32_768)),
+    ("rms_norm_eps", Number(1e-6)),
+    ("sliding_window", Whole(4_096)),
+    ("max_window_layers", Whole(28)),
+];
 
 /// Llama's layout.
 pub const LLAMA_TENSORS: &[TensorRule] = &[

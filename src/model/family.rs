@@ -9,6 +9,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::config::{Config, LayerShape};
+use super::keys::Keys;
 use super::matrix::{Axis, Matrix, Part};
 use crate::base::{Error, Kind, Result};
 
@@ -137,8 +138,17 @@ pub enum Windows {
     Switched,
 }
 
+/// The value of a key that is not there.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Preset {
+    /// A size, a token.
+    Whole(u64),
+    /// Any number.
+    Number(f64),
+}
+
 /// A model family: what differs from plain Llama, as data.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub struct Family {
     /// `model_type` in config.json.
     pub model_type: &'static str,
@@ -148,6 +158,10 @@ pub struct Family {
     pub windows: Windows,
     /// Biases.
     pub biases: BiasKeys,
+    /// Values of keys that a config.json does not have: those of the family's class in transformers.
+    pub defaults: &'static [(&'static str, Preset)],
+    /// Keys whose role is not the usual one ([`super::keys::KEYS`]).
+    pub keys: Keys,
     /// Every tensor, in the order in which we write them.
     pub tensors: &'static [TensorRule],
     /// The family that pruned models of this one are written as; this one itself where it has layers of

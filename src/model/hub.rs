@@ -1,12 +1,14 @@
 //! Models from the hub, through hf-hub: its cache, its token, its environment variables (`HF_HOME`,
 //! `HF_ENDPOINT`, `HF_TOKEN`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::checkpoint::{INDEX, SINGLE, shard_names};
+use super::companions;
+use super::source::Source;
 use crate::base::{Error, Kind, Result, files};
 
 /// Fetches `OWNER/NAME[@REVISION]` (what is not in the cache yet) and gives the folder of that revision.
@@ -15,8 +17,14 @@ pub fn fetch(name: &str) -> Result<PathBuf> {
     let api = builder.build().map_err(|e| failed(name, "the hub client", &e))?;
     let (model, revision) = name.split_once('@').unwrap_or((name, "main"));
     let repo = Repo::with_revision(model.to_string(), RepoType::Model, revision.to_string());
-    let in_one_file = Cache::from_env().repo(repo.clone()).get(SINGLE).is_some();
-    fetch_files(&api.repo(repo), name, in_one_file)
+    let is_cached = |file: &str| Cache::from_env().repo(repo.clone()).get(file).is_some();
+    let is_whole = is_cached(SINGLE) || is_cached(INDEX);
+    let repo = api.repo(repo.clone());
+    let folder = fetch_needed(&repo, name, is_cached(INDEX) && !is_cached(SINGLE))?;
+    for file in companions::OPTIONAL {
+        fetch_optional(&repo, name, &folder, file, is_whole)?;
+    }
+    Ok(folder)
 }
 
 /// The folder in the hub's cache that holds the configuration of `OWNER/NAME[@REVISION]`; nothing is fetched.
@@ -26,34 +34,78 @@ pub fn cached(name: &str) -> Option<PathBuf> {
     Cache::from_env().repo(repo).get("config.json")?.parent().map(PathBuf::from)
 }
 
-/// Fetches what is missing; a model known to be in one file needs no look for an index.
-fn fetch_files(repo: &ApiRepo, name: &str, in_one_file: bool) -> Result<PathBuf> {
+/// Fetches what every model has and is missing; a model known to be in shards needs no look for a single
+/// file.
+fn fetch_needed(repo: &ApiRepo, name: &str, in_shards: bool) -> Result<PathBuf> {
     let get = |file: &str| repo.get(file).map_err(|e| failed(name, file, &e));
     let config = get("config.json")?;
-    get("tokenizer.json")?;
-    if in_one_file {
-        return Ok(config.parent().unwrap_or(&config).to_path_buf());
-    }
-    match repo.get(INDEX) {
-        Ok(index) => {
-            shard_names(&files::read_text(&index)?)?.iter().try_for_each(|shard| get(shard).map(drop))?
-        }
-        // A model in one file has no index: the hub says 404 for it, and only then is the single file the
+    get(companions::TOKENIZER)?;
+    let single = if in_shards { None } else { Some(repo.get(SINGLE)) };
+    match single {
+        Some(Ok(_)) => {}
+        // A model in shards has no single file: the hub says 404 for it, and only then is the index the
         // answer.
-        Err(e) if is_missing(&e) => drop(get(SINGLE)?),
-        Err(e) => return Err(failed(name, INDEX, &e)),
+        Some(Err(e)) if !is_missing(&e) => return Err(failed(name, SINGLE, &e)),
+        Some(Err(_)) | None => {
+            let index = get(INDEX)?;
+            shard_names(&files::read_text(&index)?)?.iter().try_for_each(|shard| get(shard).map(drop))?;
+        }
     }
     Ok(config.parent().unwrap_or(&config).to_path_buf())
 }
 
+/// Fetches a file that the model may lack. That it does is kept in the cache as the hub's own client keeps
+/// it; where the hub cannot be reached, a model that was fetched before is taken as it is ([`unasked`]).
+fn fetch_optional(repo: &ApiRepo, name: &str, folder: &Path, file: &str, is_whole: bool) -> Result<()> {
+    let absence = absence(folder, file);
+    if absence.as_ref().is_some_and(|path| path.exists()) {
+        return Ok(());
+    }
+    match repo.get(file) {
+        Ok(_) => Ok(()),
+        Err(e) if is_missing(&e) => absence.map_or(Ok(()), |path| {
+            path.parent().map_or(Ok(()), files::create_dir)?;
+            files::write(&path, b"")
+        }),
+        Err(_) if is_whole => Ok(()),
+        Err(e) => Err(failed(name, file, &e)),
+    }
+}
+
+/// The empty file in the hub's cache that says that a revision has no such file:
+/// `models--OWNER--NAME/.no_exist/COMMIT/FILE`, for the folder `models--OWNER--NAME/snapshots/COMMIT`.
+fn absence(folder: &Path, file: &str) -> Option<PathBuf> {
+    let snapshots = folder.parent().filter(|parent| parent.ends_with("snapshots"))?;
+    Some(snapshots.parent()?.join(".no_exist").join(folder.file_name()?).join(file))
+}
+
+/// Names of small files that a model in the hub's cache lacks without the cache saying that there are none;
+/// none for a model elsewhere.
+pub(super) fn unasked(source: &Source) -> Option<String> {
+    let Source::Folder(folder) = source else { return None };
+    let is_unasked =
+        |file: &&str| !source.has(file) && absence(folder, file).is_some_and(|path| !path.exists());
+    let names: Vec<&str> = companions::OPTIONAL.into_iter().filter(is_unasked).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
 fn is_missing(e: &ApiError) -> bool {
-    e.to_string().contains("404")
+    has_status(e, 404)
+}
+
+/// Whether the hub answered with a status; a name or an address may have the same digits.
+fn has_status(e: &ApiError, status: u16) -> bool {
+    match e {
+        ApiError::RequestError(e) => e.to_string() == format!("http status: {status}"),
+        ApiError::TooManyRetries(e) => has_status(e, status),
+        _ => false,
+    }
 }
 
 fn failed(name: &str, file: &str, e: &ApiError) -> Error {
     let hint = match e {
         _ if is_missing(e) => "check the name and the revision; for a gated model set HF_TOKEN",
-        _ if e.to_string().contains("401") || e.to_string().contains("403") => {
+        _ if has_status(e, 401) || has_status(e, 403) => {
             "the model is private or gated: accept its licence on the hub and set HF_TOKEN"
         }
         _ => "check the network, or download the model elsewhere and name its folder in model.source",

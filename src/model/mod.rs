@@ -2,15 +2,19 @@
 //! have any number of heads and neurons, none included.
 
 pub mod checkpoint;
+pub mod companions;
 pub mod config;
 pub mod cost;
 pub mod decoder;
+mod diagnose;
 pub mod families;
 pub mod family;
 pub mod hub;
 pub mod kept;
+pub mod keys;
 pub mod matrix;
 pub mod pico;
+mod read;
 pub mod rope;
 pub mod save;
 pub mod source;

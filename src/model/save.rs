@@ -9,16 +9,22 @@ use safetensors::tensor::Metadata;
 use safetensors::tensor::TensorInfo;
 use serde_json::{Value, json};
 
-use super::checkpoint::{SINGLE, from_f32};
+use super::checkpoint::{SINGLE, narrowed};
+use super::companions;
 use super::config::{Config, LayerShape};
 use super::family::{Biases, TensorEntry};
 use super::source::Source;
 use super::wire::WireLayer;
-use crate::base::{Error, Kind, Result, ResultExt, files};
+use crate::base::{Error, Kind, Result, ResultExt, files, hash};
 
-/// Files copied from the base model when it has them.
-const COPIED: [&str; 4] =
-    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"];
+/// Hash of the files that a pruned model takes over from its base.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn companions_hash(base: &Source) -> Result<String> {
+    let of_file = |name: &'static str| Ok(base.optional(name)?.map(|bytes| (name, hash::of_bytes(&bytes))));
+    hash::of_json(&companions::all().map(of_file).collect::<Result<Vec<_>>>()?)
+}
 
 /// A configuration like `base` with other layers.
 ///
@@ -50,7 +56,7 @@ pub fn with_layers_and_biases(base: &Config, layers: Vec<LayerShape>, biases: Bi
     raw.insert("sliding_window".into(), json!(base.window));
     raw.insert("per_layer_config".into(), Value::Object(each));
     family.biases.write(&mut raw, &biases)?;
-    let config = Config { layers, raw, biases, family, ..base.clone() };
+    let config = Config { layers, raw, biases, family, notes: Vec::new(), ..base.clone() };
     check_pieces(base, &config)?;
     Ok(config)
 }
@@ -78,7 +84,7 @@ pub fn save(
 ) -> Result<Vec<String>> {
     files::create_dir(folder)?;
     let mut written = Vec::new();
-    for name in COPIED {
+    for name in companions::all() {
         if let Some(bytes) = base.optional(name)? {
             files::write(&folder.join(name), &bytes)?;
             written.push(name.into());
@@ -113,8 +119,8 @@ fn write_weights(path: &Path, config: &Config, dtype: Dtype, weights: &mut Weigh
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
         for tensor in &tensors {
-            match weights(tensor) {
-                Ok(values) => out.write_all(&from_f32(dtype, &values))?,
+            match weights(tensor).and_then(|values| narrowed(&tensor.name, dtype, &values)) {
+                Ok(bytes) => out.write_all(&bytes)?,
                 Err(e) => {
                     failure = Some(e);
                     return Err(std::io::Error::other("no weights to write"));

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::{Bytes, INDEX, SINGLE, shard_names};
-use super::hub;
+use super::{companions, diagnose, hub};
 use crate::base::{Error, Kind, Result, hash};
 use crate::builtin::model::{self as builtin, NAME as BUILTIN};
 
@@ -52,19 +52,24 @@ impl Source {
 
     /// A file that must be there.
     pub fn file(&self, name: &str) -> Result<Bytes> {
-        self.optional(name)?.ok_or_else(|| {
-            Error::new(Kind::Checkpoint, format!("{name} is missing"))
-                .at(self.place())
-                .hint("copy the whole model folder, every shard included")
-        })
+        self.optional(name)?.ok_or_else(|| diagnose::missing(self, name))
     }
 
     /// A file that may be absent.
+    ///
+    /// # Errors
+    /// It cannot be read, or only stands for one that was not fetched.
     pub fn optional(&self, name: &str) -> Result<Option<Bytes>> {
         match self {
             Source::Folder(folder) => {
-                let path = folder.join(name);
-                if path.exists() { Bytes::map(&path).map(Some) } else { Ok(None) }
+                if !self.has(name) {
+                    return Ok(None);
+                }
+                let bytes = Bytes::map(&folder.join(name))?;
+                if diagnose::is_lfs_pointer(&bytes) {
+                    return Err(diagnose::lfs_pointer(name).at(self.place()));
+                }
+                Ok(Some(bytes))
             }
             Source::Builtin(files) => {
                 Ok(files.iter().find(|(n, _)| *n == name).map(|(_, bytes)| Bytes::Embedded(bytes)))
@@ -72,16 +77,48 @@ impl Source {
         }
     }
 
+    /// Whether there is such a file.
+    pub(super) fn has(&self, name: &str) -> bool {
+        match self {
+            Source::Folder(folder) => folder.join(name).exists(),
+            Source::Builtin(files) => files.iter().any(|(n, _)| *n == name),
+        }
+    }
+
+    /// Names of all files, sorted; none of a folder that cannot be listed.
+    pub(super) fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = match self {
+            Source::Folder(folder) => {
+                let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+                entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+            }
+            Source::Builtin(files) => files.iter().map(|(name, _)| (*name).into()).collect(),
+        };
+        names.sort();
+        names
+    }
+
+    /// The files that hold the weights, as transformers takes them: the single one, or without it those that
+    /// the index names; `None` without either. They need not be there.
+    ///
+    /// # Errors
+    /// An index that cannot be read.
+    pub(super) fn weight_files(&self) -> Result<Option<WeightFiles>> {
+        if self.has(SINGLE) {
+            return Ok(Some(WeightFiles { names: vec![SINGLE.into()], beside_index: self.has(INDEX) }));
+        }
+        let Some(index) = self.optional(INDEX)? else { return Ok(None) };
+        let names = shard_names(&String::from_utf8_lossy(&index)).map_err(|e| e.at(self.place()))?;
+        Ok(Some(WeightFiles { names, beside_index: false }))
+    }
+
     /// Whether the weights are all there: one file, or every shard that the index names.
     ///
     /// # Errors
     /// An index that cannot be read.
     pub fn has_weights(&self) -> Result<bool> {
-        let names = match self.optional(INDEX)? {
-            Some(index) => shard_names(&String::from_utf8_lossy(&index))?,
-            None => vec![SINGLE.to_string()],
-        };
-        names.iter().try_fold(true, |all, name| Ok(all && self.optional(name)?.is_some()))
+        let Some(files) = self.weight_files()? else { return Ok(false) };
+        files.names.iter().try_fold(true, |all, name| Ok(all && self.optional(name)?.is_some()))
     }
 
     /// A text file that must be there.
@@ -93,15 +130,17 @@ impl Source {
 
     /// Hash of everything that decides the model's output: configuration, tokenizer and weights.
     pub fn hash(&self) -> Result<String> {
-        let mut names = vec!["config.json".to_string(), "tokenizer.json".to_string()];
-        match self.optional(INDEX)? {
-            Some(index) => names.extend(shard_names(&String::from_utf8_lossy(&index))?),
-            None => names.push(SINGLE.to_string()),
-        }
-        let hashes = names
-            .iter()
-            .map(|n| Ok((n.clone(), hash::of_bytes(&self.file(n)?))))
-            .collect::<Result<Vec<_>>>()?;
-        hash::of_json(&hashes)
+        let weights = self.weight_files()?.ok_or_else(|| diagnose::missing(self, SINGLE))?;
+        let needed = ["config.json".to_string(), companions::TOKENIZER.to_string()];
+        let hash = |name: String| Ok((name.clone(), hash::of_bytes(&self.file(&name)?)));
+        hash::of_json(&needed.into_iter().chain(weights.names).map(hash).collect::<Result<Vec<_>>>()?)
     }
+}
+
+/// The files that hold a model's weights.
+pub(super) struct WeightFiles {
+    /// Their names.
+    pub names: Vec<String>,
+    /// Whether an index lies beside a single file, which names others.
+    pub beside_index: bool,
 }

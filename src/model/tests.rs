@@ -1,3 +1,5 @@
+mod checkpoints;
+mod configs;
 pub(crate) mod family;
 mod fixtures;
 
@@ -103,6 +105,7 @@ fn a_missing_config_or_shard_is_named() {
     Pico::default().write(dir.path(), 1).unwrap();
     let index = r#"{"weight_map": {"a": "model-00001-of-00002.safetensors"}}"#;
     std::fs::write(dir.path().join("model.safetensors.index.json"), index).unwrap();
+    std::fs::remove_file(dir.path().join("model.safetensors")).unwrap();
     let e = error(dir.path());
     assert_eq!(e.kind, Kind::Checkpoint);
     assert!(e.to_string().contains("model-00001-of-00002.safetensors is missing"), "{e}");

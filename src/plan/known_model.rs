@@ -25,7 +25,8 @@ impl KnownModel {
     /// or from the shipped facts.
     ///
     /// # Errors
-    /// A folder without a configuration, or a hub model whose sizes are not known here.
+    /// A folder without a configuration, a hub model whose sizes are not known here, or a model that is pruned
+    /// already.
     pub(crate) fn find(source: &str) -> Result<Self> {
         match source.strip_prefix("hf:") {
             Some(repository) => Self::of_hub(repository),
@@ -51,10 +52,11 @@ impl KnownModel {
         let at = |e: Error| e.at(source.place());
         let config =
             Config::parse(&source.text("config.json")?).map_err(|e| e.at("config.json")).map_err(at)?;
+        config.check_prunable().map_err(at)?;
         let whole = source.has_weights()? && source.optional("tokenizer.json")?.is_some();
         let checkpoint = if whole {
             let embedding = config.required(Matrix::Embedding, 0)?.name;
-            Checkpoint::open(&source).map_err(at)?.dtype(&embedding).map_err(at)?
+            Checkpoint::open(&source)?.dtype(&embedding).map_err(at)?
         } else {
             named_dtype(&config)
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::base::{Error, Kind, Result, Watch};
-use crate::data::{EvaluationSet, Sequences, Tokenizer};
+use crate::data::{EvaluationSet, Sequences, SpecialTokens, Tokenizer};
 use crate::eval::effort::{Effort, Tokens};
 use crate::eval::perplexity::{divergence, perplexity};
 use crate::eval::{self, Bos, Encoder, Options, Scorer, Selection};
@@ -57,12 +57,18 @@ pub fn from_dense(
 }
 
 /// Tasks and groups that a spec names, with the log of samples.
-pub fn on_tasks(model: &Model, tokenizer: &Tokenizer, spec: &Spec, watch: &dyn Watch) -> Result<Measured> {
-    let config = model.config();
+pub fn on_tasks(
+    source: &Source,
+    model: &Model,
+    tokenizer: &Tokenizer,
+    spec: &Spec,
+    watch: &dyn Watch,
+) -> Result<Measured> {
+    let special = SpecialTokens::of(source, model.config(), tokenizer)?;
     let started = Instant::now();
     let selection = Selection::of(spec)?;
-    let bos = bos(spec, config.bos)?;
-    let encoder = Encoder::new(tokenizer, bos, config.bos.or(config.eos.first().copied()));
+    let bos = bos(spec, special.bos)?;
+    let encoder = Encoder::new(tokenizer, bos, special.prefix());
     let options = Options { data: spec.evaluate.data.clone(), limit: spec.evaluate.limit };
     let mut scorer = Scorer::new(model);
     let report = eval::evaluate(&selection, &options, &mut scorer, &encoder, watch)?;

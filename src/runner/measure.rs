@@ -101,7 +101,7 @@ impl OpenedModel<'_> {
                 let text = self.text(evaluation, spec)?;
                 Ok(evaluate::from_dense(model, dense, text, spec.evaluate.kl_tokens, watch)?.into())
             }
-            Evaluation::Tasks => evaluate::on_tasks(model, self.tokenizer, spec, watch),
+            Evaluation::Tasks => evaluate::on_tasks(self.source, model, self.tokenizer, spec, watch),
             Evaluation::Harness => {
                 let settings = spec.evaluate.lm_eval.as_ref();
                 let settings = settings.ok_or_else(|| missing(evaluation, "its settings"))?;

@@ -31,7 +31,8 @@ impl Prepared {
     pub(crate) fn new(spec: &Spec, watch: &dyn Watch) -> Result<Self> {
         let source = Source::resolve(&spec.model.source)?;
         let model = Arc::new(Model::open(&source, &tensor::device(spec.model.device)?)?);
-        model.note_unclaimed(watch);
+        model.config().check_prunable().map_err(|e| e.at(source.place()))?;
+        model.tell(watch);
         let tokenizer = Tokenizer::open(&source)?;
         let sets = Sets::of(spec, &tokenizer, watch)?;
         let input_hashes = InputHashes {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::{Limits, Options, Server, secret};
 use crate::base::{Error, Kind, Result, ResultExt, Watch};
+use crate::data::{SpecialTokens, Tokenizer};
 use crate::eval::lm_eval::wire::{Data, Endpoint, TokenizerChoice};
 use crate::eval::lm_eval::{Client, Job, JobMonitor, Outcome, Patience, Service, run, service};
-use crate::model::{Config, Model, Source};
+use crate::model::{Model, Source};
 use crate::spec::LmEval;
 
 /// How a model is evaluated by the harness, beside what the spec says.
@@ -39,7 +40,8 @@ pub fn evaluate(
     options: HarnessOptions,
     watch: &dyn Watch,
 ) -> Result<Outcome> {
-    let tokenizer = tokenizer(source, model.config(), options.bos)?;
+    let special = SpecialTokens::of(source, model.config(), &Tokenizer::open(source)?)?;
+    let tokenizer = tokenizer(source, special.prefix(), options.bos)?;
     let context_len = model.config().context;
     let key = service::secret()?;
     // The harness asks for what its tasks need, and nobody else has the key.
@@ -69,8 +71,7 @@ pub fn evaluate(
 }
 
 /// Over the server's own routes; a BOS needs the harness's own tokenizer, and that a folder.
-fn tokenizer(source: &Source, config: &Config, bos: bool) -> Result<TokenizerChoice> {
-    let prefix_token_id = config.bos.or(config.eos.first().copied());
+fn tokenizer(source: &Source, prefix_token_id: Option<u32>, bos: bool) -> Result<TokenizerChoice> {
     match (bos, source) {
         (false, _) => Ok(TokenizerChoice::Remote { prefix_token_id }),
         (true, Source::Folder(path)) => {

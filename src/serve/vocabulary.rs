@@ -6,8 +6,9 @@ use std::sync::{Arc, OnceLock};
 use serde_json::{Value, json};
 use tokenizers::Encoding;
 
-use crate::base::{Kind, Result, ResultExt};
+use crate::base::Result;
 use crate::data::tokenizer::Tokenizer;
+use crate::model::companions::{Companions, Named, Special};
 use crate::model::{Config, Source};
 
 /// Texts of tokens, made when first requested.
@@ -23,20 +24,17 @@ pub(crate) struct Vocabulary {
 
 impl Vocabulary {
     pub(crate) fn open(source: &Source, config: &Config, tokenizer: Arc<Tokenizer>) -> Result<Self> {
-        let settings = match source.optional("tokenizer_config.json")? {
-            Some(bytes) => serde_json::from_slice(&bytes)
-                .or_error(Kind::Checkpoint, "tokenizer_config.json is not JSON")?,
-            None => Value::Null,
-        };
-        let special = |key: &str, id: Option<u32>| {
-            let text = settings[key].as_str().or(settings[key]["content"].as_str()).map(String::from);
-            text.or_else(|| tokenizer.inner().id_to_token(id?))
+        let settings = Companions::open(source)?;
+        let special = |token: Special, id: Option<u32>| match settings.special(token) {
+            Named::As(text) => Some(text),
+            Named::Absent => None,
+            Named::Unsaid => tokenizer.inner().id_to_token(id?),
         };
         let info = json!({
-            "bos_token": special("bos_token", config.bos),
-            "eos_token": special("eos_token", config.eos.first().copied()),
-            "pad_token": special("pad_token", None),
-            "chat_template": settings["chat_template"].as_str(),
+            "bos_token": special(Special::Bos, config.bos),
+            "eos_token": special(Special::Eos, config.eos.first().copied()),
+            "pad_token": special(Special::Pad, None),
+            "chat_template": settings.chat_template(),
         });
         let ids = 0..config.vocabulary as u32;
         let anchor = ids.clone().find_map(|id| Some((id, readable(tokenizer.decode(&[id]).ok()?)?)));

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::accumulate::{add_bias, add_level};
 use crate::base::{self, Error, Kind, Result, ResultExt, files, hash};
-use crate::model::checkpoint::{Bytes, from_f32, to_f32};
+use crate::model::checkpoint::{Bytes, narrowed, to_f32};
 use crate::model::matrix::Part;
 use crate::model::{Layer, Linear, Matrix, Model};
 use crate::prune::{PrunedLevel, PrunedModule};
@@ -111,8 +111,8 @@ impl<'m> Supernet<'m> {
         if pruned.levels.iter().any(|level| !is_stored(&level) && level.bias.is_some()) {
             return Err(Error::new(Kind::Internal, format!("the dense level of {module} has a bias")));
         }
-        let data: Vec<_> =
-            pruned.levels.iter().filter(is_stored).flat_map(|level| tensors(level, dtype)).collect();
+        let levels = pruned.levels.iter().filter(is_stored);
+        let data = levels.map(|level| tensors(module, level, dtype)).collect::<Result<Vec<_>>>()?.concat();
         let keep_order: Vec<u8> = pruned.keep_order.iter().flat_map(|u| u.to_le_bytes()).collect();
         let mut views = vec![(
             "order".to_string(),
@@ -303,17 +303,22 @@ impl<'m> Supernet<'m> {
     }
 }
 
-/// The tensors of a level, by name, with shape and bytes.
-fn tensors(level: &PrunedLevel, dtype: Dtype) -> Vec<(String, Vec<usize>, Vec<u8>)> {
-    let weight = (
-        format!("weight.{}", level.removed),
-        vec![level.weight.nrows(), level.weight.ncols()],
-        from_f32(dtype, &level.row_major()),
-    );
-    let bias = level
-        .bias
-        .as_ref()
-        .map(|bias| (format!("bias.{}", level.removed), vec![bias.len()], from_f32(dtype, bias)));
+/// A tensor of a module's file: name, shape and bytes.
+type Named = (String, Vec<usize>, Vec<u8>);
+
+/// The tensors of a level.
+///
+/// # Errors
+/// A number that the dtype cannot hold.
+fn tensors(module: ModuleId, level: &PrunedLevel, dtype: Dtype) -> Result<Vec<Named>> {
+    let narrow = |part: &str, shape: Vec<usize>, values: &[f32]| {
+        let name = format!("{part}.{}", level.removed);
+        let bytes = narrowed(&format!("{module}: {name}"), dtype, values)?;
+        Ok((name, shape, bytes))
+    };
+    let shape = vec![level.weight.nrows(), level.weight.ncols()];
+    let weight = narrow("weight", shape, &level.row_major());
+    let bias = level.bias.as_ref().map(|bias| narrow("bias", vec![bias.len()], bias));
     std::iter::once(weight).chain(bias).collect()
 }
 

@@ -111,6 +111,11 @@ impl Rotary {
         Self { cos: angles(f64::cos), sin: angles(f64::sin), half: inverse_frequencies.len() }
     }
 
+    /// Positions that the tables have.
+    pub fn positions(&self) -> usize {
+        self.cos.len().checked_div(self.half).unwrap_or(0)
+    }
+
     /// Rotates one head's channels at `position` in place, times `scale`.
     #[inline(always)]
     pub(super) fn rotate(&self, x: &mut [f32], position: usize, scale: f32) {

@@ -12,6 +12,7 @@ pub mod loss;
 mod math;
 
 use candle_core::{CpuStorage, D, Device, Storage, Tensor};
+use rayon::prelude::*;
 
 use crate::base::Result;
 
@@ -96,6 +97,20 @@ pub fn with_slice<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> Result<T>) -> Result<
         _ => Err(candle_core::Error::Msg(format!("expected f32 on the host, got {:?}", x.dtype())).into()),
     }
 }
+
+/// Whether every element is a number, neither NaN nor infinite.
+pub fn is_finite(x: &Tensor) -> Result<bool> {
+    match backend(x) {
+        Backend::Cpu => with_slice(x, |data| {
+            Ok(data.par_chunks(FINITE_CHUNK).all(|chunk| chunk.iter().all(|value| value.is_finite())))
+        }),
+        // What is none stays none in a sum.
+        Backend::Candle => Ok(x.sum_all()?.to_scalar::<f32>()?.is_finite()),
+    }
+}
+
+/// Elements that one thread looks at.
+const FINITE_CHUNK: usize = 1 << 16;
 
 /// The device a spec asks for.
 ///

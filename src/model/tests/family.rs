@@ -9,6 +9,7 @@ use super::super::families::{FAMILIES, LLAMA, MISTRAL, PRUNED_LLAMA, QWEN2};
 use super::super::family::When::*;
 use super::super::family::{BiasKeys, Biases, Family, Given, TensorRule, Windows, bias, weight};
 use super::super::kept::Kept;
+use super::super::keys::Role;
 use super::super::matrix::Matrix::*;
 use super::super::matrix::{Axis, Part};
 use super::super::save::with_layers_and_biases;
@@ -30,6 +31,8 @@ pub(crate) static PHI3: Family = Family {
     per_layer: false,
     windows: Windows::Everywhere,
     biases: NO_BIASES,
+    defaults: &[],
+    keys: &[],
     tensors: &[
         weight("model.embed_tokens.weight", &[Embedding], Always),
         weight("model.norm.weight", &[FinalNorm], Always),
@@ -54,6 +57,8 @@ static QWEN3: Family = Family {
         attention_output: Given::Keys(&["attention_bias"]),
         ..NO_BIASES
     },
+    defaults: &[],
+    keys: &[],
     tensors: &[
         weight("model.embed_tokens.weight", &[Embedding], Always),
         weight("model.norm.weight", &[FinalNorm], Always),
@@ -83,6 +88,12 @@ static GEMMA2: Family = Family {
     per_layer: false,
     windows: Windows::Ignored,
     biases: NO_BIASES,
+    defaults: &[],
+    keys: &[
+        ("attn_logit_softcapping", Role::Harmless),
+        ("final_logit_softcapping", Role::Harmless),
+        ("query_pre_attn_scalar", Role::Harmless),
+    ],
     tensors: &[
         weight("model.embed_tokens.weight", &[Embedding], Always),
         weight("model.norm.weight", &[FinalNorm], Always),
@@ -108,6 +119,8 @@ static SWITCHED: Family = Family {
     per_layer: false,
     windows: Windows::Ignored,
     biases: NO_BIASES,
+    defaults: &[],
+    keys: &[("use_qk_norm", Role::Read)],
     tensors: &[
         weight("embedding", &[Embedding], Always),
         weight("layer.{layer}.q_norm", &[QueryNorm], Set("use_qk_norm")),
@@ -388,7 +401,7 @@ fn tensors_that_no_row_claims_are_named_and_neither_counted_nor_read() {
     let path = dir.path().join("model.safetensors");
     let whole = open(dir.path());
     let notes = Notes::default();
-    whole.note_unclaimed(&notes);
+    whole.tell(&notes);
     assert!(notes.0.lock().unwrap().is_empty() && whole.unclaimed().is_empty());
     let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
     let extra =
@@ -403,7 +416,7 @@ fn tensors_that_no_row_claims_are_named_and_neither_counted_nor_read() {
     assert_eq!(model.checkpoint().parameters(), model.config().parameters().total());
     assert_eq!(Checkpoint::open(&source).unwrap().parameters(), model.checkpoint().parameters() + 16);
     assert!(!model.checkpoint().contains(extra[0]));
-    model.note_unclaimed(&notes);
+    model.tell(&notes);
     let declared = notes.0.lock().unwrap().concat();
     assert!(extra.iter().all(|name| declared.contains(name)) && !declared.contains("inv_freq"), "{declared}");
 }

@@ -3,6 +3,7 @@
 use super::{Obs, Problem};
 use crate::base::{Error, Kind, Result};
 use crate::prune::check::{finite, misfit, requests_fit, units_fit};
+use crate::prune::gram::Sums;
 
 pub(super) fn inputs(problem: &Problem, obs: &Obs, removed: &[usize]) -> Result<()> {
     settings_hold(obs, problem)?;
@@ -14,7 +15,7 @@ pub(super) fn inputs(problem: &Problem, obs: &Obs, removed: &[usize]) -> Result<
         .correlation
         .as_ref()
         .map_or(Ok(()), |correlation| finite("the correlation X̃ᵀY", correlation.as_ref()))?;
-    tokens_seen(problem)
+    diagonal_holds(problem)
 }
 
 fn settings_hold(obs: &Obs, problem: &Problem) -> Result<()> {
@@ -51,18 +52,19 @@ fn shapes_fit(problem: &Problem) -> Result<()> {
     }
 }
 
-/// A Gram matrix without a positive diagonal entry comes from no token, or from inputs that are all zero.
-fn tokens_seen(problem: &Problem) -> Result<()> {
-    let diagonal = || problem.gram.diagonal().column_vector().iter();
-    if diagonal().any(|&value| value < 0.0) {
+/// A channel's sum of squares is not negative. It is zero where the channel is, of every channel where a
+/// module's inputs are always zero.
+fn diagonal_holds(problem: &Problem) -> Result<()> {
+    if problem.gram.diagonal().column_vector().iter().any(|&value| value < 0.0) {
         return Err(Error::new(Kind::Numeric, "the Gram matrix X̃ᵀX̃ has a negative diagonal"));
     }
-    if diagonal().all(|&value| value == 0.0) {
-        return Err(Error::new(
-            Kind::Numeric,
-            "the Gram matrix X̃ᵀX̃ is zero: no token was seen, or every input is zero",
-        )
-        .hint("calibrate on at least one token"));
+    Ok(())
+}
+
+/// Whether the sums are over any row.
+pub(super) fn tokens_seen(sums: &Sums) -> Result<()> {
+    if sums.rows == 0 {
+        return Err(Error::new(Kind::Numeric, "no token was seen").hint("calibrate on at least one token"));
     }
     Ok(())
 }

@@ -68,15 +68,14 @@ impl Undamped {
     }
 }
 
-/// A mean of the diagonal of a Gram matrix; zero when the diagonal is.
+/// A mean of the diagonal of a Gram matrix; 1 when the diagonal is zero.
 pub(super) fn diagonal_mean(gram: &Mat<f64>, mean: DampingMean) -> f64 {
     let diagonal = || (0..gram.nrows()).map(|p| gram[(p, p)]);
+    let live: Vec<f64> = diagonal().filter(|&value| value > 0.0).map(f64::ln).collect();
     match mean {
+        _ if live.is_empty() => 1.0,
         DampingMean::Arithmetic => diagonal().sum::<f64>() / gram.nrows() as f64,
-        DampingMean::Geometric => {
-            let live: Vec<f64> = diagonal().filter(|&value| value > 0.0).map(f64::ln).collect();
-            if live.is_empty() { 0.0 } else { (live.iter().sum::<f64>() / live.len() as f64).exp() }
-        }
+        DampingMean::Geometric => (live.iter().sum::<f64>() / live.len() as f64).exp(),
     }
 }
 

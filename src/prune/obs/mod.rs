@@ -6,7 +6,8 @@
 //! The weights of a level are the ridge solution towards the dense weight, B̂_K = H_KK⁻¹ G_K with H = X̃ᵀX̃ +
 //! λI and G = X̃ᵀY + λB. With the layer target, the level that removes nothing is B itself. Channels that are
 //! always zero (zero diagonal of X̃ᵀX̃) are dead: units made of them are removed first, and their weights
-//! become zero. Ties go to the lower unit. When H is numerically singular, λ is raised tenfold, at most six
+//! become zero. Where all channels are, as in a module that another program has switched off, the diagonal
+//! counts as 1, as in GPTQ and SparseGPT, and removing units costs nothing. Ties go to the lower unit. When H is numerically singular, λ is raised tenfold, at most six
 //! times, and the notes report it.
 //!
 //! With d input channels, o outputs, r removed channels, k removed per step and K kept at the smallest level
@@ -167,6 +168,7 @@ impl Obs {
                 )
             }
         };
+        check::tokens_seen(&sums)?;
         let correlation = shrinkage::interpolated(&sums, &weight, &coefficients);
         Ok((Problem { kind, units, gram: sums.gram, correlation, weight }, notes))
     }

@@ -2,6 +2,9 @@
 
 use super::*;
 use crate::base::{Error, Kind};
+use crate::prune::collect::{Collected, Halves};
+use crate::prune::gram::Sums;
+use crate::prune::{Method as _, Module};
 
 fn failure(problem: &Problem, setup: &Setup, removed: &[usize]) -> Error {
     prune(problem, setup, removed).unwrap_err()
@@ -170,9 +173,30 @@ fn a_matrix_that_is_no_gram_matrix_is_given_up() {
 }
 
 #[test]
+fn a_module_whose_inputs_are_always_zero_costs_nothing_to_prune() {
+    let weight = noise("b", 4, 2);
+    for mean in [DampingMean::Arithmetic, DampingMean::Geometric] {
+        for coefficient in [0.0, 0.01] {
+            let case = bare(Mat::zeros(4, 4), Some(Mat::zeros(4, 2)), weight.clone());
+            let setup = Setup { damping: Damping { coefficient, mean }, ..setup(4, 1, 1) };
+            let pruned = prune(&case, &setup, &[1, 4]).unwrap();
+            assert_eq!(pruned.keep_order, [3, 2, 1, 0]);
+            assert_eq!(pruned.levels[0].weight, Mat::<f32>::zeros(2, 3));
+            assert!(pruned.levels.iter().all(|level| loss(level) == 0.0));
+            assert_eq!(pruned.notes, Vec::<String>::new());
+        }
+    }
+}
+
+#[test]
 fn no_token_is_an_error() {
-    let case = bare(Mat::zeros(4, 4), None, Mat::full(4, 2, 1.0));
-    let error = failure(&case, &setup(4, 1, 1), &[1]);
+    let sums = Sums { rows: 0, gram: Mat::zeros(4, 4), correlation: None };
+    let collected = Collected { sums: Some(Halves { first: sums, second: None }), moments: None };
+    let units = Units { count: 4, width: 1 };
+    let weight = Mat::full(4, 2, 1.0);
+    let module = Module { kind: ModuleKind::Mlp, units, weight, rows: vec![], collected };
+    let obs = Obs::to_layer(Step { heads: 1, neurons: 1 }, arithmetic(0.01));
+    let error = obs.prune(module, &[1]).unwrap_err();
     assert_eq!(error.kind, Kind::Numeric);
     assert!(error.what.contains("no token"));
 }
