@@ -4,7 +4,6 @@
 use super::finding::Finding;
 use super::key::KeyPath;
 use super::node::{Entry, Node, Value, whole};
-use super::renamed;
 use super::shape::{Form, Range, Shape, Table, quoted_list};
 
 /// Adds what is wrong with `node`, which stands at `path`, to `found`.
@@ -66,10 +65,9 @@ fn check_choice(
         return;
     }
     let known = || names.iter().map(|(name, _)| name.as_str());
-    let hint = match (renamed::value(path, text), nearest(text, known())) {
-        (Some(name), _) => format!("it is \"{name}\" now"),
-        (None, Some(name)) => format!("did you mean \"{name}\"? It takes {}", quoted_list(known())),
-        (None, None) => format!("it takes {}", quoted_list(known())),
+    let hint = match nearest(text, known()) {
+        Some(name) => format!("did you mean \"{name}\"? It takes {}", quoted_list(known())),
+        None => format!("it takes {}", quoted_list(known())),
     };
     let message = format!("{} has no value \"{text}\"", called(path));
     found.push(Finding::error(path.clone(), message).at(node.at.clone()).hint(hint));
@@ -95,25 +93,8 @@ fn check_array(
 fn check_entry(key: &str, entry: &Entry, table: &Table, path: &KeyPath, found: &mut Vec<Finding>) {
     match table.fields.get(key).or(table.others.as_deref()) {
         Some(shape) => check(&entry.node, shape, &path.key(key), found),
-        None => match renamed::key(&path.key(key)) {
-            Some(present) => check_renamed(entry, &path.key(key), &present, found),
-            None => found.push(unknown(key, table, path).at(entry.key.clone())),
-        },
+        None => found.push(unknown(key, table, path).at(entry.key.clone())),
     }
-}
-
-/// A key under its earlier name; its value is checked as that of the present one.
-fn check_renamed(entry: &Entry, earlier: &KeyPath, present: &KeyPath, found: &mut Vec<Finding>) {
-    found.push(renamed_key(earlier, present).at(entry.key.clone()));
-    if let Some(shape) = Shape::root().at(present) {
-        check(&entry.node, shape, present, found);
-    }
-}
-
-/// The finding for a key that had the path `earlier` and has the path `present` now.
-fn renamed_key(earlier: &KeyPath, present: &KeyPath) -> Finding {
-    Finding::error(earlier.clone(), format!("`{earlier}` is now `{present}`"))
-        .hint(format!("write `{}`: the key has another name and the same meaning", present.last()))
 }
 
 /// The finding for a key that the table does not have: names the nearest key, the table where it belongs, or
@@ -140,9 +121,6 @@ fn elsewhere(key: &str) -> Vec<String> {
 
 /// The finding for a path of keys that leads nowhere, as `--set`, variables and sweeps write them.
 pub(crate) fn unknown_path(path: &KeyPath) -> Finding {
-    if let Some(present) = renamed::key(path) {
-        return renamed_key(path, &present);
-    }
     let name = path.to_string();
     let finding = Finding::error(path.clone(), format!("unknown key `{name}`"));
     let leaves: Vec<String> = Shape::root()

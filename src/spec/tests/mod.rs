@@ -3,6 +3,7 @@
 mod broken;
 mod layering;
 mod properties;
+mod renamed;
 mod rules;
 mod schema;
 mod sweeps;
