@@ -2,6 +2,7 @@
 //! environment < `--set`. Each is read and checked where it is written; figment merges them.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -50,7 +51,8 @@ pub(crate) fn read(source: &Source, text: &str) -> (Layers, Vec<Finding>) {
     if let Some(name) = &source.profile {
         stack.extend(profile(&file, name, &mut found));
     }
-    let variables = source.env.iter().filter(|(name, _)| name.starts_with(PREFIX));
+    let variables =
+        source.env.iter().filter(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()));
     let variables: Vec<Assigned> =
         variables.filter_map(|(name, value)| variable(name, value, &mut found)).collect();
     let set: Vec<Assigned> = source.set.iter().filter_map(|argument| set(argument, &mut found)).collect();
@@ -130,13 +132,20 @@ fn unknown_profile(file: &Node, name: &str) -> Finding {
     Finding::error(KeyPath::of("profile").key(name), format!("unknown profile `{name}`")).at(at).hint(hint)
 }
 
-/// `TYR_PRUNE__DAMPING=0.05`
-fn variable(name: &str, value: &str, found: &mut Vec<Finding>) -> Option<Assigned> {
-    let text = format!("{name}={value}");
+/// `TYR_PRUNE__DAMPING=0.05`. A variable that is no key may hold anything, a secret too: its value is not
+/// shown.
+fn variable(name: &OsStr, value: &OsStr, found: &mut Vec<Finding>) -> Option<Assigned> {
+    let name = &*name.to_string_lossy();
     let keys = name.trim_start_matches(PREFIX).to_lowercase();
     let path = keys.split("__").fold(KeyPath::default(), |path, key| path.key(key));
+    let shown = value.to_str().filter(|_| settable(&renamed::present(&path)).is_some());
+    let text = shown.map_or_else(|| name.to_owned(), |value| format!("{name}={value}"));
     let origin = origin(Layer::Environment, name, text);
     let key = At { origin, span: 0..name.len() };
+    if value.to_str().is_none() {
+        found.push(Finding::error(path, format!("the variable {name} is not UTF-8")).at(key));
+        return None;
+    }
     assignment(name, key, name.len() + 1, &path, found)
 }
 
@@ -169,10 +178,7 @@ fn assignment(
     found: &mut Vec<Finding>,
 ) -> Option<Assigned> {
     let path = renamed::path(path, &at, found);
-    let shape = Shape::root()
-        .at(&path)
-        .filter(|_| !path.overlaps(&KeyPath::of("profile")) && !path.steps().is_empty());
-    let Some(shape) = shape else {
+    let Some(shape) = settable(&path) else {
         found.push(unknown_path(&path).at(at));
         return None;
     };
@@ -189,6 +195,12 @@ fn assignment(
             None
         }
     }
+}
+
+/// What a key takes that a variable or `--set` may set.
+fn settable(path: &KeyPath) -> Option<&'static Shape> {
+    let inside = !path.overlaps(&KeyPath::of("profile")) && !path.steps().is_empty();
+    Shape::root().at(path).filter(|_| inside)
 }
 
 /// Reads a value as TOML; a bare word is a string, and where the key takes a string, so is anything without
@@ -215,11 +227,17 @@ fn without_findings(layer: &Node, found: &[Finding]) -> Node {
     let start =
         layer.at.origin.profile.as_ref().map_or(KeyPath::default(), |name| KeyPath::of("profile").key(name));
     let errors = found.iter().filter(|finding| finding.severity == Severity::Error);
-    let paths = errors.filter_map(|finding| finding.key.below(&start));
-    paths.fold(layer.clone(), |layer, path| layer.dropping(path.steps()))
+    let mut layer = layer.clone();
+    errors.filter_map(|finding| finding.key.below(&start)).for_each(|path| layer.drop_at(path.steps()));
+    layer
 }
 
 impl Layers {
+    /// These layers without what concerns the file and no trial: sweep, exclusions and profiles.
+    pub(crate) fn of_a_trial(&self) -> Layers {
+        Layers(self.0.iter().map(|layer| layer.without(&DOCUMENT_KEYS)).collect())
+    }
+
     /// These layers under more of them.
     pub(crate) fn under(&self, stronger: &[Node]) -> Layers {
         Layers(self.0.iter().chain(stronger).cloned().collect())

@@ -27,9 +27,13 @@ pub(super) fn document(file: &mut Node, found: &mut Vec<Finding>) {
 
 /// The present path of the key at `path`, which is written at `at`.
 pub(super) fn path(path: &KeyPath, at: &At, found: &mut Vec<Finding>) -> KeyPath {
-    let Some(present) = key(path) else { return path.clone() };
-    found.push(renamed_key(path, path, &present, at));
-    present
+    found.extend(key(path).map(|present| renamed_key(path, path, &present, at)));
+    present(path)
+}
+
+/// The present path of a key, which may have its earlier one.
+pub(super) fn present(path: &KeyPath) -> KeyPath {
+    key(path).unwrap_or_else(|| path.clone())
 }
 
 /// Gives the values in `node`, which belongs to the key at the present path `own` and stands at `written`,
@@ -68,7 +72,7 @@ fn tables(node: &mut Node, own: &KeyPath, written: &KeyPath, found: &mut Vec<Fin
 fn table(entries: &mut Entries, own: &KeyPath, written: &KeyPath, found: &mut Vec<Finding>) {
     for name in entries.keys().cloned().collect::<Vec<_>>() {
         let earlier = own.key(&name);
-        let present = key(&earlier).unwrap_or_else(|| earlier.clone());
+        let present = present(&earlier);
         let written = written.key(&name);
         if let Some(entry) = moved(entries, &name, present.last(), (&earlier, &written), found) {
             values(&mut entry.node, &present, &written, found);
@@ -80,7 +84,7 @@ fn table(entries: &mut Entries, own: &KeyPath, written: &KeyPath, found: &mut Ve
 fn settings(entries: &mut Entries, written: &KeyPath, found: &mut Vec<Finding>) {
     for name in entries.keys().cloned().collect::<Vec<_>>() {
         let Some(earlier) = KeyPath::parse(&name) else { continue };
-        let present = key(&earlier).unwrap_or_else(|| earlier.clone());
+        let present = present(&earlier);
         let now = if present == earlier { name.clone() } else { present.to_string() };
         if let Some(entry) = moved(entries, &name, &now, (&earlier, written), found) {
             values(&mut entry.node, &present, written, found);

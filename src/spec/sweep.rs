@@ -1,6 +1,6 @@
 //! Sweeps: axes that multiply into trials, with labels that read well and are safe as names of folders.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use figment::Figment;
 use figment::providers::Serialized;
@@ -16,6 +16,7 @@ use super::finding::Finding;
 use super::key::KeyPath;
 use super::layers::Layers;
 use super::node::{Node, Value};
+use super::repeated::{number_repeats, repeated};
 use super::shape::Shape;
 
 /// More trials than this are taken for a mistake.
@@ -143,12 +144,11 @@ fn read_values(
         let at = node.get(KeyPath::of("values").index(i).steps())?;
         check(at, shape, &target, found);
         choices.push(Choice { label: value_label(value, i), overrides: vec![at.clone().under(&target)] });
-        if values[..i].contains(value) {
-            found.push(
-                Finding::error(path.key("values").index(i), format!("{value} appears twice"))
-                    .at(at.at.clone()),
-            );
-        }
+    }
+    for i in repeated(values.iter().map(Json::to_string)) {
+        let at = node.get(KeyPath::of("values").index(i).steps())?;
+        let finding = Finding::error(path.key("values").index(i), format!("{} appears twice", values[i]));
+        found.push(finding.at(at.at.clone()));
     }
     let name = named(axis.name.as_deref().unwrap_or_default(), target.last());
     Some(Choices { name, paths: vec![target], choices })
@@ -171,12 +171,12 @@ fn read_cases(
         let place = node.get(KeyPath::of("cases").index(i).steps())?;
         let overrides = case_overrides(place, &path, &mut all.paths, found);
         all.choices.push(Choice { label: named(&case.label, &(i + 1).to_string()), overrides });
-        if cases[..i].iter().any(|other| other.label == case.label) {
-            found.push(
-                Finding::error(path.key("label"), format!("two cases are called \"{}\"", case.label))
-                    .at(place.at.clone()),
-            );
-        }
+    }
+    for i in repeated(cases.iter().map(|case| &case.label)) {
+        let path = path.key("cases").index(i);
+        let place = node.get(&path.steps()[2..])?;
+        let message = format!("two cases are called \"{}\"", cases[i].label);
+        found.push(Finding::error(path.key("label"), message).at(place.at.clone()));
     }
     Some(all)
 }
@@ -315,21 +315,6 @@ fn distinct_labels(axis: &mut Choices) {
     let mut labels: Vec<String> = axis.choices.iter().map(|c| c.label.clone()).collect();
     number_repeats(&mut labels);
     axis.choices.iter_mut().zip(labels).for_each(|(choice, label)| choice.label = label);
-}
-
-/// Adds `-2`, `-3`, … to names that were there before, upper and lower case alike: some file systems do not
-/// tell them apart.
-fn number_repeats(names: &mut [String]) {
-    let mut seen = BTreeSet::new();
-    for name in names {
-        let mut candidate = name.clone();
-        let mut number = 2;
-        while !seen.insert(candidate.to_lowercase()) {
-            candidate = format!("{name}-{number}");
-            number += 1;
-        }
-        *name = candidate;
-    }
 }
 
 /// A label that is too long for a folder keeps its start and gets a hash of the whole.
