@@ -13,7 +13,7 @@ use super::check::missing;
 use super::finding::{Finding, Severity, Style, render};
 use super::key::KeyPath;
 use super::layers::{self, Layers};
-use super::node::Layer;
+use super::node::{At, Layer};
 use super::paths::{Bases, absolute};
 use super::rules::{self, Inputs, Known};
 use super::script::Scripts;
@@ -258,10 +258,27 @@ fn report_exclusions(layers: &Layers, used: &[bool], trials: &[Trial], found: &m
     }
 }
 
+/// A finding with the labels of the trials that have it.
+struct Told {
+    finding: Finding,
+    labels: Vec<String>,
+    /// Whether it is that a key has no effect: it has one if any trial that has the value reads it.
+    unused: bool,
+}
+
+/// A key and where it is written.
+type Place = (KeyPath, Option<(Layer, usize)>);
+
+fn place(key: &KeyPath, at: &Option<At>) -> Place {
+    (key.clone(), at.as_ref().map(|at| (at.origin.layer, at.span.start)))
+}
+
 /// Findings of the rules and of scripts with the labels of the trials that have them.
 #[derive(Default)]
 struct Gathered {
-    found: Vec<(Finding, Vec<String>)>,
+    found: Vec<Told>,
+    /// How many trials have the value of a key that may have no effect, by its place.
+    written: BTreeMap<Place, usize>,
     /// Where in `found` findings of a position and message are.
     places: BTreeMap<(Position, String), Vec<usize>>,
     scripts: Scripts,
@@ -275,33 +292,42 @@ impl Gathered {
         let asked = json!([model, evaluate.tasks, evaluate.data, tasks]).to_string();
         let inputs = self.inputs.entry(asked).or_insert_with(|| (given.known.inputs)(spec));
         let issues = rules::check(spec, given.known, given.files, inputs);
+        for key in rules::unused::keys().filter(|key| layers.writes(key)) {
+            *self.written.entry(place(&key, &layers.locate(&key))).or_default() += 1;
+        }
         for issue in issues.into_iter().filter(|i| !i.if_written || i.keys.iter().any(|k| layers.writes(k))) {
             let placed = issue.keys.iter().find_map(|key| layers.locate(key).map(|at| (key.clone(), at)));
             let finding = placed
                 .into_iter()
                 .fold(issue.finding, |finding, (key, at)| Finding { key, ..finding }.at(at));
-            self.add_one(label, finding);
+            self.add_one(label, finding, issue.if_written);
         }
         if let Some(finding) = self.scripts.finding(spec, given.known.script) {
             let at = finding.at.clone().or_else(|| layers.locate(&finding.key));
-            self.add_one(label, Finding { at, ..finding });
+            self.add_one(label, Finding { at, ..finding }, false);
         }
     }
 
-    fn add_one(&mut self, label: &str, finding: Finding) {
+    fn add_one(&mut self, label: &str, finding: Finding, unused: bool) {
         let places = self.places.entry((position(&finding), finding.message.clone())).or_default();
-        match places.iter().find(|&&i| self.found[i].0 == finding) {
-            Some(&i) => self.found[i].1.push(label.to_owned()),
+        match places.iter().find(|&&i| self.found[i].finding == finding) {
+            Some(&i) => self.found[i].labels.push(label.to_owned()),
             None => {
                 places.push(self.found.len());
-                self.found.push((finding, vec![label.to_owned()]));
+                self.found.push(Told { finding, labels: vec![label.to_owned()], unused });
             }
         }
     }
 
     /// The findings; those that not all trials have name theirs.
     fn findings(self, trials: usize) -> impl Iterator<Item = Finding> {
-        self.found.into_iter().map(move |(finding, labels)| match &labels[..] {
+        let written = self.written;
+        let counts = move |told: &Told| {
+            let all = written.get(&place(&told.finding.key, &told.finding.at));
+            told.unused && all.is_some_and(|all| told.labels.len() < *all)
+        };
+        let told = self.found.into_iter().filter(move |told| !counts(told));
+        told.map(move |Told { finding, labels, .. }| match &labels[..] {
             all if all.len() == trials => finding,
             [one] => Finding { message: format!("{} (trial {one})", finding.message), ..finding },
             [first, ..] => {

@@ -5,7 +5,7 @@ mod corpora;
 mod files;
 mod inputs;
 mod search;
-mod unused;
+pub(crate) mod unused;
 
 use super::finding::{Finding, Severity};
 use super::key::KeyPath;

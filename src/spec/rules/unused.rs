@@ -35,6 +35,8 @@ const CORPUS: &str = "name a corpus in `evaluate.perplexity`";
 const NO_TASK: &str = "`evaluate.tasks` is empty, and there is no `evaluate.lm_eval`";
 const TASK: &str = "name a task in `evaluate.tasks`";
 
+const PYTHON: &str = "evaluate.lm_eval.python";
+
 const TABLE: [Unused; 24] = [
     unused("prune.target_interpolation", no_target, NO_TARGET, OTHER_TARGET),
     unused("prune.target_shrinkage", no_target, NO_TARGET, OTHER_TARGET),
@@ -105,6 +107,13 @@ const TABLE: [Unused; 24] = [
     unused("evaluate.data", no_task, NO_TASK, TASK),
 ];
 
+/// The keys that some spec leaves without effect.
+pub(crate) fn keys() -> impl Iterator<Item = KeyPath> {
+    let fixed = TABLE.iter().map(|row| KeyPath::of(row.key)).chain([KeyPath::of(PYTHON)]);
+    let of_methods = Method::ALL.into_iter().flat_map(|method| method.keys().iter());
+    fixed.chain(of_methods.map(|key| KeyPath::of("prune").key(key)))
+}
+
 pub(super) fn check(spec: &Spec, issues: &mut Issues) {
     for Unused { key, why, instead, .. } in TABLE.iter().filter(|row| (row.when)(spec)) {
         add(key, why, instead, issues);
@@ -112,7 +121,7 @@ pub(super) fn check(spec: &Spec, issues: &mut Issues) {
     other_method(spec.prune.method, issues);
     if spec.evaluate.lm_eval.as_ref().is_some_and(|harness| harness.url.is_some()) {
         let why = "`evaluate.lm_eval.url` names a service that runs already";
-        add("evaluate.lm_eval.python", why, "leave the address out", issues);
+        add(PYTHON, why, "leave the address out", issues);
     }
 }
 

@@ -8,6 +8,7 @@ mod renamed;
 mod rules;
 mod schema;
 mod sweeps;
+mod unused;
 
 use super::load::inspect_text;
 use super::*;
