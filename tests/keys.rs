@@ -137,7 +137,7 @@ fn folder() -> Tiny {
     let (half, rest) = text.split_at(text.len() / 2);
     write("other.txt", half);
     let line = |a: &str, b: &str| format!("{}\n", serde_json::json!({ "text": a, "other": b }));
-    write("lines.jsonl", &(line(half, rest) + &line(rest, half)));
+    write("lines.jsonl", &format!("{}{}", line(half, rest), line(rest, half)));
     let task = r#"{"q": "the cook", "p": "a cook", "c": [" a", " b"], "d": [" b", " c"], "g": 0, "h": 1}"#;
     write("own.jsonl", &format!("{task}\n"));
     write("other.jsonl", &format!("{task}\n{task}\n"));

@@ -292,8 +292,8 @@ impl Gathered {
         let asked = json!([model, evaluate.tasks, evaluate.data, tasks]).to_string();
         let inputs = self.inputs.entry(asked).or_insert_with(|| (given.known.inputs)(spec));
         let issues = rules::check(spec, given.known, given.files, inputs);
-        for key in rules::unused::keys().filter(|key| layers.writes(key)) {
-            *self.written.entry(place(&key, &layers.locate(&key))).or_default() += 1;
+        for key in rules::unused::keys().iter().filter(|key| layers.writes(key)) {
+            *self.written.entry(place(key, &layers.locate(key))).or_default() += 1;
         }
         for issue in issues.into_iter().filter(|i| !i.if_written || i.keys.iter().any(|k| layers.writes(k))) {
             let placed = issue.keys.iter().find_map(|key| layers.locate(key).map(|at| (key.clone(), at)));

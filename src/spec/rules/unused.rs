@@ -1,6 +1,9 @@
 //! Keys that are written and change nothing, because another key decides that nothing reads them. Each is
 //! named with the key that would make it count.
 
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
 use super::Issues;
 use crate::spec::key::KeyPath;
 use crate::spec::types::{FitnessKind, Method, Ranking, Spec, Target};
@@ -108,10 +111,13 @@ const TABLE: [Unused; 24] = [
 ];
 
 /// The keys that some spec leaves without effect.
-pub(crate) fn keys() -> impl Iterator<Item = KeyPath> {
-    let fixed = TABLE.iter().map(|row| KeyPath::of(row.key)).chain([KeyPath::of(PYTHON)]);
-    let of_methods = Method::ALL.into_iter().flat_map(|method| method.keys().iter());
-    fixed.chain(of_methods.map(|key| KeyPath::of("prune").key(key)))
+pub(crate) fn keys() -> &'static BTreeSet<KeyPath> {
+    static KEYS: LazyLock<BTreeSet<KeyPath>> = LazyLock::new(|| {
+        let fixed = TABLE.iter().map(|row| KeyPath::of(row.key)).chain([KeyPath::of(PYTHON)]);
+        let of_methods = Method::ALL.into_iter().flat_map(|method| method.keys().iter());
+        fixed.chain(of_methods.map(|key| KeyPath::of("prune").key(key))).collect()
+    });
+    &KEYS
 }
 
 pub(super) fn check(spec: &Spec, issues: &mut Issues) {
