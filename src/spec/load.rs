@@ -18,7 +18,7 @@ use super::paths::{Bases, absolute};
 use super::rules::{self, Inputs, Known};
 use super::script::Scripts;
 use super::shape::{Form, Shape};
-use super::sweep::{self, Combination};
+use super::sweep::{self, Combination, Condition};
 use super::types::Spec;
 
 /// Where an experiment comes from. Nothing is read from the process's environment but what is given here.
@@ -227,12 +227,7 @@ fn trials(
     trials
 }
 
-fn is_excluded(
-    rules: &[BTreeMap<String, Json>],
-    combination: &Combination,
-    spec: &Spec,
-    used: &mut [bool],
-) -> bool {
+fn is_excluded(rules: &[Vec<Condition>], combination: &Combination, spec: &Spec, used: &mut [bool]) -> bool {
     // A spec that cannot be written as JSON has no value to match.
     let values = serde_json::to_value(spec).unwrap_or_default();
     let hits: Vec<bool> = rules.iter().map(|rule| sweep::excluded(rule, combination, &values)).collect();

@@ -40,6 +40,18 @@ fn many_values_of_a_sweep() {
 }
 
 #[test]
+fn many_axes_and_many_exclusions() {
+    let axes = (0..MANY / 4).map(|i| format!("[[sweep]]\nname = 'a{i}'\nseeds = 1\n")).collect::<String>();
+    let (printed, found) = said(&axes);
+    assert_eq!(found.len(), 1);
+    assert!(printed.contains("a sweep of 25000 axes"), "{printed}");
+    let rules = list(|i| format!("{{ seed = {} }}", i + 10));
+    let (printed, found) = said(&format!("exclude = [{rules}]\n[[sweep]]\nseeds = 3\n"));
+    assert_eq!(found.len(), MANY);
+    assert!(printed.contains("this excludes no trial"));
+}
+
+#[test]
 fn many_unknown_keys() {
     let keys = (0..MANY).map(|i| format!("key_{i} = 1\n")).collect::<String>();
     let (printed, found) = said(&format!("[prune]\n{keys}"));
