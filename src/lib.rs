@@ -5,6 +5,7 @@
 //! The modules are listed in layers: each uses only those above it. `tests/layers.rs` has the table of
 //! layers, and checks that this list has the same order.
 #![cfg_attr(test, allow(unreachable_pub))] // helpers of tests lie in private modules
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))] // they panic where nobody reads
 
 pub mod base;
 

@@ -154,7 +154,12 @@ fn every_snippet_of_a_spec_loads() {
     }
     let tasks = tyr::eval::known();
     let tasks: Vec<&str> = tasks.iter().map(String::as_str).collect();
-    let known = Known { corpora: tyr::data::corpus::KNOWN, tasks: &tasks, script: tyr::fitness::check };
+    let known = Known {
+        corpora: tyr::data::corpus::KNOWN,
+        tasks: &tasks,
+        script: tyr::fitness::check,
+        inputs: tyr::plan::inputs::sizes,
+    };
     let mut seen = 0;
     for (name, text) in documents() {
         for snippet in blocks(&text, "toml") {

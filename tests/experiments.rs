@@ -45,7 +45,12 @@ fn every_experiment_passes_the_check_once_its_files_are_named() {
             set.push(format!("model.source={:?}", tiny.path("model").to_str().unwrap()));
         }
         let source = Source { path: path.clone(), set, ..Source::default() };
-        let known = Known { corpora: tyr::data::corpus::KNOWN, tasks: &names, script: tyr::fitness::check };
+        let known = Known {
+            corpora: tyr::data::corpus::KNOWN,
+            tasks: &names,
+            script: tyr::fitness::check,
+            inputs: tyr::plan::inputs::sizes,
+        };
         let checked = inspect(&source, &known).unwrap();
         // An experiment may choose not to search, of which the check warns.
         let unexpected = checked

@@ -229,3 +229,15 @@ fn a_folder_without_a_run_is_a_wrong_command_line() {
         );
     }
 }
+
+#[test]
+fn a_sequence_of_less_than_two_tokens_is_a_wrong_argument() {
+    let tiny = Tiny::new();
+    for length in ["0", "1", "x"] {
+        let failed =
+            tiny.tyr().args(["eval", "model", "--text", "test.txt", "--sequence-length", length]).assert();
+        let (code, said) = failure(failed);
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains("--sequence-length"), "{said}");
+    }
+}

@@ -5,8 +5,12 @@ use libfuzzer_sys::fuzz_target;
 use tyr::spec::{Known, Source, Style, inspect};
 use tyr_fuzz::{begin, run, write};
 
-const KNOWN: Known =
-    Known { corpora: &["quickstart"], tasks: &["arc_easy", "puzzles"], script: |_, _| Ok(()) };
+const KNOWN: Known = Known {
+    corpora: &["quickstart"],
+    tasks: &["arc_easy", "puzzles"],
+    script: |_, _| Ok(()),
+    inputs: |_| tyr::spec::Inputs::default(),
+};
 
 fuzz_target!(
     init: begin(),

@@ -9,6 +9,7 @@ pub mod hash;
 pub mod meter;
 pub mod once;
 pub mod rng;
+pub mod stderr;
 #[cfg(test)]
 pub mod testing;
 pub mod watch;

@@ -37,8 +37,8 @@ pub(crate) struct Arguments {
     /// The largest number of documents per task
     #[arg(long, default_value_t = 0)]
     limit: usize,
-    /// Tokens of a sequence
-    #[arg(long, default_value_t = 256)]
+    /// Tokens of a sequence, at least 2
+    #[arg(long, default_value_t = 256, value_parser = sequence_length)]
     sequence_length: usize,
     /// The largest number of tokens per text; 0 takes all
     #[arg(long, default_value_t = 0)]
@@ -61,6 +61,15 @@ pub(crate) struct Arguments {
     /// Print the figures as CSV
     #[arg(long)]
     csv: bool,
+}
+
+/// A sequence predicts all of its tokens but the first, so it has two at least.
+fn sequence_length(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(length) if length >= 2 => Ok(length),
+        Ok(_) => Err("a sequence has at least 2 tokens, of which the second is predicted".into()),
+        Err(e) => Err(format!("{e}")),
+    }
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -95,7 +104,8 @@ fn measure_all(arguments: &Arguments, watch: &dyn Watch) -> Result<Vec<(String, 
 
 /// The arguments as a spec, so that there is one way to evaluate.
 fn spec(arguments: &Arguments) -> Result<Spec> {
-    let mut spec = with_known(|known| spec::parse("", "command line", known))?.spec;
+    let mut spec =
+        with_known(|_| spec::Inputs::default(), |known| spec::parse("", "command line", known))?.spec;
     let e = &mut spec.evaluate;
     e.limit = arguments.limit;
     e.bos = arguments.bos;

@@ -17,10 +17,10 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::base::{Kind, Result, ResultExt};
+use crate::base::{Kind, Result, ResultExt, stderr};
 use crate::data::corpus;
 use crate::report::{Bars, install_interrupt_handler};
-use crate::spec::{self, Known};
+use crate::spec::{self, Known, LookAtInputs};
 
 /// Structural pruning of large language models as declarative experiments.
 #[derive(Parser)]
@@ -54,8 +54,8 @@ enum Verb {
     Schema,
 }
 
-/// Environment variables of the tool that are no keys of a spec: of its tests, and of the harness.
-const OWN: [&str; 3] = ["TYR_SHARED", "TYR_LM_EVAL", "TYR_TAPLO"];
+/// Environment variables of the tool that are no keys of a spec: of the servers, of the harness, and of tests.
+const OWN: [&str; 5] = ["TYR_API_KEY", "TYR_LM_EVAL_TOKEN", "TYR_LM_EVAL_PYTHON", "TYR_SHARED", "TYR_TAPLO"];
 
 /// Which experiment, and what overrides its file.
 #[derive(Args, Clone)]
@@ -72,9 +72,7 @@ struct Experiment {
 
 impl Experiment {
     fn source(&self) -> spec::Source {
-        let env = std::env::vars()
-            .filter(|(k, _)| k.starts_with("TYR_") && !OWN.iter().any(|own| k.starts_with(own)))
-            .collect();
+        let env = std::env::vars_os().filter(|(name, _)| !OWN.iter().any(|own| name == own)).collect();
         spec::Source {
             path: self.spec.clone(),
             profile: self.profile.clone(),
@@ -93,11 +91,11 @@ struct Runs {
     folder: PathBuf,
 }
 
-/// What a spec may name beside its own tables.
-fn with_known<T>(use_: impl FnOnce(&Known) -> T) -> T {
+/// What a spec may name beside its own tables; `inputs` looks at the files that it names.
+fn with_known<T>(inputs: LookAtInputs, use_: impl FnOnce(&Known) -> T) -> T {
     let tasks = crate::eval::known();
     let names: Vec<&str> = tasks.iter().map(String::as_str).collect();
-    use_(&Known { corpora: corpus::KNOWN, tasks: &names, script: crate::fitness::check })
+    use_(&Known { corpora: corpus::KNOWN, tasks: &names, script: crate::fitness::check, inputs })
 }
 
 /// Parses the command line and runs the verb; errors go to stderr and decide the exit code.
@@ -142,7 +140,7 @@ fn conclude(result: Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             let heading = if e.kind == Kind::Interrupted { "" } else { "error: " };
-            eprintln!("{heading}{e}");
+            stderr::print(&format!("{heading}{e}\n"));
             ExitCode::from(e.kind.exit_code())
         }
     }

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::{Experiment, Runs, show, with_known};
-use crate::base::{Error, Kind, Result, ResultExt};
+use crate::base::{Error, Kind, Result, ResultExt, stderr};
 use crate::plan::{self, KeysWanted, Options, Speed};
 use crate::spec::{self, Files, Style};
 
@@ -49,8 +49,8 @@ impl From<When> for KeysWanted {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let source = spec::Source { files: Files::MayCome, ..arguments.experiment.source() };
-    let loaded = with_known(|known| spec::load(&source, known))?;
-    eprint!("{}", loaded.render_warnings(Style::Plain));
+    let loaded = with_known(plan::inputs::sizes, |known| spec::load(&source, known))?;
+    stderr::print(&loaded.render_warnings(Style::Plain));
     let options = Options {
         runs: arguments.runs.folder.clone(),
         speed: speed(arguments)?,

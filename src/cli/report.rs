@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use super::show;
-use crate::base::{Error, Kind, Result};
+use crate::base::{Error, Kind, Result, stderr};
 use crate::report::{Tables, folder};
 use crate::runner::lock::Lock;
 
@@ -59,12 +59,12 @@ fn write(run: &Path) -> Result<()> {
         // Read again under the lock: a run may have made progress since.
         Ok(_lock) => folder::publish(run, &folder::tables(run)?)?,
         Err(Error { kind: Kind::Busy, what, .. }) => {
-            eprintln!("note: {what}, and writes the tables of {} itself", run.display());
+            stderr::print(&format!("note: {what}, and writes the tables of {} itself\n", run.display()));
             return Ok(());
         }
         Err(e) => return Err(e),
     }
-    eprintln!("written to {}", run.display());
+    stderr::print(&format!("written to {}\n", run.display()));
     Ok(())
 }
 

@@ -3,7 +3,8 @@
 use clap::Args;
 
 use super::{Experiment, Runs, show, with_known};
-use crate::base::Result;
+use crate::base::{Result, stderr};
+use crate::plan;
 use crate::runner::{self, OnFailure};
 use crate::spec::{self, Style};
 
@@ -19,8 +20,8 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let loaded = with_known(|known| spec::load(&arguments.experiment.source(), known))?;
-    eprint!("{}", loaded.render_warnings(Style::Plain));
+    let loaded = with_known(plan::inputs::sizes, |known| spec::load(&arguments.experiment.source(), known))?;
+    stderr::print(&loaded.render_warnings(Style::Plain));
     let on_failure = if arguments.fail_fast { OnFailure::Stop } else { OnFailure::KeepGoing };
     let finished = runner::run(&loaded, &arguments.runs.folder, on_failure, &super::watched())?;
     show(&format!(

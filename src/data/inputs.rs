@@ -221,7 +221,12 @@ mod tests {
         let head = "[calibration]\ncorpus = \"a\"\ntokens = 4096\nsequence_length = 128\n\
             [search]\ntokens = 2048\nstages = [{ survivors = 1, tokens = 512 }]\n";
         let toml = format!("{head}{toml}").replace("DIR", &dir.display().to_string());
-        let known = crate::spec::Known { corpora: &[QUICKSTART], tasks: &[], script: crate::fitness::check };
+        let known = crate::spec::Known {
+            corpora: &[QUICKSTART],
+            tasks: &[],
+            script: crate::fitness::check,
+            inputs: |_| crate::spec::Inputs::default(),
+        };
         let spec = crate::spec::parse(&toml, "test", &known).unwrap().spec;
         let tokenizer = Tokenizer::open(&Source::resolve("builtin:quickstart").unwrap()).unwrap();
         let notes = Notes::default();

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rhai::packages::{
     ArithmeticPackage, BasicArrayPackage, BasicFnPackage, BasicIteratorPackage, BasicMapPackage,
@@ -25,6 +26,13 @@ pub(crate) const EXPRESSION_DEPTH: usize = 64;
 pub(crate) const VARIABLES: usize = 256;
 /// Bytes of a string.
 pub(crate) const STRING: usize = 4096;
+/// Functions of a script.
+pub(crate) const FUNCTIONS: usize = 256;
+/// Bytes of a script.
+pub(crate) const TEXT: usize = 65_536;
+/// Time of one call, in seconds: an operation on a large array takes long, and those inside callbacks are not
+/// counted with the others.
+pub(crate) const SECONDS: u64 = 10;
 /// Elements of an array, or entries of a map, those inside them included.
 pub(crate) const ELEMENTS: usize = 10_000;
 
@@ -56,6 +64,24 @@ pub struct Script {
     name: String,
     declared: Position,
     reads: Reads,
+    deadline: Deadline,
+    /// Time of one call.
+    pub(super) patience: Duration,
+}
+
+/// When the call that runs has to end, for all threads that run one.
+#[derive(Clone, Default)]
+struct Deadline(Arc<Mutex<Option<Instant>>>);
+
+impl Deadline {
+    fn set(&self, patience: Duration) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now().checked_add(patience);
+    }
+
+    fn passed(&self) -> bool {
+        let end = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        end.is_some_and(|end| Instant::now() > end)
+    }
 }
 
 impl Script {
@@ -75,7 +101,14 @@ impl Script {
     /// # Errors
     /// A syntax error, no `fn fitness(m)` with one parameter, or a metric that does not exist.
     pub fn compile(name: &str, text: &str) -> Result<Self> {
+        if text.len() > TEXT {
+            let what = format!("the script has {} bytes", text.len());
+            return Err(error(name, Position::NONE, what).hint(format!("a script may have {TEXT} bytes")));
+        }
         let mut engine = engine();
+        let deadline = Deadline::default();
+        let clock = deadline.clone();
+        engine.on_progress(move |_| clock.passed().then_some(Dynamic::UNIT));
         let words = record_words(&mut engine);
         let ast = engine.compile(text).map_err(|e| error(name, e.position(), e.err_type().to_string()))?;
         let words = std::mem::take(&mut *words.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
@@ -83,7 +116,8 @@ impl Script {
         let reads = reads::reads(&words, &parameter).map_err(|u| {
             error(name, u.at, format!("there is no metric `{}`", u.name)).hint(Metric::hint(&u.name))
         })?;
-        Ok(Self { engine, ast, name: name.into(), declared, reads })
+        let patience = Duration::from_secs(SECONDS);
+        Ok(Self { engine, ast, name: name.into(), declared, reads, deadline, patience })
     }
 
     /// Its name in errors.
@@ -101,6 +135,7 @@ impl Script {
     /// # Errors
     /// The script fails, exceeds a limit, or returns NaN or no number.
     pub fn call(&self, metrics: Metrics) -> Result<f64> {
+        self.deadline.set(self.patience);
         let value: Dynamic = self
             .engine
             .call_fn(&mut Scope::new(), &self.ast, "fitness", (metrics,))
@@ -127,7 +162,11 @@ impl Script {
         }
         let position = cause.take_position().or_else(around);
         let hint = limit(&cause);
-        let failed = error(&self.name, position, cause.to_string());
+        let what = match cause {
+            EvalAltResult::ErrorTerminated(..) => "the script takes too long".into(),
+            cause => cause.to_string(),
+        };
+        let failed = error(&self.name, position, what);
         hint.into_iter().fold(failed, Error::hint)
     }
 }
@@ -137,6 +176,9 @@ fn limit(cause: &EvalAltResult) -> Option<String> {
     match cause {
         EvalAltResult::ErrorTooManyOperations(_) => {
             Some(format!("a call may take {OPERATIONS} operations: is there a loop without an end?"))
+        }
+        EvalAltResult::ErrorTerminated(..) => {
+            Some(format!("a call may take {SECONDS} seconds: is there a loop over a large array?"))
         }
         EvalAltResult::ErrorStackOverflow(_) => {
             Some(format!("functions may call each other {CALL_DEPTH} deep"))
@@ -164,6 +206,7 @@ fn engine() -> Engine {
         .set_max_operations(OPERATIONS)
         .set_max_call_levels(CALL_DEPTH)
         .set_max_variables(VARIABLES)
+        .set_max_functions(FUNCTIONS)
         .set_max_modules(0);
     engine.set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
     engine.set_max_string_size(STRING).set_max_array_size(ELEMENTS).set_max_map_size(ELEMENTS);

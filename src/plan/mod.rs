@@ -9,6 +9,7 @@
 
 mod estimator;
 pub mod facts;
+pub mod inputs;
 mod known_model;
 mod planner;
 mod rates;

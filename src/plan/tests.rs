@@ -2,7 +2,12 @@ use super::*;
 use crate::model::pico::Pico;
 use crate::spec::{self, Known};
 
-const KNOWN: Known = Known { corpora: &["quickstart"], tasks: &["quickstart", "rte"], script: |_, _| Ok(()) };
+const KNOWN: Known = Known {
+    corpora: &["quickstart"],
+    tasks: &["quickstart", "rte"],
+    script: |_, _| Ok(()),
+    inputs: |_| crate::spec::Inputs::default(),
+};
 
 fn planned(text: &str) -> Plan {
     plan(&spec::parse(text, "spec.toml", &KNOWN).unwrap(), &options(Speed::Given(1e12))).unwrap()

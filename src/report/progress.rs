@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::interrupt;
 use super::number::duration;
-use crate::base::Watch;
+use crate::base::{Watch, stderr};
 
 /// Time between plain lines.
 const EVERY: Duration = Duration::from_secs(5);
@@ -74,7 +74,7 @@ impl Watch for Bars {
 
     fn note(&self, message: &str) {
         self.with(|shown| match shown {
-            Shown::Bar(bar) => bar.suspend(|| eprintln!("note: {message}")),
+            Shown::Bar(bar) => bar.suspend(|| stderr::print(&format!("note: {message}\n"))),
             Shown::Lines(lines) => lines.print(&format!("note: {message}")),
         });
     }
@@ -101,7 +101,7 @@ fn new_bar(old: &ProgressBar, what: &str, units: u64) -> ProgressBar {
 fn finish(bar: &ProgressBar) {
     let line = format!("{}: done in {}", bar.message(), duration(bar.elapsed().as_secs_f64()));
     bar.finish_and_clear();
-    eprintln!("{line}");
+    stderr::print(&format!("{line}\n"));
 }
 
 /// Plain lines, for logs and pipes.

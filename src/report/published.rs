@@ -200,7 +200,12 @@ mod tests {
     }
 
     fn how(change: impl FnOnce(&mut spec::Evaluate)) -> spec::Evaluate {
-        let known = spec::Known { corpora: &["quickstart"], tasks: &[], script: |_, _| Ok(()) };
+        let known = spec::Known {
+            corpora: &["quickstart"],
+            tasks: &[],
+            script: |_, _| Ok(()),
+            inputs: |_| crate::spec::Inputs::default(),
+        };
         let mut evaluate = spec::parse("", "test", &known).unwrap().spec.evaluate;
         evaluate.sequence_length = 4096;
         change(&mut evaluate);

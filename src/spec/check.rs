@@ -1,16 +1,19 @@
 //! One layer against the schema: unknown keys, wrong types, numbers out of range, unknown names, missing
 //! keys. All at once.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use super::finding::Finding;
 use super::key::KeyPath;
 use super::node::{Entry, Node, Value, whole};
-use super::renamed;
 use super::shape::{Form, Range, Shape, Table, quoted_list};
 
 /// Adds what is wrong with `node`, which stands at `path`, to `found`.
 pub(crate) fn check(node: &Node, shape: &Shape, path: &KeyPath, found: &mut Vec<Finding>) {
     match (&shape.form, &node.value) {
-        (Form::Any, _) | (Form::Bool, Value::Bool(_)) | (Form::Text, Value::Text(_)) => {}
+        (Form::Any, _) => check_no_date(node, path, found),
+        (Form::Bool, Value::Bool(_)) | (Form::Text, Value::Text(_)) => {}
         (Form::Integer(range), Value::Integer(i)) => check_range(node, *i as f64, range, shape, path, found),
         (Form::Integer(range), Value::Float(x)) if whole(*x).is_some() => {
             check_range(node, *x, range, shape, path, found)
@@ -55,6 +58,23 @@ fn check_range(node: &Node, x: f64, range: &Range, shape: &Shape, path: &KeyPath
     }
 }
 
+/// No key takes a date, wherever it stands in a value.
+fn check_no_date(node: &Node, path: &KeyPath, found: &mut Vec<Finding>) {
+    match &node.value {
+        Value::Datetime => {
+            let finding = Finding::error(path.clone(), "a date or a time, which no key takes");
+            found.push(finding.at(node.at.clone()).hint("write it in quotes if it is meant as a string"));
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(i, item)| check_no_date(item, &path.index(i), found));
+        }
+        Value::Table(entries) => {
+            entries.iter().for_each(|(key, entry)| check_no_date(&entry.node, &path.key(key), found));
+        }
+        _ => {}
+    }
+}
+
 fn check_choice(
     node: &Node,
     text: &str,
@@ -66,10 +86,9 @@ fn check_choice(
         return;
     }
     let known = || names.iter().map(|(name, _)| name.as_str());
-    let hint = match (renamed::value(path, text), nearest(text, known())) {
-        (Some(name), _) => format!("it is \"{name}\" now"),
-        (None, Some(name)) => format!("did you mean \"{name}\"? It takes {}", quoted_list(known())),
-        (None, None) => format!("it takes {}", quoted_list(known())),
+    let hint = match nearest(text, known()) {
+        Some(name) => format!("did you mean \"{name}\"? It takes {}", quoted_list(known())),
+        None => format!("it takes {}", quoted_list(known())),
     };
     let message = format!("{} has no value \"{text}\"", called(path));
     found.push(Finding::error(path.clone(), message).at(node.at.clone()).hint(hint));
@@ -95,25 +114,8 @@ fn check_array(
 fn check_entry(key: &str, entry: &Entry, table: &Table, path: &KeyPath, found: &mut Vec<Finding>) {
     match table.fields.get(key).or(table.others.as_deref()) {
         Some(shape) => check(&entry.node, shape, &path.key(key), found),
-        None => match renamed::key(&path.key(key)) {
-            Some(present) => check_renamed(entry, &path.key(key), &present, found),
-            None => found.push(unknown(key, table, path).at(entry.key.clone())),
-        },
+        None => found.push(unknown(key, table, path).at(entry.key.clone())),
     }
-}
-
-/// A key under its earlier name; its value is checked as that of the present one.
-fn check_renamed(entry: &Entry, earlier: &KeyPath, present: &KeyPath, found: &mut Vec<Finding>) {
-    found.push(renamed_key(earlier, present).at(entry.key.clone()));
-    if let Some(shape) = Shape::root().at(present) {
-        check(&entry.node, shape, present, found);
-    }
-}
-
-/// The finding for a key that had the path `earlier` and has the path `present` now.
-fn renamed_key(earlier: &KeyPath, present: &KeyPath) -> Finding {
-    Finding::error(earlier.clone(), format!("`{earlier}` is now `{present}`"))
-        .hint(format!("write `{}`: the key has another name and the same meaning", present.last()))
 }
 
 /// The finding for a key that the table does not have: names the nearest key, the table where it belongs, or
@@ -131,28 +133,33 @@ fn unknown(key: &str, table: &Table, path: &KeyPath) -> Finding {
 }
 
 /// Paths of the keys that have this very name.
-fn elsewhere(key: &str) -> Vec<String> {
-    let leaves = Shape::root().leaves();
-    let ours =
-        leaves.iter().filter(|(path, _)| path.last() == key && !path.to_string().starts_with("profile"));
-    ours.map(|(path, _)| path.to_string()).collect()
+fn elsewhere(key: &str) -> &'static [String] {
+    static BY_NAME: LazyLock<BTreeMap<String, Vec<String>>> = LazyLock::new(|| {
+        let mut by_name: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (path, _) in Shape::root().leaves() {
+            by_name.entry(path.last().to_owned()).or_default().push(path.to_string());
+        }
+        by_name.values_mut().for_each(|paths| paths.retain(|path| !path.starts_with("profile")));
+        by_name
+    });
+    BY_NAME.get(key).map_or(&[], Vec::as_slice)
+}
+
+/// Paths of all keys of an experiment.
+fn all_paths() -> &'static [String] {
+    static ALL: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let paths = Shape::root().leaves().into_iter().map(|(path, _)| path.to_string());
+        paths.filter(|path| !path.starts_with("profile")).collect()
+    });
+    &ALL
 }
 
 /// The finding for a path of keys that leads nowhere, as `--set`, variables and sweeps write them.
 pub(crate) fn unknown_path(path: &KeyPath) -> Finding {
-    if let Some(present) = renamed::key(path) {
-        return renamed_key(path, &present);
-    }
     let name = path.to_string();
     let finding = Finding::error(path.clone(), format!("unknown key `{name}`"));
-    let leaves: Vec<String> = Shape::root()
-        .leaves()
-        .iter()
-        .map(|(p, _)| p.to_string())
-        .filter(|p| !p.starts_with("profile"))
-        .collect();
     let home = elsewhere(path.last());
-    match nearest(&name, leaves.iter().map(String::as_str)) {
+    match nearest(&name, all_paths().iter().map(String::as_str)) {
         _ if home.len() == 1 => finding.hint(format!("did you mean `{}`?", home[0])),
         Some(near) => finding.hint(format!("did you mean `{near}`?")),
         None => {
@@ -175,8 +182,14 @@ pub(crate) fn missing(path: &KeyPath, key: &str, table: &Table) -> Finding {
         .hint(format!("add `{key}`: {takes}"))
 }
 
+/// Bytes of the longest name that others are compared with: the work grows with the product of both.
+const LONGEST_NAME: usize = 256;
+
 /// The nearest of some names, if one is near enough to be meant.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if name.len() > LONGEST_NAME {
+        return None;
+    }
     let scored = known.into_iter().map(|k| (strsim::damerau_levenshtein(&name.to_lowercase(), k), k));
     let (distance, best) = scored.min_by_key(|(distance, _)| *distance)?;
     (distance <= (name.chars().count() / 3).max(1)).then_some(best)

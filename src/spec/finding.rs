@@ -1,5 +1,6 @@
 //! What is wrong or doubtful in an experiment, where it was written, and how it is shown.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write};
 use std::path::PathBuf;
 
@@ -136,26 +137,53 @@ pub enum Style {
     Colour,
 }
 
-/// All findings as a text: a count, then each with its source line, errors first.
+/// Findings of a severity that are shown, the first ones; the count tells of all.
+const SHOWN: usize = 100;
+/// Characters of a message, a hint or a key that are shown.
+const LONGEST_TEXT: usize = 2_000;
+/// Characters of a line that are shown on each side of the place.
+const AROUND: usize = 100;
+
+/// Findings as a text: a count, then the first ones with their source lines, errors first.
 pub fn render(findings: &[Finding], name: &str, style: Style) -> String {
     let mut out = format!("{} in {name}\n", count(findings));
     for severity in [Severity::Error, Severity::Warning] {
-        for finding in findings.iter().filter(|f| f.severity == severity) {
+        let ours: Vec<&Finding> = findings.iter().filter(|f| f.severity == severity).collect();
+        let (shown, rest) = ours.split_at(ours.len().min(SHOWN));
+        for finding in shown {
             out.push('\n');
             out.push_str(&render_one(finding, style));
+        }
+        if !rest.is_empty() {
+            let word = if severity == Severity::Error { "error" } else { "warning" };
+            let _ = write!(out, "\n  … and {} more {word}s\n", rest.len());
         }
     }
     out
 }
 
+/// "1 error"; "3 warnings"
+fn words(n: usize, severity: Severity) -> String {
+    let word = if severity == Severity::Error { "error" } else { "warning" };
+    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
+}
+
+/// A text that is shown: its start, where it is long.
+fn short(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(LONGEST_TEXT) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
+}
+
 /// "3 errors, 1 warning"
 pub fn count(findings: &[Finding]) -> String {
     let of = |severity| findings.iter().filter(|f| f.severity == severity).count();
-    let words = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
-    match (of(Severity::Error), of(Severity::Warning)) {
-        (errors, 0) => words(errors, "error"),
-        (0, warnings) => words(warnings, "warning"),
-        (errors, warnings) => format!("{}, {}", words(errors, "error"), words(warnings, "warning")),
+    let (error, warning) = (Severity::Error, Severity::Warning);
+    match (of(error), of(warning)) {
+        (errors, 0) => words(errors, error),
+        (0, warnings) => words(warnings, warning),
+        (errors, warnings) => format!("{}, {}", words(errors, error), words(warnings, warning)),
     }
 }
 
@@ -185,7 +213,7 @@ struct Shown<'a> {
     line: Option<SourceLine<'a>>,
 }
 
-/// The line of a place, whole: all of the text that is shown.
+/// The line of a place, all of the text that is shown; of a long line, the part around the place.
 #[derive(Debug)]
 struct SourceLine<'a>(&'a At);
 
@@ -196,11 +224,10 @@ impl miette::SourceCode for SourceLine<'_> {
         _: usize,
         _: usize,
     ) -> Result<Box<dyn SpanContents<'b> + 'b>, MietteError> {
-        let text = &self.0.origin.text;
-        let start = text[..self.0.start()].rfind('\n').map_or(0, |i| i + 1);
-        let line = text[start..].lines().next().unwrap_or_default();
+        let shown = self.0.shown();
+        let line = self.0.origin.text[shown.clone()].trim_end_matches('\r');
         let (number, column) = self.0.line_column();
-        let span = SourceSpan::from(start..start + line.len());
+        let span = SourceSpan::from(shown.start..shown.start + line.len());
         let name = self.0.origin.name.clone();
         Ok(Box::new(MietteSpanContents::new_named(name, line.as_bytes(), span, number - 1, column - 1, 1)))
     }
@@ -208,7 +235,7 @@ impl miette::SourceCode for SourceLine<'_> {
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.finding.message)
+        f.write_str(&short(&self.finding.message))
     }
 }
 
@@ -218,6 +245,7 @@ impl Diagnostic for Shown<'_> {
     fn code<'b>(&'b self) -> Option<Box<dyn fmt::Display + 'b>> {
         // With a place, the key is the place's label.
         let key = self.finding.key.to_string();
+        let key = short(&key).into_owned();
         (!key.is_empty() && self.line.is_none()).then(|| Box::new(key) as Box<dyn fmt::Display>)
     }
 
@@ -229,7 +257,7 @@ impl Diagnostic for Shown<'_> {
     }
 
     fn help<'b>(&'b self) -> Option<Box<dyn fmt::Display + 'b>> {
-        self.finding.hint.as_ref().map(|hint| Box::new(hint) as Box<dyn fmt::Display>)
+        self.finding.hint.as_ref().map(|hint| Box::new(short(hint)) as Box<dyn fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn miette::SourceCode> {
@@ -238,7 +266,7 @@ impl Diagnostic for Shown<'_> {
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let span = self.finding.at.as_ref()?.first_line();
-        let key = self.finding.key.to_string();
+        let key = short(&self.finding.key.to_string()).into_owned();
         let label = LabeledSpan::new_primary_with_span((!key.is_empty()).then_some(key), span);
         Some(Box::new(std::iter::once(label)))
     }
@@ -250,10 +278,21 @@ impl At {
         self.origin.text.floor_char_boundary(self.span.start)
     }
 
+    /// The part of the place's line that is shown.
+    fn shown(&self) -> std::ops::Range<usize> {
+        let text = &self.origin.text;
+        let start = self.start();
+        let first = text[..start].rfind('\n').map_or(0, |i| i + 1);
+        let last = text[start..].find('\n').map_or(text.len(), |i| start + i);
+        let before = text[first..start].char_indices().rev().nth(AROUND - 1);
+        let after = text[start..last].char_indices().nth(AROUND);
+        before.map_or(first, |(i, _)| first + i)..after.map_or(last, |(i, _)| start + i)
+    }
+
     /// The part of the span on its first line: a long table is pointed at by its start.
     fn first_line(&self) -> std::ops::Range<usize> {
         let start = self.start();
-        let line = self.origin.text[start..].find('\n').map_or(self.origin.text.len(), |i| start + i);
+        let line = self.shown().end;
         match self.span.end.clamp(start, line) {
             // Nothing is drawn behind the last character: point at it instead.
             end if end == start && end == line => self.before(start)..end,

@@ -1,6 +1,8 @@
 //! The layers of an experiment: embedded defaults (and over them the paper's, if wanted) < file < profile <
 //! environment < `--set`. Each is read and checked where it is written; figment merges them.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,9 +11,10 @@ use figment::providers::Serialized;
 use serde::de::DeserializeOwned;
 
 use super::check::{check, nearest, unknown_path};
-use super::finding::Finding;
+use super::finding::{Finding, Severity};
 use super::key::KeyPath;
 use super::node::{self, At, Layer, Node, Origin, Value};
+use super::renamed;
 use super::shape::{Form, Shape};
 use super::{DEFAULTS, PAPER, Source};
 
@@ -48,10 +51,39 @@ pub(crate) fn read(source: &Source, text: &str) -> (Layers, Vec<Finding>) {
     if let Some(name) = &source.profile {
         stack.extend(profile(&file, name, &mut found));
     }
-    let variables = source.env.iter().filter(|(name, _)| name.starts_with(PREFIX));
-    stack.extend(variables.filter_map(|(name, value)| variable(name, value, &mut found)));
-    stack.extend(source.set.iter().filter_map(|argument| set(argument, &mut found)));
+    let variables =
+        source.env.iter().filter(|(name, _)| name.as_encoded_bytes().starts_with(PREFIX.as_bytes()));
+    let variables: Vec<Assigned> =
+        variables.filter_map(|(name, value)| variable(name, value, &mut found)).collect();
+    let set: Vec<Assigned> = source.set.iter().filter_map(|argument| set(argument, &mut found)).collect();
+    for assigned in [variables, set] {
+        under_one_name(&assigned, &mut found);
+        stack.extend(assigned.into_iter().map(|one| one.layer));
+    }
     (Layers(stack), found)
+}
+
+/// What a variable or `--set` sets.
+struct Assigned {
+    /// The key as it is written.
+    name: String,
+    /// The key's place.
+    at: At,
+    /// The key.
+    path: KeyPath,
+    /// The value under it.
+    layer: Node,
+}
+
+/// A key that is set twice must be set under one name: among two, nobody means the last one to win.
+fn under_one_name(assigned: &[Assigned], found: &mut Vec<Finding>) {
+    let mut names = BTreeMap::new();
+    for one in assigned {
+        let first = names.entry(&one.path).or_insert(&one.name);
+        if **first != one.name {
+            found.push(renamed::both(&one.name, first, &one.path).at(one.at.clone()));
+        }
+    }
 }
 
 fn origin(layer: Layer, name: impl Into<String>, text: String) -> Arc<Origin> {
@@ -61,8 +93,9 @@ fn origin(layer: Layer, name: impl Into<String>, text: String) -> Arc<Origin> {
 fn read_file(path: &Path, text: &str, found: &mut Vec<Finding>) -> Node {
     let origin = origin(Layer::File, path.display().to_string(), text.to_owned());
     let before = found.len();
-    let file = node::document(&origin, found);
+    let mut file = node::document(&origin, found);
     if found.len() == before {
+        renamed::document(&mut file, found);
         check(&file, Shape::root(), &KeyPath::default(), found);
     }
     file
@@ -99,24 +132,33 @@ fn unknown_profile(file: &Node, name: &str) -> Finding {
     Finding::error(KeyPath::of("profile").key(name), format!("unknown profile `{name}`")).at(at).hint(hint)
 }
 
-/// `TYR_PRUNE__DAMPING=0.05`
-fn variable(name: &str, value: &str, found: &mut Vec<Finding>) -> Option<Node> {
-    let text = format!("{name}={value}");
+/// `TYR_PRUNE__DAMPING=0.05`. A variable that is no key may hold anything, a secret too: its value is not
+/// shown.
+fn variable(name: &OsStr, value: &OsStr, found: &mut Vec<Finding>) -> Option<Assigned> {
+    let name = &*name.to_string_lossy();
     let keys = name.trim_start_matches(PREFIX).to_lowercase();
     let path = keys.split("__").fold(KeyPath::default(), |path, key| path.key(key));
+    let shown = value.to_str().filter(|_| settable(&renamed::present(&path)).is_some());
+    let text = shown.map_or_else(|| name.to_owned(), |value| format!("{name}={value}"));
     let origin = origin(Layer::Environment, name, text);
     let key = At { origin, span: 0..name.len() };
-    assignment(&key, name.len() + 1, &path, found)
+    if value.to_str().is_none() {
+        found.push(Finding::error(path, format!("the variable {name} is not UTF-8")).at(key));
+        return None;
+    }
+    assignment(name, key, name.len() + 1, &path, found)
 }
 
 /// `--set prune.damping=0.05`
-fn set(argument: &str, found: &mut Vec<Finding>) -> Option<Node> {
+fn set(argument: &str, found: &mut Vec<Finding>) -> Option<Assigned> {
     let start = "--set ".len();
     let origin = origin(Layer::Set, "command line", format!("--set {argument}"));
     let at = |span| At { origin: origin.clone(), span };
     let parts = argument.split_once('=').and_then(|(key, _)| Some((key.len(), KeyPath::parse(key)?)));
     match parts {
-        Some((length, path)) => assignment(&at(start..start + length), start + length + 1, &path, found),
+        Some((length, path)) => {
+            assignment(&path.to_string(), at(start..start + length), start + length + 1, &path, found)
+        }
         None => {
             let finding = Finding::error(KeyPath::default(), format!("`{argument}` sets no key"))
                 .at(at(start..start + argument.len()));
@@ -126,27 +168,39 @@ fn set(argument: &str, found: &mut Vec<Finding>) -> Option<Node> {
     }
 }
 
-/// One key and its value, the value's text starting at `offset` of the origin. `None` where something is
-/// wrong.
-fn assignment(key: &At, offset: usize, path: &KeyPath, found: &mut Vec<Finding>) -> Option<Node> {
-    let before = found.len();
-    let shape = Shape::root()
-        .at(path)
-        .filter(|_| !path.overlaps(&KeyPath::of("profile")) && !path.steps().is_empty());
-    let Some(shape) = shape else {
-        found.push(unknown_path(path).at(key.clone()));
+/// One key, called `name` at `at`, and its value, whose text starts at `offset` of the origin. `None` where
+/// something is wrong.
+fn assignment(
+    name: &str,
+    at: At,
+    offset: usize,
+    path: &KeyPath,
+    found: &mut Vec<Finding>,
+) -> Option<Assigned> {
+    let path = renamed::path(path, &at, found);
+    let Some(shape) = settable(&path) else {
+        found.push(unknown_path(&path).at(at));
         return None;
     };
-    match typed_value(&key.origin, offset, shape) {
-        Ok(value) => {
-            check(&value, shape, path, found);
-            (found.len() == before).then(|| value.under(path))
+    match typed_value(&at.origin, offset, shape) {
+        Ok(mut value) => {
+            renamed::values(&mut value, &path, &path, found);
+            let before = found.len();
+            check(&value, shape, &path, found);
+            let layer = (found.len() == before).then(|| value.under(&path))?;
+            Some(Assigned { name: name.to_owned(), at, path, layer })
         }
         Err(finding) => {
-            found.push(Finding { key: path.clone(), ..finding });
+            found.push(Finding { key: path, ..finding });
             None
         }
     }
+}
+
+/// What a key takes that a variable or `--set` may set.
+fn settable(path: &KeyPath) -> Option<&'static Shape> {
+    let inside = !path.overlaps(&KeyPath::of("profile")) && !path.steps().is_empty();
+    Shape::root().at(path).filter(|_| inside)
 }
 
 /// Reads a value as TOML; a bare word is a string, and where the key takes a string, so is anything without
@@ -172,17 +226,24 @@ fn without_findings(layer: &Node, found: &[Finding]) -> Node {
     }
     let start =
         layer.at.origin.profile.as_ref().map_or(KeyPath::default(), |name| KeyPath::of("profile").key(name));
-    let paths = found.iter().filter_map(|finding| finding.key.below(&start));
-    paths.fold(layer.clone(), |layer, path| layer.dropping(path.steps()))
+    let errors = found.iter().filter(|finding| finding.severity == Severity::Error);
+    let mut layer = layer.clone();
+    errors.filter_map(|finding| finding.key.below(&start)).for_each(|path| layer.drop_at(path.steps()));
+    layer
 }
 
 impl Layers {
+    /// These layers without what concerns the file and no trial: sweep, exclusions and profiles.
+    pub(crate) fn of_a_trial(&self) -> Layers {
+        Layers(self.0.iter().map(|layer| layer.without(&DOCUMENT_KEYS)).collect())
+    }
+
     /// These layers under more of them.
     pub(crate) fn under(&self, stronger: &[Node]) -> Layers {
         Layers(self.0.iter().chain(stronger).cloned().collect())
     }
 
-    /// These layers without the file's values that have findings, so that the rest can be checked further.
+    /// These layers without the file's values that are wrong, so that the rest can be checked further.
     pub(crate) fn without(&self, found: &[Finding]) -> Layers {
         Layers(self.0.iter().map(|layer| without_findings(layer, found)).collect())
     }

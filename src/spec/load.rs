@@ -2,9 +2,10 @@
 //! stops at the first.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use crate::base::{Error, Kind, Result, ResultExt, files};
 
@@ -12,12 +13,12 @@ use super::check::missing;
 use super::finding::{Finding, Severity, Style, render};
 use super::key::KeyPath;
 use super::layers::{self, Layers};
-use super::node::Layer;
+use super::node::{At, Layer};
 use super::paths::{Bases, absolute};
-use super::rules::{self, Known};
+use super::rules::{self, Inputs, Known};
 use super::script::Scripts;
 use super::shape::{Form, Shape};
-use super::sweep::{self, Combination};
+use super::sweep::{self, Combination, Condition};
 use super::types::Spec;
 
 /// Where an experiment comes from. Nothing is read from the process's environment but what is given here.
@@ -28,7 +29,7 @@ pub struct Source {
     /// `--profile NAME`
     pub profile: Option<String>,
     /// Environment variables, name and value; those that do not start with `TYR_` are ignored.
-    pub env: Vec<(String, String)>,
+    pub env: Vec<(OsString, OsString)>,
     /// `--set KEY=VALUE`, without the flag; later ones win.
     pub set: Vec<String>,
     /// Whether text and task files must be there.
@@ -119,7 +120,7 @@ pub(super) fn inspect_text(source: &Source, text: &str, known: &Known) -> Result
         .as_ref()
         .map(|spec| trials(&layers, spec, &bases, &Rules { known, files: source.files }, &mut found))
         .unwrap_or_default();
-    found.sort_by_key(position);
+    found.sort_by_cached_key(position);
     found.dedup();
     let (errors, warnings): (Vec<_>, Vec<_>) =
         found.iter().cloned().partition(|f| f.severity == Severity::Error);
@@ -144,10 +145,12 @@ fn stops(finding: &Finding) -> bool {
 }
 
 /// Errors before warnings, weaker layers before stronger ones, then the order of the text.
-fn position(finding: &Finding) -> (Severity, Option<(Layer, usize)>, String) {
+fn position(finding: &Finding) -> Position {
     let place = finding.at.as_ref().map(|at| (at.origin.layer, at.span.start));
     (finding.severity, place, finding.key.to_string())
 }
+
+type Position = (Severity, Option<(Layer, usize)>, String);
 
 fn bases(path: &Path) -> Result<Bases> {
     let current = std::env::current_dir().or_error(Kind::Disk, "the current folder cannot be named")?;
@@ -205,10 +208,12 @@ fn trials(
     let exclusions = sweep::exclusions(layers, &axes, found);
     let mut used = vec![false; exclusions.len()];
     let mut issues = Gathered::default();
+    // A trial's own layers are many: they must not hold a sweep each.
+    let plain = layers.of_a_trial();
     let trials: Vec<Trial> = combinations
         .into_iter()
         .filter_map(|combination| {
-            let layers = layers.under(&combination.overrides);
+            let layers = plain.under(&combination.overrides);
             let spec = merge(&layers, found)?;
             (!is_excluded(&exclusions, &combination, &spec, &mut used)).then(|| {
                 let spec = absolute(spec, &layers, bases);
@@ -222,12 +227,7 @@ fn trials(
     trials
 }
 
-fn is_excluded(
-    rules: &[BTreeMap<String, Json>],
-    combination: &Combination,
-    spec: &Spec,
-    used: &mut [bool],
-) -> bool {
+fn is_excluded(rules: &[Vec<Condition>], combination: &Combination, spec: &Spec, used: &mut [bool]) -> bool {
     // A spec that cannot be written as JSON has no value to match.
     let values = serde_json::to_value(spec).unwrap_or_default();
     let hits: Vec<bool> = rules.iter().map(|rule| sweep::excluded(rule, combination, &values)).collect();
@@ -253,39 +253,76 @@ fn report_exclusions(layers: &Layers, used: &[bool], trials: &[Trial], found: &m
     }
 }
 
+/// A finding with the labels of the trials that have it.
+struct Told {
+    finding: Finding,
+    labels: Vec<String>,
+    /// Whether it is that a key has no effect: it has one if any trial that has the value reads it.
+    unused: bool,
+}
+
+/// A key and where it is written.
+type Place = (KeyPath, Option<(Layer, usize)>);
+
+fn place(key: &KeyPath, at: &Option<At>) -> Place {
+    (key.clone(), at.as_ref().map(|at| (at.origin.layer, at.span.start)))
+}
+
 /// Findings of the rules and of scripts with the labels of the trials that have them.
 #[derive(Default)]
 struct Gathered {
-    found: Vec<(Finding, Vec<String>)>,
+    found: Vec<Told>,
+    /// How many trials have the value of a key that may have no effect, by its place.
+    written: BTreeMap<Place, usize>,
+    /// Where in `found` findings of a position and message are.
+    places: BTreeMap<(Position, String), Vec<usize>>,
     scripts: Scripts,
+    /// By what they depend on: trials of a sweep share them.
+    inputs: BTreeMap<String, Inputs>,
 }
 
 impl Gathered {
     fn add(&mut self, label: &str, spec: &Spec, layers: &Layers, given: &Rules) {
-        let issues = rules::check(spec, given.known, given.files);
+        let Spec { model, evaluate, tasks, .. } = spec;
+        let asked = json!([model, evaluate.tasks, evaluate.data, tasks]).to_string();
+        let inputs = self.inputs.entry(asked).or_insert_with(|| (given.known.inputs)(spec));
+        let issues = rules::check(spec, given.known, given.files, inputs);
+        for key in rules::unused::keys().iter().filter(|key| layers.writes(key)) {
+            *self.written.entry(place(key, &layers.locate(key))).or_default() += 1;
+        }
         for issue in issues.into_iter().filter(|i| !i.if_written || i.keys.iter().any(|k| layers.writes(k))) {
             let placed = issue.keys.iter().find_map(|key| layers.locate(key).map(|at| (key.clone(), at)));
             let finding = placed
                 .into_iter()
                 .fold(issue.finding, |finding, (key, at)| Finding { key, ..finding }.at(at));
-            self.add_one(label, finding);
+            self.add_one(label, finding, issue.if_written);
         }
         if let Some(finding) = self.scripts.finding(spec, given.known.script) {
             let at = finding.at.clone().or_else(|| layers.locate(&finding.key));
-            self.add_one(label, Finding { at, ..finding });
+            self.add_one(label, Finding { at, ..finding }, false);
         }
     }
 
-    fn add_one(&mut self, label: &str, finding: Finding) {
-        match self.found.iter_mut().find(|(other, _)| *other == finding) {
-            Some((_, labels)) => labels.push(label.to_owned()),
-            None => self.found.push((finding, vec![label.to_owned()])),
+    fn add_one(&mut self, label: &str, finding: Finding, unused: bool) {
+        let places = self.places.entry((position(&finding), finding.message.clone())).or_default();
+        match places.iter().find(|&&i| self.found[i].finding == finding) {
+            Some(&i) => self.found[i].labels.push(label.to_owned()),
+            None => {
+                places.push(self.found.len());
+                self.found.push(Told { finding, labels: vec![label.to_owned()], unused });
+            }
         }
     }
 
     /// The findings; those that not all trials have name theirs.
     fn findings(self, trials: usize) -> impl Iterator<Item = Finding> {
-        self.found.into_iter().map(move |(finding, labels)| match &labels[..] {
+        let written = self.written;
+        let counts = move |told: &Told| {
+            let all = written.get(&place(&told.finding.key, &told.finding.at));
+            told.unused && all.is_some_and(|all| told.labels.len() < *all)
+        };
+        let told = self.found.into_iter().filter(move |told| !counts(told));
+        told.map(move |Told { finding, labels, .. }| match &labels[..] {
             all if all.len() == trials => finding,
             [one] => Finding { message: format!("{} (trial {one})", finding.message), ..finding },
             [first, ..] => {

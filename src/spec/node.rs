@@ -144,27 +144,24 @@ impl Node {
 
     /// This table without some of its keys; other values stay as they are.
     pub(crate) fn without(&self, keys: &[&str]) -> Node {
-        let mut node = self.clone();
-        if let Value::Table(table) = &mut node.value {
-            table.retain(|key, _| !keys.contains(&key.as_str()));
-        }
-        node
+        let Value::Table(table) = &self.value else { return self.clone() };
+        let kept = table.iter().filter(|(key, _)| !keys.contains(&key.as_str()));
+        let kept = kept.map(|(key, entry)| (key.clone(), entry.clone())).collect();
+        Node { value: Value::Table(kept), at: self.at.clone() }
     }
 
-    /// This value without the one at `steps`; arrays are dropped whole, as they are merged.
-    pub(crate) fn dropping(&self, steps: &[Step]) -> Node {
-        let mut node = self.clone();
-        let (Value::Table(table), Some((Step::Key(key), rest))) = (&mut node.value, steps.split_first())
+    /// Drops the value at `steps`; arrays are dropped whole, as they are merged.
+    pub(crate) fn drop_at(&mut self, steps: &[Step]) {
+        let (Value::Table(table), Some((Step::Key(key), rest))) = (&mut self.value, steps.split_first())
         else {
-            return node;
+            return;
         };
         match table.get_mut(key) {
             Some(entry) if !rest.is_empty() && matches!(entry.node.value, Value::Table(_)) => {
-                entry.node = entry.node.dropping(rest)
+                entry.node.drop_at(rest);
             }
             _ => drop(table.remove(key)),
         }
-        node
     }
 
     /// This value, all of it placed in another origin with the same text.

@@ -1,6 +1,6 @@
 //! Sweeps: axes that multiply into trials, with labels that read well and are safe as names of folders.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use figment::Figment;
 use figment::providers::Serialized;
@@ -16,8 +16,11 @@ use super::finding::Finding;
 use super::key::KeyPath;
 use super::layers::Layers;
 use super::node::{Node, Value};
+use super::repeated::{number_repeats, repeated};
 use super::shape::Shape;
 
+/// More axes than this are taken for a mistake, even where they do not multiply to more trials.
+const MOST_AXES: usize = 100;
 /// More trials than this are taken for a mistake.
 const MOST_TRIALS: usize = 10_000;
 /// Longest label; file systems take names of 255 bytes.
@@ -86,6 +89,11 @@ pub(crate) fn expand(layers: &Layers, seed: u64, found: &mut Vec<Finding>) -> Ve
     let root = KeyPath::of("sweep");
     let Some(node) = layers.get(&root) else { return vec![main()] };
     let axes: Vec<Axis> = read(node, &root, found).unwrap_or_default();
+    if axes.len() > MOST_AXES {
+        let message = format!("a sweep of {} axes, which is more than {MOST_AXES}", axes.len());
+        found.push(Finding::error(root, message).at(node.at.clone()).hint("merge axes into one of `cases`"));
+        return Vec::new();
+    }
     let before = found.len();
     let read =
         axes.iter().enumerate().filter_map(|(i, axis)| read_axis(axis, node, &root.index(i), seed, found));
@@ -143,12 +151,11 @@ fn read_values(
         let at = node.get(KeyPath::of("values").index(i).steps())?;
         check(at, shape, &target, found);
         choices.push(Choice { label: value_label(value, i), overrides: vec![at.clone().under(&target)] });
-        if values[..i].contains(value) {
-            found.push(
-                Finding::error(path.key("values").index(i), format!("{value} appears twice"))
-                    .at(at.at.clone()),
-            );
-        }
+    }
+    for i in repeated(values.iter().map(Json::to_string)) {
+        let at = node.get(KeyPath::of("values").index(i).steps())?;
+        let finding = Finding::error(path.key("values").index(i), format!("{} appears twice", values[i]));
+        found.push(finding.at(at.at.clone()));
     }
     let name = named(axis.name.as_deref().unwrap_or_default(), target.last());
     Some(Choices { name, paths: vec![target], choices })
@@ -171,12 +178,12 @@ fn read_cases(
         let place = node.get(KeyPath::of("cases").index(i).steps())?;
         let overrides = case_overrides(place, &path, &mut all.paths, found);
         all.choices.push(Choice { label: named(&case.label, &(i + 1).to_string()), overrides });
-        if cases[..i].iter().any(|other| other.label == case.label) {
-            found.push(
-                Finding::error(path.key("label"), format!("two cases are called \"{}\"", case.label))
-                    .at(place.at.clone()),
-            );
-        }
+    }
+    for i in repeated(cases.iter().map(|case| &case.label)) {
+        let path = path.key("cases").index(i);
+        let place = node.get(&path.steps()[2..])?;
+        let message = format!("two cases are called \"{}\"", cases[i].label);
+        found.push(Finding::error(path.key("label"), message).at(place.at.clone()));
     }
     Some(all)
 }
@@ -317,21 +324,6 @@ fn distinct_labels(axis: &mut Choices) {
     axis.choices.iter_mut().zip(labels).for_each(|(choice, label)| choice.label = label);
 }
 
-/// Adds `-2`, `-3`, … to names that were there before, upper and lower case alike: some file systems do not
-/// tell them apart.
-fn number_repeats(names: &mut [String]) {
-    let mut seen = BTreeSet::new();
-    for name in names {
-        let mut candidate = name.clone();
-        let mut number = 2;
-        while !seen.insert(candidate.to_lowercase()) {
-            candidate = format!("{name}-{number}");
-            number += 1;
-        }
-        *name = candidate;
-    }
-}
-
 /// A label that is too long for a folder keeps its start and gets a hash of the whole.
 fn shortened(combination: Combination) -> Combination {
     if combination.label.len() <= LONGEST_LABEL {
@@ -370,14 +362,30 @@ fn named(text: &str, otherwise: &str) -> String {
 
 /// Whether a trial has all values that an exclusion names; a key may be one of the axes or a path of the
 /// experiment.
-pub(crate) fn excluded(rule: &BTreeMap<String, Json>, combination: &Combination, values: &Json) -> bool {
-    rule.iter().all(|(key, wanted)| {
-        let axis = combination.axes.iter().find(|(name, _)| name == key);
+pub(crate) fn excluded(rule: &[Condition], combination: &Combination, values: &Json) -> bool {
+    rule.iter().all(|condition| {
+        let axis = combination.axes.iter().find(|(name, _)| *name == condition.name);
         match axis {
-            Some((_, label)) => *label == value_label(wanted, 0),
-            None => same(lookup(values, key), wanted),
+            Some((_, label)) => *label == condition.label,
+            None => same(lookup(values, condition.path.as_ref()), &condition.value),
         }
     })
+}
+
+/// One key of an exclusion: that an axis or a key of the experiment has a value.
+pub(crate) struct Condition {
+    name: String,
+    path: Option<KeyPath>,
+    value: Json,
+    /// The value as labels write it.
+    label: String,
+}
+
+impl Condition {
+    fn new((name, value): (String, Json)) -> Self {
+        let (path, label) = (KeyPath::parse(&name), value_label(&value, 0));
+        Self { name, path, value, label }
+    }
 }
 
 /// Reads the exclusions and checks that each key is an axis or a key of the experiment.
@@ -385,16 +393,20 @@ pub(crate) fn exclusions(
     layers: &Layers,
     axes: &[(String, String)],
     found: &mut Vec<Finding>,
-) -> Vec<BTreeMap<String, Json>> {
+) -> Vec<Vec<Condition>> {
     let root = KeyPath::of("exclude");
     let Some(node) = layers.get(&root) else { return Vec::new() };
     let rules: Vec<BTreeMap<String, Json>> = read(node, &root, found).unwrap_or_default();
+    let rules: Vec<Vec<Condition>> =
+        rules.into_iter().map(|rule| rule.into_iter().map(Condition::new).collect()).collect();
     for (i, rule) in rules.iter().enumerate() {
-        for key in rule.keys().filter(|key| !axes.iter().any(|(name, _)| name == *key)) {
-            let known = KeyPath::parse(key).and_then(|path| Shape::root().at(&path));
+        for Condition { name, path, .. } in
+            rule.iter().filter(|c| !axes.iter().any(|(name, _)| *name == c.name))
+        {
+            let known = path.as_ref().and_then(|path| Shape::root().at(path));
             let place = layers.get(&root.index(i)).unwrap_or(node);
             if known.is_none() {
-                let finding = unknown_path(&KeyPath::parse(key).unwrap_or_else(|| KeyPath::of(key)));
+                let finding = unknown_path(&path.clone().unwrap_or_else(|| KeyPath::of(name)));
                 found.push(Finding { key: root.index(i), ..finding }.at(place.at.clone()));
             }
         }
@@ -402,9 +414,8 @@ pub(crate) fn exclusions(
     rules
 }
 
-fn lookup<'a>(values: &'a Json, key: &str) -> Option<&'a Json> {
-    let path = KeyPath::parse(key)?;
-    path.steps().iter().try_fold(values, |value, step| match step {
+fn lookup<'a>(values: &'a Json, path: Option<&KeyPath>) -> Option<&'a Json> {
+    path?.steps().iter().try_fold(values, |value, step| match step {
         super::key::Step::Key(key) => value.get(key),
         super::key::Step::Index(index) => value.get(index),
     })

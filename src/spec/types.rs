@@ -229,7 +229,7 @@ pub struct Search {
     pub offspring: usize,
     /// Largest number of flips in one mutation: the minimum of two draws from 1..=max_flips. A flip moves one
     /// level of sparsity from one module to another of the same kind.
-    #[schemars(range(min = 1), extend("x-unit" = "flips", "x-paper" = "number of flips, 3"))]
+    #[schemars(range(min = 1, max = 1_000), extend("x-unit" = "flips", "x-paper" = "number of flips, 3"))]
     pub max_flips: usize,
     /// Selection stages; the last one keeps one and also scores the parent.
     #[schemars(length(min = 1), extend("x-paper" = "multi-stage selection: 2K/16, 16K/4, 128K/1"))]

@@ -89,7 +89,12 @@ mod tests {
     use super::*;
     use crate::spec::{self, Known};
 
-    const KNOWN: Known = Known { corpora: &["quickstart", "b", "a"], tasks: &["rte"], script: |_, _| Ok(()) };
+    const KNOWN: Known = Known {
+        corpora: &["quickstart", "b", "a"],
+        tasks: &["rte"],
+        script: |_, _| Ok(()),
+        inputs: |_| crate::spec::Inputs::default(),
+    };
 
     fn asked(text: &str, model: ModelName) -> Vec<String> {
         let spec = spec::parse(text, "spec.toml", &KNOWN).unwrap().spec;

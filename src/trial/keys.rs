@@ -282,7 +282,12 @@ mod tests {
     #[test]
     fn a_supernet_depends_on_what_its_method_reads_of_prune() {
         let parsed = |text: &str| {
-            let known = Known { corpora: &["quickstart"], tasks: &[], script: |_, _| Ok(()) };
+            let known = Known {
+                corpora: &["quickstart"],
+                tasks: &[],
+                script: |_, _| Ok(()),
+                inputs: |_| crate::spec::Inputs::default(),
+            };
             spec::parse(text, "spec.toml", &known).unwrap().spec
         };
         let mut spec = parsed("[prune]\nmethod = \"obs\"");

@@ -183,7 +183,12 @@ mod tests {
     use crate::model::pico::Pico;
     use crate::spec::{self, Known};
 
-    const KNOWN: Known = Known { corpora: &["quickstart"], tasks: &[], script: |_, _| Ok(()) };
+    const KNOWN: Known = Known {
+        corpora: &["quickstart"],
+        tasks: &[],
+        script: |_, _| Ok(()),
+        inputs: |_| crate::spec::Inputs::default(),
+    };
 
     /// Writes down what it is requested; a distribution, a supernet and a model are their names.
     #[derive(Debug, Default, PartialEq)]

@@ -1,9 +1,10 @@
 //! Scripts: what they read, how they fail, what they are stopped from doing, and the examples.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::super::reads::Part;
-use super::super::script::Script;
+use super::super::script::{Metrics, Script};
 use super::super::scripted::{Scripted, check};
 use super::super::{Metric, flops};
 use crate::base::Result;
@@ -140,6 +141,30 @@ fn limits_end_what_would_not_end() {
 }
 
 #[test]
+fn a_deadline_ends_what_the_count_of_operations_does_not() {
+    let slow = "let a = []; a.pad(10000, 1); loop { ";
+    for body in [
+        "a.index_of(2); }",
+        "a.reduce(|sum, x| sum + x, 0); }",
+        "a.sort(|x, y| 0); }",
+        "a.all(|x| x == 1); }",
+    ] {
+        let mut script = Script::compile("f.rhai", &format!("fn fitness(m) {{ {slow}{body} }}")).unwrap();
+        script.patience = std::time::Duration::from_millis(50);
+        let error = script.call(Metrics::new(BTreeMap::new())).unwrap_err();
+        assert!(error.to_string().contains("a call may take 10 seconds"), "{body}: {error}");
+    }
+}
+
+#[test]
+fn long_scripts_and_many_functions_are_refused_before_they_are_compiled() {
+    let functions = |n: usize| (0..n).map(|i| format!("fn f{i}() {{}} ")).collect::<String>();
+    scripted(&format!("{}fn fitness(m) {{ 1 }}", functions(255))).unwrap();
+    breaks(&format!("{}fn fitness(m) {{ 1 }}", functions(256)), &["f.rhai:1:"]);
+    breaks(&format!("{}fn fitness(m) {{ 1 }}", functions(200_000)), &["bytes", "65536"]);
+}
+
+#[test]
 fn nesting_without_an_end_is_an_error_and_no_crash() {
     for (open, middle, close) in [
         ("(", "1", ")"),
@@ -220,11 +245,14 @@ fn checking_names_the_file() {
 
 #[test]
 fn the_manual_has_the_table_and_the_limits() {
-    use super::super::script::{CALL_DEPTH, ELEMENTS, EXPRESSION_DEPTH, OPERATIONS, STRING, VARIABLES};
+    use super::super::script::{
+        CALL_DEPTH, ELEMENTS, EXPRESSION_DEPTH, FUNCTIONS, OPERATIONS, SECONDS, STRING, TEXT, VARIABLES,
+    };
     let manual = std::fs::read_to_string(root("docs/fitness.md")).unwrap();
     assert!(manual.contains(&Metric::table()), "docs/fitness.md should have:\n{}", Metric::table());
     let plain = manual.replace(' ', "");
-    for limit in [CALL_DEPTH, ELEMENTS, EXPRESSION_DEPTH, OPERATIONS as usize, STRING, VARIABLES] {
+    let counts = [OPERATIONS as usize, SECONDS as usize, FUNCTIONS, TEXT];
+    for limit in [CALL_DEPTH, ELEMENTS, EXPRESSION_DEPTH, STRING, VARIABLES].into_iter().chain(counts) {
         assert!(plain.contains(&format!("|{limit}|")), "{limit}");
     }
     for metric in Metric::all() {

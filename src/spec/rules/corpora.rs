@@ -1,6 +1,7 @@
 //! Rules on corpora: known names, the splits that each use needs, and that nothing is tuned on the text that
 //! it is evaluated on.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Issues, Known};
@@ -10,7 +11,7 @@ use crate::spec::shape::quoted_list;
 use crate::spec::types::{Corpus, FitnessKind, Spec};
 
 /// What a use reads of a corpus.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Split {
     /// Text to calibrate and to search on.
     Train,
@@ -114,16 +115,19 @@ fn check_split(key: &KeyPath, name: &str, corpus: &Corpus, split: Split, issues:
 /// Held-out text must not be among the text that anything is fitted to: such a figure would be meaningless.
 fn honesty(spec: &Spec, issues: &mut Issues) {
     let all = uses(spec);
-    let of = |wanted| all.iter().filter(move |(_, _, split)| *split == wanted);
-    for (test_key, test_name, _) in of(Split::Test) {
-        for (train_key, train_name, _) in of(Split::Train) {
+    // A corpus that is named often is looked at once.
+    let first: BTreeMap<(Split, &str), &KeyPath> =
+        all.iter().rev().map(|(key, name, split)| ((*split, *name), key)).collect();
+    let of = |wanted| first.iter().filter(move |((split, _), _)| *split == wanted);
+    for ((_, test_name), test_key) in of(Split::Test) {
+        for ((_, train_name), train_key) in of(Split::Train) {
             let Some(file) = shared_file(spec, test_name, train_name) else { continue };
             let message =
                 format!("`{test_key}` evaluates on {}, which `{train_key}` is fitted to", file.display());
             let hint = format!(
                 "take the file out of the `train` list of \"{train_name}\" or evaluate on another corpus"
             );
-            issues.error(&[test_key.clone(), KeyPath::of("corpora").key(test_name)], message, hint);
+            issues.error(&[(*test_key).clone(), KeyPath::of("corpora").key(test_name)], message, hint);
         }
     }
 }

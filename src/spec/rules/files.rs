@@ -1,5 +1,6 @@
 //! Files that an experiment names must be there before hours of work begin. They are looked at, not read.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::corpora::uses;
@@ -38,12 +39,11 @@ fn model(spec: &Spec, issues: &mut Issues) {
 
 /// Only corpora that are used: a profile may leave others untouched.
 fn corpora(spec: &Spec, issues: &mut Issues) {
-    let mut seen = Vec::new();
+    let mut seen = BTreeSet::new();
     for (_, name, split) in uses(spec) {
-        if seen.contains(&(name, split)) {
+        if !seen.insert((name, split)) {
             continue;
         }
-        seen.push((name, split));
         let files = spec.corpora.get(name).map(|corpus| split.files(corpus)).unwrap_or_default();
         for (i, path) in files.iter().enumerate() {
             file(path, "text file", KeyPath::of("corpora").key(name).key(split.word()).index(i), issues);
@@ -54,14 +54,10 @@ fn corpora(spec: &Spec, issues: &mut Issues) {
 fn tasks(spec: &Spec, known: &Known, issues: &mut Issues) {
     for (name, task) in spec.tasks.iter().filter(|(name, _)| spec.evaluate.tasks.contains(name)) {
         file(&task.file, "task file", KeyPath::of("tasks").key(name).key("file"), issues);
-        if known.tasks.contains(&name.as_str()) {
-            let message = format!("this table hides the built-in task \"{name}\"");
-            issues.warning(
-                &[KeyPath::of("tasks").key(name)],
-                message,
-                "give it another name, unless that is what you want",
-            );
-        }
+    }
+    for name in spec.tasks.keys().filter(|name| known.tasks.contains(&name.as_str())) {
+        let message = format!("\"{name}\" is the name of a built-in task");
+        issues.error(&[KeyPath::of("tasks").key(name)], message, "give your own task another name");
     }
 }
 

@@ -3,13 +3,18 @@
 
 mod corpora;
 mod files;
+mod inputs;
 mod search;
+pub(crate) mod unused;
 
 use super::finding::{Finding, Severity};
 use super::key::KeyPath;
 use super::load::Files;
+use super::repeated::repeated;
 use super::script::CheckScript;
-use super::types::{Fitness, FitnessKind, Method, Prune, Spec, Target};
+use super::types::{Fitness, FitnessKind, Method, Prune, Spec};
+
+pub use inputs::{Inputs, LookAtInputs, ModelSizes};
 
 /// What other modules provide; the spec itself does not depend on them.
 #[derive(Debug, Clone, Copy)]
@@ -20,6 +25,8 @@ pub struct Known<'a> {
     pub tasks: &'a [&'a str],
     /// What checks a fitness script.
     pub script: CheckScript,
+    /// What looks at the model and the files of tasks.
+    pub inputs: LookAtInputs,
 }
 
 /// A broken rule, with the keys that it is about; the first one that the user wrote is shown.
@@ -48,7 +55,8 @@ impl Issues {
 
     fn add(&mut self, severity: Severity, keys: &[KeyPath], message: String, hint: String) {
         let key = keys.first().cloned().unwrap_or_default();
-        let finding = Finding { severity, key, message, hint: Some(hint), at: None };
+        let hint = Some(hint).filter(|hint| !hint.is_empty());
+        let finding = Finding { severity, key, message, hint, at: None };
         self.0.push(Issue { finding, keys: keys.to_vec(), if_written: false });
     }
 
@@ -65,7 +73,7 @@ fn keys<const N: usize>(dotted: [&str; N]) -> [KeyPath; N] {
 }
 
 /// All rules on one experiment whose paths are absolute.
-pub(crate) fn check(spec: &Spec, known: &Known, files: Files) -> Vec<Issue> {
+pub(crate) fn check(spec: &Spec, known: &Known, files: Files, inputs: &Inputs) -> Vec<Issue> {
     let mut issues = Issues::default();
     name(spec, &mut issues);
     model(spec, &mut issues);
@@ -75,8 +83,13 @@ pub(crate) fn check(spec: &Spec, known: &Known, files: Files) -> Vec<Issue> {
     corpora::check(spec, known, &mut issues);
     evaluate(spec, known, &mut issues);
     files::check(spec, known, files, &mut issues);
+    inputs::check(spec, inputs, &mut issues);
+    unused::check(spec, &mut issues);
     issues.0
 }
+
+/// Bytes of the longest name of a folder on usual file systems.
+const LONGEST_NAME: usize = 255;
 
 /// The name is a folder under `runs/`.
 fn name(spec: &Spec, issues: &mut Issues) {
@@ -89,6 +102,10 @@ fn name(spec: &Spec, issues: &mut Issues) {
             message,
             "use letters, digits, spaces and ._-+, not starting with a dot",
         );
+    }
+    if spec.name.len() > LONGEST_NAME {
+        let message = format!("a name of {} bytes cannot name the folder of the results", spec.name.len());
+        issues.error(&keys(["name"]), message, format!("file systems take {LONGEST_NAME} bytes"));
     }
 }
 
@@ -127,24 +144,12 @@ fn prune(spec: &Spec, issues: &mut Issues) {
         Method::Obs => obs(&spec.prune, issues),
         Method::Magnitude => {}
     }
-    unused_prune(spec.prune.method, issues);
     if spec.sparsity.target == 0.0 {
         issues.warning(
             &keys(["sparsity.target"]),
             "nothing is removed at sparsity 0",
             "give a fraction above 0",
         );
-    }
-}
-
-/// Keys of another pruning method.
-fn unused_prune(method: Method, issues: &mut Issues) {
-    for other in Method::ALL {
-        for key in other.keys().iter().filter(|key| !method.keys().contains(key)) {
-            let message = format!("`prune.{key}` has no effect: `prune.method` is \"{}\"", method.name());
-            let hint = format!("leave it out, or set `prune.method` to \"{}\"", other.name());
-            issues.unused(KeyPath::of("prune").key(key), message, hint);
-        }
     }
 }
 
@@ -161,15 +166,6 @@ fn obs(prune: &Prune, issues: &mut Issues) {
     if prune.damping == 0.0 {
         let hint = "a dead or duplicate channel makes XᵀX singular; 0.01 is usual";
         issues.warning(&keys(["prune.damping"]), "without damping the Hessian may have no inverse", hint);
-    }
-    if prune.target == Target::Layer && prune.target_interpolation != 1.0 {
-        let hint =
-            "set `prune.target` to \"dense\" or \"residual\", or leave `prune.target_interpolation` out";
-        issues.warning(
-            &keys(["prune.target_interpolation", "prune.target"]),
-            "`prune.target_interpolation` has no effect when the target is the layer itself",
-            hint,
-        );
     }
 }
 
@@ -191,7 +187,7 @@ fn fitness(spec: &Spec, issues: &mut Issues) {
         issues.error(&keys(["fitness.top_k"]), "the KL divergence over one token is always 0", hint);
     }
     repeated_layers(spec, issues);
-    unused_fitness(spec, issues);
+    repeated_corpora(spec, issues);
 }
 
 /// A kind of fitness without what it needs.
@@ -213,40 +209,26 @@ fn incomplete_fitness(fitness: &Fitness, issues: &mut Issues) {
 }
 
 fn repeated_layers(spec: &Spec, issues: &mut Issues) {
-    for (i, layer) in spec.fitness.layers.iter().enumerate() {
-        if spec.fitness.layers[..i].iter().any(|other| other.layer == layer.layer) {
-            let at = [KeyPath::of("fitness.layers").index(i).key("layer")];
-            issues.error(&at, format!("layer {} has two weights", layer.layer), "keep one of them");
-        }
+    let layers = &spec.fitness.layers;
+    for i in repeated(layers.iter().map(|layer| layer.layer)) {
+        let at = [KeyPath::of("fitness.layers").index(i).key("layer")];
+        issues.error(&at, format!("layer {} has two weights", layers[i].layer), "keep one of them");
     }
 }
 
-/// Keys of another kind of fitness: set, but read by nothing.
-fn unused_fitness(spec: &Spec, issues: &mut Issues) {
-    let fitness = &spec.fitness;
-    let set = [
-        ("fitness.script", FitnessKind::Script, fitness.script.is_some()),
-        ("fitness.layers", FitnessKind::Similarity, !fitness.layers.is_empty()),
-        ("fitness.corpora", FitnessKind::Perplexity, !fitness.corpora.is_empty()),
-    ];
-    // A script may read every metric, so it uses layers and corpora too.
-    let used = |kind| fitness.kind == kind || fitness.kind == FitnessKind::Script;
-    for (key, kind, _) in set.into_iter().filter(|(_, kind, is_set)| *is_set && !used(*kind)) {
-        let word = format!("{kind:?}").to_lowercase();
-        let message = format!("`{key}` has no effect: `fitness.kind` is not \"{word}\"");
-        issues.warning(
-            &keys([key]),
-            message,
-            format!("set `fitness.kind` to \"{word}\" or leave `{key}` out"),
-        );
+fn repeated_corpora(spec: &Spec, issues: &mut Issues) {
+    let corpora = &spec.fitness.corpora;
+    for i in repeated(corpora) {
+        let at = [KeyPath::of("fitness.corpora").index(i)];
+        issues.error(&at, format!("corpus \"{}\" is listed twice", corpora[i]), "keep one of them");
     }
 }
 
 fn evaluate(spec: &Spec, known: &Known, issues: &mut Issues) {
     let evaluate = &spec.evaluate;
+    let own = spec.tasks.keys().map(String::as_str);
+    let names: Vec<&str> = known.tasks.iter().copied().chain(own).collect();
     for (i, task) in evaluate.tasks.iter().enumerate() {
-        let own = spec.tasks.keys().map(String::as_str);
-        let names: Vec<&str> = known.tasks.iter().copied().chain(own).collect();
         corpora::check_name(task, &names, "task", &KeyPath::of("evaluate.tasks").index(i), issues);
     }
     if evaluate.kl_tokens > 0 && evaluate.perplexity.is_empty() {
@@ -275,11 +257,8 @@ fn lm_eval(spec: &Spec, issues: &mut Issues) {
             "name tasks of the harness, as in [\"arc_easy\"]",
         );
     }
-    if lm_eval.url.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
-        issues.error(
-            &keys(["evaluate.lm_eval.url"]),
-            "this is no address of a service",
-            "write http://HOST:PORT",
-        );
+    if lm_eval.url.as_ref().is_some_and(|url| !url.starts_with("http://")) {
+        let hint = "write http://HOST:PORT: the service runs on this machine or behind a tunnel";
+        issues.error(&keys(["evaluate.lm_eval.url"]), "this is no address that starts with http://", hint);
     }
 }

@@ -20,53 +20,6 @@ fn an_unknown_key_names_the_nearest_one() {
 }
 
 #[test]
-fn a_renamed_key_and_a_renamed_value_name_the_new_ones() {
-    assert_snapshot!(printed("[calibration]\nstarts = 8\n[profile.mini.prune]\nshrink = 'halves'\n"), @r#"
-    3 errors in x.toml
-
-      × `calibration.starts` is now `calibration.sink_tokens`
-       ╭─[x.toml:2:1]
-     2 │ starts = 8
-       · ───┬──
-       ·    ╰── calibration.starts
-       ╰────
-      help: write `sink_tokens`: the key has another name and the same meaning
-
-      × `profile.mini.prune.shrink` is now `profile.mini.prune.target_shrinkage`
-       ╭─[x.toml:4:1]
-     4 │ shrink = 'halves'
-       · ───┬──
-       ·    ╰── profile.mini.prune.shrink
-       ╰────
-      help: write `target_shrinkage`: the key has another name and the same meaning
-
-      × `profile.mini.prune.target_shrinkage` has no value "halves"
-       ╭─[x.toml:4:10]
-     4 │ shrink = 'halves'
-       ·          ────┬───
-       ·              ╰── profile.mini.prune.target_shrinkage
-       ╰────
-      help: it is "split_half" now
-    "#);
-}
-
-#[test]
-fn renamed_keys_are_named_wherever_a_key_may_be_written() {
-    let checked = inspect_with("[[sweep]]\nkey = 'prune.blend'\nvalues = [0.5]\n", |source| {
-        source.set = vec!["calibration.starts=8".into()];
-        source.env = vec![("TYR_PRUNE__SHRINK".into(), "none".into())];
-    });
-    let messages: Vec<&str> = checked.findings.iter().map(|f| f.message.as_str()).collect();
-    for (earlier, present) in [
-        ("calibration.starts", "calibration.sink_tokens"),
-        ("prune.shrink", "prune.target_shrinkage"),
-        ("prune.blend", "prune.target_interpolation"),
-    ] {
-        assert!(messages.contains(&format!("`{earlier}` is now `{present}`").as_str()), "{messages:?}");
-    }
-}
-
-#[test]
 fn a_key_in_the_wrong_table_is_sent_home() {
     assert_snapshot!(printed("[supernet]\ndamping = 0.1\n"), @r#"
     1 error in x.toml

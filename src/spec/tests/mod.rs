@@ -1,16 +1,24 @@
 //! Tests of the experiment file as a whole.
 
 mod broken;
+mod large;
 mod layering;
 mod properties;
+mod renamed;
 mod rules;
 mod schema;
 mod sweeps;
+mod unused;
 
 use super::load::inspect_text;
 use super::*;
 
-const KNOWN: Known = Known { corpora: &["quickstart"], tasks: &["arc_easy", "boolq"], script: |_, _| Ok(()) };
+const KNOWN: Known = Known {
+    corpora: &["quickstart"],
+    tasks: &["arc_easy", "boolq"],
+    script: |_, _| Ok(()),
+    inputs: |_| crate::spec::Inputs::default(),
+};
 
 pub(super) fn inspect_with(text: &str, change: impl FnOnce(&mut Source)) -> Checked {
     let mut source = Source { path: "x.toml".into(), ..Source::default() };

@@ -110,7 +110,7 @@ fn keys_of_another_pruning_method() {
        ·           ──┬─
        ·             ╰── prune.damping
        ╰────
-      help: leave it out, or set `prune.method` to "obs"
+      help: set `prune.method` to "obs", or leave `prune.damping` out
 
       ⚠ `prune.saliency` has no effect: `prune.method` is "magnitude"
        ╭─[x.toml:4:12]
@@ -118,7 +118,7 @@ fn keys_of_another_pruning_method() {
        ·            ───────────┬──────────
        ·                       ╰── prune.saliency
        ╰────
-      help: leave it out, or set `prune.method` to "obs"
+      help: set `prune.method` to "obs", or leave `prune.saliency` out
     "#);
     // Defaults, the paper's too, are nobody's choice.
     let text = "defaults = 'paper'\n[prune]\nmethod = 'magnitude'\nunit = { attention = 'kv_group' }\n";
@@ -168,7 +168,7 @@ fn a_fitness_without_what_it_needs_and_with_what_it_does_not() {
        ·           ───────┬──────
        ·                  ╰── fitness.corpora
        ╰────
-      help: set `fitness.kind` to "perplexity" or leave `fitness.corpora` out
+      help: set `fitness.kind` to "perplexity", or leave `fitness.corpora` out
     "#);
 }
 
@@ -260,7 +260,7 @@ fn warnings_alone_do_not_stop() {
        ╰────
       help: a dead or duplicate channel makes XᵀX singular; 0.01 is usual
 
-      ⚠ `prune.target_interpolation` has no effect when the target is the layer itself
+      ⚠ `prune.target_interpolation` has no effect: `prune.target` is "layer"
        ╭─[x.toml:4:24]
      4 │ target_interpolation = 0.5
        ·                        ─┬─
@@ -373,4 +373,77 @@ fn values_of_the_wrong_shape_in_the_environment_and_unknown_variables_are_findin
         printed,
         ["unknown key `\"\"`", "unknown key `prune.dampng`", "`supernet` takes a table, not an integer"]
     );
+}
+
+#[test]
+fn a_date_is_told_as_one_wherever_it_stands() {
+    let told = |text: &str| {
+        let checked = inspect_with(text, |_| {});
+        assert_eq!(checked.findings.len(), 1, "{:?}", checked.findings);
+        let Finding { message, .. } = &checked.findings[0];
+        assert!(message.contains("a date"), "{message}");
+        assert!(!message.contains("::"), "{message}");
+    };
+    told("[[sweep]]\nkey = 'seed'\nvalues = [1, 1979-05-27]\n");
+    told("[[sweep]]\nkey = 'seed'\nvalues = [1, [07:32:00]]\n");
+    told("[[sweep]]\ncases = [{ label = 'a', set = { seed = 1979-05-27T07:32:00Z } }]\n");
+    told("exclude = [{ seed = 1979-05-27 }]\n");
+    told("seed = 1979-05-27\n");
+    told("name = 1979-05-27\n");
+}
+
+#[test]
+fn names_that_a_run_would_refuse_are_refused_before() {
+    let errors = |text: &str| {
+        let checked = inspect_with(text, |_| {});
+        checked.findings.iter().filter(|f| f.severity == Severity::Error).count()
+    };
+    assert_eq!(errors(&format!("name = '{}'\n", "n".repeat(255))), 0);
+    assert_eq!(errors(&format!("name = '{}'\n", "n".repeat(256))), 1);
+    assert_eq!(errors("[tasks.boolq]\nfile = 'Cargo.toml'\ncontext = 'q'\nchoices = 'c'\ngold = 'g'\n"), 1);
+    let harness = |url: &str| format!("[evaluate.lm_eval]\ntasks = ['boolq']\nurl = '{url}'\n");
+    assert_eq!(errors(&harness("http://127.0.0.1:1")), 0);
+    assert_eq!(errors(&harness("https://example.org")), 1);
+    assert_eq!(errors("[fitness]\nkind = 'perplexity'\ncorpora = ['quickstart', 'quickstart']\n"), 1);
+    assert_eq!(errors("[search]\nmax_flips = 1000\n"), 0);
+    assert_eq!(errors("[search]\nmax_flips = 4294967295\n"), 1);
+    assert_eq!(errors("[calibration]\nsequence_length = 1\n"), 1);
+    assert_eq!(errors("[evaluate]\nsequence_length = 1\n"), 1);
+}
+
+#[test]
+fn sizes_of_the_model_bound_sequences_and_layers() {
+    let known = Known {
+        inputs: |spec| Inputs {
+            model: Some(ModelSizes { context: 128, layers: 4 }),
+            faults: match spec.model.source.as_str() {
+                "builtin:quickstart" => vec![],
+                _ => vec![(
+                    KeyPath::of("model.source"),
+                    crate::base::Error::new(crate::base::Kind::Checkpoint, "broken").at("x"),
+                )],
+            },
+        },
+        ..KNOWN
+    };
+    let keys = |text: &str| {
+        let source = Source { path: "x.toml".into(), ..Source::default() };
+        let found = inspect_text(&source, text, &known).unwrap().findings;
+        found.iter().map(|f| format!("{} {}", f.key, f.message)).collect::<Vec<_>>()
+    };
+    let short = "calibration.sequence_length = 128\nevaluate.sequence_length = 128\n";
+    assert_eq!(keys(short), [""; 0]);
+    assert_eq!(
+        keys("calibration.sequence_length = 256\nevaluate.sequence_length = 128\n"),
+        ["calibration.sequence_length sequences of 256 tokens are longer than the model's context of 128"]
+    );
+    let unwritten = keys("evaluate.sequence_length = 128\n");
+    assert!(unwritten[0].starts_with("calibration.sequence_length sequences of 256"), "{unwritten:?}");
+    assert_eq!(keys("[evaluate]\nperplexity = []\nkl_tokens = 0\n").len(), 1);
+    let layers = "fitness = { kind = 'similarity', layers = [{ layer = -4, weight = 1 }, { layer = 4, weight = 1 }] }\n";
+    assert_eq!(
+        keys(&format!("{short}{layers}")),
+        ["fitness.layers[1].layer the model has 4 layers, so none is 4"]
+    );
+    assert_eq!(keys(&format!("{short}model.source = 'src'\n")), ["model.source broken (x)"]);
 }

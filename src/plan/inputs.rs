@@ -1,0 +1,126 @@
+//! What a spec names, looked at before a run: the model's configuration and files, the device, the files of
+//! tasks. No weight is read and nothing is fetched.
+
+use super::facts;
+use super::known_model::KnownModel;
+use crate::base::{Error, Result};
+use crate::data::Tokenizer;
+use crate::eval::Selection;
+use crate::model::{Model, hub};
+use crate::spec::{Inputs, KeyPath, ModelSizes, Spec, model_folder};
+use crate::tensor;
+
+/// The sizes of the model. What is wrong with it is left for those who open it, to be told in full.
+pub fn sizes(spec: &Spec) -> Inputs {
+    let sizes = find(&spec.model.source).ok().flatten().map(|model| sizes_of(&model));
+    Inputs { model: sizes, faults: vec![] }
+}
+
+/// The sizes of the model, and all that a run would stumble over when it opens what the spec names.
+pub fn opened(spec: &Spec) -> Inputs {
+    let mut inputs = Inputs::default();
+    let mut fault = |key: &str, error: Error| inputs.faults.push((KeyPath::of(key), error));
+    match find(&spec.model.source).and_then(|model| open(&spec.model.source, model)) {
+        Ok(model) => inputs.model = model,
+        Err(e) => fault("model.source", e),
+    }
+    if let Err(e) = tensor::device(spec.model.device) {
+        fault("model.device", e);
+    }
+    if let Err(e) = task_files(spec) {
+        fault("evaluate.tasks", e);
+    }
+    inputs
+}
+
+fn sizes_of(model: &KnownModel) -> ModelSizes {
+    ModelSizes { context: model.config.context, layers: model.config.layers.len() }
+}
+
+/// The model as far as it is at hand; none where a folder is not there (which has a finding of its own) or a
+/// hub model is neither cached nor known.
+fn find(source: &str) -> Result<Option<KnownModel>> {
+    let at_hand = match source.strip_prefix("hf:") {
+        Some(repository) => hub::cached(repository).is_some() || facts::config(repository).is_some(),
+        None => model_folder(source).is_none_or(|folder| folder.is_dir()),
+    };
+    at_hand.then(|| KnownModel::find(source)).transpose()
+}
+
+/// Opens weights and tokenizer as a run does. A hub model's missing files would be fetched, so they are no
+/// fault.
+fn open(source: &str, model: Option<KnownModel>) -> Result<Option<ModelSizes>> {
+    let Some(model) = model else { return Ok(None) };
+    let files = match (&model.source, model_folder(source)) {
+        (Some(files), _) => Some(files.clone()),
+        (None, Some(folder)) => Some(crate::model::Source::folder(folder)?),
+        (None, None) => None,
+    };
+    if let Some(files) = files {
+        Model::open(&files, &candle_core::Device::Cpu)?;
+        Tokenizer::open(&files)?;
+    }
+    Ok(Some(sizes_of(&model)))
+}
+
+/// Files of built-in tasks; those of the spec's own tasks have findings of their own.
+fn task_files(spec: &Spec) -> Result<()> {
+    let data = spec.evaluate.data.as_deref();
+    if data.is_some_and(|folder| !folder.is_dir()) {
+        return Ok(()); // has a finding of its own
+    }
+    // A name that is unknown or taken has a finding of its own, too.
+    let Ok(selection) = Selection::of(spec) else { return Ok(()) };
+    let builtin = selection.tasks.iter().filter(|task| !spec.tasks.contains_key(&task.name));
+    builtin.into_iter().try_for_each(|task| task.check(data))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::pico::Pico;
+
+    fn spec_of(source: &str) -> Spec {
+        let mut spec: Spec = toml::from_str(crate::spec::defaults_toml()).unwrap();
+        spec.model.source = source.into();
+        spec
+    }
+
+    #[test]
+    fn what_a_run_would_stumble_over_is_found_and_only_sizes_are_looked_up_otherwise() {
+        let dir = tempfile::tempdir().unwrap();
+        Pico { layers: 2, ..Pico::default() }.write(dir.path(), 1).unwrap();
+        let spec = spec_of(dir.path().to_str().unwrap());
+        let sound = opened(&spec);
+        assert_eq!((sound.model.unwrap().layers, sound.faults.len()), (2, 0));
+        assert_eq!(sizes(&spec), sound);
+        for name in ["tokenizer.json", "model.safetensors", "config.json"] {
+            let path = dir.path().join(name);
+            let kept = std::fs::read(&path).unwrap();
+            for damaged in [&kept[..kept.len() / 2], b"\xff"] {
+                std::fs::write(&path, damaged).unwrap();
+                let found = opened(&spec);
+                assert_eq!(found.faults.len(), 1, "{name}");
+                assert_eq!(found.faults[0].0.to_string(), "model.source");
+                assert_eq!(sizes(&spec).faults, []);
+            }
+            std::fs::remove_file(&path).unwrap();
+            assert_eq!(opened(&spec).faults.len(), 1, "{name} is missing");
+            std::fs::write(&path, kept).unwrap();
+        }
+        assert_eq!(opened(&spec_of("/nowhere")), Inputs::default());
+        assert_eq!(opened(&spec_of("hf:nobody/nothing")), Inputs::default());
+        assert!(sizes(&spec_of("hf:meta-llama/Llama-2-70b-hf")).model.is_some());
+    }
+
+    #[test]
+    fn task_files_that_are_not_there_are_found() {
+        let mut spec = spec_of("builtin:quickstart");
+        assert_eq!(opened(&spec).faults, []);
+        let dir = tempfile::tempdir().unwrap();
+        spec.evaluate.data = Some(dir.path().into());
+        spec.evaluate.tasks = vec!["quickstart".into(), "boolq".into()];
+        let found = opened(&spec).faults;
+        assert_eq!((found.len(), found[0].0.to_string().as_str()), (1, "evaluate.tasks"));
+    }
+}

@@ -1,0 +1,75 @@
+//! Rules between a spec and what it names, as far as that is known before a run: a model's sizes, and files
+//! that cannot be used.
+
+use crate::base::Error;
+use crate::spec::key::KeyPath;
+use crate::spec::types::{FitnessKind, Spec};
+
+use super::{Issues, keys};
+
+/// What is known of a spec's inputs before a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inputs {
+    /// Sizes of the model, where its configuration is at hand.
+    pub model: Option<ModelSizes>,
+    /// What could not be used, with the key that names it.
+    pub faults: Vec<(KeyPath, Error)>,
+}
+
+/// The sizes of a model that a spec must agree with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ModelSizes {
+    /// Its longest context, in tokens.
+    pub context: usize,
+    /// Its layers.
+    pub layers: usize,
+}
+
+/// Looks at the inputs that a spec names: `model.source`, `model.device` and the tasks. Other keys must not
+/// matter, because trials that agree in these share the answer.
+pub type LookAtInputs = fn(&Spec) -> Inputs;
+
+pub(super) fn check(spec: &Spec, inputs: &Inputs, issues: &mut Issues) {
+    for (key, error) in &inputs.faults {
+        let place = error.place.as_ref().map(|place| format!(" ({place})")).unwrap_or_default();
+        let hint = error.hint.clone().unwrap_or_default();
+        issues.error(std::slice::from_ref(key), format!("{}{place}", error.what), hint);
+    }
+    let Some(model) = inputs.model else { return };
+    context(spec, model, issues);
+    layers(spec, model, issues);
+}
+
+/// A forward pass takes a whole sequence, so none may be longer than the context.
+fn context(spec: &Spec, model: ModelSizes, issues: &mut Issues) {
+    let evaluated = (!spec.evaluate.perplexity.is_empty()).then_some(spec.evaluate.sequence_length);
+    let lengths = [
+        ("calibration.sequence_length", Some(spec.calibration.sequence_length)),
+        ("evaluate.sequence_length", evaluated),
+    ];
+    for (key, length) in lengths {
+        if length.is_some_and(|length| length > model.context) {
+            let length = length.unwrap_or_default();
+            let message = format!(
+                "sequences of {length} tokens are longer than the model's context of {}",
+                model.context
+            );
+            issues.error(&keys([key, "model.source"]), message, format!("set `{key}` to {}", model.context));
+        }
+    }
+}
+
+/// Layers of the similarity, which count from either end.
+fn layers(spec: &Spec, model: ModelSizes, issues: &mut Issues) {
+    if spec.fitness.kind != FitnessKind::Similarity {
+        return;
+    }
+    let count = i64::try_from(model.layers).unwrap_or(i64::MAX);
+    for (i, layer) in spec.fitness.layers.iter().enumerate() {
+        if layer.layer >= count || layer.layer < -count {
+            let at = [KeyPath::of("fitness.layers").index(i).key("layer")];
+            let message = format!("the model has {count} layers, so none is {}", layer.layer);
+            issues.error(&at, message, format!("take a layer from {} to {}", -count, count - 1));
+        }
+    }
+}

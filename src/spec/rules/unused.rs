@@ -1,0 +1,176 @@
+//! Keys that are written and change nothing, because another key decides that nothing reads them. Each is
+//! named with the key that would make it count.
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use super::Issues;
+use crate::spec::key::KeyPath;
+use crate::spec::types::{FitnessKind, Method, Ranking, Spec, Target};
+
+/// A key, when it has no effect, why, and what gives it one.
+struct Unused {
+    key: &'static str,
+    when: fn(&Spec) -> bool,
+    why: &'static str,
+    instead: &'static str,
+}
+
+const fn unused(
+    key: &'static str,
+    when: fn(&Spec) -> bool,
+    why: &'static str,
+    instead: &'static str,
+) -> Unused {
+    Unused { key, when, why, instead }
+}
+
+const NO_TARGET: &str = "`prune.target` is \"layer\"";
+const OTHER_TARGET: &str = "set `prune.target` to \"dense\" or \"residual\"";
+const NO_SIMILARITY: &str = "`fitness.kind` is not \"similarity\"";
+const SIMILARITY: &str = "set `fitness.kind` to \"similarity\"";
+const NO_GENERATION: &str = "`search.generations` is 0";
+const GENERATIONS: &str = "raise `search.generations`";
+const MAGNITUDE: &str = "`prune.method` is \"magnitude\"";
+const OBS: &str = "set `prune.method` to \"obs\"";
+const NO_CORPUS: &str = "`evaluate.perplexity` is empty";
+const CORPUS: &str = "name a corpus in `evaluate.perplexity`";
+const NO_TASK: &str = "`evaluate.tasks` is empty, and there is no `evaluate.lm_eval`";
+const TASK: &str = "name a task in `evaluate.tasks`";
+
+const PYTHON: &str = "evaluate.lm_eval.python";
+
+const TABLE: [Unused; 24] = [
+    unused("prune.target_interpolation", no_target, NO_TARGET, OTHER_TARGET),
+    unused("prune.target_shrinkage", no_target, NO_TARGET, OTHER_TARGET),
+    unused(
+        "prune.target_shrinkage",
+        |spec| !no_target(spec) && obs(spec) && spec.prune.target_interpolation == 0.0,
+        "`prune.target_interpolation` is 0",
+        "raise `prune.target_interpolation`",
+    ),
+    unused(
+        "prune.step",
+        |spec| obs(spec) && spec.prune.ranking == Ranking::OneShot,
+        "`prune.ranking` is \"one_shot\"",
+        "set `prune.ranking` to \"progressive\"",
+    ),
+    unused(
+        "prune.damping_mean",
+        |spec| obs(spec) && spec.prune.damping == 0.0,
+        "`prune.damping` is 0",
+        "raise `prune.damping`",
+    ),
+    unused("calibration.sink_tokens", magnitude, MAGNITUDE, OBS),
+    unused("supernet.accumulation", magnitude, MAGNITUDE, OBS),
+    unused("supernet.sequential", magnitude, MAGNITUDE, OBS),
+    unused("supernet.refit", magnitude, MAGNITUDE, OBS),
+    unused("search.offspring", no_generation, NO_GENERATION, GENERATIONS),
+    unused("search.max_flips", no_generation, NO_GENERATION, GENERATIONS),
+    unused("search.stages", no_generation, NO_GENERATION, GENERATIONS),
+    unused("fitness.kind", no_generation, NO_GENERATION, GENERATIONS),
+    unused("fitness.logits_weight", |spec| !similarity(spec), NO_SIMILARITY, SIMILARITY),
+    unused(
+        "fitness.layers",
+        |spec| !similarity(spec) && !spec.fitness.layers.is_empty(),
+        NO_SIMILARITY,
+        SIMILARITY,
+    ),
+    unused(
+        "fitness.top_k",
+        |spec| spec.fitness.kind == FitnessKind::Perplexity,
+        "`fitness.kind` is \"perplexity\"",
+        "set `fitness.kind` to \"kl\" or \"similarity\"",
+    ),
+    unused(
+        "fitness.top_k",
+        |spec| similarity(spec) && spec.fitness.logits_weight == 0.0,
+        "`fitness.logits_weight` is 0",
+        "raise `fitness.logits_weight`",
+    ),
+    unused(
+        "fitness.corpora",
+        |spec| {
+            let read = matches!(spec.fitness.kind, FitnessKind::Perplexity | FitnessKind::Script);
+            !read && !spec.fitness.corpora.is_empty()
+        },
+        "`fitness.kind` is not \"perplexity\"",
+        "set `fitness.kind` to \"perplexity\"",
+    ),
+    unused(
+        "fitness.script",
+        |spec| spec.fitness.kind != FitnessKind::Script,
+        "`fitness.kind` is not \"script\"",
+        "set `fitness.kind` to \"script\"",
+    ),
+    unused("evaluate.sequence_length", no_corpus, NO_CORPUS, CORPUS),
+    unused("evaluate.tokens", no_corpus, NO_CORPUS, CORPUS),
+    unused("evaluate.limit", no_task, NO_TASK, TASK),
+    unused("evaluate.bos", no_task, NO_TASK, TASK),
+    unused("evaluate.data", no_task, NO_TASK, TASK),
+];
+
+/// The keys that some spec leaves without effect.
+pub(crate) fn keys() -> &'static BTreeSet<KeyPath> {
+    static KEYS: LazyLock<BTreeSet<KeyPath>> = LazyLock::new(|| {
+        let fixed = TABLE.iter().map(|row| KeyPath::of(row.key)).chain([KeyPath::of(PYTHON)]);
+        let of_methods = Method::ALL.into_iter().flat_map(|method| method.keys().iter());
+        fixed.chain(of_methods.map(|key| KeyPath::of("prune").key(key))).collect()
+    });
+    &KEYS
+}
+
+pub(super) fn check(spec: &Spec, issues: &mut Issues) {
+    for Unused { key, why, instead, .. } in TABLE.iter().filter(|row| (row.when)(spec)) {
+        add(key, why, instead, issues);
+    }
+    other_method(spec.prune.method, issues);
+    if spec.evaluate.lm_eval.as_ref().is_some_and(|harness| harness.url.is_some()) {
+        let why = "`evaluate.lm_eval.url` names a service that runs already";
+        add(PYTHON, why, "leave the address out", issues);
+    }
+}
+
+fn add(key: &str, why: &str, instead: &str, issues: &mut Issues) {
+    let message = format!("`{key}` has no effect: {why}");
+    issues.unused(KeyPath::of(key), message, format!("{instead}, or leave `{key}` out"));
+}
+
+/// Keys of another pruning method.
+fn other_method(method: Method, issues: &mut Issues) {
+    for other in Method::ALL {
+        for key in other.keys().iter().filter(|key| !method.keys().contains(key)) {
+            let why = format!("`prune.method` is \"{}\"", method.name());
+            let instead = format!("set `prune.method` to \"{}\"", other.name());
+            add(&format!("prune.{key}"), &why, &instead, issues);
+        }
+    }
+}
+
+fn obs(spec: &Spec) -> bool {
+    spec.prune.method == Method::Obs
+}
+
+fn magnitude(spec: &Spec) -> bool {
+    spec.prune.method == Method::Magnitude
+}
+
+fn no_target(spec: &Spec) -> bool {
+    obs(spec) && spec.prune.target == Target::Layer
+}
+
+fn similarity(spec: &Spec) -> bool {
+    spec.fitness.kind == FitnessKind::Similarity
+}
+
+fn no_generation(spec: &Spec) -> bool {
+    spec.search.generations == 0
+}
+
+fn no_corpus(spec: &Spec) -> bool {
+    spec.evaluate.perplexity.is_empty()
+}
+
+fn no_task(spec: &Spec) -> bool {
+    spec.evaluate.tasks.is_empty() && spec.evaluate.lm_eval.is_none()
+}

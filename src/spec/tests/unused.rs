@@ -1,0 +1,97 @@
+//! Keys without effect: named, with the key that would make them count.
+
+use super::*;
+
+/// A text, the key in it that has no effect, and the key that decides so.
+#[rustfmt::skip]
+const ROWS: &[(&str, &str, &str)] = &[
+    ("prune = { target = 'layer', target_shrinkage = 'none' }", "prune.target_shrinkage", "prune.target"),
+    (
+        "prune = { target = 'layer', target_interpolation = 1 }",
+        "prune.target_interpolation",
+        "prune.target",
+    ),
+    (
+        "prune = { target_interpolation = 0, target_shrinkage = 'none' }",
+        "prune.target_shrinkage",
+        "prune.target_interpolation",
+    ),
+    ("prune = { ranking = 'one_shot', step = { heads = 2 } }", "prune.step", "prune.ranking"),
+    ("prune = { damping = 0, damping_mean = 'arithmetic' }", "prune.damping_mean", "prune.damping"),
+    (
+        "calibration.sink_tokens = 8\nprune.method = 'magnitude'",
+        "calibration.sink_tokens",
+        "prune.method",
+    ),
+    (
+        "supernet.accumulation = 'none'\nprune.method = 'magnitude'",
+        "supernet.accumulation",
+        "prune.method",
+    ),
+    ("supernet.sequential = 'layer'\nprune.method = 'magnitude'", "supernet.sequential", "prune.method"),
+    ("supernet.refit = false\nprune.method = 'magnitude'", "supernet.refit", "prune.method"),
+    ("search = { generations = 0, max_flips = 2 }", "search.max_flips", "search.generations"),
+    ("search = { generations = 0, offspring = 65 }", "search.offspring", "search.generations"),
+    ("fitness.kind = 'kl'\nsearch.generations = 0", "fitness.kind", "search.generations"),
+    ("fitness = { kind = 'kl', logits_weight = 2 }", "fitness.logits_weight", "fitness.kind"),
+    ("fitness.layers = [{ layer = 0, weight = 1 }]", "fitness.layers", "fitness.kind"),
+    (
+        "fitness = { kind = 'perplexity', corpora = ['quickstart'], top_k = 8 }",
+        "fitness.top_k",
+        "fitness.kind",
+    ),
+    (
+        "fitness = { kind = 'similarity', layers = [{ layer = 0, weight = 1 }], logits_weight = 0, top_k = 8 }",
+        "fitness.top_k",
+        "fitness.logits_weight",
+    ),
+    ("fitness.corpora = ['quickstart']", "fitness.corpora", "fitness.kind"),
+    ("fitness.script = 'x.rhai'", "fitness.script", "fitness.kind"),
+    (
+        "evaluate = { perplexity = [], kl_tokens = 0, tokens = 512 }",
+        "evaluate.tokens",
+        "evaluate.perplexity",
+    ),
+    (
+        "evaluate = { perplexity = [], kl_tokens = 0, sequence_length = 64 }",
+        "evaluate.sequence_length",
+        "evaluate.perplexity",
+    ),
+    ("evaluate.limit = 3", "evaluate.limit", "evaluate.tasks"),
+    ("evaluate.bos = true", "evaluate.bos", "evaluate.tasks"),
+    (
+        "evaluate.lm_eval = { tasks = ['boolq'], url = 'http://127.0.0.1:1', python = 'x' }",
+        "evaluate.lm_eval.python",
+        "evaluate.lm_eval.url",
+    ),
+];
+
+#[test]
+fn keys_without_effect_name_the_key_that_makes_them_count() {
+    for (text, key, other) in ROWS {
+        let checked = inspect_with(text, |_| {});
+        let unused: Vec<&Finding> =
+            checked.findings.iter().filter(|f| f.message.contains("no effect")).collect();
+        assert_eq!(unused.len(), 1, "{text}: {:?}", checked.findings);
+        assert_eq!(
+            (unused[0].severity, unused[0].key.to_string().as_str()),
+            (Severity::Warning, *key),
+            "{text}"
+        );
+        assert!(unused[0].message.contains(&format!("`{other}`")), "{}", unused[0].message);
+        assert!(unused[0].hint.as_ref().unwrap().contains(key), "{text}");
+    }
+}
+
+#[test]
+fn a_key_that_some_trial_reads_has_an_effect() {
+    let said = |text: &str| {
+        let checked = inspect_with(text, |_| {});
+        checked.findings.into_iter().map(|f| f.message).collect::<Vec<_>>()
+    };
+    let sweep = "[[sweep]]\nkey = 'prune.method'\nvalues = ['obs', 'magnitude']\n";
+    assert_eq!(said(&format!("prune.damping = 0.1\n{sweep}")), [""; 0]);
+    let cases = "[[sweep]]\ncases = [{ label = 'a', set = { 'prune.method' = 'magnitude', 'prune.damping' = 0.1 } }, { label = 'b' }]\n";
+    let lost = ["`prune.damping` has no effect: `prune.method` is \"magnitude\" (trial case=a)"];
+    assert_eq!(said(cases), lost);
+}
