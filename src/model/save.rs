@@ -14,11 +14,20 @@ use super::config::{Config, LayerShape};
 use super::family::{Biases, TensorEntry};
 use super::source::Source;
 use super::wire::WireLayer;
-use crate::base::{Error, Kind, Result, ResultExt, files};
+use crate::base::{Error, Kind, Result, ResultExt, files, hash};
 
 /// Files copied from the base model when it has them.
 const COPIED: [&str; 4] =
     ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"];
+
+/// Hash of the files that a pruned model takes over from its base.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn companions_hash(base: &Source) -> Result<String> {
+    let of_file = |&name: &&str| Ok(base.optional(name)?.map(|bytes| (name.to_string(), hash::of_bytes(&bytes))));
+    hash::of_json(&COPIED.iter().map(of_file).collect::<Result<Vec<_>>>()?)
+}
 
 /// A configuration like `base` with other layers.
 ///

@@ -15,6 +15,7 @@ use super::{KeysWanted, Missing, Options, Rates, Speed};
 use crate::base::Result;
 use crate::data::Tokenizer;
 use crate::model::Source;
+use crate::model::save::companions_hash;
 use crate::spec::{Loaded, Spec, Trial};
 use crate::trial::{InputHashes, keys};
 
@@ -54,7 +55,11 @@ impl<'a> Planner<'a> {
         let model = self.model(&spec.model.source)?;
         let wanted = self.wants_keys(spec, &model);
         let texts = self.texts(spec, &model, wanted)?;
-        let input_hashes = self.input_hashes(spec, &model, &texts)?;
+        let input_hashes = InputHashes {
+            // Without the harness there is none; the steps that need it report it.
+            harness: if wanted { keys::harness(spec).ok().flatten() } else { None },
+            ..self.input_hashes(spec, &model, &texts)?
+        };
         let rates = self.rates_for(spec, &model)?;
         let missing = missing(&model, &texts, wanted);
         let shape = model.config.shape(spec.prune.unit.attention);
@@ -140,6 +145,8 @@ impl<'a> Planner<'a> {
             evaluation: evaluation.collect(),
             script: keys::script(spec)?,
             tasks,
+            companions: model.source.as_ref().map(companions_hash).transpose()?.unwrap_or_default(),
+            harness: None,
         })
     }
 
