@@ -112,9 +112,7 @@ fn search_stage(criterion: &mut Criterion) {
     group.sample_size(10);
     group.bench_function("16 candidates on 1024 tokens", |b| {
         b.iter(|| {
-            population
-                .measure(black_box(&candidates), &set, &drawn, &wanted, &Silent)
-                .expect("measures")
+            population.measure(black_box(&candidates), &set, &drawn, &wanted, &Silent).expect("measures")
         });
     });
     let product = operations(&space, &candidates, &model) / (2 * 256 * 704);

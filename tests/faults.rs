@@ -90,7 +90,8 @@ fn half_written(tiny: &Tiny, want: &BTreeMap<&'static str, Vec<u8>>) -> Option<&
     }
     let whole = |path: &PathBuf| {
         let name = path.file_name().unwrap().to_str().unwrap();
-        want.get(format!("{MODEL}/{name}").as_str()).is_some_and(|bytes| *bytes == std::fs::read(path).unwrap())
+        want.get(format!("{MODEL}/{name}").as_str())
+            .is_some_and(|bytes| *bytes == std::fs::read(path).unwrap())
     };
     let files = want.keys().filter(|name| name.starts_with(MODEL)).count();
     let is_whole = found.len() == files && found.iter().all(whole);

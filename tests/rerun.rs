@@ -52,12 +52,32 @@ fn a_changed_spec_leaves_no_figure_and_no_distribution_of_the_earlier_one() {
     assert!(text.contains("main,iteration-1,") && !text.contains("iteration-2"), "{text}");
     assert!(String::from_utf8(tiny.read("runs/tiny/results.md")).unwrap().contains("kept by refit"));
     assert!(tables(&tiny) == tables(&fresh), "what is told of the earlier spec is left");
-    let rows = |tiny: &Tiny| String::from_utf8(tiny.read("runs/tiny/timings.csv")).unwrap().lines().count();
-    assert!(rows(&tiny) < rows(&fresh), "the dense model's measurements were there");
+    let costs = |tiny: &Tiny| -> Vec<String> {
+        let text = String::from_utf8(tiny.read("runs/tiny/timings.csv")).unwrap();
+        text.lines().map(|line| line.split(',').take(3).collect()).collect()
+    };
+    assert_eq!(costs(&tiny), costs(&fresh));
     std::fs::write(tiny.path("spec.toml"), common::SPEC).unwrap();
     tiny.run(&[]).success();
     assert_eq!(hits_and_misses(&tiny).1, 0);
     assert!((tables(&tiny), tiny.read("runs/tiny/timings.csv")) == before);
+}
+
+#[test]
+fn a_run_that_fails_leaves_no_model_of_an_earlier_spec() {
+    let tiny = Tiny::new();
+    let there = || {
+        ["model", "distribution.json"]
+            .map(|name| tiny.path(&format!("runs/tiny/trials/main/{name}")).exists())
+    };
+    tiny.run(&SHORT).success();
+    assert_eq!(there(), [true; 2]);
+    failure(tiny.run(&[&SHORT[..], &["--set", "sparsity.target=0.001"]].concat()));
+    assert_eq!(there(), [false; 2]);
+    let csv = String::from_utf8(tiny.read("runs/tiny/results.csv")).unwrap();
+    assert!(!csv.contains("uniform"), "{csv}");
+    tiny.run(&SHORT).success();
+    assert_eq!((there(), hits_and_misses(&tiny).1), ([true; 2], 0));
 }
 
 #[test]
@@ -73,9 +93,9 @@ fn trials_of_an_earlier_sweep_stay_while_they_are_of_the_same_experiment() {
         trials.dedup();
         trials
     };
-    assert_eq!(run(common::SPEC.to_string() + &sweep("[0.5, 0.25]")), ["target=0.5", "target=0.25"]);
-    assert_eq!(run(common::SPEC.to_string() + &sweep("[0.25]")), ["target=0.25", "target=0.5"]);
-    assert_eq!(run(edited("levels = 5", "levels = 3") + &sweep("[0.25]")), ["target=0.25"]);
+    assert_eq!(run(format!("{}{}", common::SPEC, sweep("[0.5, 0.25]"))), ["target=0.5", "target=0.25"]);
+    assert_eq!(run(format!("{}{}", common::SPEC, sweep("[0.25]"))), ["target=0.25", "target=0.5"]);
+    assert_eq!(run(format!("{}{}", edited("levels = 5", "levels = 3"), sweep("[0.25]"))), ["target=0.25"]);
 }
 
 #[test]
@@ -106,7 +126,10 @@ fn another_spec_or_profile_of_the_same_name_is_refused_with_both_ways_out() {
     run(&["moved.toml"]).success();
     let results = files(&tiny.path("runs/tiny/trials/main/model"));
     let (code, printed) = failure(run(&["moved.toml", "--profile", "small"]));
-    assert!(code == 3 && printed.contains("without a profile") && printed.contains("in the profile"), "{printed}");
+    assert!(
+        code == 3 && printed.contains("without a profile") && printed.contains("in the profile"),
+        "{printed}"
+    );
     assert!(files(&tiny.path("runs/tiny/trials/main/model")) == results);
     run(&["moved.toml", "--profile", "small", "--set", "name=small"]).success();
     let (code, printed) = failure(run(&["moved.toml", "--set", "name=small"]));
@@ -240,7 +263,10 @@ fn pruning_the_store_behind_a_truncated_log_removes_nothing_that_is_used() {
     std::fs::write(&log, &text[..text.len() * 2 / 3]).unwrap();
     let pruned = tiny.tyr().args(["cache", "runs/tiny", "--prune"]).assert().success();
     let printed = String::from_utf8_lossy(&pruned.get_output().stdout).into_owned();
-    assert!(printed.contains("the event log of main lacks lines") && printed.contains("0 entries"), "{printed}");
+    assert!(
+        printed.contains("the event log of main lacks lines") && printed.contains("0 entries"),
+        "{printed}"
+    );
     tiny.run(&[&SHORT[..], &["--set", "sparsity.target=0.25"]].concat()).success();
     assert_eq!(hits_and_misses(&tiny).1, 0);
     let pruned = tiny.tyr().args(["cache", "runs/tiny", "--prune"]).assert().success();

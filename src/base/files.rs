@@ -31,9 +31,12 @@ pub fn io_error(path: &Path, doing: &str, e: &std::io::Error) -> Error {
     }
 }
 
-/// Creates a folder and its parents.
+/// Creates a folder and its parents, whose names outlive a power cut.
 pub fn create_dir(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|e| io_error(path, "create the folder", &e))
+    let is_new = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let new: Vec<&Path> = path.ancestors().take_while(is_new).collect();
+    let made = fs::create_dir_all(path).and_then(|()| new.iter().try_for_each(|folder| sync_parent(folder)));
+    made.map_err(|e| io_error(path, "create the folder", &e))
 }
 
 /// Writes a file whole: `fill` writes into a temporary file in the same folder, which is synced and renamed;
@@ -59,7 +62,7 @@ fn write_synced(
 }
 
 /// Makes the names in the folder of `path` last.
-fn sync_parent(path: &Path) -> std::io::Result<()> {
+pub fn sync_parent(path: &Path) -> std::io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     sync_folder(parent)
 }
@@ -120,7 +123,8 @@ fn take_place(new: &Path, old: &Path) -> std::io::Result<()> {
         renamed => return renamed,
     }
     match exchange(new, old) {
-        Err(e) if [Some(libc::EINVAL), Some(libc::ENOSYS), Some(libc::ENOTSUP)].contains(&e.raw_os_error()) => {}
+        Err(e)
+            if [Some(libc::EINVAL), Some(libc::ENOSYS), Some(libc::ENOTSUP)].contains(&e.raw_os_error()) => {}
         exchanged => return exchanged,
     }
     let aside = temporary_name(new);

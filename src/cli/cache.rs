@@ -92,14 +92,7 @@ fn listed(listing: &Listing) -> String {
     let row = |item: &Item| {
         let step = item.step.clone().unwrap_or_default();
         let old = age(item.age.as_secs_f64());
-        [
-            item.address.clone(),
-            step,
-            bytes(item.bytes as f64),
-            old,
-            word(&item.condition).into(),
-            users(item),
-        ]
+        [item.address.clone(), step, bytes(item.bytes as f64), old, word(&item.condition).into(), users(item)]
     };
     let rows: Vec<_> = listing.items.iter().map(row).collect();
     let table = if rows.is_empty() { String::new() } else { columns(heads, &rows) };

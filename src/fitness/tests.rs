@@ -70,7 +70,8 @@ fn a_shorter_draw_measures_the_start_of_a_window() {
     let set = SearchSet(sequences(4));
     let wanted = Wanted { kl: vec![0], nll: true, layers: vec![] };
     let mut population = Population::new(&f.model, &supernet, DenseStates::default());
-    let mut measured = |drawn: &Drawn| population.measure(&[vec![0; 6]], &set, drawn, &wanted, &Silent).unwrap();
+    let mut measured =
+        |drawn: &Drawn| population.measure(&[vec![0; 6]], &set, drawn, &wanted, &Silent).unwrap();
     let start = Drawn { whole: vec![], start: Some((2, 10)) };
     let short = measured(&start);
     measured(&whole(&[2]));

@@ -25,7 +25,8 @@ const COPIED: [&str; 4] =
 /// # Errors
 /// A file that cannot be read.
 pub fn companions_hash(base: &Source) -> Result<String> {
-    let of_file = |&name: &&str| Ok(base.optional(name)?.map(|bytes| (name.to_string(), hash::of_bytes(&bytes))));
+    let of_file =
+        |&name: &&str| Ok(base.optional(name)?.map(|bytes| (name.to_string(), hash::of_bytes(&bytes))));
     hash::of_json(&COPIED.iter().map(of_file).collect::<Result<Vec<_>>>()?)
 }
 

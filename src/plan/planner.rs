@@ -17,6 +17,7 @@ use crate::data::Tokenizer;
 use crate::model::Source;
 use crate::model::save::companions_hash;
 use crate::spec::{Loaded, Spec, Trial};
+use crate::trial::keys::HarnessInputs;
 use crate::trial::{InputHashes, keys};
 
 /// Weights that are hashed and texts that are tokenised without being asked to, at most: a second's worth.
@@ -32,6 +33,7 @@ pub(crate) struct Planner<'a> {
     hashes: BTreeMap<String, String>,
     texts: BTreeMap<String, Texts>,
     rates: BTreeMap<String, Rates>,
+    harnesses: BTreeMap<String, Option<HarnessInputs>>,
     /// Addresses of the steps so far.
     pub(super) planned: BTreeSet<String>,
 }
@@ -40,8 +42,8 @@ impl<'a> Planner<'a> {
     /// For an experiment.
     pub(crate) fn new(loaded: &Loaded, options: &'a Options) -> Self {
         let store = options.runs.join(&loaded.spec.name).join("store");
-        let (models, hashes, texts, rates, planned) = Default::default();
-        Self { options, store, models, hashes, texts, rates, planned }
+        let (models, hashes, texts, rates, harnesses, planned) = Default::default();
+        Self { options, store, models, hashes, texts, rates, harnesses, planned }
     }
 
     /// The rates of the first model.
@@ -56,8 +58,7 @@ impl<'a> Planner<'a> {
         let wanted = self.wants_keys(spec, &model);
         let texts = self.texts(spec, &model, wanted)?;
         let input_hashes = InputHashes {
-            // Without the harness there is none; the steps that need it report it.
-            harness: if wanted { keys::harness(spec).ok().flatten() } else { None },
+            harness: if wanted { self.harness(spec) } else { None },
             ..self.input_hashes(spec, &model, &texts)?
         };
         let rates = self.rates_for(spec, &model)?;
@@ -148,6 +149,12 @@ impl<'a> Planner<'a> {
             companions: model.source.as_ref().map(companions_hash).transpose()?.unwrap_or_default(),
             harness: None,
         })
+    }
+
+    /// What the harness is and reads. Where it is not there, there is none; the steps that need it report it.
+    fn harness(&mut self, spec: &Spec) -> Option<HarnessInputs> {
+        let name = json!([spec.evaluate.lm_eval, spec.evaluate.data]).to_string();
+        self.harnesses.entry(name).or_insert_with(|| keys::harness(spec).ok().flatten()).clone()
     }
 
     fn hash(&mut self, name: &str, source: &Source) -> Result<String> {

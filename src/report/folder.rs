@@ -49,10 +49,8 @@ pub fn run_events(run: &Path) -> Result<Vec<Event>> {
 /// # Errors
 /// As [`run_events`].
 pub fn logs(run: &Path) -> Result<Vec<PathBuf>> {
-    let trials = labels(&run_events(run)?)
-        .into_iter()
-        .map(|label| trial_log(run, &label))
-        .filter(|log| log.exists());
+    let trials =
+        labels(&run_events(run)?).into_iter().map(|label| trial_log(run, &label)).filter(|log| log.exists());
     Ok(std::iter::once(run_log(run)).chain(trials).collect())
 }
 
@@ -104,7 +102,11 @@ mod tests {
     use crate::report::figure::tests::figure;
 
     fn started(trials: &[&str]) -> Event {
-        Event::RunStarted { run: "r".into(), trials: trials.iter().map(|t| t.to_string()).collect(), origin: None }
+        Event::RunStarted {
+            run: "r".into(),
+            trials: trials.iter().map(|t| t.to_string()).collect(),
+            origin: None,
+        }
     }
 
     #[test]

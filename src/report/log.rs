@@ -65,6 +65,7 @@ impl Log {
                 OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
             file.set_len(complete(&std::fs::read(path)?).len() as u64)?;
             file.seek(SeekFrom::End(0))?;
+            files::sync_parent(path)?;
             Ok(file)
         };
         open()

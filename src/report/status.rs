@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::columns::{Side, columns, wrapped};
 use super::event::{Cache, Event, Identity};
-use super::log::Stamped;
 use super::figure::{ResultRow, model_key};
 use super::grid::{Column, Grid, Role, WIDTH};
+use super::log::Stamped;
 use super::metric::Metric;
 use super::number::{duration, perplexity};
 use super::tables::{Status, Tables, Trial};

@@ -1,11 +1,12 @@
 //! One process at a time in a run's folder.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::base::files::io_error;
-use crate::base::{Error, Kind, Result, files};
+use crate::base::{Error, Kind, Result};
 
 /// The file with the holder's id.
 const ID: &str = "lock";
@@ -18,10 +19,12 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Held while a process runs; the system releases it when the process ends, however it ends.
 ///
-/// What is locked is the run's folder itself, which stays while the run does: were it the file with the holder's
-/// id, a second process could begin where somebody has removed that.
+/// What is locked is the run's folder itself, which stays while the run does: were it only the file with the
+/// holder's id, a second process could begin where somebody has removed that. File systems of a network may lock
+/// no folders, so the file is locked too.
 pub struct Lock {
-    _folder: File,
+    _folder: Option<File>,
+    _file: File,
 }
 
 /// Who has a run's lock.
@@ -40,13 +43,22 @@ impl Lock {
     /// [`Kind::Busy`] with the holder's process id when another process runs it.
     pub fn take(folder: &Path) -> Result<Self> {
         let opened = File::open(folder).map_err(|e| io_error(folder, "open", &e))?;
-        match patiently(&opened) {
+        let opened = match patiently(&opened) {
+            Ok(()) => Some(opened),
+            Err(TryLockError::WouldBlock) => return Err(busy(folder)),
+            Err(TryLockError::Error(_)) => None,
+        };
+        let path = folder.join(ID);
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = file.map_err(|e| io_error(&path, "open", &e))?;
+        match patiently(&file) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(busy(folder)),
-            Err(TryLockError::Error(e)) => return Err(io_error(folder, "lock", &e)),
+            Err(TryLockError::Error(e)) => return Err(io_error(&path, "lock", &e)),
         }
-        files::write(&folder.join(ID), std::process::id().to_string().as_bytes())?;
-        Ok(Self { _folder: opened })
+        let written = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
+        written.map_err(|e| io_error(&path, "write", &e))?;
+        Ok(Self { _folder: opened, _file: file })
     }
 }
 
@@ -63,17 +75,18 @@ fn patiently(file: &File) -> Result<(), TryLockError> {
 /// Who runs the experiment in a folder, without taking its place.
 ///
 /// # Errors
-/// The folder is there but cannot be inspected.
+/// The lock is there but cannot be inspected.
 pub fn holder(folder: &Path) -> Result<Holder> {
-    if !folder.exists() {
-        return Ok(Holder::None);
+    for path in [folder.to_path_buf(), folder.join(ID)].into_iter().filter(|path| path.exists()) {
+        let opened = File::open(&path).map_err(|e| io_error(&path, "open", &e))?;
+        match opened.try_lock_shared() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(Holder::Process(written_id(folder))),
+            Err(TryLockError::Error(_)) if path == folder => {}
+            Err(TryLockError::Error(e)) => return Err(io_error(&path, "look at", &e)),
+        }
     }
-    let opened = File::open(folder).map_err(|e| io_error(folder, "open", &e))?;
-    match opened.try_lock_shared() {
-        Ok(()) => Ok(Holder::None),
-        Err(TryLockError::WouldBlock) => Ok(Holder::Process(written_id(folder))),
-        Err(TryLockError::Error(e)) => Err(io_error(folder, "look at", &e)),
-    }
+    Ok(Holder::None)
 }
 
 /// The id that the holder wrote; empty where none can be read.

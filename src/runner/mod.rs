@@ -111,7 +111,7 @@ fn run_trial(
     watch: &dyn Watch,
 ) -> Result<()> {
     let home = folder.join("trials").join(&trial.label);
-    files::write(&home.join("resolved.toml"), trial.spec.to_toml()?.as_bytes())?;
+    winner::begin(&home, &trial.spec.to_toml()?)?;
     pipeline::run(trial, &home, store, journal, watch)?;
     journal.emit(Event::TrialFinished { trial: trial.label.clone() })?;
     journal.publish()

@@ -48,7 +48,10 @@ pub(crate) fn check(folder: &Path, loaded: &Loaded, origin: &Origin) -> Result<(
         None if other_profile => " without a profile".to_string(),
         None => String::new(),
     };
-    let what = format!("the name \"{}\" is taken: this folder has the results of {}{applied}", loaded.spec.name, before.file);
+    let what = format!(
+        "the name \"{}\" is taken: this folder has the results of {}{applied}",
+        loaded.spec.name, before.file
+    );
     let name = if other_profile { "set `name` in the profile" } else { "set another `name`" };
     let hint = format!(
         "{name} or with --set name=NAME, or keep these results elsewhere with --runs DIR; to give them up, remove \

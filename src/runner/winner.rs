@@ -1,4 +1,5 @@
-//! Putting a trial's last model and its distribution where users look for them.
+//! Putting a trial's last model and its distribution where users look for them, beside the spec that they are
+//! of.
 
 use std::path::Path;
 
@@ -7,12 +8,36 @@ use crate::base::{Result, files};
 use crate::space::SparsityDistribution;
 use crate::trial::FOUND;
 
+/// The spec of a trial, every key written.
+const RESOLVED: &str = "resolved.toml";
+
+/// The folder of the last model.
+const MODEL: &str = "model";
+
+/// Writes the spec of a trial that begins into its folder. What was found under another spec goes from there: it
+/// stays in the store.
+pub(crate) fn begin(home: &Path, resolved: &str) -> Result<()> {
+    let path = home.join(RESOLVED);
+    if !std::fs::read_to_string(&path).is_ok_and(|before| before == resolved) {
+        let model = home.join(MODEL);
+        let distribution = home.join(FOUND);
+        if model.is_dir() {
+            std::fs::remove_dir_all(&model).map_err(|e| files::io_error(&model, "remove", &e))?;
+        }
+        if distribution.exists() {
+            let removed = std::fs::remove_file(&distribution);
+            removed.map_err(|e| files::io_error(&distribution, "remove", &e))?;
+        }
+    }
+    files::write(&path, resolved.as_bytes())
+}
+
 /// Keeps the last model of a trial in the folder `model` of its own folder, which then holds the files of the
 /// stored result and no others, and its distribution beside it.
 pub(crate) fn keep(home: &Path, model: Option<&Entry>, distribution: &SparsityDistribution) -> Result<()> {
     let publish = |entry: &Entry| {
         let names = entry.names()?;
-        files::publish_folder(&home.join("model"), |staged| {
+        files::publish_folder(&home.join(MODEL), |staged| {
             names.iter().try_for_each(|name| link(&entry.folder.join(name), &staged.join(name)))
         })
     };
@@ -56,7 +81,10 @@ mod tests {
             there.sort();
             there
         };
-        assert_eq!(kept("a", &["config.json", "chat_template.jinja"]), ["chat_template.jinja", "config.json"]);
+        assert_eq!(
+            kept("a", &["config.json", "chat_template.jinja"]),
+            ["chat_template.jinja", "config.json"]
+        );
         assert_eq!(kept("b", &["config.json"]), ["config.json"]);
         assert_eq!(std::fs::read_to_string(home.join("model/config.json")).unwrap(), "b");
         assert_eq!(files::read_json::<SparsityDistribution>(&home.join(FOUND)).unwrap(), distribution);

@@ -41,7 +41,9 @@ pub(crate) fn absolute(spec: Spec, layers: &Layers, bases: &Bases, found: &mut V
 impl Spec {
     /// The experiment with paths counted from a folder where they lie in it.
     pub fn relative_to(&self, folder: &Path) -> Self {
-        mapped(self.clone(), |path, _| path.strip_prefix(folder).map_or(path.to_path_buf(), Path::to_path_buf))
+        mapped(self.clone(), |path, _| {
+            path.strip_prefix(folder).map_or(path.to_path_buf(), Path::to_path_buf)
+        })
     }
 }
 

@@ -220,11 +220,7 @@ pub fn search(input_hashes: &InputHashes, supernet: &str, spec: &Spec, iteration
 
 /// A smaller model's: the supernet and the distribution that picks from it, or a stand-in for that, and the
 /// files that it takes over.
-pub fn compact(
-    input_hashes: &InputHashes,
-    supernet: &str,
-    distribution: &impl Serialize,
-) -> Result<Key> {
+pub fn compact(input_hashes: &InputHashes, supernet: &str, distribution: &impl Serialize) -> Result<Key> {
     let of = json!({
         "supernet": supernet,
         "distribution": value(distribution)?,
@@ -370,12 +366,8 @@ mod tests {
         let keys = |folder: &str| {
             let mut spec = spec::parse(toml, "spec.toml", &known).unwrap().spec;
             let file = |name: &str| PathBuf::from(format!("{folder}/{name}"));
-            let task = Task {
-                file: file("own.jsonl"),
-                context: "c".into(),
-                choices: "o".into(),
-                gold: "g".into(),
-            };
+            let task =
+                Task { file: file("own.jsonl"), context: "c".into(), choices: "o".into(), gold: "g".into() };
             spec.tasks.insert("own".into(), task);
             spec.evaluate.data = Some(file("hub"));
             spec.fitness.script = Some(file("f.rhai"));

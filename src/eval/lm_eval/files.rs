@@ -75,7 +75,11 @@ mod tests {
         both.iter().for_each(|tasks| assert_eq!(hash(a.path(), tasks), hash(b.path(), tasks)));
         write(b.path(), "baber/piqa/data/validation-0.parquet", "other rows");
         assert_eq!(hash(a.path(), &["rte"]), hash(b.path(), &["rte"]), "of another data set");
-        assert_ne!(hash(a.path(), &["anli_r1"]), hash(b.path(), &["anli_r1"]), "a task that is not known here");
+        assert_ne!(
+            hash(a.path(), &["anli_r1"]),
+            hash(b.path(), &["anli_r1"]),
+            "a task that is not known here"
+        );
         let before = hash(a.path(), &["rte"]);
         write(a.path(), "nyu-mll/glue/rte/train-0.parquet", "other examples");
         assert_ne!(hash(a.path(), &["rte"]), before);

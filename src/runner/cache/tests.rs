@@ -13,7 +13,10 @@ fn run(events: &[Event]) -> tempfile::TempDir {
         let mut log = Log::open(&path).unwrap();
         events.iter().for_each(|e| log.append(e).unwrap());
     };
-    log(folder::run_log(dir.path()), &[Event::RunStarted { run: "r".into(), trials: vec!["t".into()], origin: None }]);
+    log(
+        folder::run_log(dir.path()),
+        &[Event::RunStarted { run: "r".into(), trials: vec!["t".into()], origin: None }],
+    );
     log(folder::trial_log(dir.path(), "t"), events);
     dir
 }
@@ -150,7 +153,9 @@ fn a_log_that_lacks_lines_makes_no_used_entry_an_unused_one() {
     let damages: [(&str, fn(String) -> String); 5] = [
         ("cut inside a line", |text| text[..text.len() - 10].into()),
         ("cut after a line", |text| text.lines().take(3).map(|line| format!("{line}\n")).collect()),
-        ("a damaged line", |text| text.replacen("step-b", "step-\u{1}", 2).replace("\"step\":\"step-\u{1}\"", "")),
+        ("a damaged line", |text| {
+            text.replacen("step-b", "step-\u{1}", 2).replace("\"step\":\"step-\u{1}\"", "")
+        }),
         ("empty", |_| String::new()),
         ("another run's", |_| "{\"version\":1,\"event\":{}}\n".into()),
     ];
