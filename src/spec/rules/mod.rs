@@ -78,17 +78,13 @@ pub(crate) fn check(spec: &Spec, known: &Known, files: Files) -> Vec<Issue> {
     issues.0
 }
 
-/// Longest name of a folder, bytes. Nothing is added to an experiment's name.
+/// Bytes of the longest name of a folder on usual file systems.
 const LONGEST_NAME: usize = 255;
 
 /// The name is a folder under `runs/`.
 fn name(spec: &Spec, issues: &mut Issues) {
     let safe = |c: char| c.is_alphanumeric() || "._-+ ".contains(c);
     let bad = spec.name.trim().is_empty() || spec.name.starts_with('.') || !spec.name.chars().all(safe);
-    if spec.name.len() > LONGEST_NAME {
-        let message = format!("the name has {} bytes, more than a file system takes", spec.name.len());
-        issues.error(&keys(["name"]), message, format!("use {LONGEST_NAME} bytes at most"));
-    }
     if bad {
         let message = format!("\"{}\" cannot name the folder of the results", spec.name);
         issues.error(
@@ -96,6 +92,10 @@ fn name(spec: &Spec, issues: &mut Issues) {
             message,
             "use letters, digits, spaces and ._-+, not starting with a dot",
         );
+    }
+    if spec.name.len() > LONGEST_NAME {
+        let message = format!("a name of {} bytes cannot name the folder of the results", spec.name.len());
+        issues.error(&keys(["name"]), message, format!("file systems take {LONGEST_NAME} bytes"));
     }
 }
 
