@@ -94,6 +94,15 @@ pub fn publish_folder(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> 
     published
 }
 
+/// Removes a folder, which is gone at once: a reader sees all of it or nothing.
+pub fn remove_folder(folder: &Path) -> Result<()> {
+    remove_abandoned(folder);
+    let aside = temporary_name(folder);
+    let moved = fs::rename(folder, &aside).and_then(|()| sync_parent(folder));
+    moved.map_err(|e| io_error(folder, "remove", &e))?;
+    fs::remove_dir_all(&aside).map_err(|e| io_error(&aside, "remove", &e))
+}
+
 /// Removes what killed processes left of a folder, as far as possible: it only takes space.
 fn remove_abandoned(folder: &Path) {
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -231,6 +240,17 @@ mod tests {
         });
         assert_eq!(failed.unwrap_err().what, "no more");
         assert_eq!((names(&folder), names(dir.path())), (vec!["b".to_string()], vec!["model".to_string()]));
+    }
+
+    #[test]
+    fn a_removed_folder_is_gone_with_what_was_left_of_it_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("model");
+        publish_folder(&folder, |staged| write(&staged.join("a"), b"x")).unwrap();
+        create_dir(&dir.path().join("model.1.partial")).unwrap();
+        remove_folder(&folder).unwrap();
+        assert_eq!(names(dir.path()), Vec::<String>::new());
+        assert_eq!(remove_folder(&folder).unwrap_err().kind, Kind::Disk);
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(crate) fn begin(home: &Path, resolved: &str) -> Result<()> {
         let model = home.join(MODEL);
         let distribution = home.join(FOUND);
         if model.is_dir() {
-            std::fs::remove_dir_all(&model).map_err(|e| files::io_error(&model, "remove", &e))?;
+            files::remove_folder(&model)?;
         }
         if distribution.exists() {
             let removed = std::fs::remove_file(&distribution);

@@ -344,6 +344,12 @@ mod tests {
         assert_ne!(read(&spec.prune), magnitude);
     }
 
+    /// The spec of a text.
+    fn spec_of(text: &str) -> Spec {
+        let known = Known { corpora: &["quickstart"], tasks: &[], script: |_, _| Ok(()) };
+        spec::parse(text, "spec.toml", &known).unwrap().spec
+    }
+
     /// Hashes of inputs that are all alike.
     fn hashes() -> InputHashes {
         InputHashes {
@@ -361,10 +367,9 @@ mod tests {
 
     #[test]
     fn no_key_depends_on_where_files_lie() {
-        let known = Known { corpora: &["quickstart"], tasks: &[], script: |_, _| Ok(()) };
         let toml = "[evaluate.lm_eval]\ntasks = [\"rte\"]";
         let keys = |folder: &str| {
-            let mut spec = spec::parse(toml, "spec.toml", &known).unwrap().spec;
+            let mut spec = spec_of(toml);
             let file = |name: &str| PathBuf::from(format!("{folder}/{name}"));
             let task =
                 Task { file: file("own.jsonl"), context: "c".into(), choices: "o".into(), gold: "g".into() };
@@ -392,12 +397,11 @@ mod tests {
             std::fs::write(&rows, text).unwrap();
         };
         write("0.4.13", "{}");
-        let known = Known { corpora: &["quickstart"], tasks: &[], script: |_, _| Ok(()) };
         let toml = format!(
             "[evaluate]\ndata = \"{0}/hub\"\n[evaluate.lm_eval]\npython = \"{0}/python\"\ntasks = [\"rte\"]\n",
             dir.path().display()
         );
-        let spec = spec::parse(&toml, "spec.toml", &known).unwrap().spec;
+        let spec = spec_of(&toml);
         let key = |companions: &str| {
             let harness = harness(&spec).unwrap();
             assert!(harness.is_some());
