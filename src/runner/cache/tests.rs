@@ -147,10 +147,13 @@ fn log(run: &Path) -> PathBuf {
     folder::trial_log(run, "t")
 }
 
+/// What is left of a text.
+type Damage = fn(String) -> String;
+
 #[test]
 fn a_log_that_lacks_lines_makes_no_used_entry_an_unused_one() {
     let whole = [begins(), step("a"), done("a"), step("b"), done("b"), ends()];
-    let damages: [(&str, fn(String) -> String); 5] = [
+    let damages: [(&str, Damage); 5] = [
         ("cut inside a line", |text| text[..text.len() - 10].into()),
         ("cut after a line", |text| text.lines().take(3).map(|line| format!("{line}\n")).collect()),
         ("a damaged line", |text| {
