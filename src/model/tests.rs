@@ -1,4 +1,5 @@
 pub(crate) mod family;
+mod fixtures;
 
 use std::path::Path;
 

