@@ -9,7 +9,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use faer::{Accum, Mat, Par};
 use tyr::base::Silent;
 use tyr::data::{CalibrationSet, SearchSet, Sequences};
-use tyr::fitness::{DenseStates, Population, Wanted};
+use tyr::fitness::{DenseStates, Drawn, Population, Wanted};
 use tyr::model::pico::Pico;
 use tyr::model::{Matrix, Model};
 use tyr::space::{Candidate, ModuleId, Request, Space, legal_flips, uniform};
@@ -107,13 +107,12 @@ fn search_stage(criterion: &mut Criterion) {
     let candidates = candidates(&space);
     let mut population = Population::new(&model, &net, DenseStates::default());
     let wanted = Wanted { kl: vec![0], ..Wanted::default() };
+    let drawn = Drawn { whole: vec![0, 1, 2, 3], start: None };
     let mut group = criterion.benchmark_group("search stage");
     group.sample_size(10);
     group.bench_function("16 candidates on 1024 tokens", |b| {
         b.iter(|| {
-            population
-                .measure(black_box(&candidates), &set, &[0, 1, 2, 3], 256, &wanted, &Silent)
-                .expect("measures")
+            population.measure(black_box(&candidates), &set, &drawn, &wanted, &Silent).expect("measures")
         });
     });
     let product = operations(&space, &candidates, &model) / (2 * 256 * 704);

@@ -77,7 +77,42 @@ fn artefacts(tiny: &Tiny) -> BTreeMap<&'static str, Vec<u8>> {
 /// What differs from a run that was left alone.
 fn differences(tiny: &Tiny, want: &BTreeMap<&'static str, Vec<u8>>) -> Vec<&'static str> {
     let got = artefacts(tiny);
-    want.keys().filter(|name| want[*name] != got[*name]).copied().collect()
+    let other = want.keys().filter(|name| want[*name] != got[*name]).copied();
+    other.chain(half_written(tiny, want)).collect()
+}
+
+/// The folder of the model, if it is there and not the whole model, nothing missing and nothing beside it.
+fn half_written(tiny: &Tiny, want: &BTreeMap<&'static str, Vec<u8>>) -> Option<&'static str> {
+    let model = tiny.path(&format!("runs/tiny/{MODEL}"));
+    let mut found = Vec::new();
+    if model.is_dir() {
+        files(&model, &mut found);
+    }
+    let whole = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        want.get(format!("{MODEL}/{name}").as_str())
+            .is_some_and(|bytes| *bytes == std::fs::read(path).unwrap())
+    };
+    let files = want.keys().filter(|name| name.starts_with(MODEL)).count();
+    let is_whole = found.len() == files && found.iter().all(whole);
+    (model.is_dir() && !is_whole).then_some(MODEL)
+}
+
+/// Where the last model of a run lies.
+const MODEL: &str = "trials/main/model";
+
+/// The entries of the store.
+fn entries(tiny: &Tiny) -> Vec<PathBuf> {
+    let mut all: Vec<_> =
+        std::fs::read_dir(tiny.path("runs/tiny/store")).unwrap().flatten().map(|e| e.path()).collect();
+    all.sort();
+    all
+}
+
+/// Removes what no trial uses.
+fn prune(tiny: &Tiny) {
+    let run = tiny.path("runs/tiny");
+    Command::new(assert_cmd::cargo::cargo_bin("tyr")).arg("cache").arg(run).arg("--prune").output().unwrap();
 }
 
 /// A run left alone: its artefacts, and the calls that it makes.
@@ -118,6 +153,10 @@ fn complaint(fault: Fault, output: &Output) -> Option<String> {
 /// that leftovers of several meet.
 fn fault_and_resume(tiny: &Tiny, fault: Fault, want: &BTreeMap<&'static str, Vec<u8>>) -> Option<String> {
     let broken = run(tiny, Some(fault));
+    if let Some(model) = half_written(tiny, want) {
+        return Some(format!("{fault:?} leaves a part of {model}"));
+    }
+    prune(tiny);
     let resumed = run(tiny, None);
     let wrong = differences(tiny, want);
     complaint(fault, &broken).or_else(|| {
@@ -199,8 +238,16 @@ fn damage_and_mend(step: usize) {
             if !path.exists() {
                 continue;
             }
+            let before = entries(&tiny);
             damage(path, how);
             count += 1;
+            // A log that lacks lines makes nothing unused.
+            if path.ends_with("events.jsonl") {
+                prune(&tiny);
+                if entries(&tiny) != before {
+                    wrong.push(format!("{how:?} {}: used entries are pruned", path.display()));
+                }
+            }
             let output = run(&tiny, None);
             let other = differences(&tiny, &want);
             if !output.status.success() || !other.is_empty() || said(&output).contains("panicked") {

@@ -1,5 +1,5 @@
-//! Files that appear whole: written beside, synced, then renamed. A reader sees the old file, the new one or
-//! none.
+//! Files and folders that appear whole: written beside, synced, then renamed. A reader sees the old one, the
+//! new one or none.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -17,6 +17,13 @@ pub fn io_error(path: &Path, doing: &str, e: &std::io::Error) -> Error {
         std::io::ErrorKind::StorageFull => {
             error.hint("free some space and run the same command again: finished work is kept")
         }
+        std::io::ErrorKind::QuotaExceeded => {
+            error.hint("free some of your quota and run the same command again: finished work is kept")
+        }
+        std::io::ErrorKind::FileTooLarge => error.hint(
+            "files may not grow that large here: raise the limit (ulimit -f) or take another file system, and \
+             run the same command again: finished work is kept",
+        ),
         std::io::ErrorKind::PermissionDenied => {
             error.hint("check the owner and the permissions of the folder")
         }
@@ -24,15 +31,20 @@ pub fn io_error(path: &Path, doing: &str, e: &std::io::Error) -> Error {
     }
 }
 
-/// Creates a folder and its parents.
+/// Creates a folder and its parents, whose names outlive a power cut.
 pub fn create_dir(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|e| io_error(path, "create the folder", &e))
+    let is_new = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let new: Vec<&Path> = path.ancestors().take_while(is_new).collect();
+    let made = fs::create_dir_all(path).and_then(|()| new.iter().try_for_each(|folder| sync_parent(folder)));
+    made.map_err(|e| io_error(path, "create the folder", &e))
 }
 
-/// Writes a file whole: `fill` writes into a temporary file in the same folder, which is synced and renamed.
+/// Writes a file whole: `fill` writes into a temporary file in the same folder, which is synced and renamed;
+/// then the folder is synced, so that the name outlives a power cut.
 pub fn write_with(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> std::io::Result<()>) -> Result<()> {
     let temporary = temporary_name(path);
-    let written = write_synced(&temporary, fill).and_then(|()| fs::rename(&temporary, path));
+    let placed = || fs::rename(&temporary, path).and_then(|()| sync_parent(path));
+    let written = write_synced(&temporary, fill).and_then(|()| placed());
     if written.is_err() {
         // The partial file has a name that nothing reads; removing it only frees space.
         let _ = fs::remove_file(&temporary);
@@ -49,11 +61,119 @@ fn write_synced(
     out.into_inner().map_err(|e| e.into_error())?.sync_all()
 }
 
+/// Makes the names in the folder of `path` last.
+pub fn sync_parent(path: &Path) -> std::io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    sync_folder(parent)
+}
+
+/// Makes the names in a folder last. A file system that cannot sync folders keeps them as it does.
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    match File::open(folder)?.sync_all() {
+        Err(e) if [Some(libc::EINVAL), Some(libc::ENOTSUP)].contains(&e.raw_os_error()) => Ok(()),
+        synced => synced,
+    }
+}
+
+/// Makes a folder appear whole, in the place of the one that is there: `fill` writes files into a temporary
+/// folder beside it, which is synced and takes the name. What an earlier process left half-made is removed.
+///
+/// # Errors
+/// Those of `fill`, and a folder that cannot be written; the old one is left as it was.
+pub fn publish_folder(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    remove_abandoned(folder);
+    let staged = temporary_name(folder);
+    create_dir(&staged)?;
+    let published = fill(&staged).and_then(|()| {
+        let placed = sync_files(&staged).and_then(|()| take_place(&staged, folder));
+        placed.and_then(|()| sync_parent(folder)).map_err(|e| io_error(folder, "write", &e))
+    });
+    // The old folder, or what could not be finished, has a name that nothing reads; removing it only frees
+    // space.
+    let _ = fs::remove_dir_all(&staged);
+    published
+}
+
+/// Removes a folder, which is gone at once: a reader sees all of it or nothing.
+pub fn remove_folder(folder: &Path) -> Result<()> {
+    remove_abandoned(folder);
+    let aside = temporary_name(folder);
+    let moved = fs::rename(folder, &aside).and_then(|()| sync_parent(folder));
+    moved.map_err(|e| io_error(folder, "remove", &e))?;
+    fs::remove_dir_all(&aside).map_err(|e| io_error(&aside, "remove", &e))
+}
+
+/// Removes what killed processes left of a folder, as far as possible: it only takes space.
+fn remove_abandoned(folder: &Path) {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let is_left = |entry: &fs::DirEntry| {
+        let entry = entry.file_name().to_string_lossy().into_owned();
+        entry.strip_prefix(&name).is_some_and(|rest| rest.starts_with('.') && rest.ends_with(PARTIAL))
+    };
+    let entries = folder.parent().and_then(|parent| fs::read_dir(parent).ok());
+    for entry in entries.into_iter().flatten().flatten().filter(is_left) {
+        let _ = fs::remove_dir_all(entry.path());
+    }
+}
+
+/// Makes the files of a folder and their names last.
+fn sync_files(folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        File::open(entry?.path())?.sync_all()?;
+    }
+    sync_folder(folder)
+}
+
+/// Gives a folder the name of another one, which gets the first one's name if it is there: in one step where
+/// the file system can.
+fn take_place(new: &Path, old: &Path) -> std::io::Result<()> {
+    match fs::rename(new, old) {
+        Err(e) if [Some(libc::ENOTEMPTY), Some(libc::EEXIST)].contains(&e.raw_os_error()) => {}
+        renamed => return renamed,
+    }
+    match exchange(new, old) {
+        Err(e)
+            if [Some(libc::EINVAL), Some(libc::ENOSYS), Some(libc::ENOTSUP)].contains(&e.raw_os_error()) => {}
+        exchanged => return exchanged,
+    }
+    let aside = temporary_name(new);
+    fs::rename(old, &aside)?;
+    fs::rename(new, old).and_then(|()| fs::rename(&aside, new))
+}
+
+/// Exchanges two names.
+#[cfg(target_os = "linux")]
+fn exchange(a: &Path, b: &Path) -> std::io::Result<()> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let name = |path: &Path| std::ffi::CString::new(path.as_os_str().as_bytes());
+    let a = name(a)?;
+    let b = name(b)?;
+    let here = libc::AT_FDCWD;
+    // SAFETY: both are strings that end in NUL and live until the call returns.
+    match unsafe { libc::renameat2(here, a.as_ptr(), here, b.as_ptr(), libc::RENAME_EXCHANGE) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exchange(_: &Path, _: &Path) -> std::io::Result<()> {
+    Err(std::io::Error::from_raw_os_error(libc::ENOSYS))
+}
+
+/// What the names of unfinished files and folders end with.
+const PARTIAL: &str = ".partial";
+
 /// `path` with a suffix that only this process uses.
 fn temporary_name(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.partial", std::process::id()));
+    name.push(format!(".{}{PARTIAL}", std::process::id()));
     path.with_file_name(name)
+}
+
+/// Whether a file or folder is what an unfinished write left.
+pub fn is_partial(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(PARTIAL))
 }
 
 /// Writes bytes whole.
@@ -95,6 +215,51 @@ mod tests {
         assert_eq!(failed.unwrap_err().kind, Kind::Disk);
         assert_eq!(read_json::<i32>(&path).unwrap(), 1);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_published_folder_has_the_new_files_alone_and_a_failed_one_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("model");
+        let with = |name: &str| publish_folder(&folder, |staged| write(&staged.join(name), b"x"));
+        with("a").unwrap();
+        assert_eq!(names(&folder), ["a"]);
+        create_dir(&dir.path().join("model.1.partial")).unwrap();
+        with("b").unwrap();
+        assert_eq!((names(&folder), names(dir.path())), (vec!["b".to_string()], vec!["model".to_string()]));
+        let failed = publish_folder(&folder, |staged| {
+            write(&staged.join("c"), b"x")?;
+            Err(Error::new(Kind::Disk, "no more"))
+        });
+        assert_eq!(failed.unwrap_err().what, "no more");
+        assert_eq!((names(&folder), names(dir.path())), (vec!["b".to_string()], vec!["model".to_string()]));
+    }
+
+    #[test]
+    fn a_removed_folder_is_gone_with_what_was_left_of_it_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("model");
+        publish_folder(&folder, |staged| write(&staged.join("a"), b"x")).unwrap();
+        create_dir(&dir.path().join("model.1.partial")).unwrap();
+        remove_folder(&folder).unwrap();
+        assert_eq!(names(dir.path()), Vec::<String>::new());
+        assert_eq!(remove_folder(&folder).unwrap_err().kind, Kind::Disk);
+    }
+
+    #[test]
+    fn limits_and_quotas_say_what_to_do() {
+        let hint = |number| {
+            let error = std::io::Error::from_raw_os_error(number);
+            io_error(Path::new("x"), "write", &error).hint.unwrap()
+        };
+        assert!(hint(libc::EFBIG).contains("ulimit -f") && hint(libc::EDQUOT).contains("quota"));
     }
 
     #[test]

@@ -92,14 +92,7 @@ fn listed(listing: &Listing) -> String {
     let row = |item: &Item| {
         let step = item.step.clone().unwrap_or_default();
         let old = age(item.age.as_secs_f64());
-        [
-            item.address.clone(),
-            step,
-            bytes(item.bytes as f64),
-            old,
-            word(&item.condition).into(),
-            users(&item.used_by),
-        ]
+        [item.address.clone(), step, bytes(item.bytes as f64), old, word(&item.condition).into(), users(item)]
     };
     let rows: Vec<_> = listing.items.iter().map(row).collect();
     let table = if rows.is_empty() { String::new() } else { columns(heads, &rows) };
@@ -111,9 +104,10 @@ fn listed(listing: &Listing) -> String {
         states.filter(|(n, _)| *n > 0).map(|(n, c)| format!("{n} {}", word(&c))).collect();
     let total = bytes(listing.items.iter().map(|i| i.bytes).sum::<u64>() as f64);
     format!(
-        "{table}{}, {total}{}\n",
+        "{table}{}, {total}{}\n{}",
         entries(listing.items.len()),
-        states.iter().map(|s| format!(", {s}")).collect::<String>()
+        states.iter().map(|s| format!(", {s}")).collect::<String>(),
+        doubt(&listing.unclear)
     )
 }
 
@@ -125,8 +119,19 @@ fn word(condition: &Condition) -> &'static str {
     }
 }
 
-fn users(trials: &[String]) -> String {
-    match trials {
+/// Why entries that no trial is known to use are kept.
+fn doubt(unclear: &[String]) -> String {
+    let [first, more @ ..] = unclear else { return String::new() };
+    let others = if more.is_empty() { String::new() } else { format!(" and of {} more", more.len()) };
+    format!(
+        "note: the event log of {first}{others} lacks lines, so it is not known what it uses: unused entries are \
+         kept\n  hint: run the experiment again, which completes the log, and prune then\n"
+    )
+}
+
+fn users(item: &Item) -> String {
+    match item.used_by.as_slice() {
+        [] if item.unclear => "not known".into(),
         [] => "no trial".into(),
         [one] => one.clone(),
         [first, rest @ ..] => format!("{first} and {} more", rest.len()),
@@ -176,6 +181,7 @@ fn removed(listing: &Listing, verb: &str) -> String {
         let _ = writeln!(out, "{verb} {} ({})", path.display(), bytes(*size as f64));
     }
     let _ = writeln!(out, "{verb} {}; that frees {}", what(listing), bytes(freed(listing) as f64));
+    out.push_str(&doubt(&listing.unclear));
     out
 }
 
@@ -194,6 +200,6 @@ mod tests {
 
     #[test]
     fn an_empty_store_is_listed_in_one_line() {
-        assert_eq!(listed(&Listing { items: vec![], partial: vec![] }), "0 entries, 0 B\n");
+        assert_eq!(listed(&Listing { items: vec![], partial: vec![], unclear: vec![] }), "0 entries, 0 B\n");
     }
 }

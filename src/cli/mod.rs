@@ -100,6 +100,7 @@ fn with_known<T>(inputs: LookAtInputs, use_: impl FnOnce(&Known) -> T) -> T {
 
 /// Parses the command line and runs the verb; errors go to stderr and decide the exit code.
 pub fn main() -> ExitCode {
+    report_file_limit();
     let result = match Cli::parse().verb {
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
@@ -127,6 +128,13 @@ fn show(text: &str) -> Result<()> {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => written.or_error(Kind::Disk, "cannot print"),
     }
+}
+
+/// Lets a write beyond the limit on the size of files (`ulimit -f`) fail with an error, which is reported, where
+/// the system would end the process without a word.
+fn report_file_limit() {
+    // SAFETY: signal(2) takes any signal, and ignoring one runs no code of ours.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// Progress on stderr, stopped by Ctrl-C.

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::show;
 use crate::base::Result;
-use crate::report::{event, folder, status::status};
+use crate::report::{folder, log, status::status};
 use crate::runner::lock::{Holder, holder};
 
 #[derive(Args)]
@@ -21,5 +21,5 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Holder::Process(id) => Some(id),
         Holder::None => None,
     };
-    show(&status(&events, holder.as_deref(), event::now()))
+    show(&status(&events, holder.as_deref(), log::now()))
 }

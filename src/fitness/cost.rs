@@ -106,13 +106,13 @@ impl<'a> Searching<'a> {
         stage.tokens.min(self.spec.calibration.sequence_length).max(1)
     }
 
-    /// Sequences walked at once, and how often.
+    /// Sequences walked at once, and how often any are: a last part of a sequence goes alone.
     fn chunks(&self, stage: &Stage) -> (usize, usize) {
         let length = self.length(stage);
-        let sequences = (stage.tokens / length).max(1);
-        let at_once =
-            grouping::sequences_at_once(stage.candidates.len(), length, self.config.hidden).min(sequences);
-        (at_once, sequences.div_ceil(at_once))
+        let sequences = stage.tokens / length;
+        let at_once = grouping::sequences_at_once(stage.candidates.len(), length, self.config.hidden);
+        let at_once = at_once.min(sequences.max(1));
+        (at_once, sequences.div_ceil(at_once) + usize::from(!stage.tokens.is_multiple_of(length)))
     }
 
     fn stage(&self, stage: &Stage) -> Work {
@@ -224,7 +224,7 @@ impl<'a> Searching<'a> {
         let length = self.spec.calibration.sequence_length.max(1);
         let all = (self.spec.search.tokens / length).max(1) as f64;
         let missed: f64 =
-            self.stages.iter().map(|s| 1.0 - ((s.tokens / length).max(1) as f64 / all).min(1.0)).product();
+            self.stages.iter().map(|s| 1.0 - (s.tokens.div_ceil(length) as f64 / all).min(1.0)).product();
         all * (1.0 - missed.powf((self.spec.search.generations * iterations) as f64))
     }
 

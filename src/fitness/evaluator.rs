@@ -104,12 +104,5 @@ fn measure(
     if candidates.is_empty() || *wanted == Wanted::default() {
         return Ok(vec![Measured::default(); candidates.len()]);
     }
-    let (sequences, length) = sampler.sequences(draw)?;
-    if wanted.nll && length < 2 {
-        let what = format!("a selection stage of {} tokens predicts none", draw.tokens);
-        return Err(Error::new(Kind::Spec, what)
-            .at("search.stages")
-            .hint("a perplexity needs at least 2 tokens"));
-    }
-    population.measure(candidates, sampler.search_set(), &sequences, length, wanted, watch)
+    population.measure(candidates, sampler.search_set(), &sampler.sequences(draw)?, wanted, watch)
 }

@@ -16,7 +16,7 @@ mod scripted;
 
 pub use counts::{Counts, flops};
 pub use dense::DenseStates;
-pub use draw::Sampler;
+pub use draw::{Drawn, Sampler};
 pub use evaluator::{Corpus, Evaluator};
 pub use metric::Metric;
 pub use objective::Objective;

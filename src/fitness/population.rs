@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 
 use super::dense::DenseStates;
+use super::draw::Drawn;
 use super::grouping::{self, PickedLevel};
 use crate::base::{Result, Watch};
 use crate::data::{SearchSet, Sequences};
@@ -83,14 +84,13 @@ impl<'a> Population<'a> {
         Self { model, supernet, dense }
     }
 
-    /// Measures every candidate on the first `length` tokens, two at least, of some sequences, one at least,
-    /// of the search set. The means are per token, whatever the number of sequences walked at once.
+    /// Measures every candidate on what was drawn of the search set, two tokens at least. The means are per
+    /// token, whatever the number of sequences walked at once.
     pub fn measure(
         &mut self,
         candidates: &[Candidate],
         set: &SearchSet,
-        sequences: &[usize],
-        length: usize,
+        drawn: &Drawn,
         wanted: &Wanted,
         watch: &dyn Watch,
     ) -> Result<Vec<Measured>> {
@@ -100,16 +100,17 @@ impl<'a> Population<'a> {
         let nothing =
             Measured { kl: vec![0.0; wanted.kl.len()], nll: 0.0, distances: vec![0.0; wanted.layers.len()] };
         let mut totals = vec![nothing; candidates.len()];
-        let at_once = grouping::sequences_at_once(candidates.len(), length, self.model.config().hidden);
-        for part in sequences.chunks(at_once) {
+        let hidden = self.model.config().hidden;
+        let at_once = |length| grouping::sequences_at_once(candidates.len(), length, hidden);
+        for (part, length) in drawn.parts(set.0.length, at_once) {
             watch.checkpoint()?;
-            self.chunk(candidates, &chunk(&set.0, part, length), wanted, &mut totals)?;
+            self.chunk(candidates, &chunk(&set.0, &part, length), wanted, &mut totals)?;
         }
-        let positions = (sequences.len() * length) as f64;
-        let predictions = (sequences.len() * (length - 1)) as f64;
+        let (positions, predictions) = drawn.counts(set.0.length);
+        let positions = positions as f64;
         for total in &mut totals {
             total.kl.iter_mut().for_each(|kl| *kl /= positions);
-            total.nll /= predictions;
+            total.nll /= predictions as f64;
             total.distances.iter_mut().for_each(|d| *d /= positions);
         }
         Ok(totals)

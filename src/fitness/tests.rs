@@ -32,7 +32,7 @@ fn the_population_agrees_with_each_candidate_alone() {
         let set = SearchSet(sequences(5));
         let wanted = Wanted { kl: vec![0], nll: true, layers: vec![0, 2] };
         let measured = Population::new(&f.model, &supernet, DenseStates::default())
-            .measure(&candidates, &set, &[4, 1, 2], 24, &wanted, &Silent)
+            .measure(&candidates, &set, &whole(&[4, 1, 2]), &wanted, &Silent)
             .unwrap();
         assert_eq!(measured[0], measured[4]);
         let alone = EvaluationSet(set.0.pick(&[4, 1, 2]));
@@ -70,14 +70,49 @@ fn a_shorter_draw_measures_the_start_of_a_window() {
     let set = SearchSet(sequences(4));
     let wanted = Wanted { kl: vec![0], nll: true, layers: vec![] };
     let mut population = Population::new(&f.model, &supernet, DenseStates::default());
-    let short = population.measure(&[vec![0; 6]], &set, &[2], 10, &wanted, &Silent).unwrap();
-    population.measure(&[vec![0; 6]], &set, &[2], 24, &wanted, &Silent).unwrap();
-    assert_eq!(population.measure(&[vec![0; 6]], &set, &[2], 10, &wanted, &Silent).unwrap(), short);
+    let mut measured =
+        |drawn: &Drawn| population.measure(&[vec![0; 6]], &set, drawn, &wanted, &Silent).unwrap();
+    let start = Drawn { whole: vec![], start: Some((2, 10)) };
+    let short = measured(&start);
+    measured(&whole(&[2]));
+    assert_eq!(measured(&start), short);
     let cut = SearchSet(Sequences { tokens: set.0.get(2)[..10].to_vec(), length: 10 });
     let alone = Population::new(&f.model, &supernet, DenseStates::default())
-        .measure(&[vec![0; 6]], &cut, &[0], 10, &wanted, &Silent)
+        .measure(&[vec![0; 6]], &cut, &whole(&[0]), &wanted, &Silent)
         .unwrap();
     assert!((short[0].kl[0] - alone[0].kl[0]).abs() < 1e-9);
+}
+
+#[test]
+fn a_draw_of_no_whole_number_of_sequences_is_scored_on_the_tokens_asked() {
+    let f = fixture(Pico::default());
+    let supernet = f.build("net", f.space(AttentionUnit::Head, 0.5), &options(|_, _| {}));
+    let set = SearchSet(sequences(4));
+    let wanted = Wanted { kl: vec![0], nll: true, layers: vec![1] };
+    let candidates = [vec![1, 1, -1, 0, 0, -1], vec![0; 6]];
+    let measured = |drawn: &Drawn| {
+        Population::new(&f.model, &supernet, DenseStates::default())
+            .measure(&candidates, &set, drawn, &wanted, &Silent)
+            .unwrap()
+    };
+    let drawn = Sampler::new(&set, 1, 1).sequences(&Draw { generation: 1, stage: 1, tokens: 58 }).unwrap();
+    assert_eq!((drawn.whole.len(), drawn.start.unwrap().1, drawn.counts(24)), (2, 10, (58, 55)));
+    let all = measured(&drawn);
+    let two = measured(&Drawn { start: None, ..drawn.clone() });
+    let rest = measured(&Drawn { whole: vec![], ..drawn });
+    for i in 0..2 {
+        let kl = (48.0 * two[i].kl[0] + 10.0 * rest[i].kl[0]) / 58.0;
+        let nll = (46.0 * two[i].nll + 9.0 * rest[i].nll) / 55.0;
+        let distance = (48.0 * two[i].distances[0] + 10.0 * rest[i].distances[0]) / 58.0;
+        for (got, want) in [(all[i].kl[0], kl), (all[i].nll, nll), (all[i].distances[0], distance)] {
+            assert!((got - want).abs() < 1e-9 * (1.0 + want), "{got} {want}");
+        }
+    }
+}
+
+/// Some sequences, whole.
+fn whole(sequences: &[usize]) -> Drawn {
+    Drawn { whole: sequences.to_vec(), start: None }
 }
 
 #[test]
@@ -85,11 +120,15 @@ fn draws_are_named_distinct_and_refuse_more_than_there_is() {
     let set = SearchSet(sequences(8));
     let sampler = Sampler::new(&set, 1, 1);
     let draw = |generation, stage, tokens| sampler.sequences(&Draw { generation, stage, tokens });
-    let (a, length) = draw(1, 1, 96).unwrap();
-    assert_eq!((a.len(), length), (4, 24));
-    assert_eq!(draw(1, 1, 96).unwrap().0, a);
-    assert_ne!(draw(2, 1, 96).unwrap().0, a);
-    assert_eq!(a.iter().collect::<std::collections::BTreeSet<_>>().len(), 4);
-    assert_eq!(draw(1, 2, 10).unwrap().1, 10);
+    let a = draw(1, 1, 96).unwrap();
+    assert_eq!((a.whole.len(), a.start), (4, None));
+    assert_eq!(draw(1, 1, 96).unwrap(), a);
+    assert_ne!(draw(2, 1, 96).unwrap(), a);
+    assert_eq!(a.whole.iter().collect::<std::collections::BTreeSet<_>>().len(), 4);
+    let short = draw(1, 2, 10).unwrap();
+    assert_eq!((short.whole.len(), short.start.unwrap().1), (0, 10));
+    let more = draw(1, 1, 97).unwrap();
+    assert_eq!((&more.whole, more.start.unwrap().1), (&a.whole, 1));
+    assert!(!a.whole.contains(&more.start.unwrap().0) && draw(1, 1, 24 * 8).unwrap().start.is_none());
     assert!(draw(1, 1, 24 * 9).unwrap_err().to_string().contains("search.tokens"));
 }

@@ -190,7 +190,7 @@ impl Steps for Estimator<'_, '_> {
             None => keys::value(&of.distribution)?,
             Some((pending, _)) => pending.clone(),
         };
-        let key = keys::compact(&net.placed.address, &distribution)?;
+        let key = keys::compact(&self.input_hashes, &net.placed.address, &distribution)?;
         let step = StepName::Compact(name);
         let placed = self.place(step.clone(), &key, self.waits(of), cost)?;
         let (hash, missing) = match &placed.folder {
@@ -207,8 +207,7 @@ impl Steps for Estimator<'_, '_> {
         for evaluation in evaluations {
             let cost = self.evaluation(model, evaluation);
             let key = keys::evaluation(&self.input_hashes, &model.hash, evaluation, self.spec);
-            let no_files = *evaluation == Evaluation::Tasks && self.input_hashes.tasks.is_none();
-            let missing = model.missing.clone().or(no_files.then_some(Missing::TaskFiles));
+            let missing = model.missing.clone().or_else(|| self.missing_for(evaluation));
             self.rest = cost.memory;
             self.place(StepName::Evaluate(evaluation.clone(), model.name), &key, missing, cost)?;
         }
@@ -237,6 +236,15 @@ impl Estimator<'_, '_> {
             standing: Standing::Miss,
             estimate,
         });
+    }
+
+    /// What is not there that a measurement reads.
+    fn missing_for(&self, evaluation: &Evaluation) -> Option<Missing> {
+        match evaluation {
+            Evaluation::Tasks if self.input_hashes.tasks.is_none() => Some(Missing::TaskFiles),
+            Evaluation::Harness if self.input_hashes.harness.is_none() => Some(Missing::Harness),
+            _ => None,
+        }
     }
 
     /// What a step that needs a distribution waits for.

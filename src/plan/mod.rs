@@ -89,6 +89,8 @@ pub enum Missing {
     Texts,
     /// The files of the tasks.
     TaskFiles,
+    /// The harness, or files of its tasks.
+    Harness,
     /// Nothing: they were not read, because that takes a while or is not wanted.
     NotLookedUp,
     /// The result of a step before.
@@ -101,6 +103,7 @@ impl Display for Missing {
             Self::Model => f.write_str("needs the model"),
             Self::Texts => f.write_str("needs the texts"),
             Self::TaskFiles => f.write_str("needs the task files"),
+            Self::Harness => f.write_str("needs the harness"),
             Self::NotLookedUp => f.write_str("not looked up"),
             Self::After(step) => write!(f, "after {step}"),
         }

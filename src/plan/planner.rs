@@ -15,7 +15,9 @@ use super::{KeysWanted, Missing, Options, Rates, Speed};
 use crate::base::Result;
 use crate::data::Tokenizer;
 use crate::model::Source;
+use crate::model::save::companions_hash;
 use crate::spec::{Loaded, Spec, Trial};
+use crate::trial::keys::HarnessInputs;
 use crate::trial::{InputHashes, keys};
 
 /// Weights that are hashed and texts that are tokenised without being asked to, at most: a second's worth.
@@ -31,6 +33,7 @@ pub(crate) struct Planner<'a> {
     hashes: BTreeMap<String, String>,
     texts: BTreeMap<String, Texts>,
     rates: BTreeMap<String, Rates>,
+    harnesses: BTreeMap<String, Option<HarnessInputs>>,
     /// Addresses of the steps so far.
     pub(super) planned: BTreeSet<String>,
 }
@@ -39,8 +42,8 @@ impl<'a> Planner<'a> {
     /// For an experiment.
     pub(crate) fn new(loaded: &Loaded, options: &'a Options) -> Self {
         let store = options.runs.join(&loaded.spec.name).join("store");
-        let (models, hashes, texts, rates, planned) = Default::default();
-        Self { options, store, models, hashes, texts, rates, planned }
+        let (models, hashes, texts, rates, harnesses, planned) = Default::default();
+        Self { options, store, models, hashes, texts, rates, harnesses, planned }
     }
 
     /// The rates of the first model.
@@ -54,7 +57,10 @@ impl<'a> Planner<'a> {
         let model = self.model(&spec.model.source)?;
         let wanted = self.wants_keys(spec, &model);
         let texts = self.texts(spec, &model, wanted)?;
-        let input_hashes = self.input_hashes(spec, &model, &texts)?;
+        let input_hashes = InputHashes {
+            harness: if wanted { self.harness(spec) } else { None },
+            ..self.input_hashes(spec, &model, &texts)?
+        };
         let rates = self.rates_for(spec, &model)?;
         let missing = missing(&model, &texts, wanted);
         let shape = model.config.shape(spec.prune.unit.attention);
@@ -140,7 +146,15 @@ impl<'a> Planner<'a> {
             evaluation: evaluation.collect(),
             script: keys::script(spec)?,
             tasks,
+            companions: model.source.as_ref().map(companions_hash).transpose()?.unwrap_or_default(),
+            harness: None,
         })
+    }
+
+    /// What the harness is and reads. Where it is not there, there is none; the steps that need it report it.
+    fn harness(&mut self, spec: &Spec) -> Option<HarnessInputs> {
+        let name = json!([spec.evaluate.lm_eval, spec.evaluate.data]).to_string();
+        self.harnesses.entry(name).or_insert_with(|| keys::harness(spec).ok().flatten()).clone()
     }
 
     fn hash(&mut self, name: &str, source: &Source) -> Result<String> {

@@ -14,7 +14,7 @@ use crate::model::{Config, LayerShape};
 use crate::schedule::Iteration;
 use crate::space::{ModuleId, ModuleKind, Space, SparsityDistribution};
 use crate::spec::{AttentionUnit, Basis, Spec};
-use crate::trial::{Evaluation, ModelName, evaluations};
+use crate::trial::{Evaluation, ModelName, evaluations, kl_sequences};
 
 /// A trial's plan.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -182,9 +182,16 @@ pub(crate) fn tokens(spec: &Spec, texts: &Texts, first: Option<&Searching>, task
         generations: spec.search.generations,
         candidates: first.map_or(0, |s| s.candidate_tokens() * spec.search.generations),
         evaluation: evaluation.collect(),
-        kl: if diverges { spec.evaluate.kl_tokens } else { 0 },
+        kl: if diverges { kl_tokens(spec, texts) } else { 0 },
         tasks: tasks.tokens.run as usize,
     }
+}
+
+/// Tokens that the divergence from the dense model is measured on: whole sequences of those asked.
+fn kl_tokens(spec: &Spec, texts: &Texts) -> usize {
+    let e = &spec.evaluate;
+    let there = e.perplexity.first().and_then(|name| texts.evaluation.get(name)).map_or(0, |(_, n)| *n);
+    kl_sequences(e.kl_tokens, e.sequence_length, there / e.sequence_length) * e.sequence_length
 }
 
 /// The tasks of a trial as far as their size is known.

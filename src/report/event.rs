@@ -1,21 +1,11 @@
-//! Versioned events, one JSON object a line: the only wire from the runner to bars, tables and plots.
-
-use std::fs::{File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+//! Events: what happens in a run, the only wire from the runner to bars, tables and plots. [`super::log`] keeps
+//! them in files.
 
 use serde::{Deserialize, Serialize};
 
 use super::figure::ResultRow;
-use crate::base::files::io_error;
-use crate::base::{Error, Kind, Result, ResultExt, files};
 use crate::search::GenerationRecord;
 use crate::space::{Shape, SparsityDistribution};
-
-/// Version of the format that this build writes, and the newest that it reads. Version 1 had no times and no
-/// `progress`.
-pub const VERSION: u32 = 2;
 
 /// Something that happened in a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +17,9 @@ pub enum Event {
         run: String,
         /// Labels of the trials.
         trials: Vec<String>,
+        /// What it is started from; absent in logs of earlier versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        origin: Option<Origin>,
     },
     /// A run is over; this many of its trials failed.
     RunFinished {
@@ -35,10 +28,14 @@ pub enum Event {
         /// Trials that failed.
         failed: usize,
     },
-    /// A trial begins, or goes on after an interruption.
+    /// A trial begins, or goes on after an interruption. What is told of it from here on replaces what was
+    /// told before.
     TrialStarted {
         /// The trial's label.
         trial: String,
+        /// The experiment that it is of; absent in logs of earlier versions.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        identity: Option<Identity>,
     },
     /// A trial is complete.
     TrialFinished {
@@ -121,6 +118,11 @@ pub enum Event {
         /// A sentence.
         message: String,
     },
+    /// A line of the log was damaged and is left out; running on tells again what it told.
+    LineDamaged {
+        /// The file and the number of the line.
+        place: String,
+    },
     /// Something to look at, though nothing failed.
     Warning {
         /// The trial that it is about, where it is about one.
@@ -134,10 +136,10 @@ impl Event {
     /// The trial that it is about.
     pub fn trial(&self) -> Option<&str> {
         match self {
-            Event::RunStarted { .. } | Event::RunFinished { .. } => None,
+            Event::RunStarted { .. } | Event::RunFinished { .. } | Event::LineDamaged { .. } => None,
             Event::Note { trial, .. } | Event::Warning { trial, .. } => trial.as_deref(),
             Event::FigureMeasured { figure } => Some(&figure.trial),
-            Event::TrialStarted { trial }
+            Event::TrialStarted { trial, .. }
             | Event::TrialFinished { trial }
             | Event::TrialFailed { trial, .. }
             | Event::StepStarted { trial, .. }
@@ -147,6 +149,31 @@ impl Event {
             | Event::DistributionFound { trial, .. } => Some(trial),
         }
     }
+}
+
+/// What a run is started from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The experiment's file, absolute.
+    pub file: String,
+    /// The profile that was applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// Hash of the experiment without its sweep.
+    pub base: String,
+    /// The experiment of each trial, in the order of the trials.
+    pub trials: Vec<Identity>,
+}
+
+/// The experiment that a trial is of, as hashes of its keys and values.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// Of the experiment without its sweep.
+    pub base: String,
+    /// Of the trial's own.
+    pub own: String,
 }
 
 /// Whether a step's result was there already.
@@ -184,269 +211,5 @@ impl From<&GenerationRecord> for GenerationSummary {
             offspring: record.offspring,
             evaluated: record.stages.iter().map(|s| s.candidates).collect(),
         }
-    }
-}
-
-/// An event and when it was written.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Stamped {
-    /// Milliseconds since 1970, UTC; absent in logs of version 1.
-    pub at: Option<u64>,
-    /// What happened.
-    pub event: Event,
-}
-
-/// A line of a log.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line<E> {
-    version: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    at: Option<u64>,
-    event: E,
-}
-
-/// What is read of a line before the rest is trusted.
-#[derive(Deserialize)]
-struct Header {
-    version: u32,
-}
-
-/// An event log that is open for appending.
-pub struct Log {
-    path: PathBuf,
-    file: File,
-}
-
-impl Log {
-    /// Opens the log at `path`, creating it when there is none. A last line that a killed writer left
-    /// unfinished is cut off; damaged lines are replaced by a warning, which names them.
-    ///
-    /// # Errors
-    /// The file cannot be opened, cut or rewritten, or it is of a newer version, to which nothing is added.
-    pub fn open(path: &Path) -> Result<Self> {
-        if path.exists() {
-            let (events, damaged) = read_lines(path)?;
-            if damaged > 0 {
-                let lines = events.iter().map(|s| line(&s.event, s.at)).collect::<Result<String>>()?;
-                files::write(path, lines.as_bytes())?;
-            }
-        }
-        let open = || {
-            let mut file =
-                OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-            file.set_len(complete(&std::fs::read(path)?).len() as u64)?;
-            file.seek(SeekFrom::End(0))?;
-            Ok(file)
-        };
-        open()
-            .map(|file| Self { path: path.to_path_buf(), file })
-            .map_err(|e| io_error(path, "open the event log", &e))
-    }
-
-    /// Appends one event; it is on the disk when this returns.
-    ///
-    /// # Errors
-    /// The disk is full or cannot be written to.
-    pub fn append(&mut self, event: &Event) -> Result<()> {
-        let line = line(event, now())?;
-        let length = self.file.stream_position().map_err(|e| self.failed(&e))?;
-        let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
-        written.map_err(|e| {
-            // Half a line must not stand before the next event. Where cutting fails too, the reader leaves the
-            // line out.
-            let _ = self.file.set_len(length).and_then(|()| self.file.seek(SeekFrom::Start(length)));
-            self.failed(&e)
-        })
-    }
-
-    fn failed(&self, e: &std::io::Error) -> Error {
-        io_error(&self.path, "append to the event log", e)
-    }
-}
-
-/// Milliseconds since 1970; absent where the clock stands before that.
-pub fn now() -> Option<u64> {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-    u64::try_from(since.as_millis()).ok()
-}
-
-/// An event as a line of a log, with its newline.
-pub fn line(event: &Event, at: Option<u64>) -> Result<String> {
-    let line = Line { version: VERSION, at, event };
-    let text = serde_json::to_string(&line).or_error(Kind::Internal, "an event cannot be written as JSON")?;
-    Ok(text + "\n")
-}
-
-/// All events of a log, as [`read_stamped`] without the times.
-///
-/// # Errors
-/// As [`read_stamped`].
-pub fn read(path: &Path) -> Result<Vec<Event>> {
-    Ok(read_stamped(path)?.into_iter().map(|stamped| stamped.event).collect())
-}
-
-/// All events of a log with their times. A last line without its newline is the trace of a killed writer and
-/// left out; a warning that names it stands for a damaged line, whose event a rerun writes again.
-///
-/// # Errors
-/// The file cannot be read, or it is of a newer version.
-pub fn read_stamped(path: &Path) -> Result<Vec<Stamped>> {
-    Ok(read_lines(path)?.0)
-}
-
-/// The same, and how many lines are damaged.
-fn read_lines(path: &Path) -> Result<(Vec<Stamped>, usize)> {
-    let bytes = std::fs::read(path).map_err(|e| io_error(path, "read the event log", &e))?;
-    let lines = complete(&bytes).split(|&b| b == b'\n').enumerate().filter(|(_, line)| !line.is_empty());
-    let mut damaged = 0;
-    let mut events = Vec::new();
-    for (i, line) in lines {
-        let place = format!("{}:{}", path.display(), i + 1);
-        let event = parse(line).map_err(|e| e.at(&place))?;
-        damaged += usize::from(event.is_none());
-        events.push(event.unwrap_or_else(|| damaged_line(&place)));
-    }
-    Ok((events, damaged))
-}
-
-/// The warning that stands for a damaged line.
-fn damaged_line(place: &str) -> Stamped {
-    let message = format!("{place} is damaged and left out; `tyr run` writes its event again");
-    Stamped { at: None, event: Event::Warning { trial: None, message } }
-}
-
-/// The whole lines of a log.
-fn complete(bytes: &[u8]) -> &[u8] {
-    let end = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1);
-    &bytes[..end]
-}
-
-/// The event of a line; `None` where the line is damaged.
-fn parse(line: &[u8]) -> Result<Option<Stamped>> {
-    let header = serde_json::from_slice::<Header>(line).ok();
-    if let Some(version) = header.map(|header| header.version).filter(|&version| version > VERSION) {
-        let what = format!("the event log has version {version}, this build reads up to version {VERSION}");
-        return Err(Error::new(Kind::Disk, what).hint("use the newer tyr that wrote it"));
-    }
-    let line = serde_json::from_slice::<Line<Event>>(line).ok();
-    Ok(line.map(|line| Stamped { at: line.at, event: line.event }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::report::figure::tests::figure;
-
-    fn events() -> Vec<Event> {
-        let summary = GenerationSummary {
-            generation: 1,
-            fitness: Some(0.1),
-            parent_fitness: None,
-            offspring: 8,
-            evaluated: vec![8, 2],
-        };
-        vec![
-            Event::RunStarted { run: "r".into(), trials: vec!["a".into()] },
-            Event::Generation { trial: "a".into(), iteration: 1, summary },
-            Event::FigureMeasured { figure: figure("a", "dense", "kl", f64::INFINITY) },
-            Event::Warning { trial: None, message: "two\nlines".into() },
-        ]
-    }
-
-    fn written(events: &[Event]) -> (tempfile::TempDir, PathBuf) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("events.jsonl");
-        let mut log = Log::open(&path).unwrap();
-        events.iter().for_each(|e| log.append(e).unwrap());
-        (dir, path)
-    }
-
-    #[test]
-    fn events_come_back_as_they_were_written() {
-        let (_dir, path) = written(&events());
-        assert_eq!(read(&path).unwrap(), events());
-        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 4);
-    }
-
-    #[test]
-    fn the_line_of_an_event_is_stable() {
-        let event = Event::FigureMeasured { figure: figure("a", "dense", "parameters", 12.0) };
-        let expected = r#"{"version":2,"at":1700000000000,"event":{"kind":"figure_measured","figure":{"trial":"a","model":"dense","metric":"parameters","value":12.0,"stderr":null,"n":null}}}"#;
-        assert_eq!(line(&event, Some(1_700_000_000_000)).unwrap().trim_end(), expected);
-    }
-
-    #[test]
-    fn a_log_of_the_first_version_is_read_without_times() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("events.jsonl");
-        std::fs::write(&path, "{\"version\":1,\"event\":{\"kind\":\"trial_finished\",\"trial\":\"a\"}}\n")
-            .unwrap();
-        assert_eq!(
-            read_stamped(&path).unwrap(),
-            [Stamped { at: None, event: Event::TrialFinished { trial: "a".into() } }]
-        );
-    }
-
-    #[test]
-    fn events_are_stamped_with_the_time_of_writing() {
-        let before = now();
-        let (_dir, path) = written(&events());
-        let times: Vec<_> = read_stamped(&path).unwrap().into_iter().map(|s| s.at).collect();
-        assert!(
-            times.is_sorted() && times[0] >= before && times[3] <= now() && before.is_some(),
-            "{times:?}"
-        );
-    }
-
-    #[test]
-    fn a_log_cut_anywhere_gives_its_whole_lines_and_can_be_continued() {
-        let (_dir, path) = written(&events());
-        let bytes = std::fs::read(&path).unwrap();
-        for cut in (0..bytes.len()).step_by(11) {
-            std::fs::write(&path, &bytes[..cut]).unwrap();
-            let whole = bytes[..cut].iter().filter(|&&b| b == b'\n').count();
-            assert_eq!(read(&path).unwrap(), events()[..whole]);
-            let mut log = Log::open(&path).unwrap();
-            events()[whole..].iter().for_each(|e| log.append(e).unwrap());
-            assert_eq!(read(&path).unwrap(), events());
-        }
-    }
-
-    #[test]
-    fn a_newer_version_is_refused_by_name_even_when_its_events_are_unknown() {
-        let (_dir, path) = written(&events()[..1]);
-        let mut text = std::fs::read_to_string(&path).unwrap();
-        text.push_str("{\"version\":3,\"event\":{\"kind\":\"teleported\"},\"more\":1}\n");
-        std::fs::write(&path, text).unwrap();
-        let e = read(&path).unwrap_err().to_string();
-        assert!(
-            e.contains("version 3") && e.contains("up to version 2") && e.contains("events.jsonl:2"),
-            "{e}"
-        );
-        assert!(Log::open(&path).is_err());
-    }
-
-    #[test]
-    fn a_damaged_line_is_left_out_with_a_warning_that_names_it_and_replaced_when_the_log_is_continued() {
-        let (_dir, path) = written(&events());
-        for damage in ["{\n", "{\"version\":1,\"event\":{\"kind\":\"teleported\"}}\n", "\u{fffd}\n"] {
-            let [first, last] = [0, 1].map(|i| line(&events()[i], None).unwrap());
-            std::fs::write(&path, format!("{first}{damage}{last}")).unwrap();
-            let damaged = read(&path).unwrap();
-            assert_eq!([&damaged[0], &damaged[2]], [&events()[0], &events()[1]]);
-            let Event::Warning { message, .. } = &damaged[1] else { panic!("{damaged:?}") };
-            assert!(message.contains("events.jsonl:2 is damaged"), "{message}");
-            Log::open(&path).unwrap().append(&events()[2]).unwrap();
-            assert_eq!(read(&path).unwrap(), [&damaged[..], &events()[2..3]].concat());
-            assert_eq!(read_lines(&path).unwrap().1, 0);
-        }
-    }
-
-    #[test]
-    fn an_empty_log_has_no_events_and_a_missing_one_is_an_error() {
-        let (dir, path) = written(&[]);
-        assert_eq!(read(&path).unwrap(), []);
-        assert_eq!(read(&dir.path().join("none")).unwrap_err().kind, Kind::Disk);
     }
 }

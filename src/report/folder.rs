@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::event::{self, Event, Stamped};
+use super::event::Event;
+use super::log::{self, Stamped};
 use super::tables::Tables;
 use crate::base::{Error, Kind, Result, files};
 
@@ -28,11 +29,11 @@ pub fn labels(run_events: &[Event]) -> Vec<String> {
     all
 }
 
-/// The logs of a run that are there: its own, then those of its trials.
+/// The events of the run as a whole.
 ///
 /// # Errors
 /// There is no run in the folder, or its log cannot be read.
-pub fn logs(run: &Path) -> Result<Vec<PathBuf>> {
+pub fn run_events(run: &Path) -> Result<Vec<Event>> {
     let own = run_log(run);
     if !own.exists() {
         let what = "there is no run in this folder: it has no events.jsonl";
@@ -40,21 +41,27 @@ pub fn logs(run: &Path) -> Result<Vec<PathBuf>> {
             .at(run.display())
             .hint("name a folder that `tyr run` made, as in runs/NAME"));
     }
-    let trials = labels(&event::read(&own)?)
-        .into_iter()
-        .map(|label| trial_log(run, &label))
-        .filter(|log| log.exists());
-    Ok(std::iter::once(own).chain(trials).collect())
+    log::read(&own)
+}
+
+/// The logs of a run that are there: its own, then those of its trials.
+///
+/// # Errors
+/// As [`run_events`].
+pub fn logs(run: &Path) -> Result<Vec<PathBuf>> {
+    let trials =
+        labels(&run_events(run)?).into_iter().map(|label| trial_log(run, &label)).filter(|log| log.exists());
+    Ok(std::iter::once(run_log(run)).chain(trials).collect())
 }
 
 /// All events of a run with their times: those of the run, then those of each trial.
 ///
 /// # Errors
-/// As [`logs`] and [`event::read`].
+/// As [`logs`] and [`log::read`].
 pub fn events(run: &Path) -> Result<Vec<Stamped>> {
     let mut all = Vec::new();
-    for log in logs(run)? {
-        all.extend(event::read_stamped(&log)?);
+    for path in logs(run)? {
+        all.extend(log::read_stamped(&path)?);
     }
     Ok(all)
 }
@@ -91,11 +98,15 @@ pub fn publish(run: &Path, tables: &Tables) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::event::Log;
+    use crate::report::Log;
     use crate::report::figure::tests::figure;
 
     fn started(trials: &[&str]) -> Event {
-        Event::RunStarted { run: "r".into(), trials: trials.iter().map(|t| t.to_string()).collect() }
+        Event::RunStarted {
+            run: "r".into(),
+            trials: trials.iter().map(|t| t.to_string()).collect(),
+            origin: None,
+        }
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::columns::{Side, columns, wrapped};
-use super::event::{Cache, Event, Stamped};
+use super::event::{Cache, Event, Identity};
 use super::figure::{ResultRow, model_key};
 use super::grid::{Column, Grid, Role, WIDTH};
+use super::log::Stamped;
 use super::metric::Metric;
 use super::number::{duration, perplexity};
 use super::tables::{Status, Tables, Trial};
@@ -27,8 +28,9 @@ pub fn status(events: &[Stamped], holder: Option<&str>, now: Option<u64>) -> Str
             paces.entry(trial.to_string()).or_default().add(event, *at);
         }
     }
+    let shown = tables.trials();
     let trials: Vec<Line> =
-        tables.trials().iter().filter(|t| sweep.contains(&t.label)).map(|t| Line::new(t, &paces)).collect();
+        shown.iter().filter(|t| sweep.contains(&t.label)).map(|t| Line::new(t, &paces)).collect();
     StatusText { run: tables.run(), trials: with_the_running_one(trials, holder), holder, now }.text()
 }
 
@@ -70,7 +72,9 @@ impl<'a> Line<'a> {
             Status::Finished => State::Done,
             Status::Failed(_) => State::Failed,
         };
-        Self { trial, pace: paces.get(&trial.label).cloned().unwrap_or_default(), state }
+        // A waiting trial may have worked as part of another experiment.
+        let pace = paces.get(&trial.label).filter(|_| state != State::Waiting).cloned();
+        Self { trial, pace: pace.unwrap_or_default(), state }
     }
 }
 
@@ -88,6 +92,8 @@ fn with_the_running_one<'a>(mut lines: Vec<Line<'a>>, holder: Option<&str>) -> V
 /// When a trial worked, and what at.
 #[derive(Debug, Clone, Default)]
 struct Pace {
+    /// The experiment that the sessions are of.
+    identity: Option<Identity>,
     /// Milliseconds of sessions that are over.
     before: u64,
     /// First and last sign of life of the newest session, milliseconds since 1970.
@@ -103,7 +109,10 @@ struct Pace {
 impl Pace {
     fn add(&mut self, event: &Event, at: Option<u64>) {
         match event {
-            Event::TrialStarted { .. } => {
+            Event::TrialStarted { identity, .. } => {
+                if self.identity != *identity {
+                    *self = Self { identity: identity.clone(), ..Self::default() };
+                }
                 self.before += self.session.map_or(0, |(first, last)| last.saturating_sub(first));
                 self.session = at.map(|t| (t, t));
                 self.step = None;

@@ -1,11 +1,12 @@
 //! The state that events add up to, and its tables.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::beside;
-use super::event::{Cache, Event, GenerationSummary};
+use super::event::{Cache, Event, GenerationSummary, Identity, Origin};
 use super::figure::{self, Figure, ResultRow, model_key};
 use super::grid::Grid;
 use super::layers;
@@ -45,9 +46,23 @@ pub struct Trial {
     pub generation: Option<(usize, GenerationSummary)>,
     /// Warnings, each once, in the order in which they came.
     pub warnings: Vec<String>,
+    /// The experiment that its newest session is of.
+    identity: Option<Identity>,
     figures: BTreeMap<Key, ResultRow>,
     timings: BTreeMap<Key, ResultRow>,
     distributions: BTreeMap<ModelKey, (Shape, SparsityDistribution)>,
+    /// What making the results in the store told, by their addresses: a later session that takes one from
+    /// there tells it again.
+    steps: BTreeMap<String, MadeStep>,
+    /// Address of the result that is being made.
+    open: Option<String>,
+}
+
+/// What making a result told.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct MadeStep {
+    costs: Vec<ResultRow>,
+    warnings: Vec<String>,
 }
 
 type ModelKey = (u8, u64, String);
@@ -59,6 +74,9 @@ pub struct Tables {
     run: String,
     trials: Vec<Trial>,
     warnings: Vec<String>,
+    /// What the newest session is of: the hash of the experiment without its sweep, and the trials.
+    base: Option<String>,
+    wanted: BTreeMap<String, Option<Identity>>,
 }
 
 /// A titled table with further ones and remarks below it.
@@ -80,12 +98,12 @@ impl Tables {
     /// Adds one event.
     pub fn add(&mut self, event: &Event) {
         match event {
-            Event::RunStarted { run, trials } => self.start(run, trials),
+            Event::RunStarted { run, trials, origin } => self.start(run, trials, origin.as_ref()),
             Event::RunFinished { .. } | Event::Note { .. } | Event::Progress { .. } => {}
-            Event::TrialStarted { trial } => self.trial(trial).close(Status::Unfinished),
+            Event::TrialStarted { trial, identity } => self.trial(trial).begin(identity.clone()),
             Event::TrialFinished { trial } => self.trial(trial).close(Status::Finished),
             Event::TrialFailed { trial, error } => self.trial(trial).close(Status::Failed(error.clone())),
-            Event::StepStarted { trial, step, .. } => self.trial(trial).step = Some(step.clone()),
+            Event::StepStarted { trial, step, key } => self.trial(trial).begin_step(step, key),
             Event::StepFinished { trial, .. } => self.trial(trial).finish_step(event),
             Event::Generation { trial, iteration, summary } => {
                 self.trial(trial).generation = Some((*iteration, summary.clone()))
@@ -94,14 +112,30 @@ impl Tables {
             Event::DistributionFound { trial, model, shape, distribution } => {
                 self.trial(trial).distribute(model, shape, distribution)
             }
-            Event::Warning { trial: Some(trial), message } => warn(&mut self.trial(trial).warnings, message),
+            Event::Warning { trial: Some(trial), message } => self.trial(trial).warn(message),
             Event::Warning { trial: None, message } => warn(&mut self.warnings, message),
+            Event::LineDamaged { place } => {
+                let message = format!("{place} is damaged and left out; `tyr run` writes its event again");
+                warn(&mut self.warnings, &message);
+            }
         }
     }
 
-    /// The trials in the order of the sweep.
-    pub fn trials(&self) -> &[Trial] {
-        &self.trials
+    /// The trials in the order of the sweep, then those of earlier sweeps of the same experiment. What a trial
+    /// measured as part of another experiment is not shown: it has still to be run as part of this one.
+    pub fn trials(&self) -> Vec<Cow<'_, Trial>> {
+        self.trials.iter().filter_map(|trial| self.shown(trial)).collect()
+    }
+
+    fn shown<'a>(&self, trial: &'a Trial) -> Option<Cow<'a, Trial>> {
+        match self.wanted.get(&trial.label) {
+            Some(wanted) if *wanted == trial.identity => Some(Cow::Borrowed(trial)),
+            Some(_) => Some(Cow::Owned(Trial::new(&trial.label))),
+            None => {
+                let base = trial.identity.as_ref().map(|identity| &identity.base);
+                (base == self.base.as_ref()).then_some(Cow::Borrowed(trial))
+            }
+        }
     }
 
     /// The run's name; empty before it began.
@@ -116,20 +150,20 @@ impl Tables {
             ..Self::default()
         };
         for (name, run) in runs {
+            all.trials.extend(run.trials().into_iter().map(|t| t.into_owned().renamed(&name)));
             all.warnings.extend(run.warnings);
-            all.trials.extend(run.trials.into_iter().map(|t| t.renamed(&name)));
         }
         all
     }
 
     /// `results.csv`: one row per figure, costs left out, so that the same spec and seed give the same bytes.
     pub fn csv(&self) -> Result<String> {
-        figure::csv(self.trials.iter().flat_map(|t| t.figures.values()))
+        figure::csv(self.trials().iter().flat_map(|t| t.figures.values()))
     }
 
     /// `timings.csv`: the same columns for what steps cost.
     pub fn timings_csv(&self) -> Result<String> {
-        figure::csv(self.trials.iter().flat_map(|t| t.timings.values()))
+        figure::csv(self.trials().iter().flat_map(|t| t.timings.values()))
     }
 
     /// `results.md`: the wide view of every trial, then what the last model found keeps.
@@ -137,7 +171,7 @@ impl Tables {
         let mut out = if self.run.is_empty() { String::new() } else { format!("# {}\n\n", self.run) };
         out.push_str(&self.warnings.iter().map(|w| format!("> {w}\n\n")).collect::<String>());
         out.push_str(&self.blocks().iter().map(Block::markdown).collect::<Vec<_>>().join("\n"));
-        for trial in &self.trials {
+        for trial in self.trials() {
             out.push_str(
                 &trial
                     .last_distribution()
@@ -165,14 +199,15 @@ impl Tables {
 
     /// What the last model found of every trial keeps in each layer, for a terminal.
     pub fn terminal_distributions(&self) -> String {
-        let found = self.trials.iter().filter_map(Trial::last_distribution);
+        let trials = self.trials();
+        let found = trials.iter().filter_map(|trial| trial.last_distribution());
         found.map(|(title, s, d)| format!("{title}\n{}", layers::text(s, d))).collect::<Vec<_>>().join("\n")
     }
 
     /// `results.json`: all figures but costs, all distributions, and the aggregates over seeds; ends with a
     /// newline.
     pub fn json(&self) -> Result<String> {
-        let trials: Vec<_> = self.trials.iter().map(Trial::json).collect();
+        let trials: Vec<_> = self.trials().iter().map(|trial| trial.json()).collect();
         let seeds: Vec<_> = self.seeds().iter().map(seeds_json).collect();
         let value = serde_json::json!({
             "version": VERSION,
@@ -186,8 +221,11 @@ impl Tables {
             + "\n")
     }
 
-    fn start(&mut self, run: &str, trials: &[String]) {
+    fn start(&mut self, run: &str, trials: &[String], origin: Option<&Origin>) {
         self.run = run.to_string();
+        self.base = origin.map(|origin| origin.base.clone());
+        let identity = |i| origin.and_then(|origin| origin.trials.get(i).cloned());
+        self.wanted = trials.iter().enumerate().map(|(i, label)| (label.clone(), identity(i))).collect();
         trials.iter().for_each(|label| {
             self.trial(label);
         });
@@ -206,12 +244,13 @@ impl Tables {
     }
 
     fn blocks(&self) -> Vec<Block> {
-        let trials = self.trials.iter().map(Trial::block);
+        let trials = self.trials();
+        let trials = trials.iter().map(|trial| trial.block());
         trials.chain(self.seeds().iter().map(seeds_block)).collect()
     }
 
     fn seeds(&self) -> Vec<Seeds> {
-        seeds::groups(&self.trials.iter().map(|t| (t.label.as_str(), t.wide())).collect::<Vec<_>>())
+        seeds::groups(&self.trials().iter().map(|t| (t.label.as_str(), t.wide())).collect::<Vec<_>>())
     }
 }
 
@@ -223,9 +262,12 @@ impl Trial {
             step: None,
             generation: None,
             warnings: Vec::new(),
+            identity: None,
             figures: BTreeMap::new(),
             timings: BTreeMap::new(),
             distributions: BTreeMap::new(),
+            steps: BTreeMap::new(),
+            open: None,
         }
     }
 
@@ -234,24 +276,55 @@ impl Trial {
         self.figures.values()
     }
 
+    /// A session begins, which tells everything again: what is known of earlier ones goes, but for what making
+    /// stored results told.
+    fn begin(&mut self, identity: Option<Identity>) {
+        let steps = std::mem::take(&mut self.steps);
+        *self = Self { status: Status::Unfinished, identity, steps, ..Self::new(&self.label) };
+    }
+
     fn close(&mut self, status: Status) {
         self.status = status;
         self.step = None;
+        self.open = None;
     }
 
-    /// Keeps what a computed step cost; reading a stored result is no cost of the step.
+    /// A step begins, or resumes: then what it told before counts.
+    fn begin_step(&mut self, step: &str, address: &str) {
+        self.step = Some(step.to_string());
+        self.open = Some(address.to_string());
+        self.recall(address);
+    }
+
+    /// Keeps what a computed step cost. Reading a stored result is no cost of the step: it costs what making it
+    /// did.
     fn finish_step(&mut self, event: &Event) {
-        let Event::StepFinished { trial, model, step, cache, seconds, peak_bytes, .. } = event else {
+        let Event::StepFinished { trial, model, step, key, cache, seconds, peak_bytes } = event else {
             return;
         };
         self.step = None;
-        if *cache == Cache::Hit {
-            return;
+        self.open = None;
+        if *cache == Cache::Miss {
+            let seconds = Figure::exact(Metric::Seconds(step.clone()), *seconds);
+            let peak = peak_bytes.map(|bytes| Figure::exact(Metric::PeakBytes(step.clone()), bytes as f64));
+            let costs = std::iter::once(seconds).chain(peak);
+            let costs = costs.map(|cost| cost.of(trial, model.as_deref().unwrap_or_default())).collect();
+            self.steps.entry(key.clone()).or_default().costs = costs;
         }
-        let seconds = Figure::exact(Metric::Seconds(step.clone()), *seconds);
-        let peak = peak_bytes.map(|bytes| Figure::exact(Metric::PeakBytes(step.clone()), bytes as f64));
-        for cost in std::iter::once(seconds).chain(peak) {
-            self.measure(cost.of(trial, model.as_deref().unwrap_or_default()));
+        self.recall(key);
+    }
+
+    /// Tells what making a result told.
+    fn recall(&mut self, address: &str) {
+        let MadeStep { costs, warnings } = self.steps.get(address).cloned().unwrap_or_default();
+        costs.into_iter().for_each(|cost| self.measure(cost));
+        warnings.iter().for_each(|warning| warn(&mut self.warnings, warning));
+    }
+
+    fn warn(&mut self, message: &str) {
+        warn(&mut self.warnings, message);
+        if let Some(open) = &self.open {
+            warn(&mut self.steps.entry(open.clone()).or_default().warnings, message);
         }
     }
 
@@ -273,6 +346,7 @@ impl Trial {
 
     fn renamed(mut self, run: &str) -> Self {
         self.label = format!("{run}/{}", self.label);
+        self.identity = None;
         self.figures.values_mut().chain(self.timings.values_mut()).for_each(|f| f.trial = self.label.clone());
         self
     }

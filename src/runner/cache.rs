@@ -11,7 +11,7 @@ use super::lock::Lock;
 use super::store::{Entry, State, Store};
 use crate::base::{Result, files};
 use crate::report::event::Event;
-use crate::report::folder;
+use crate::report::{folder, log};
 use crate::trial::StepKind;
 
 /// An entry's state.
@@ -42,6 +42,8 @@ pub struct Item {
     pub condition: Condition,
     /// Trials whose newest sessions used it, or would resume it.
     pub used_by: Vec<String>,
+    /// Whether it may be used by a trial whose log lacks lines.
+    pub unclear: bool,
 }
 
 /// A store, and files that killed writers left in the run's folder.
@@ -49,8 +51,10 @@ pub struct Item {
 pub struct Listing {
     /// Entries by address.
     pub items: Vec<Item>,
-    /// Partial files with their bytes, by path.
+    /// Partial files and folders with their bytes, by path.
     pub partial: Vec<(PathBuf, u64)>,
+    /// Trials whose logs lack lines: what they use is not known, so that nothing counts as unused.
+    pub unclear: Vec<String>,
 }
 
 /// What to remove.
@@ -77,9 +81,10 @@ impl Item {
 
     /// Whether it is to be removed.
     pub fn selected(&self, selection: &Selection) -> bool {
+        let unused = self.used_by.is_empty() && !self.unclear;
         match selection {
-            Selection::Unused => self.used_by.is_empty(),
-            Selection::Unfinished => self.used_by.is_empty() || self.condition != Condition::Finished,
+            Selection::Unused => unused,
+            Selection::Unfinished => unused || self.condition != Condition::Finished,
             Selection::Matching { kind, older_than } => {
                 kind.is_none_or(|kind| self.kind() == Some(kind))
                     && older_than.is_none_or(|age| self.age >= age)
@@ -93,19 +98,28 @@ impl Item {
 /// # Errors
 /// There is no run in the folder, or something in it cannot be read.
 pub fn list(run: &Path) -> Result<Listing> {
-    let uses = uses(run)?;
-    let items = Store::at(&run.join("store"))
-        .entries()?
-        .iter()
-        .map(|entry| item(entry, &uses))
-        .collect::<Result<_>>()?;
+    let (uses, unclear) = uses(run)?;
+    let entries = Store::at(&run.join("store")).entries()?;
+    let items = entries.iter().map(|entry| Ok(Item { unclear: !unclear.is_empty(), ..item(entry, &uses)? }));
+    let items = items.collect::<Result<_>>()?;
+    Ok(Listing { items, partial: partial(run)?, unclear })
+}
+
+/// Files and folders that killed writers left below a folder, with their bytes, by path.
+fn partial(folder: &Path) -> Result<Vec<(PathBuf, u64)>> {
     let mut all = Vec::new();
-    walk(run, &mut all)?;
-    let is_partial = |path: &Path| path.extension().is_some_and(|e| e == "partial");
-    let mut partial: Vec<_> =
-        all.into_iter().filter(|(path, _)| is_partial(path)).map(|(path, data)| (path, data.len())).collect();
-    partial.sort();
-    Ok(Listing { items, partial })
+    walk(folder, &mut all)?;
+    let outermost = |path: &Path| {
+        let below: Vec<&Path> = path.ancestors().take_while(|path| *path != folder).collect();
+        below.into_iter().rev().find(|path| files::is_partial(path)).map(Path::to_path_buf)
+    };
+    let mut found = BTreeMap::new();
+    for (path, data) in all {
+        if let Some(path) = outermost(&path) {
+            *found.entry(path).or_insert(0) += data.len();
+        }
+    }
+    Ok(found.into_iter().collect())
 }
 
 /// Removes what is selected, and partial files, and gives what was removed.
@@ -115,7 +129,7 @@ pub fn list(run: &Path) -> Result<Listing> {
 pub fn prune(run: &Path, selection: &Selection) -> Result<Listing> {
     folder::logs(run)?;
     let _lock = Lock::take(run)?;
-    let Listing { items, partial } = list(run)?;
+    let Listing { items, partial, unclear } = list(run)?;
     let items: Vec<Item> = items.into_iter().filter(|item| item.selected(selection)).collect();
     for entry in Store::at(&run.join("store"))
         .entries()?
@@ -125,9 +139,10 @@ pub fn prune(run: &Path, selection: &Selection) -> Result<Listing> {
         entry.remove()?;
     }
     for (path, _) in partial.iter().filter(|(path, _)| path.exists()) {
-        std::fs::remove_file(path).map_err(|e| files::io_error(path, "remove", &e))?;
+        let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        removed.map_err(|e| files::io_error(path, "remove", &e))?;
     }
-    Ok(Listing { items, partial })
+    Ok(Listing { items, partial, unclear })
 }
 
 /// An address, as trials know it.
@@ -137,17 +152,16 @@ struct Use {
     trials: Vec<String>,
 }
 
-/// Which trials use which addresses.
-fn uses(run: &Path) -> Result<BTreeMap<String, Use>> {
+/// Which trials use which addresses, and the trials whose logs lack lines.
+fn uses(run: &Path) -> Result<(BTreeMap<String, Use>, Vec<String>)> {
+    let events = folder::run_events(run)?;
     let mut trials: Vec<(String, Trial)> = Vec::new();
-    for event in folder::events(run)?.into_iter().map(|stamped| stamped.event) {
-        let Some(label) = event.trial().map(str::to_string) else { continue };
-        let at = trials.iter().position(|(l, _)| *l == label).unwrap_or_else(|| {
-            trials.push((label, Trial::default()));
-            trials.len() - 1
-        });
-        trials[at].1.add(event);
+    for label in labels(run, &events)? {
+        trials.push((label.clone(), Trial::read(&folder::trial_log(run, &label))?));
     }
+    let ended = ended(&events);
+    let unclear = trials.iter().filter(|(label, trial)| trial.lacks || ended.contains(label) && !trial.ended);
+    let unclear = unclear.map(|(label, _)| label.clone()).collect();
     let mut uses: BTreeMap<String, Use> = BTreeMap::new();
     for (label, trial) in &trials {
         for key in trial.used.union(&trial.open) {
@@ -157,7 +171,38 @@ fn uses(run: &Path) -> Result<BTreeMap<String, Use>> {
             uses.entry(key.clone()).or_default().step.get_or_insert_with(|| step.clone());
         }
     }
-    Ok(uses)
+    Ok((uses, unclear))
+}
+
+/// Labels of the trials that have a folder: those that the run's log names, in its order, then others, which a
+/// damaged log may not name any more.
+fn labels(run: &Path, run_events: &[Event]) -> Result<Vec<String>> {
+    let mut labels = folder::labels(run_events);
+    let trials = run.join("trials");
+    if trials.is_dir() {
+        let found = std::fs::read_dir(&trials).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let found = found.map_err(|e| files::io_error(&trials, "list", &e))?;
+        let mut names: Vec<_> = found.iter().filter_map(|e| e.file_name().into_string().ok()).collect();
+        names.sort();
+        labels.extend(names.into_iter().filter(|name| !labels.contains(name)).collect::<Vec<_>>());
+    }
+    labels.retain(|label| trials.join(label).is_dir());
+    Ok(labels)
+}
+
+/// Trials that must have ended, because the newest session of the run did.
+fn ended(run_events: &[Event]) -> Vec<String> {
+    let mut trials = Vec::new();
+    let mut ended = false;
+    for event in run_events {
+        match event {
+            Event::RunStarted { trials: started, .. } => (trials, ended) = (started.clone(), false),
+            // One that stopped at a failure did not come to all of them.
+            Event::RunFinished { failed, .. } => ended = *failed == 0,
+            _ => {}
+        }
+    }
+    if ended { trials } else { Vec::new() }
 }
 
 /// The uses of the store in one trial's log.
@@ -172,12 +217,37 @@ struct Trial {
     open: BTreeSet<String>,
     /// The step of every address.
     steps: BTreeMap<String, String>,
+    /// Whether the newest session ended.
+    ended: bool,
+    /// Whether lines are lost that may have told of uses.
+    lacks: bool,
+    /// Whether lines of the newest session are lost.
+    session_lacks: bool,
 }
 
 impl Trial {
+    /// What the log of a trial, whose folder is there, tells.
+    fn read(path: &Path) -> Result<Self> {
+        let mut trial = Self::default();
+        if path.exists() {
+            log::read(path)?.into_iter().for_each(|event| trial.add(event));
+        }
+        trial.lacks |= !path.exists() || !log::ends_whole(path)?;
+        Ok(trial)
+    }
+
     fn add(&mut self, event: Event) {
         match event {
-            Event::TrialStarted { .. } => self.session.clear(),
+            Event::TrialStarted { .. } => {
+                self.session.clear();
+                self.session_lacks = false;
+                self.ended = false;
+            }
+            Event::LineDamaged { .. } => {
+                self.lacks = true;
+                self.session_lacks = true;
+            }
+            Event::TrialFailed { .. } => self.ended = true,
             Event::StepStarted { key, step, .. } => {
                 self.open.insert(key.clone());
                 self.steps.insert(key, step);
@@ -191,6 +261,8 @@ impl Trial {
             Event::TrialFinished { .. } => {
                 self.used.clone_from(&self.session);
                 self.open.clear();
+                self.ended = true;
+                self.lacks = self.session_lacks;
             }
             _ => {}
         }
@@ -215,6 +287,7 @@ fn item(entry: &Entry, uses: &BTreeMap<String, Use>) -> Result<Item> {
         age: written.and_then(|at| SystemTime::now().duration_since(at).ok()).unwrap_or_default(),
         condition,
         used_by: known.map(|u| u.trials.clone()).unwrap_or_default(),
+        unclear: false,
     })
 }
 

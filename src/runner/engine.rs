@@ -43,6 +43,8 @@ impl<'a> Engine<'a> {
         work: impl FnOnce(&Entry, &dyn Watch) -> Result<Vec<String>>,
     ) -> Result<Entry> {
         self.watch.checkpoint()?;
+        // What was noted outside of steps, as of texts.
+        self.warn_noted()?;
         let entry = self.store.entry(key)?;
         let cache = if self.is_finished(&entry)? { Cache::Hit } else { Cache::Miss };
         let meter = Meter::start();
@@ -51,7 +53,7 @@ impl<'a> Engine<'a> {
             let address = entry.address.clone();
             self.emit(|trial| Event::StepStarted { trial, step, key: address })?;
             let made = work(&entry, &self.watch);
-            self.watch.take_notes().into_iter().try_for_each(|note| self.warn(note))?;
+            self.warn_noted()?;
             entry.finish(key, &made?, meter.so_far())?;
         }
         let cost = meter.stop();
@@ -65,6 +67,11 @@ impl<'a> Engine<'a> {
             peak_bytes: cost.peak_bytes,
         })?;
         Ok(entry)
+    }
+
+    /// Logs what was noted since the last time.
+    fn warn_noted(&mut self) -> Result<()> {
+        self.watch.take_notes().into_iter().try_for_each(|note| self.warn(note))
     }
 
     /// Whether an entry can be used; a damaged one is reopened, with a warning.

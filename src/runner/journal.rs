@@ -1,12 +1,13 @@
 //! The event logs of a run and the tables that grow from them; tables are files that anyone can rebuild from
 //! the logs.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::base::{Result, files};
-use crate::report::event::{Event, Log};
-use crate::report::{Tables, folder};
+use crate::report::event::{Event, Identity, Origin};
+use crate::report::{Log, Tables, folder};
 
 /// A log that several write to.
 pub(crate) type SharedLog = Arc<Mutex<Log>>;
@@ -15,17 +16,24 @@ pub(crate) type SharedLog = Arc<Mutex<Log>>;
 pub(crate) struct Journal {
     folder: PathBuf,
     run_log: Log,
+    /// The experiment of each trial of this session, by label.
+    identities: BTreeMap<String, Identity>,
     trial_log: Option<SharedLog>,
     tables: Tables,
 }
 
 impl Journal {
     /// Opens a run's logs and reads their events, also those of trials that the sweep no longer has.
-    pub(crate) fn open(run_folder: &Path, run: &str, trials: &[String]) -> Result<Self> {
+    pub(crate) fn open(run_folder: &Path, run: &str, trials: &[String], origin: Origin) -> Result<Self> {
         let mut run_log = Log::open(&folder::run_log(run_folder))?;
-        run_log.append(&Event::RunStarted { run: run.into(), trials: trials.to_vec() })?;
+        let identities = trials.iter().cloned().zip(origin.trials.iter().cloned()).collect();
+        run_log.append(&Event::RunStarted {
+            run: run.into(),
+            trials: trials.to_vec(),
+            origin: Some(origin),
+        })?;
         let tables = folder::tables(run_folder)?;
-        Ok(Self { folder: run_folder.to_path_buf(), run_log, trial_log: None, tables })
+        Ok(Self { folder: run_folder.to_path_buf(), run_log, identities, trial_log: None, tables })
     }
 
     /// Opens a trial's log, making its folder; events go there until another trial begins.
@@ -33,7 +41,8 @@ impl Journal {
         let path = folder::trial_log(&self.folder, label);
         path.parent().map_or(Ok(()), files::create_dir)?;
         self.trial_log = Some(Arc::new(Mutex::new(Log::open(&path)?)));
-        self.emit(Event::TrialStarted { trial: label.into() })
+        let identity = self.identities.get(label).cloned();
+        self.emit(Event::TrialStarted { trial: label.into(), identity })
     }
 
     /// Logs an event and adds it to the tables.
@@ -71,6 +80,12 @@ mod tests {
         Event::FigureMeasured { figure: Figure::exact(metric.into(), value).of(trial, "dense") }
     }
 
+    fn origin(labels: &[String]) -> Origin {
+        let identity = |own: &String| Identity { base: "b".into(), own: own.clone() };
+        let trials = labels.iter().map(identity).collect();
+        Origin { file: "spec.toml".into(), profile: None, base: "b".into(), trials }
+    }
+
     fn files(run: &Path) -> Vec<Vec<u8>> {
         let names = folder::contents(&Tables::default()).unwrap().map(|(name, _)| name);
         names.iter().map(|name| std::fs::read(run.join(name)).unwrap()).collect()
@@ -82,7 +97,7 @@ mod tests {
         let sweeps: [&[&str]; 3] = [&["a"], &["b", "a"], &["c"]];
         for (i, sweep) in sweeps.iter().enumerate() {
             let labels: Vec<String> = sweep.iter().map(|l| l.to_string()).collect();
-            let mut journal = Journal::open(dir.path(), "r", &labels).unwrap();
+            let mut journal = Journal::open(dir.path(), "r", &labels, origin(&labels)).unwrap();
             for label in &labels {
                 journal.begin_trial(label).unwrap();
                 journal.emit(measured(label, "kl", i as f64)).unwrap();

@@ -12,6 +12,7 @@ pub mod evaluate;
 mod journal;
 pub mod lock;
 pub mod measure;
+mod origin;
 mod pipeline;
 mod prepare;
 mod recount;
@@ -53,16 +54,18 @@ pub struct Finished {
 /// Runs every trial of an experiment into `runs/<name>/`; finished results of an earlier run are reused.
 ///
 /// # Errors
-/// Another process holds the run, the user stopped it, or trials failed (kind of the only trial's error, or
-/// [`Kind::Partial`] when other trials succeeded).
+/// Another process holds the run, its folder is of another experiment, the user stopped it, or trials failed
+/// (kind of the only trial's error, or [`Kind::Partial`] when other trials succeeded).
 pub fn run(loaded: &Loaded, runs: &Path, on_failure: OnFailure, watch: &dyn Watch) -> Result<Finished> {
     let folder = runs.join(&loaded.spec.name);
     files::create_dir(&folder)?;
     let _lock = Lock::take(&folder)?;
+    let origin = origin::of(loaded)?;
+    origin::check(&folder, loaded, &origin)?;
     files::write(&folder.join("spec.toml"), loaded.text.as_bytes())?;
     let store = Store::at(&folder.join("store"));
     let labels: Vec<String> = loaded.trials.iter().map(|t| t.label.clone()).collect();
-    let mut journal = Journal::open(&folder, &loaded.spec.name, &labels)?;
+    let mut journal = Journal::open(&folder, &loaded.spec.name, &labels, origin)?;
     let failures = run_trials(&loaded.trials, &folder, &store, &mut journal, on_failure, watch)?;
     journal.emit(Event::RunFinished { run: loaded.spec.name.clone(), failed: failures.len() })?;
     journal.publish()?;
@@ -108,7 +111,7 @@ fn run_trial(
     watch: &dyn Watch,
 ) -> Result<()> {
     let home = folder.join("trials").join(&trial.label);
-    files::write(&home.join("resolved.toml"), trial.spec.to_toml()?.as_bytes())?;
+    winner::begin(&home, &trial.spec.to_toml()?)?;
     pipeline::run(trial, &home, store, journal, watch)?;
     journal.emit(Event::TrialFinished { trial: trial.label.clone() })?;
     journal.publish()

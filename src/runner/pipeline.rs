@@ -11,7 +11,7 @@ use super::measure::{self, OpenedModel, Recorder};
 use super::prepare::Prepared;
 use super::recount::recount;
 use super::searching::{GenerationLog, Job};
-use super::store::Store;
+use super::store::{Entry, Store};
 use super::winner;
 use crate::base::{Result, Watch, files};
 use crate::eval;
@@ -49,7 +49,7 @@ pub(crate) fn run(
     let states = DenseStates::default();
     let mut pipeline = Pipeline { engine, spec, prepared: &prepared, states, dense: None };
     let Outcome { model, distribution } = walk(spec, prepared.model.config(), &mut pipeline)?;
-    winner::keep(home, model.folder.as_deref(), &distribution)
+    winner::keep(home, model.entry.as_ref(), &distribution)
 }
 
 /// A trial that is being run.
@@ -70,10 +70,10 @@ struct Built {
     space: Space,
 }
 
-/// A model on disk; without a folder of the store it is the dense one.
+/// A model on disk; without an entry of the store it is the dense one.
 struct ModelOnDisk {
     name: ModelName,
-    folder: Option<PathBuf>,
+    entry: Option<Entry>,
 }
 
 impl Built {
@@ -92,7 +92,7 @@ impl Steps for Pipeline<'_> {
         let parameters = self.prepared.model.checkpoint().parameters() as f64;
         self.engine.figure(name, Figure::exact(Metric::Parameters, parameters))?;
         self.engine.figure(name, Figure::exact(Metric::Sparsity, 0.0))?;
-        Ok(ModelOnDisk { name, folder: None })
+        Ok(ModelOnDisk { name, entry: None })
     }
 
     fn start(&mut self, uniform: SparsityDistribution) -> Result<SparsityDistribution> {
@@ -151,7 +151,7 @@ impl Steps for Pipeline<'_> {
     /// Makes the model and recounts it.
     fn compact(&mut self, name: ModelName, built: &Built, of: &SparsityDistribution) -> Result<ModelOnDisk> {
         let prepared = self.prepared;
-        let key = keys::compact(&built.address, of)?;
+        let key = keys::compact(&prepared.input_hashes, &built.address, of)?;
         let dtype = storage_dtype(self.spec.model.dtype, &prepared.model)?;
         let entry = self.engine.step(&StepName::Compact(name), &key, |entry, _| {
             let net = built.open(&prepared.model);
@@ -160,19 +160,19 @@ impl Steps for Pipeline<'_> {
         let model = Model::open(&Source::folder(&entry.folder)?, prepared.model.device())?;
         recount(&model, prepared, of)?;
         self.describe(name, &model, of)?;
-        Ok(ModelOnDisk { name, folder: Some(entry.folder) })
+        Ok(ModelOnDisk { name, entry: Some(entry) })
     }
 
     fn evaluate(&mut self, of: &ModelOnDisk, evaluations: &[Evaluation]) -> Result<()> {
-        match &of.folder {
+        match &of.entry {
             None => {
                 let prepared = self.prepared;
                 let model = prepared.model.clone();
                 let hash = prepared.input_hashes.model.clone();
                 self.dense = self.measure(of.name, &prepared.source, model, hash, evaluations)?;
             }
-            Some(folder) => {
-                let source = Source::folder(folder)?;
+            Some(entry) => {
+                let source = Source::folder(&entry.folder)?;
                 let model = Arc::new(Model::open(&source, self.prepared.model.device())?);
                 let hash = source.hash()?;
                 self.measure(of.name, &source, model, hash, evaluations)?;
@@ -264,8 +264,8 @@ impl Recorder for Kept<'_, '_> {
             self.engine.show(&message);
             self.engine.note(message)?;
         }
-        let samples = entry.folder.join(SAMPLES);
-        let report = samples.exists().then(|| files::read_json(&samples)).transpose()?;
+        let has_samples = entry.names()?.iter().any(|name| name == SAMPLES);
+        let report = has_samples.then(|| files::read_json(&entry.folder.join(SAMPLES))).transpose()?;
         let figures = files::read_json(&entry.folder.join(FIGURES))?;
         Ok(Measured { figures, report, effort: None })
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::base::{Result, Watch};
 use crate::data::{Sets, Tokenizer};
+use crate::model::save::companions_hash;
 use crate::model::{Model, Source};
 use crate::space::Shape;
 use crate::spec::Spec;
@@ -43,6 +44,8 @@ impl Prepared {
             evaluation: sets.evaluation_hashes(),
             script: keys::script(spec)?,
             tasks: keys::task_files(spec)?,
+            companions: companions_hash(&source)?,
+            harness: keys::harness(spec)?,
         };
         let shape = model.config().shape(spec.prune.unit.attention);
         Ok(Self { source, input_hashes, model, tokenizer, sets, shape })

@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::base::meter::Cost;
 use crate::base::{Error, Kind, Result, files, hash};
 use crate::trial::keys::FORMAT;
@@ -43,7 +45,8 @@ impl Store {
         let folder = self.root.join(&address);
         files::create_dir(&folder)?;
         let path = folder.join(KEY);
-        if !path.exists() {
+        let written = files::read_json::<Value>(&path);
+        if !written.is_ok_and(|written| written == key.value()) {
             files::write_json(&path, &key.value())?;
         }
         Ok(Entry { folder, address })
@@ -84,6 +87,14 @@ impl Entry {
             Ok(()) => State::Finished,
             Err(e) => State::Damaged(e),
         }
+    }
+
+    /// The names of the files of a finished result.
+    ///
+    /// # Errors
+    /// It is not finished.
+    pub(crate) fn names(&self) -> Result<Vec<String>> {
+        Ok(files::read_json::<Manifest>(&self.manifest())?.files.into_keys().collect())
     }
 
     fn verify(&self) -> Result<()> {
@@ -150,6 +161,18 @@ mod tests {
     }
 
     #[test]
+    fn a_damaged_key_is_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = Key::example("a");
+        let path = Store::at(dir.path()).entry(&key).unwrap().folder.join(KEY);
+        for damage in ["", "{", "{\"what\":\"search\"}"] {
+            std::fs::write(&path, damage).unwrap();
+            Store::at(dir.path()).entry(&key).unwrap();
+            assert_eq!(files::read_json::<Value>(&path).unwrap(), key.value(), "{damage:?}");
+        }
+    }
+
+    #[test]
     fn a_finished_entry_says_what_it_is_and_what_it_depends_on() {
         let dir = tempfile::tempdir().unwrap();
         let key = Key::example("a");
@@ -157,6 +180,6 @@ mod tests {
         entry.finish(&key, &[], TOOK).unwrap();
         let manifest: Manifest = files::read_json(&entry.manifest()).unwrap();
         assert_eq!((manifest.format, manifest.kind, manifest.key), (FORMAT, key.kind(), key.value()));
-        assert_eq!(files::read_json::<serde_json::Value>(&entry.folder.join(KEY)).unwrap(), key.value());
+        assert_eq!(files::read_json::<Value>(&entry.folder.join(KEY)).unwrap(), key.value());
     }
 }

@@ -121,7 +121,7 @@ impl ProgressLog {
 mod tests {
     use super::*;
     use crate::base::Silent;
-    use crate::report::event::{Log, read};
+    use crate::report::log::{Log, read};
     use std::sync::Arc;
 
     #[test]

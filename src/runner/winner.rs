@@ -1,43 +1,92 @@
-//! Putting a trial's last model and its distribution where users look for them.
+//! Putting a trial's last model and its distribution where users look for them, beside the spec that they are
+//! of.
 
 use std::path::Path;
 
+use super::store::Entry;
 use crate::base::{Result, files};
 use crate::space::SparsityDistribution;
-use crate::trial::{COST, FOUND, KEY, MANIFEST};
+use crate::trial::FOUND;
 
-/// Keeps the last distribution of a trial in its folder, and the model in the folder `model` there.
-pub(crate) fn keep(home: &Path, model: Option<&Path>, distribution: &SparsityDistribution) -> Result<()> {
-    files::write_json(&home.join(FOUND), distribution)?;
-    model.map_or(Ok(()), |folder| link_model(folder, &home.join("model")))
-}
+/// The spec of a trial, every key written.
+const RESOLVED: &str = "resolved.toml";
 
-/// The same files under another name: linked where the file system can, else copied. The configuration comes
-/// last.
-fn link_model(from: &Path, to: &Path) -> Result<()> {
-    files::create_dir(to)?;
-    let mut names: Vec<_> = std::fs::read_dir(from)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|e| files::io_error(from, "list", &e))?;
-    names.retain(|n| ![MANIFEST, KEY, COST].contains(&n.file_name().to_string_lossy().as_ref()));
-    names.sort_by_key(|n| (n.file_name() == "config.json", n.file_name()));
-    for name in names {
-        let target = to.join(name.file_name());
-        place(&name.path(), &target).map_err(|e| files::io_error(&target, "place", &e))?;
+/// The folder of the last model.
+const MODEL: &str = "model";
+
+/// Writes the spec of a trial that begins into its folder. What was found under another spec goes from there: it
+/// stays in the store.
+pub(crate) fn begin(home: &Path, resolved: &str) -> Result<()> {
+    let path = home.join(RESOLVED);
+    if !std::fs::read_to_string(&path).is_ok_and(|before| before == resolved) {
+        let model = home.join(MODEL);
+        let distribution = home.join(FOUND);
+        if model.is_dir() {
+            files::remove_folder(&model)?;
+        }
+        if distribution.exists() {
+            let removed = std::fs::remove_file(&distribution);
+            removed.map_err(|e| files::io_error(&distribution, "remove", &e))?;
+        }
     }
-    Ok(())
+    files::write(&path, resolved.as_bytes())
 }
 
-/// Links or copies a file to a name, whole. A rename between two names of one file does nothing, so the
-/// temporary name is removed both before, lest a copy write through an old link, and after.
-fn place(from: &Path, to: &Path) -> std::io::Result<()> {
-    let partial = to.with_extension(format!("{}.partial", std::process::id()));
-    let remove = || match std::fs::remove_file(&partial) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
+/// Keeps the last model of a trial in the folder `model` of its own folder, which then holds the files of the
+/// stored result and no others, and its distribution beside it.
+pub(crate) fn keep(home: &Path, model: Option<&Entry>, distribution: &SparsityDistribution) -> Result<()> {
+    let publish = |entry: &Entry| {
+        let names = entry.names()?;
+        files::publish_folder(&home.join(MODEL), |staged| {
+            names.iter().try_for_each(|name| link(&entry.folder.join(name), &staged.join(name)))
+        })
     };
-    remove()?;
-    std::fs::hard_link(from, &partial).or_else(|_| std::fs::copy(from, &partial).map(drop))?;
-    std::fs::rename(&partial, to)?;
-    remove()
+    model.map_or(Ok(()), publish)?;
+    files::write_json(&home.join(FOUND), distribution)
+}
+
+/// The same file under another name: linked where the file system can, else copied.
+fn link(from: &Path, to: &Path) -> Result<()> {
+    let linked = std::fs::hard_link(from, to).or_else(|_| std::fs::copy(from, to).map(drop));
+    linked.map_err(|e| files::io_error(to, "place", &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::meter::Cost;
+    use crate::runner::store::Store;
+    use crate::trial::Key;
+
+    #[test]
+    fn the_folder_of_the_last_model_holds_what_its_result_lists_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::at(&dir.path().join("store"));
+        let home = dir.path().join("trials/main");
+        files::create_dir(&home).unwrap();
+        let distribution = SparsityDistribution { removed: vec![1, 2] };
+        let kept = |of: &str, names: &[&str]| {
+            let key = Key::example(of);
+            let entry = store.entry(&key).unwrap();
+            names.iter().for_each(|name| files::write(&entry.folder.join(name), of.as_bytes()).unwrap());
+            // What a killed process left is no part of the result.
+            std::fs::write(entry.folder.join("model.safetensors.7.partial"), "half").unwrap();
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            entry.finish(&key, &names, Cost { seconds: 1.0, peak_bytes: None }).unwrap();
+            keep(&home, Some(&entry), &distribution).unwrap();
+            let mut there: Vec<_> = std::fs::read_dir(home.join("model"))
+                .unwrap()
+                .map(|e| e.unwrap().file_name().into_string().unwrap())
+                .collect();
+            there.sort();
+            there
+        };
+        assert_eq!(
+            kept("a", &["config.json", "chat_template.jinja"]),
+            ["chat_template.jinja", "config.json"]
+        );
+        assert_eq!(kept("b", &["config.json"]), ["config.json"]);
+        assert_eq!(std::fs::read_to_string(home.join("model/config.json")).unwrap(), "b");
+        assert_eq!(files::read_json::<SparsityDistribution>(&home.join(FOUND)).unwrap(), distribution);
+    }
 }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Limits, Options, Server, secret};
 use crate::base::{Error, Kind, Result, ResultExt, Watch};
@@ -88,16 +89,32 @@ fn absolute(path: &Path) -> Result<std::path::PathBuf> {
     std::path::absolute(path).or_error(Kind::Disk, format!("{} has no absolute path", path.display()))
 }
 
+/// Version of the harness that would be asked.
+///
+/// # Errors
+/// The service cannot be reached, or the interpreter has no harness.
+pub fn version(settings: &LmEval) -> Result<String> {
+    match &settings.url {
+        Some(url) => {
+            let patience = Patience { timeout: Duration::from_secs(10), attempts: 2, ..Patience::default() };
+            Ok(running(url, patience)?.health()?.lm_eval)
+        }
+        None => service::installed(&settings.python),
+    }
+}
+
 fn client(settings: &LmEval, service: Option<&Service>) -> Result<Client> {
     match (&settings.url, service) {
         (None, Some(service)) => {
             Client::new(service.url(), Some(service.token().into()), Patience::default())
         }
-        (url, _) => {
-            let token = secret("TYR_LM_EVAL_TOKEN")?;
-            Client::new(url.as_deref().unwrap_or_default(), token, Patience::default())
-        }
+        (url, _) => running(url.as_deref().unwrap_or_default(), Patience::default()),
     }
+}
+
+/// A client of the service at an address that the spec gives.
+fn running(url: &str, patience: Patience) -> Result<Client> {
+    Client::new(url, secret("TYR_LM_EVAL_TOKEN")?, patience)
 }
 
 struct ServerMonitor<'a> {

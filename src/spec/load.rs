@@ -57,6 +57,8 @@ pub struct Loaded {
     pub warnings: Vec<Finding>,
     /// The file, as given.
     pub path: PathBuf,
+    /// The profile that was applied.
+    pub profile: Option<String>,
     /// The file's folder, absolute: its relative paths count from here.
     pub folder: PathBuf,
     /// The file's text.
@@ -130,6 +132,7 @@ pub(super) fn inspect_text(source: &Source, text: &str, known: &Known) -> Result
         trials,
         warnings,
         path: source.path.clone(),
+        profile: source.profile.clone(),
         folder: bases.file,
         text: text.to_owned(),
     };
@@ -161,7 +164,7 @@ fn bases(path: &Path) -> Result<Bases> {
 
 /// The experiment without its sweep, paths absolute.
 fn base(layers: &Layers, bases: &Bases, found: &mut Vec<Finding>) -> Option<Spec> {
-    merge(layers, found).map(|spec| absolute(spec, layers, bases))
+    merge(layers, found).map(|spec| absolute(spec, layers, bases, found))
 }
 
 /// The layers as one experiment; keys that no layer gives are findings.
@@ -216,7 +219,7 @@ fn trials(
             let layers = plain.under(&combination.overrides);
             let spec = merge(&layers, found)?;
             (!is_excluded(&exclusions, &combination, &spec, &mut used)).then(|| {
-                let spec = absolute(spec, &layers, bases);
+                let spec = absolute(spec, &layers, bases, found);
                 issues.add(&combination.label, &spec, &layers, given);
                 Trial { label: combination.label, axes: combination.axes, spec }
             })

@@ -5,6 +5,7 @@
 //! computes it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use safetensors::Dtype;
 use serde::Serialize;
@@ -12,8 +13,9 @@ use serde_json::{Value, json};
 
 use super::{Evaluation, StepKind, SupernetName};
 use crate::base::{Kind, Result, ResultExt, hash};
-use crate::eval::Selection;
-use crate::spec::{Accumulation, Prune, Spec};
+use crate::eval::{self, Selection};
+use crate::serve;
+use crate::spec::{Accumulation, Fitness, Prune, Spec, Task};
 
 /// Version of the store's own format: how a folder, its manifest and its key are written. Part of every
 /// address. Raise it when these change; what a step computes has a version of its own.
@@ -53,7 +55,7 @@ impl Versioned {
     pub const fn version(self) -> u32 {
         match self {
             Self::Supernet => 2,
-            Self::Search => 1,
+            Self::Search => 2,
             Self::Model => 1,
             Self::Perplexity => 1,
             Self::Kl => 1,
@@ -150,6 +152,19 @@ pub struct InputHashes {
     pub script: Option<String>,
     /// Of the task files.
     pub tasks: Option<String>,
+    /// Of the files that smaller models take over from the dense one.
+    pub companions: String,
+    /// What the harness is and reads.
+    pub harness: Option<HarnessInputs>,
+}
+
+/// What the harness's results depend on beside the model and the spec.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HarnessInputs {
+    /// Version of the harness.
+    pub version: String,
+    /// Hash of the files of its tasks.
+    pub files: Option<String>,
 }
 
 /// A supernet's: everything that decides its levels. `space` is the space, or a stand-in while it is not
@@ -188,10 +203,12 @@ fn pruning(prune: &Prune) -> Result<Value> {
 
 /// A search's, on the supernet at an address.
 pub fn search(input_hashes: &InputHashes, supernet: &str, spec: &Spec, iteration: usize) -> Key {
+    // The script counts by its text.
+    let fitness = Fitness { script: None, ..spec.fitness.clone() };
     let of = json!({
         "supernet": supernet,
         "search": spec.search,
-        "fitness": spec.fitness,
+        "fitness": fitness,
         "seed": spec.seed,
         "iteration": iteration,
         "text": input_hashes.search,
@@ -201,9 +218,14 @@ pub fn search(input_hashes: &InputHashes, supernet: &str, spec: &Spec, iteration
     Key::new(Versioned::Search, of)
 }
 
-/// A smaller model's: the supernet and the distribution that picks from it, or a stand-in for that.
-pub fn compact(supernet: &str, distribution: &impl Serialize) -> Result<Key> {
-    let of = json!({ "supernet": supernet, "distribution": value(distribution)? });
+/// A smaller model's: the supernet and the distribution that picks from it, or a stand-in for that, and the
+/// files that it takes over.
+pub fn compact(input_hashes: &InputHashes, supernet: &str, distribution: &impl Serialize) -> Result<Key> {
+    let of = json!({
+        "supernet": supernet,
+        "distribution": value(distribution)?,
+        "companions": input_hashes.companions,
+    });
     Ok(Key::new(Versioned::Model, of))
 }
 
@@ -227,9 +249,9 @@ pub fn evaluation(input_hashes: &InputHashes, model: &str, evaluation: &Evaluati
                 "tasks": e.tasks,
                 "limit": e.limit,
                 "bos": e.bos,
-                "data": e.data,
-                "own": spec.tasks,
+                "own": own_tasks(spec),
                 "files": input_hashes.tasks,
+                "companions": input_hashes.companions,
             });
             Key::new(Versioned::Tasks, of)
         }
@@ -241,11 +263,29 @@ pub fn evaluation(input_hashes: &InputHashes, model: &str, evaluation: &Evaluati
                 "shots": settings.map(|settings| settings.num_fewshot),
                 "limit": e.limit,
                 "bos": e.bos,
-                "data": e.data,
+                "companions": input_hashes.companions,
+                "harness": input_hashes.harness,
             });
             Key::new(Versioned::Harness, of)
         }
     }
+}
+
+/// How the spec's own tasks are read; what their files hold is hashed apart, wherever they lie.
+fn own_tasks(spec: &Spec) -> BTreeMap<&str, Task> {
+    let read = |task: &Task| Task { file: PathBuf::new(), ..task.clone() };
+    spec.tasks.iter().map(|(name, task)| (name.as_str(), read(task))).collect()
+}
+
+/// What the harness is and reads; none where the spec does not ask for it.
+///
+/// # Errors
+/// The harness is not there, or a file that it reads cannot be read.
+pub fn harness(spec: &Spec) -> Result<Option<HarnessInputs>> {
+    let Some(settings) = &spec.evaluate.lm_eval else { return Ok(None) };
+    let files = spec.evaluate.data.as_deref();
+    let files = files.map(|data| eval::lm_eval::files_hash(&settings.tasks, data)).transpose()?;
+    Ok(Some(HarnessInputs { version: serve::lm_eval::version(settings)?, files }))
 }
 
 /// Hash of the files of the native tasks; none without tasks.
@@ -267,6 +307,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::base::files;
     use crate::spec::{self, AttentionUnit, Known, Method};
 
     #[test]
@@ -306,6 +347,91 @@ mod tests {
             AttentionUnit::KvGroup => AttentionUnit::Head,
         };
         assert_ne!(read(&spec.prune), magnitude);
+    }
+
+    /// The spec of a text.
+    fn spec_of(text: &str) -> Spec {
+        let known = Known { corpora: &["quickstart"], tasks: &[], script: |_, _| Ok(()) };
+        spec::parse(text, "spec.toml", &known).unwrap().spec
+    }
+
+    /// Hashes of inputs that are all alike.
+    fn hashes() -> InputHashes {
+        InputHashes {
+            model: "m".into(),
+            calibration: "c".into(),
+            search: "s".into(),
+            corpora: BTreeMap::new(),
+            evaluation: BTreeMap::new(),
+            script: Some("r".into()),
+            tasks: Some("t".into()),
+            companions: "k".into(),
+            harness: None,
+        }
+    }
+
+    #[test]
+    fn no_key_depends_on_where_files_lie() {
+        let toml = "[evaluate.lm_eval]\ntasks = [\"rte\"]";
+        let keys = |folder: &str| {
+            let mut spec = spec_of(toml);
+            let file = |name: &str| PathBuf::from(format!("{folder}/{name}"));
+            let task =
+                Task { file: file("own.jsonl"), context: "c".into(), choices: "o".into(), gold: "g".into() };
+            spec.tasks.insert("own".into(), task);
+            spec.evaluate.data = Some(file("hub"));
+            spec.fitness.script = Some(file("f.rhai"));
+            let evaluated = |of: Evaluation| evaluation(&hashes(), "m", &of, &spec);
+            [evaluated(Evaluation::Tasks), evaluated(Evaluation::Harness), search(&hashes(), "n", &spec, 1)]
+        };
+        assert_eq!(keys("/a"), keys("/b/c"));
+        let text = format!("{:?}", keys("/somewhere"));
+        assert!(!text.contains("somewhere"), "{text}");
+    }
+
+    #[test]
+    fn a_result_of_the_harness_depends_on_its_version_its_files_and_the_tokenizers() {
+        let dir = tempfile::tempdir().unwrap();
+        let python = dir.path().join("python");
+        let rows = dir.path().join("hub/nyu-mll/glue/rte/validation-0.jsonl");
+        files::create_dir(rows.parent().unwrap()).unwrap();
+        let write = |version: &str, text: &str| {
+            use std::os::unix::fs::PermissionsExt as _;
+            std::fs::write(&python, format!("#!/bin/sh\necho {version}\n")).unwrap();
+            std::fs::set_permissions(&python, std::fs::Permissions::from_mode(0o755)).unwrap();
+            std::fs::write(&rows, text).unwrap();
+        };
+        write("0.4.13", "{}");
+        let toml = format!(
+            "[evaluate]\ndata = \"{0}/hub\"\n[evaluate.lm_eval]\npython = \"{0}/python\"\ntasks = [\"rte\"]\n",
+            dir.path().display()
+        );
+        let spec = spec_of(&toml);
+        let key = |companions: &str| {
+            let harness = harness(&spec).unwrap();
+            assert!(harness.is_some());
+            let hashes = InputHashes { companions: companions.into(), harness, ..hashes() };
+            evaluation(&hashes, "m", &Evaluation::Harness, &spec)
+        };
+        let first = key("k");
+        assert_eq!(key("k"), first);
+        assert_ne!(key("another tokenizer_config.json"), first);
+        write("0.4.14", "{}");
+        assert_ne!(key("k"), first);
+        write("0.4.13", "{\"label\":1}");
+        assert_ne!(key("k"), first);
+        std::fs::write(&python, "#!/bin/sh\nexit 1\n").unwrap();
+        assert_eq!(harness(&spec).unwrap_err().kind, Kind::Network);
+    }
+
+    #[test]
+    fn a_smaller_model_depends_on_the_files_that_it_takes_over() {
+        let key = |companions: &str| {
+            let hashes = InputHashes { companions: companions.into(), ..hashes() };
+            compact(&hashes, "n", &[1, 2]).unwrap()
+        };
+        assert_eq!(key("a"), key("a"));
+        assert_ne!(key("a"), key("b"));
     }
 
     #[test]

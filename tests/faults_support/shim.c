@@ -105,6 +105,9 @@ ON_FD(ssize_t, sendfile64, (int out, int in, off64_t *from, size_t n), out, (out
 ON_PATH(int, rename, (const char *from, const char *to), AT_FDCWD, to, (from, to))
 ON_PATH(int, link, (const char *from, const char *to), AT_FDCWD, to, (from, to))
 ON_PATH(int, linkat, (int d, const char *from, int e, const char *to, int flags), e, to, (d, from, e, to, flags))
+ON_PATH(int, renameat2, (int d, const char *from, int e, const char *to, unsigned flags), e, to, (d, from, e, to, flags))
+ON_PATH(int, unlinkat, (int d, const char *path, int flags), d, path, (d, path, flags))
+ON_PATH(int, rmdir, (const char *path), AT_FDCWD, path, (path))
 ON_PATH(int, unlink, (const char *path), AT_FDCWD, path, (path))
 ON_PATH(int, mkdir, (const char *path, mode_t mode), AT_FDCWD, path, (path, mode))
 

@@ -6,6 +6,7 @@
 //! native ones.
 
 pub mod client;
+mod files;
 pub mod service;
 pub mod wire;
 
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 use crate::base::{Error, Estimate, Kind, Result, Watch};
 
 pub use client::{Client, Patience};
+pub use files::files_hash;
 pub use service::Service;
 pub use wire::{Job, SampleLine};
 

@@ -139,6 +139,29 @@ impl Drop for Service {
     }
 }
 
+/// Version of the harness that a Python interpreter has.
+///
+/// # Errors
+/// No such interpreter, or one without the harness.
+pub fn installed(python: &str) -> Result<String> {
+    let asked = ["-c", "import importlib.metadata as m; print(m.version(\"lm_eval\"))"];
+    let output = Command::new(python).args(asked).stdin(Stdio::null()).output();
+    let output = output.map_err(|e| not_started(python, &e))?;
+    let version = String::from_utf8_lossy(&output.stdout).trim().to_string();
+    if output.status.success() && !version.is_empty() {
+        return Ok(version);
+    }
+    Err(Error::new(Kind::Network, format!("`{python}` has no lm_eval")).hint(PYTHON))
+}
+
+/// What to do without an interpreter that has the harness.
+const PYTHON: &str = "evaluate.lm_eval.python names a Python interpreter that has lm_eval[api]==0.4.13";
+
+fn not_started(python: &str, e: &std::io::Error) -> Error {
+    Error::new(Kind::Network, format!("the lm-eval service cannot be started with `{python}`: {e}"))
+        .hint(PYTHON)
+}
+
 fn first_line(stdout: ChildStdout) -> String {
     let mut line = String::new();
     let read = BufReader::new(stdout).take(4096).read_line(&mut line);
@@ -155,10 +178,7 @@ fn spawn(python: &str, folder: &Path, token: &str) -> Result<Child> {
         .env("TYR_LM_EVAL_TOKEN", token)
         .current_dir(folder);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).process_group(0);
-    command.spawn().map_err(|e| {
-        Error::new(Kind::Network, format!("the lm-eval service cannot be started with `{python}`: {e}"))
-            .hint("evaluate.lm_eval.python names a Python interpreter that has lm_eval[api]==0.4.13")
-    })
+    command.spawn().map_err(|e| not_started(python, &e))
 }
 
 /// A secret that other users of the machine cannot guess: 32 hexadecimal digits.

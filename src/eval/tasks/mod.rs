@@ -120,6 +120,16 @@ impl Task {
         self.files(root).map(drop)
     }
 
+    /// The data set on the hub that it comes from, if it does.
+    pub fn dataset(&self) -> Option<&'static str> {
+        match &self.form {
+            Form::Pages => Some(wikitext::SPLIT.dataset),
+            Form::Choice { source: Source::Hub(split, _), .. } => Some(split.dataset),
+            Form::Choice { source: Source::Mmlu(subject), .. } => Some(mmlu::split(subject).dataset),
+            Form::Choice { .. } => None,
+        }
+    }
+
     /// The files that the task reads, which must be there; a generated task has none.
     pub fn files(&self, root: Option<&Path>) -> Result<Vec<PathBuf>> {
         let found = match &self.form {

@@ -69,7 +69,7 @@ fn candidates() -> Vec<Vec<i32>> {
 
 /// The drawn sequences of a set.
 fn drawn(set: &SearchSet) -> EvaluationSet {
-    EvaluationSet(set.0.pick(&Sampler::new(set, 9, 1).sequences(&DRAW).unwrap().0))
+    EvaluationSet(set.0.pick(&Sampler::new(set, 9, 1).sequences(&DRAW).unwrap().whole))
 }
 
 fn first_layers(model: &Model, tokens: &[u32], layers: usize) -> candle_core::Tensor {

@@ -15,7 +15,7 @@ fn t(label: &str) -> String {
 }
 
 fn started(trials: &[&str]) -> Event {
-    Event::RunStarted { run: t("r"), trials: trials.iter().map(|l| t(l)).collect() }
+    Event::RunStarted { run: t("r"), trials: trials.iter().map(|l| t(l)).collect(), origin: None }
 }
 
 fn begun(trial: &str, step: &str) -> Event {
@@ -30,13 +30,13 @@ fn progress(trial: &str, what: &str, done: u64, units: u64) -> Event {
 fn run() -> Vec<Stamped> {
     stamped(vec![
         started(&["a", "b", "c", "d"]),
-        Event::TrialStarted { trial: t("a") },
+        Event::TrialStarted { trial: t("a"), identity: None },
         Event::FigureMeasured { figure: figure("a", "dense", "perplexity/text", 3.5714) },
         Event::FigureMeasured { figure: figure("a", "iteration-1", "perplexity/text", 4.25) },
         Event::TrialFinished { trial: t("a") },
-        Event::TrialStarted { trial: t("b") },
+        Event::TrialStarted { trial: t("b"), identity: None },
         Event::TrialFailed { trial: t("b"), error: t("no legal flip\n  hint: raise supernet.levels") },
-        Event::TrialStarted { trial: t("c") },
+        Event::TrialStarted { trial: t("c"), identity: None },
         Event::FigureMeasured { figure: figure("c", "dense", "perplexity/text", f64::NAN) },
         begun("c", "search-1"),
         progress("c", "search 1", 3, 10),
@@ -90,7 +90,7 @@ fn a_killed_run_is_shown_as_stopped_with_what_is_left_to_do() {
 fn only_the_trial_that_was_begun_last_runs() {
     let mut events = run();
     events.extend(
-        stamped(vec![started(&["d", "c"]), Event::TrialStarted { trial: t("d") }])
+        stamped(vec![started(&["d", "c"]), Event::TrialStarted { trial: t("d"), identity: None }])
             .into_iter()
             .map(|s| Stamped { at: s.at.map(|at| at + 50_000), ..s }),
     );
@@ -102,7 +102,7 @@ fn only_the_trial_that_was_begun_last_runs() {
 #[test]
 fn a_trial_that_goes_on_adds_its_sessions_up() {
     let mut events = run();
-    let more = [Event::TrialStarted { trial: t("c") }, progress("c", "tokenise", 0, 2)];
+    let more = [Event::TrialStarted { trial: t("c"), identity: None }, progress("c", "tokenise", 0, 2)];
     events.extend(more.map(|event| Stamped { at: Some(500_000), event }));
     let text = status(&events, Some("7"), Some(502_000));
     assert!(text.contains("c      running   5 s") && text.contains("c is in tokenise, 0 of 2\n"), "{text}");
@@ -121,7 +121,7 @@ fn a_log_without_times_counts_its_steps() {
     };
     let events = [
         started(&["a"]),
-        Event::TrialStarted { trial: t("a") },
+        Event::TrialStarted { trial: t("a"), identity: None },
         cost(Cache::Miss, 61.0),
         cost(Cache::Hit, 9.0),
     ];
@@ -133,7 +133,7 @@ fn a_log_without_times_counts_its_steps() {
 fn a_run_that_is_over_says_so() {
     let over = stamped(vec![
         started(&["a"]),
-        Event::TrialStarted { trial: t("a") },
+        Event::TrialStarted { trial: t("a"), identity: None },
         Event::TrialFinished { trial: t("a") },
     ]);
     assert!(status(&over, None, None).starts_with("r: done, 1 of 1 trial done\n"));
@@ -146,7 +146,7 @@ fn no_line_is_wider_than_a_terminal() {
     let long = "target=0.25,ablation=without-the-second-order-term,seed=12345".to_string();
     let events = stamped(vec![
         started(&[&long]),
-        Event::TrialStarted { trial: long.clone() },
+        Event::TrialStarted { trial: long.clone(), identity: None },
         begun(&long, "perplexity-wikitext2-iteration-2"),
         progress(&long, "perplexity wikitext2", 120, 400),
     ]);

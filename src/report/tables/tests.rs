@@ -1,6 +1,6 @@
 use super::*;
-use crate::report::event::{self, Log};
 use crate::report::figure::tests::{figure, mean};
+use crate::report::log::{self, Log};
 use crate::space::UnitSpec;
 
 const TASKS: [&str; 8] =
@@ -47,10 +47,13 @@ fn step(trial: &str, step: &str, cache: Cache, seconds: f64) -> Event {
 /// A run of two seeds with everything in it.
 fn run() -> Vec<Event> {
     let trials = ["target=0.5,seed=0", "target=0.5,seed=1"];
-    let mut events =
-        vec![Event::RunStarted { run: "smollm2".into(), trials: trials.map(String::from).to_vec() }];
+    let mut events = vec![Event::RunStarted {
+        run: "smollm2".into(),
+        trials: trials.map(String::from).to_vec(),
+        origin: None,
+    }];
     for (i, trial) in trials.into_iter().enumerate() {
-        events.push(Event::TrialStarted { trial: trial.into() });
+        events.push(Event::TrialStarted { trial: trial.into(), identity: None });
         events.extend(model(trial, "dense", 1.0));
         events.extend(model(trial, "iteration-1", 0.9 - 0.1 * i as f64));
         events.extend(model(trial, "uniform", 0.7));
@@ -71,7 +74,7 @@ fn run() -> Vec<Event> {
 /// A trial `t` of a few figures.
 fn small() -> Vec<Event> {
     vec![
-        Event::TrialStarted { trial: "t".into() },
+        Event::TrialStarted { trial: "t".into(), identity: None },
         measured(figure("t", "iteration-1", "perplexity/wikitext2", 24.816)),
         measured(figure("t", "iteration-1", "acc_mean", 0.4512)),
         measured(figure("t", "dense", "acc_mean", 0.5)),
@@ -135,7 +138,7 @@ fn tables_rebuilt_from_the_log_have_the_bytes_of_the_live_ones() {
         log.append(event).unwrap();
         live.add(event);
     }
-    let rebuilt = Tables::from_events(&event::read(&path).unwrap());
+    let rebuilt = Tables::from_events(&log::read(&path).unwrap());
     assert_eq!(rebuilt.csv().unwrap(), live.csv().unwrap());
     assert_eq!(rebuilt.timings_csv().unwrap(), live.timings_csv().unwrap());
     assert_eq!(rebuilt.json().unwrap(), live.json().unwrap());
@@ -150,6 +153,8 @@ fn tables_rebuilt_from_the_log_have_the_bytes_of_the_live_ones() {
 fn the_order_in_which_figures_come_does_not_matter() {
     let mut backwards = run();
     backwards[1..].reverse();
+    // But for the start of each session, which forgets what was told before.
+    backwards[1..].sort_by_key(|event| !matches!(event, Event::TrialStarted { .. }));
     let a = Tables::from_events(&run());
     let b = Tables::from_events(&backwards);
     assert_eq!(
@@ -260,12 +265,16 @@ fn trials_follow_the_newest_sweep_and_say_where_they_stand() {
     let start = |trials: &[&str]| Event::RunStarted {
         run: "r".into(),
         trials: trials.iter().map(|t| t.to_string()).collect(),
+        origin: None,
     };
     let label = |t: &str| t.to_string();
-    let mut events =
-        vec![start(&["old", "b"]), Event::TrialStarted { trial: label("b") }, start(&["a", "b", "c"])];
+    let mut events = vec![
+        start(&["old", "b"]),
+        Event::TrialStarted { trial: label("b"), identity: None },
+        start(&["a", "b", "c"]),
+    ];
     events.push(Event::TrialFailed { trial: label("b"), error: "no\nluck".into() });
-    events.push(Event::TrialStarted { trial: label("a") });
+    events.push(Event::TrialStarted { trial: label("a"), identity: None });
     events.push(Event::StepStarted { trial: label("a"), step: "search".into(), key: "00".into() });
     let tables = Tables::from_events(&events);
     assert_eq!(tables.trials().iter().map(|t| t.label.as_str()).collect::<Vec<_>>(), ["a", "b", "c", "old"]);
@@ -279,7 +288,7 @@ fn a_trial_that_failed_and_was_run_again_is_finished() {
     let trial = || "t".to_string();
     let events = [
         Event::TrialFailed { trial: trial(), error: "e".into() },
-        Event::TrialStarted { trial: trial() },
+        Event::TrialStarted { trial: trial(), identity: None },
         Event::TrialFinished { trial: trial() },
     ];
     assert_eq!(Tables::from_events(&events).trials()[0].status, Status::Finished);
@@ -329,8 +338,82 @@ fn no_events_make_empty_tables() {
 
 #[test]
 fn every_event_of_a_run_survives_its_line() {
-    let text: String = run().iter().map(|e| event::line(e, None).unwrap()).collect();
+    let text: String = run().iter().map(|e| log::line(e, None).unwrap()).collect();
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("e"), text).unwrap();
-    assert_eq!(event::read(&dir.path().join("e")).unwrap(), run());
+    assert_eq!(log::read(&dir.path().join("e")).unwrap(), run());
+}
+
+/// The start of a session of trials that are of a base experiment.
+fn session(base: &str, trials: &[&str]) -> Event {
+    let identity = |own: &&str| Identity { base: base.into(), own: format!("{base}/{own}") };
+    let identities = trials.iter().map(identity).collect();
+    let origin = Origin { file: "s".into(), profile: None, base: base.into(), trials: identities };
+    let trials = trials.iter().map(ToString::to_string).collect();
+    Event::RunStarted { run: "r".into(), trials, origin: Some(origin) }
+}
+
+fn begins(base: &str, trial: &str) -> Event {
+    let identity = Some(Identity { base: base.into(), own: format!("{base}/{trial}") });
+    Event::TrialStarted { trial: trial.into(), identity }
+}
+
+#[test]
+fn a_new_session_of_a_trial_replaces_what_was_told_of_it() {
+    let figures = |model: &str, value| measured(figure("t", model, "kl", value));
+    let mut events = vec![session("a", &["t"]), begins("a", "t"), figures("iteration-1", 1.0)];
+    events.extend([figures("iteration-2", 2.0), begins("a", "t"), figures("iteration-1", 3.0)]);
+    let csv = Tables::from_events(&events).csv().unwrap();
+    assert_eq!(csv, "trial,model,metric,value,stderr,n\nt,iteration-1,kl,3,,\n");
+}
+
+#[test]
+fn what_is_of_another_experiment_is_not_shown_whatever_the_order_of_the_logs() {
+    let kl = |trial: &str, value| measured(figure(trial, "dense", "kl", value));
+    let runs = [session("a", &["x", "y"]), session("b", &["y", "z"])];
+    let trials = [begins("a", "x"), kl("x", 1.0), begins("a", "y"), kl("y", 2.0)];
+    let live: Vec<Event> = [&runs[..1], &trials, &runs[1..]].concat();
+    let read: Vec<Event> = [&runs[..], &trials].concat();
+    for events in [live, read] {
+        let tables = Tables::from_events(&events);
+        assert_eq!(tables.csv().unwrap(), "trial,model,metric,value,stderr,n\n");
+        let waiting = |trial: &Trial| trial.status == Status::Waiting;
+        let shown: Vec<_> = tables.trials().iter().map(|t| (t.label.clone(), waiting(t))).collect();
+        assert_eq!(shown, [("y".to_string(), true), ("z".to_string(), true)]);
+        let more = [events, vec![begins("b", "y"), kl("y", 3.0)]].concat();
+        assert!(Tables::from_events(&more).csv().unwrap().ends_with("value,stderr,n\ny,dense,kl,3,,\n"));
+        let back = [more, vec![session("a", &["x"])]].concat();
+        let csv = Tables::from_events(&back).csv().unwrap();
+        assert_eq!(csv, "trial,model,metric,value,stderr,n\nx,dense,kl,1,,\n", "y was last run as part of b");
+    }
+}
+
+#[test]
+fn a_result_from_the_store_tells_what_making_it_told() {
+    let begun =
+        |key: &str| Event::StepStarted { trial: "t".into(), step: "supernet-1".into(), key: key.into() };
+    let warning = |message: &str| Event::Warning { trial: Some("t".into()), message: message.into() };
+    let done = |key: &str, cache, seconds| Event::StepFinished {
+        trial: "t".into(),
+        model: None,
+        step: "supernet-1".into(),
+        key: key.into(),
+        cache,
+        seconds,
+        peak_bytes: None,
+    };
+    let first = [begins("a", "t"), warning("of texts"), begun("k"), warning("damping raised")];
+    let first = [&first[..], &[done("k", Cache::Miss, 7.0)]].concat();
+    let again = [begins("a", "t"), warning("of texts"), done("k", Cache::Hit, 0.1)];
+    let shown = |events: &[Event]| {
+        let tables = Tables::from_events(&[&[session("a", &["t"])], events].concat());
+        (tables.trials()[0].warnings.clone(), tables.timings_csv().unwrap())
+    };
+    let (warnings, timings) = shown(&first);
+    assert_eq!(warnings, ["of texts", "damping raised"]);
+    assert!(timings.contains("seconds/supernet-1,7,"), "{timings}");
+    assert_eq!(shown(&[&first[..], &again].concat()), (warnings, timings));
+    let other = [begins("a", "t"), begun("other"), done("other", Cache::Miss, 2.0)];
+    let (warnings, timings) = shown(&[&first[..], &other].concat());
+    assert!(warnings.is_empty() && timings.contains("seconds/supernet-1,2,"), "{warnings:?} {timings}");
 }

@@ -1,7 +1,8 @@
 use super::*;
 use crate::base::Kind;
 use crate::base::meter::Cost;
-use crate::report::event::{Cache, Log};
+use crate::report::Log;
+use crate::report::event::Cache;
 use crate::trial::Key;
 
 /// A run of one trial `t` whose log says what `events` say of the keys of [`address`].
@@ -12,7 +13,10 @@ fn run(events: &[Event]) -> tempfile::TempDir {
         let mut log = Log::open(&path).unwrap();
         events.iter().for_each(|e| log.append(e).unwrap());
     };
-    log(folder::run_log(dir.path()), &[Event::RunStarted { run: "r".into(), trials: vec!["t".into()] }]);
+    log(
+        folder::run_log(dir.path()),
+        &[Event::RunStarted { run: "r".into(), trials: vec!["t".into()], origin: None }],
+    );
     log(folder::trial_log(dir.path(), "t"), events);
     dir
 }
@@ -34,7 +38,7 @@ fn address(key: &str) -> String {
 }
 
 fn begins() -> Event {
-    Event::TrialStarted { trial: "t".into() }
+    Event::TrialStarted { trial: "t".into(), identity: None }
 }
 
 fn ends() -> Event {
@@ -138,9 +142,69 @@ fn a_kind_or_an_age_selects_used_entries_too() {
     assert!(left(dir.path(), &["a"], &matching(StepKind::Supernet, 0)).is_empty());
 }
 
+/// The log of the trial of [`run`].
+fn log(run: &Path) -> PathBuf {
+    folder::trial_log(run, "t")
+}
+
+/// What is left of a text.
+type Damage = fn(String) -> String;
+
+#[test]
+fn a_log_that_lacks_lines_makes_no_used_entry_an_unused_one() {
+    let whole = [begins(), step("a"), done("a"), step("b"), done("b"), ends()];
+    let damages: [(&str, Damage); 5] = [
+        ("cut inside a line", |text| text[..text.len() - 10].into()),
+        ("cut after a line", |text| text.lines().take(3).map(|line| format!("{line}\n")).collect()),
+        ("a damaged line", |text| {
+            text.replacen("step-b", "step-\u{1}", 2).replace("\"step\":\"step-\u{1}\"", "")
+        }),
+        ("empty", |_| String::new()),
+        ("another run's", |_| "{\"version\":1,\"event\":{}}\n".into()),
+    ];
+    for (what, damage) in damages {
+        let dir = run(&whole);
+        let mut run_log = Log::open(&folder::run_log(dir.path())).unwrap();
+        run_log.append(&Event::RunFinished { run: "r".into(), failed: 0 }).unwrap();
+        ["a", "b", "c"].iter().for_each(|k| drop(entry(dir.path(), k, true)));
+        let text = damage(std::fs::read_to_string(log(dir.path())).unwrap());
+        std::fs::write(log(dir.path()), text).unwrap();
+        assert_eq!(list(dir.path()).unwrap().unclear, ["t"], "{what}");
+        assert_eq!(left(dir.path(), &["a", "b", "c"], &Selection::Unused), ["a", "b", "c"], "{what}");
+        // The next session tells everything again.
+        let mut again = Log::open(&log(dir.path())).unwrap();
+        [begins(), done("a"), done("b"), ends()].iter().for_each(|e| again.append(e).unwrap());
+        assert_eq!(left(dir.path(), &["a", "b", "c"], &Selection::Unused), ["a", "b"], "{what}");
+    }
+    let dir = run(&whole);
+    ["a", "b"].iter().for_each(|k| drop(entry(dir.path(), k, true)));
+    std::fs::remove_file(log(dir.path())).unwrap();
+    assert_eq!(left(dir.path(), &["a", "b"], &Selection::Unused), ["a", "b"]);
+    std::fs::remove_dir_all(dir.path().join("trials/t")).unwrap();
+    assert!(left(dir.path(), &["a", "b"], &Selection::Unused).is_empty(), "a trial that was given up");
+}
+
+#[test]
+fn a_damaged_log_of_the_run_leaves_its_trials_their_entries() {
+    let dir = run(&[begins(), done("a"), ends()]);
+    ["a", "c"].iter().for_each(|k| drop(entry(dir.path(), k, true)));
+    std::fs::write(folder::run_log(dir.path()), "").unwrap();
+    assert_eq!(left(dir.path(), &["a", "c"], &Selection::Unused), ["a"]);
+}
+
+#[test]
+fn folders_that_were_not_finished_are_removed_whole() {
+    let dir = run(&[begins(), ends()]);
+    let stray = dir.path().join("trials/t/model.17.partial");
+    files::create_dir(&stray).unwrap();
+    ["a", "b"].iter().for_each(|name| files::write(&stray.join(name), b"xx").unwrap());
+    assert_eq!(prune(dir.path(), &Selection::Unused).unwrap().partial, [(stray.clone(), 4)]);
+    assert!(!stray.exists());
+}
+
 #[test]
 fn files_with_another_name_free_nothing_and_partial_ones_are_removed() {
-    let dir = run(&[]);
+    let dir = run(&[begins(), ends()]);
     let a = entry(dir.path(), "a", true);
     std::fs::hard_link(dir.path().join("store").join(&a).join("x"), dir.path().join("kept")).unwrap();
     let stray = dir.path().join("trials/t/model.safetensors.17.partial");
@@ -153,7 +217,7 @@ fn files_with_another_name_free_nothing_and_partial_ones_are_removed() {
 
 #[test]
 fn a_run_that_goes_on_is_not_pruned() {
-    let dir = run(&[]);
+    let dir = run(&[begins(), ends()]);
     entry(dir.path(), "a", true);
     let _held = Lock::take(dir.path()).unwrap();
     assert_eq!(prune(dir.path(), &Selection::Unused).unwrap_err().kind, Kind::Busy);
@@ -162,8 +226,8 @@ fn a_run_that_goes_on_is_not_pruned() {
 
 #[test]
 fn a_run_without_a_store_has_no_entries_and_no_run_is_an_error() {
-    let dir = run(&[]);
-    assert_eq!(list(dir.path()).unwrap(), Listing { items: vec![], partial: vec![] });
+    let dir = run(&[begins(), ends()]);
+    assert_eq!(list(dir.path()).unwrap(), Listing { items: vec![], partial: vec![], unclear: vec![] });
     let none = tempfile::tempdir().unwrap();
     assert_eq!(prune(none.path(), &Selection::Unused).unwrap_err().kind, Kind::Usage);
     assert!(!none.path().join("lock").exists());

@@ -8,7 +8,7 @@ use super::*;
 use crate::base::{Kind, Result};
 use crate::data::{EvaluationSet, SearchSet};
 use crate::eval::perplexity::divergence;
-use crate::fitness::{DenseStates, Population, Wanted};
+use crate::fitness::{DenseStates, Drawn, Population, Wanted};
 use crate::prune::cost::{Cost, Size};
 use crate::prune::{Method, Module, Needs, PrunedLevel, PrunedModule};
 
@@ -184,7 +184,7 @@ fn a_model_with_the_biases_of_its_levels_is_the_same_filled_compacted_and_in_a_p
         let set = SearchSet(Sequences { tokens: tokens(3 * 24, "search"), length: 24 });
         let wanted = Wanted { kl: vec![0], ..Wanted::default() };
         let measured = Population::new(&f.model, &net, DenseStates::default())
-            .measure(&candidates, &set, &[0, 1, 2], 24, &wanted, &Silent)
+            .measure(&candidates, &set, &Drawn { whole: vec![0, 1, 2], start: None }, &wanted, &Silent)
             .unwrap();
         let ids = tokens(40, "text");
         for (i, candidate) in candidates.iter().enumerate() {
