@@ -40,7 +40,7 @@ fn main() -> Result<(), Failure> {
         vec![(model.embed(&ids)?, Segments::sequences(ids.len() / LENGTH, LENGTH)), sinks(&model, &ids)?];
     println!(
         "{:16} {:>12} {:>12} {:>12} {:>12}",
-        "module", "largest/λ", "entry error", "output/loss", "rows > 8x"
+        "module", "largest/λ", "entry error", "output/loss", "large rows"
     );
     for l in 0..model.config().layers.len() {
         let layer = model.layer(l)?;
@@ -76,11 +76,12 @@ fn values(x: &Tensor) -> Result<Vec<f32>, Failure> {
     Ok(x.flatten_all()?.to_vec1::<f32>()?)
 }
 
-fn show(name: &str, width: usize, inputs: &[Tensor], output: &Linear) -> Result<(), Failure> {
-    let d_in = output.weight.dim(1)?;
-    let d_out = output.weight.dim(0)?;
-    let weight = values(&output.weight)?;
-    let weight = Mat::from_fn(d_in, d_out, |i, j| f64::from(weight[j * d_in + i]));
+/// The sums of [`Statistics`], the same in f64, and how many rows have a value above 64 times their stream's mean.
+fn collect(
+    inputs: &[Tensor],
+    output: &Linear,
+    [d_in, d_out]: [usize; 2],
+) -> Result<([Sums; 2], usize), Failure> {
     let mut statistics = Statistics::new(d_in, Some(d_out));
     let mut exact =
         Sums { rows: 0, gram: Mat::zeros(d_in, d_in), correlation: Some(Mat::zeros(d_in, d_out)) };
@@ -98,47 +99,56 @@ fn show(name: &str, width: usize, inputs: &[Tensor], output: &Linear) -> Result<
         let correlation = exact.correlation.as_mut().unwrap();
         matmul(correlation.as_mut(), Accum::Add, x.transpose(), y.as_ref(), 1.0, Par::rayon(0));
     }
-    let sums = statistics.finish()?;
-    let diagonal: Vec<f64> = (0..d_in).map(|i| exact.gram[(i, i)]).collect();
-    let live: Vec<f64> = diagonal.iter().copied().filter(|d| *d > 0.0).collect();
+    Ok(([statistics.finish()?, exact], large))
+}
+
+/// The largest error of an entry over √(diagᵢ diagⱼ).
+fn entry_error(sums: &Sums, exact: &Sums) -> f64 {
+    let scale = |i: usize, j: usize| (exact.gram[(i, i)] * exact.gram[(j, j)]).sqrt();
+    let error = |i: usize, j: usize| (sums.gram[(i, j)] - exact.gram[(i, j)]).abs() / scale(i, j);
+    let d = exact.gram.nrows();
+    let entries = (0..d).flat_map(|j| (0..d).map(move |i| (i, j))).filter(|&(i, j)| scale(i, j) > 0.0);
+    entries.map(|(i, j)| error(i, j)).fold(0.0, f64::max)
+}
+
+/// The weight of the kept channels, zeros elsewhere; none where there is no Cholesky factor.
+fn refit(sums: &Sums, weight: &Mat<f64>, lambda: f64, kept: &[usize]) -> Option<Mat<f64>> {
+    let k = kept.len();
+    let correlation = sums.correlation.as_ref()?;
+    let h = Mat::from_fn(k, k, |i, j| sums.gram[(kept[i], kept[j])] + if i == j { lambda } else { 0.0 });
+    let g = Mat::from_fn(k, weight.ncols(), |i, j| correlation[(kept[i], j)] + lambda * weight[(kept[i], j)]);
+    let solved = h.llt(Side::Lower).ok()?.solve(&g);
+    let mut whole = Mat::zeros(weight.nrows(), weight.ncols());
+    kept.iter().enumerate().for_each(|(i, &p)| whole.row_mut(p).copy_from(solved.row(i)));
+    Some(whole)
+}
+
+/// ‖XB‖ of a weight on the inputs.
+fn output_norm(exact: &Sums, b: &Mat<f64>) -> f64 {
+    let gb = &exact.gram * b;
+    (0..b.ncols()).map(|j| b.col(j).transpose() * gb.col(j)).sum::<f64>().sqrt()
+}
+
+fn show(name: &str, width: usize, inputs: &[Tensor], output: &Linear) -> Result<(), Failure> {
+    let (d_in, d_out) = (output.weight.dim(1)?, output.weight.dim(0)?);
+    let weight = values(&output.weight)?;
+    let weight = Mat::from_fn(d_in, d_out, |i, j| f64::from(weight[j * d_in + i]));
+    let ([sums, exact], large) = collect(inputs, output, [d_in, d_out])?;
+    let live: Vec<f64> = (0..d_in).map(|i| exact.gram[(i, i)]).filter(|d| *d > 0.0).collect();
     let lambda = DAMPING * (live.iter().map(|d| d.ln()).sum::<f64>() / live.len() as f64).exp();
-    let largest = diagonal.iter().copied().fold(0.0, f64::max);
-    let mut error = 0.0_f64;
-    for j in 0..d_in {
-        for i in 0..d_in {
-            let scale = (diagonal[i] * diagonal[j]).sqrt();
-            if scale > 0.0 {
-                error = error.max((sums.gram[(i, j)] - exact.gram[(i, j)]).abs() / scale);
-            }
-        }
-    }
-    let kept: Vec<usize> = (0..d_in).filter(|i| (i / width) % 2 == 0).collect();
-    let refit = |sums: &Sums| {
-        let k = kept.len();
-        let h = Mat::from_fn(k, k, |i, j| sums.gram[(kept[i], kept[j])] + if i == j { lambda } else { 0.0 });
-        let c = sums.correlation.as_ref().unwrap();
-        let g = Mat::from_fn(k, d_out, |i, j| c[(kept[i], j)] + lambda * weight[(kept[i], j)]);
-        h.llt(Side::Lower).map(|factor| factor.solve(&g))
-    };
-    let difference = match (refit(&sums), refit(&exact)) {
-        (Ok(ours), Ok(right)) => {
-            let norm = |b: &Mat<f64>, channels: &[usize]| {
-                let g = Mat::from_fn(channels.len(), channels.len(), |i, j| {
-                    exact.gram[(channels[i], channels[j])]
-                });
-                let gb = &g * b;
-                (0..d_out).map(|j| b.col(j).transpose() * gb.col(j)).sum::<f64>()
-            };
-            let moved = norm(&(&ours - &right), &kept).sqrt();
-            let mut delta = weight.clone();
-            kept.iter()
-                .enumerate()
-                .for_each(|(i, &p)| (0..d_out).for_each(|j| delta[(p, j)] -= right[(i, j)]));
-            let all: Vec<usize> = (0..d_in).collect();
-            format!("{:.2e}", moved / norm(&delta, &all).sqrt())
+    let largest = live.iter().copied().fold(0.0, f64::max);
+    let kept: Vec<usize> = (0..d_in).filter(|i| (i / width).is_multiple_of(2)).collect();
+    let fitted = |sums| refit(sums, &weight, lambda, &kept);
+    let moved = match (fitted(&sums), fitted(&exact)) {
+        (Some(ours), Some(right)) => {
+            format!(
+                "{:.2e}",
+                output_norm(&exact, &(&ours - &right)) / output_norm(&exact, &(&weight - &right))
+            )
         }
         _ => "no factor".into(),
     };
-    println!("{name:16} {:12.1e} {error:12.1e} {difference:>12} {large:12}", largest / lambda);
+    let error = entry_error(&sums, &exact);
+    println!("{name:16} {:12.1e} {error:12.1e} {moved:>12} {large:12}", largest / lambda);
     Ok(())
 }

@@ -26,16 +26,6 @@ pub fn companions_hash(base: &Source) -> Result<String> {
     hash::of_json(&companions::all().map(of_file).collect::<Result<Vec<_>>>()?)
 }
 
-/// Hash of the files that a pruned model takes over from its base.
-///
-/// # Errors
-/// A file that cannot be read.
-pub fn companions_hash(base: &Source) -> Result<String> {
-    let of_file =
-        |&name: &&str| Ok(base.optional(name)?.map(|bytes| (name.to_string(), hash::of_bytes(&bytes))));
-    hash::of_json(&COPIED.iter().map(of_file).collect::<Result<Vec<_>>>()?)
-}
-
 /// A configuration like `base` with other layers.
 ///
 /// # Errors

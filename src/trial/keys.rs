@@ -351,7 +351,12 @@ mod tests {
 
     /// The spec of a text.
     fn spec_of(text: &str) -> Spec {
-        let known = Known { corpora: &["quickstart"], tasks: &[], script: |_, _| Ok(()) };
+        let known = Known {
+            corpora: &["quickstart"],
+            tasks: &[],
+            script: |_, _| Ok(()),
+            inputs: |_| crate::spec::Inputs::default(),
+        };
         spec::parse(text, "spec.toml", &known).unwrap().spec
     }
 
