@@ -6,6 +6,7 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt as _;
 
 use common::Tiny;
 use serde_json::Value;
@@ -27,7 +28,7 @@ enum In {
 type Row = (&'static str, In, &'static [&'static str], &'static [&'static str], &'static [&'static str]);
 
 const SIMILARITY: &[&str] = &["fitness.kind=similarity"];
-const HARNESS: &[&str] = &["evaluate.lm_eval.tasks=['boolq']"];
+const HARNESS: &[&str] = &["evaluate.lm_eval.python=./python", "evaluate.lm_eval.tasks=['boolq']"];
 const OWN_TASK: &[&str] = &[
     "evaluate.tasks=['mine']",
     "tasks.mine={ file = 'own.jsonl', context = 'q', choices = 'c', gold = 'g' }",
@@ -46,7 +47,7 @@ const TABLE: &[Row] = &[
     ("corpora.NAME.train", In::Keys, &[], &[], &["corpora.text.train=['other.txt']"]),
     ("defaults", In::Keys, &[], &[], &["defaults=paper"]),
     ("evaluate.bos", In::Keys, &[], &[], &["evaluate.bos=true"]),
-    ("evaluate.data", In::Keys, &[], &[], &["evaluate.data=."]),
+    ("evaluate.data", In::Keys, &["evaluate.tasks=['rte']"], &["evaluate.data=hub"], &["evaluate.data=other_hub"]),
     ("evaluate.kl_tokens", In::Plan, &[], &[], &["evaluate.kl_tokens=128"]),
     ("evaluate.limit", In::Keys, &[], &[], &["evaluate.limit=2"]),
     ("evaluate.lm_eval.num_fewshot", In::Keys, HARNESS, &[], &["evaluate.lm_eval.num_fewshot=2"]),
@@ -141,6 +142,14 @@ fn folder() -> Tiny {
     let task = r#"{"q": "the cook", "p": "a cook", "c": [" a", " b"], "d": [" b", " c"], "g": 0, "h": 1}"#;
     write("own.jsonl", &format!("{task}\n"));
     write("other.jsonl", &format!("{task}\n{task}\n"));
+    let row = |label: u8| format!("{{\"sentence1\": \"a\", \"sentence2\": \"b\", \"label\": {label}}}\n");
+    for (label, hub) in [(0, "hub"), (1, "other_hub")] {
+        std::fs::create_dir_all(tiny.path(&format!("{hub}/nyu-mll/glue/rte"))).unwrap();
+        write(&format!("{hub}/nyu-mll/glue/rte/validation-0.jsonl"), &row(label));
+    }
+    // Says the version of a harness and nothing else.
+    write("python", "#!/bin/sh\necho 0.4.13\n");
+    std::fs::set_permissions(tiny.path("python"), std::fs::Permissions::from_mode(0o755)).unwrap();
     write("a.rhai", "fn fitness(m) { m.kl }");
     write("b.rhai", "fn fitness(m) { 2.0 * m.kl }");
     tiny
