@@ -125,11 +125,14 @@ impl Model {
             let fits = checkpoint.raw(&tensor.name, &tensor.shape);
             fits.map(drop).map_err(|e| also(e, &config.notes)).map_err(at)?;
         }
+        let head = stored_head(&config, &checkpoint).map_err(at)?;
         let mut unclaimed = checkpoint.keep_only(tensors.into_iter().map(|t| t.name).collect());
-        unclaimed.retain(|name| !name.ends_with(HARMLESS));
+        unclaimed.retain(|name| !name.ends_with(HARMLESS) && head.is_none_or(|(head, _)| name != head));
+        let mut notes = notes(source, &config, &checkpoint, &unclaimed);
+        notes.extend(head.and_then(|(head, differs)| differs.then(|| other_head(head))));
         Ok(Self {
             layers: (0..config.layers.len()).map(|_| OnceLock::new()).collect(),
-            notes: notes(source, &config, &checkpoint, &unclaimed),
+            notes,
             unclaimed,
             config,
             checkpoint,
@@ -349,6 +352,30 @@ const HARMLESS: &str = "rotary_emb.inv_freq";
 fn also(e: Error, notes: &[String]) -> Error {
     let hints: Vec<String> = e.hint.iter().chain(notes).cloned().collect();
     if hints.is_empty() { e } else { e.hint(hints.join("; ")) }
+}
+
+/// The name of an output projection that is stored although the output is tied to the embedding, and whether
+/// it differs from the embedding.
+fn stored_head(config: &Config, checkpoint: &Checkpoint) -> Result<Option<(&'static str, bool)>> {
+    let rule = config.family.tensors.iter().find(|rule| rule.holds == [Matrix::Output]);
+    let Some(name) = rule.map(|rule| rule.name).filter(|name| config.tied && checkpoint.contains(name))
+    else {
+        return Ok(None);
+    };
+    let embedding = config.required(Matrix::Embedding, 0)?;
+    let differs = match checkpoint.raw(name, &embedding.tensor) {
+        Ok(head) => head != checkpoint.raw(&embedding.name, &embedding.tensor)?,
+        Err(_) => true,
+    };
+    Ok(Some((name, differs)))
+}
+
+/// What to know of such a projection when it differs.
+fn other_head(name: &str) -> String {
+    format!(
+        "config.json ties the output to the embedding, but the weights hold another {name}: it is not used, as in \
+         transformers 4; transformers 5 uses it (set tie_word_embeddings to false to do the same)"
+    )
 }
 
 /// What the user of a model should know.

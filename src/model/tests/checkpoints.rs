@@ -179,6 +179,23 @@ fn what_is_passed_over_is_told() {
 }
 
 #[test]
+fn a_stored_head_of_a_tied_model_is_told_where_it_differs() {
+    let told = |factor: f64| {
+        let dir = with_tensors(|tensors| {
+            let head = (&tensors["model.embed_tokens.weight"] * factor).unwrap();
+            tensors.insert("lm_head.weight".into(), head);
+        });
+        let config = dir.path().join("config.json");
+        let mut raw: serde_json::Value = files::read_json(&config).unwrap();
+        raw["tie_word_embeddings"] = true.into();
+        files::write_json(&config, &raw).unwrap();
+        open(dir.path()).notes().join("\n")
+    };
+    assert_eq!(told(1.0), "");
+    assert!(told(2.0).contains("another lm_head.weight"), "{}", told(2.0));
+}
+
+#[test]
 fn a_shape_that_a_default_made_wrong_names_the_default() {
     let dir = with_config(|config| drop(config.as_object_mut().unwrap().remove("intermediate_size")));
     let said = error(dir.path()).to_string();
