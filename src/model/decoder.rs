@@ -127,8 +127,9 @@ impl Model {
         }
         let head = stored_head(&config, &checkpoint).map_err(at)?;
         let mut unclaimed = checkpoint.keep_only(tensors.into_iter().map(|t| t.name).collect());
-        unclaimed.retain(|name| !name.ends_with(HARMLESS) && head.is_none_or(|(head, _)| name != head));
-        let mut notes = notes(source, &config, &checkpoint, &unclaimed);
+        unclaimed.retain(|name| !name.ends_with(HARMLESS));
+        let strangers: Vec<_> = unclaimed.iter().filter(|name| head.is_none_or(|(h, _)| *name != h)).collect();
+        let mut notes = notes(source, &config, &checkpoint, &strangers);
         notes.extend(head.and_then(|(head, differs)| differs.then(|| other_head(head))));
         Ok(Self {
             layers: (0..config.layers.len()).map(|_| OnceLock::new()).collect(),
@@ -379,7 +380,7 @@ fn other_head(name: &str) -> String {
 }
 
 /// What the user of a model should know.
-fn notes(source: &Source, config: &Config, checkpoint: &Checkpoint, unclaimed: &[String]) -> Vec<String> {
+fn notes(source: &Source, config: &Config, checkpoint: &Checkpoint, unclaimed: &[&String]) -> Vec<String> {
     let mut notes = [config.notes.clone(), checkpoint.notes.clone()].concat();
     if !unclaimed.is_empty() {
         notes.push(format!(

@@ -128,9 +128,9 @@ fn notes(config: &Config, unknown: Vec<String>, absent: Vec<&'static str>) -> Ve
 }
 
 /// Names in a note; of many, the first.
-pub(super) fn list(names: &[String]) -> String {
+pub(super) fn list(names: &[impl AsRef<str>]) -> String {
     const NAMED: usize = 12;
-    let first = names.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let first = names.iter().take(NAMED).map(AsRef::as_ref).collect::<Vec<&str>>().join(", ");
     match names.len().saturating_sub(NAMED) {
         0 => first,
         more => format!("{first} and {more} more"),
