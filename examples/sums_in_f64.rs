@@ -23,8 +23,8 @@ use tyr::tensor::attention::Segments;
 const LENGTH: usize = 256;
 /// Sequences of one token.
 const SINKS: usize = 1024;
-/// The damping coefficient.
-const DAMPING: f64 = 0.1;
+/// The damping coefficient, the default of specs.
+const DAMPING: f64 = 0.01;
 
 type Failure = Box<dyn std::error::Error>;
 

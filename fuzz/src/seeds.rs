@@ -12,6 +12,9 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use serde_json::json;
+use tyr::model::LayerShape;
+use tyr::model::pico::Pico;
+use tyr::model::save::with_layers;
 use tyr_fuzz::{found, model};
 
 fn root() -> PathBuf {
@@ -55,7 +58,6 @@ fn configurations() {
         ),
         ("mistral", json!({"sliding_window": 32, "head_dim": 8})),
         ("qwen2", json!({"use_sliding_window": false, "sliding_window": 32, "max_window_layers": 2})),
-        ("pruned_llama", json!({"layers": [{"heads": [2, 2], "neurons": 48}, {"heads": [1], "neurons": 0}]})),
     ];
     for (i, (kind, keys)) in own.into_iter().enumerate() {
         let mut config = common.clone();
@@ -65,6 +67,16 @@ fn configurations() {
         }
         seed("config", &format!("{i}-{kind}.json"), config.to_string().as_bytes());
     }
+}
+
+/// A pruned model: a layer without heads, and one without neurons.
+fn pruned() {
+    let dense = found(Pico::default().config());
+    let layers = [(vec![2, 2], 48), (vec![], 7), (vec![1], 0)];
+    let layers = layers
+        .map(|(query_heads_per_kv, intermediate_size)| LayerShape { query_heads_per_kv, intermediate_size });
+    let config = found(with_layers(&dense, layers.to_vec()));
+    seed("config", "pruned.json", found(serde_json::to_string(&config.raw)).as_bytes());
 }
 
 /// A tiny model's own files, and a subword tokenizer.
@@ -163,6 +175,7 @@ fn main() {
         project("script", &project_root.join(folder), "rhai");
     }
     configurations();
+    pruned();
     models();
     texts();
     requests();

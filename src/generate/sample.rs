@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use candle_transformers::generation::LogitsProcessor;
 
 use crate::base::{Error, Kind, Result};
-use crate::tensor::with_slice;
+use crate::tensor::is_finite;
 
 /// How the next token is chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -67,10 +67,10 @@ impl Sampler {
     /// The next token, given its logits [V].
     ///
     /// # Errors
-    /// A logit that is NaN: the model is broken, and any choice would look like a healthy one.
+    /// A logit that is NaN or infinite: the model is broken, and any choice would look like a healthy one.
     pub fn next(&mut self, logits: &Tensor) -> Result<u32> {
-        if with_slice(logits, |z| Ok(z.iter().any(|z| z.is_nan())))? {
-            return Err(Error::new(Kind::Numeric, "the model's logits are not numbers (NaN)")
+        if !is_finite(logits)? {
+            return Err(Error::new(Kind::Numeric, "the model's logits are not numbers (NaN or infinity)")
                 .hint("evaluate the model: it may be damaged"));
         }
         Ok(self.0.sample(logits)?)

@@ -25,7 +25,7 @@ pub const BLOCK: usize = 2048;
 /// Columns of the product that are in memory at a time.
 pub(super) const STRIP: usize = 2048;
 /// The largest channel's energy over the geometric mean of all, above which a block is multiplied in f64.
-pub const SPREAD: f64 = 1e3;
+pub const SPREAD: f64 = 300.0;
 /// Rows of a block that are held in f64 at a time.
 const WIDENED: usize = 256;
 

@@ -59,7 +59,7 @@ fn with_sinks(rows: usize, channels: usize) -> Mat<f64> {
 /// Half of the channels re-fitted to targets under the default damping.
 fn refitted(gram: &Mat<f64>, correlation: &Mat<f64>) -> Mat<f64> {
     let live: Vec<f64> = (0..gram.nrows()).map(|i| gram[(i, i)]).collect();
-    let lambda = 0.1 * (live.iter().map(|d| d.ln()).sum::<f64>() / live.len() as f64).exp();
+    let lambda = 0.01 * (live.iter().map(|d| d.ln()).sum::<f64>() / live.len() as f64).exp();
     let kept = gram.nrows() / 2;
     let system = Mat::from_fn(kept, kept, |i, j| gram[(2 * i, 2 * j)] + if i == j { lambda } else { 0.0 });
     let target = Mat::from_fn(kept, correlation.ncols(), |i, j| correlation[(2 * i, j)]);
