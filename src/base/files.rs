@@ -190,7 +190,23 @@ pub fn write_json<T: Serialize + ?Sized>(path: &Path, value: &T) -> Result<()> {
 
 /// Reads a text file.
 pub fn read_text(path: &Path) -> Result<String> {
+    regular(path)?;
     fs::read_to_string(path).map_err(|e| io_error(path, "read", &e))
+}
+
+/// Refuses pipes and devices: they may never end, and are gone when they are read a second time.
+///
+/// # Errors
+/// The file is one.
+pub fn regular(path: &Path) -> Result<()> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() && !found.is_dir() => {
+            Err(Error::new(Kind::Disk, "a pipe or a device, not a file")
+                .at(path.display())
+                .hint("write it to a file first"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Reads a JSON file into a value.

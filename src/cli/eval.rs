@@ -88,6 +88,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 /// Figures of the baseline, if there is one, then of the model beside it, each with its model's name.
 fn measure_all(arguments: &Arguments, watch: &dyn Watch) -> Result<Vec<(String, Figure)>> {
     let spec = spec(arguments)?;
+    let samples = arguments.samples.as_deref().and_then(Path::parent);
+    if let Some(folder) = samples.filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        return Err(Error::new(Kind::Disk, "no such folder for --samples").at(folder.display()));
+    }
     let of = |source: &str, dense: Option<&eval::Report>| {
         let model = spec::Model { source: source.into(), ..spec.model.clone() };
         measure(&Spec { model, ..spec.clone() }, dense, watch)

@@ -9,7 +9,7 @@ use encoding_rs::{Decoder, DecoderResult, Encoding, UTF_8};
 use flate2::bufread::MultiGzDecoder;
 
 use crate::base::files::io_error;
-use crate::base::{Error, Kind, Result};
+use crate::base::{Error, Kind, Result, files};
 
 /// Bytes that are read at once.
 const BLOCK: usize = 64 << 10;
@@ -45,6 +45,7 @@ impl Characters {
     /// # Errors
     /// A file that is not there, is packed otherwise or is no text.
     pub(super) fn open(path: &Path) -> Result<Self> {
+        files::regular(path).map_err(|e| Error { kind: Kind::Data, ..e })?;
         let file = File::open(path).map_err(|e| io_error(path, "read", &e))?;
         let mut bytes = unpacked(path, file)?;
         let head = head(path, &mut bytes)?;

@@ -135,7 +135,7 @@ fn fitted(spec: &Spec, tokenizer: &Tokenizer) -> Result<(CalibrationSet, SearchS
     };
     let name = &spec.calibration.corpus;
     let text = Corpus::find(spec, name)?
-        .training(draw.calibration.max(draw.search) * BYTES_PER_TOKEN)
+        .training(draw.calibration.max(draw.search).saturating_mul(BYTES_PER_TOKEN))
         .map_err(|e| e.at(format!("corpus {name}")))?;
     sets::draw(name, text, tokenizer, &draw, spec.seed).map_err(|e| at_corpus(e, name))
 }
@@ -166,7 +166,7 @@ fn fitness_set(
         text: SearchText::Disjoint,
     };
     let text = Corpus::find(spec, name)?
-        .training(draw.search * BYTES_PER_TOKEN)
+        .training(draw.search.saturating_mul(BYTES_PER_TOKEN))
         .map_err(|e| e.at(format!("corpus {name}")))?;
     sets::draw_search(name, text, tokenizer, &draw, spec.seed, avoid).map_err(|e| at_corpus(e, name))
 }
@@ -175,7 +175,7 @@ fn fitness_set(
 pub fn evaluation_set(spec: &Spec, name: &str, tokenizer: &Tokenizer) -> Result<EvaluationSet> {
     let wanted = if spec.evaluate.tokens == 0 { GENERATED_TOKENS } else { spec.evaluate.tokens };
     let text = Corpus::find(spec, name)?
-        .held_out(wanted * BYTES_PER_TOKEN)
+        .held_out(wanted.saturating_mul(BYTES_PER_TOKEN))
         .map_err(|e| e.at(format!("corpus {name}")))?;
     let limit = match Corpus::find(spec, name)? {
         Corpus::Quickstart => wanted,

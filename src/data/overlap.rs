@@ -1,6 +1,6 @@
 //! Whether sequences share text with others, by what the tokens are and not by where they come from.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::sets::Sequences;
 
@@ -24,7 +24,7 @@ impl Passages {
         let mut hashes = HashSet::new();
         for set in sets {
             for i in 0..set.count() {
-                each_passage(set.get(i), length, |hash| {
+                each_passage(set.get(i), length, |_, hash| {
                     hashes.insert(hash);
                     false
                 });
@@ -35,18 +35,26 @@ impl Passages {
 
     /// Whether a sequence shares a passage with them.
     pub fn overlaps(&self, sequence: &[u32]) -> bool {
-        each_passage(sequence, self.length, |hash| self.hashes.contains(&hash))
+        each_passage(sequence, self.length, |_, hash| self.hashes.contains(&hash))
     }
 
-    /// How many sequences do.
+    /// How many sequences hold a part of a passage. They are taken as one text: sequences that lie side by
+    /// side share passages across their borders.
     pub fn count(&self, sequences: &Sequences) -> usize {
-        (0..sequences.count()).filter(|&i| self.overlaps(sequences.get(i))).count()
+        let mut touched = BTreeSet::new();
+        each_passage(&sequences.tokens, self.length, |last, hash| {
+            if self.hashes.contains(&hash) {
+                touched.extend((last + 1 - self.length) / sequences.length..=last / sequences.length);
+            }
+            false
+        });
+        touched.len()
     }
 }
 
-/// Calls `found` with the hash of every run of `length` tokens, until it says true; whether it did. A
-/// sequence that is shorter has none.
-fn each_passage(sequence: &[u32], length: usize, mut found: impl FnMut(u64) -> bool) -> bool {
+/// Calls `found` with the place of the last token and the hash of every run of `length` tokens, until it says
+/// true; whether it did. A sequence that is shorter has none.
+fn each_passage(sequence: &[u32], length: usize, mut found: impl FnMut(usize, u64) -> bool) -> bool {
     let leading = (0..length).fold(1_u64, |power, _| power.wrapping_mul(BASE));
     let mut hash = 0_u64;
     for (i, &token) in sequence.iter().enumerate() {
@@ -54,7 +62,7 @@ fn each_passage(sequence: &[u32], length: usize, mut found: impl FnMut(u64) -> b
         if i >= length {
             hash = hash.wrapping_sub(leading.wrapping_mul(mixed(sequence[i - length])));
         }
-        if i + 1 >= length && found(hash) {
+        if i + 1 >= length && found(i, hash) {
             return true;
         }
     }
@@ -73,6 +81,13 @@ mod tests {
 
     fn sequences(tokens: impl Iterator<Item = u32>, length: usize) -> Sequences {
         Sequences { tokens: tokens.collect(), length }
+    }
+
+    #[test]
+    fn short_sequences_side_by_side_share_a_passage_across_their_border() {
+        let passages = Passages::of(&[&sequences(1010..1042, 32)], 32);
+        assert_eq!(passages.count(&sequences(1000..1064, 32)), 2);
+        assert_eq!(passages.count(&sequences(1011..1075, 32)), 0);
     }
 
     #[test]
@@ -103,7 +118,7 @@ mod tests {
     fn equal_passages_have_equal_hashes_wherever_they_begin() {
         let mut seen = Vec::new();
         let tokens: Vec<u32> = (0..5).chain(0..40).chain(0..32).collect();
-        each_passage(&tokens, 32, |hash| {
+        each_passage(&tokens, 32, |_, hash| {
             seen.push(hash);
             false
         });

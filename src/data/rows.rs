@@ -11,7 +11,7 @@ use super::characters::{Characters, Lines};
 use super::format::Format;
 use super::parquet::Records;
 use crate::base::files::io_error;
-use crate::base::{Error, Kind, Result};
+use crate::base::{Error, Kind, Result, files};
 
 /// One row of a data file.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,6 +53,7 @@ pub fn read(path: &Path, columns: Option<&[&str]>, limit: usize) -> Result<Vec<R
 pub fn open(path: &Path, columns: Option<&[&str]>) -> Result<Rows> {
     let source = match Format::of(path)? {
         Format::Parquet => {
+            files::regular(path).map_err(|e| Error { kind: Kind::Data, ..e })?;
             let file = File::open(path).map_err(|e| io_error(path, "read", &e))?;
             Source::Parquet(Records::open(path, file, columns)?)
         }

@@ -9,6 +9,7 @@ use crate::eval::Selection;
 use crate::model::{Model, hub};
 use crate::spec::{Inputs, KeyPath, ModelSizes, Spec, model_folder};
 use crate::tensor;
+use crate::trial::uniform;
 
 /// The sizes of the model. What is wrong with it is left for those who open it, to be told in full.
 pub fn sizes(spec: &Spec) -> Inputs {
@@ -21,7 +22,13 @@ pub fn opened(spec: &Spec) -> Inputs {
     let mut inputs = Inputs::default();
     let mut fault = |key: &str, error: Error| inputs.faults.push((KeyPath::of(key), error));
     match find(&spec.model.source).and_then(|model| open(&spec.model.source, model)) {
-        Ok(model) => inputs.model = model,
+        Ok(None) => {}
+        Ok(Some(model)) => {
+            inputs.model = Some(sizes_of(&model));
+            if let Err(e) = uniform(spec, &model.config) {
+                fault("sparsity.target", e);
+            }
+        }
         Err(e) => fault("model.source", e),
     }
     if let Err(e) = tensor::device(spec.model.device) {
@@ -49,7 +56,7 @@ fn find(source: &str) -> Result<Option<KnownModel>> {
 
 /// Opens weights and tokenizer as a run does. A hub model's missing files would be fetched, so they are no
 /// fault.
-fn open(source: &str, model: Option<KnownModel>) -> Result<Option<ModelSizes>> {
+fn open(source: &str, model: Option<KnownModel>) -> Result<Option<KnownModel>> {
     let Some(model) = model else { return Ok(None) };
     let files = match (&model.source, model_folder(source)) {
         (Some(files), _) => Some(files.clone()),
@@ -60,7 +67,7 @@ fn open(source: &str, model: Option<KnownModel>) -> Result<Option<ModelSizes>> {
         Model::open(&files, &candle_core::Device::Cpu)?;
         Tokenizer::open(&files)?;
     }
-    Ok(Some(sizes_of(&model)))
+    Ok(Some(model))
 }
 
 /// Files of built-in tasks; those of the spec's own tasks have findings of their own.
@@ -111,6 +118,18 @@ mod tests {
         assert_eq!(opened(&spec_of("/nowhere")), Inputs::default());
         assert_eq!(opened(&spec_of("hf:nobody/nothing")), Inputs::default());
         assert!(sizes(&spec_of("hf:meta-llama/Llama-2-70b-hf")).model.is_some());
+    }
+
+    #[test]
+    fn a_sparsity_that_the_model_cannot_reach_is_found() {
+        for (target, words) in [(0.000001, "less than one unit"), (0.95, "cannot be removed")] {
+            let mut spec = spec_of("builtin:quickstart");
+            spec.sparsity.target = target;
+            spec.sparsity.basis = crate::spec::Basis::Total;
+            let found = opened(&spec).faults;
+            assert_eq!((found.len(), found[0].0.to_string().as_str()), (1, "sparsity.target"));
+            assert!(found[0].1.to_string().contains(words), "{}", found[0].1);
+        }
     }
 
     #[test]
