@@ -128,7 +128,8 @@ impl Model {
         let head = stored_head(&config, &checkpoint).map_err(at)?;
         let mut unclaimed = checkpoint.keep_only(tensors.into_iter().map(|t| t.name).collect());
         unclaimed.retain(|name| !name.ends_with(HARMLESS));
-        let strangers: Vec<_> = unclaimed.iter().filter(|name| head.is_none_or(|(h, _)| *name != h)).collect();
+        let strangers: Vec<_> =
+            unclaimed.iter().filter(|name| head.is_none_or(|(h, _)| *name != h)).collect();
         let mut notes = notes(source, &config, &checkpoint, &strangers);
         notes.extend(head.and_then(|(head, differs)| differs.then(|| other_head(head))));
         Ok(Self {
