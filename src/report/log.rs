@@ -252,11 +252,11 @@ mod tests {
     fn a_newer_version_is_refused_by_name_even_when_its_events_are_unknown() {
         let (_dir, path) = written(&events()[..1]);
         let mut text = std::fs::read_to_string(&path).unwrap();
-        text.push_str("{\"version\":4,\"event\":{\"kind\":\"teleported\"},\"more\":1}\n");
+        text.push_str("{\"version\":5,\"event\":{\"kind\":\"teleported\"},\"more\":1}\n");
         std::fs::write(&path, text).unwrap();
         let e = read(&path).unwrap_err().to_string();
         assert!(
-            e.contains("version 4") && e.contains("up to version 3") && e.contains("events.jsonl:2"),
+            e.contains("version 5") && e.contains("up to version 4") && e.contains("events.jsonl:2"),
             "{e}"
         );
         assert!(Log::open(&path).is_err());
