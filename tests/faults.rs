@@ -109,10 +109,16 @@ fn entries(tiny: &Tiny) -> Vec<PathBuf> {
     all
 }
 
+/// Exit codes that pruning may have after a fault: done, or no run in the folder.
+const PRUNED: [i32; 2] = [0, 2];
+
 /// Removes what no trial uses.
 fn prune(tiny: &Tiny) {
     let run = tiny.path("runs/tiny");
-    Command::new(assert_cmd::cargo::cargo_bin("tyr")).arg("cache").arg(run).arg("--prune").output().unwrap();
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin("tyr"));
+    let output = command.arg("cache").arg(run).arg("--prune").output().unwrap();
+    let ended_well = output.status.code().is_some_and(|code| PRUNED.contains(&code));
+    assert!(ended_well && !said(&output).contains("panicked"), "{:?}\n{}", output.status, said(&output));
 }
 
 /// A run left alone: its artefacts, and the calls that it makes.

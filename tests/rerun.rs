@@ -95,7 +95,76 @@ fn trials_of_an_earlier_sweep_stay_while_they_are_of_the_same_experiment() {
     };
     assert_eq!(run(format!("{}{}", common::SPEC, sweep("[0.5, 0.25]"))), ["target=0.5", "target=0.25"]);
     assert_eq!(run(format!("{}{}", common::SPEC, sweep("[0.25]"))), ["target=0.25", "target=0.5"]);
+    let text = std::fs::read_to_string(tiny.path("test.txt")).unwrap();
+    std::fs::write(tiny.path("test.txt"), text.replacen(' ', "\n", 40)).unwrap();
+    assert_eq!(run(format!("{}{}", common::SPEC, sweep("[0.25]"))), ["target=0.25"], "figures of other data");
+    std::fs::write(tiny.path("test.txt"), &text).unwrap();
+    assert_eq!(run(format!("{}{}", common::SPEC, sweep("[0.25]"))), ["target=0.25", "target=0.5"]);
     assert_eq!(run(format!("{}{}", edited("levels = 5", "levels = 3"), sweep("[0.25]"))), ["target=0.25"]);
+}
+
+#[test]
+fn figures_of_other_data_never_stand_in_the_table_of_a_run_that_stopped_between_two_trials() {
+    const LAST: &str = "runs/tiny/trials/target=0.25/events.jsonl";
+    let tiny = Tiny::new();
+    let sweep = "\n[[sweep]]\nkey = \"sparsity.target\"\nvalues = [0.5, 0.25]\n";
+    std::fs::write(tiny.path("spec.toml"), format!("{}{sweep}", common::SPEC)).unwrap();
+    let trials = || {
+        let csv = String::from_utf8(tiny.read("runs/tiny/results.csv")).unwrap();
+        let mut trials: Vec<String> =
+            csv.lines().skip(1).map(|line| line.split(',').next().unwrap().to_string()).collect();
+        trials.dedup();
+        trials
+    };
+    // What a run leaves that is killed before the last trial begins.
+    let stop_before_the_last = |before: &[u8]| {
+        std::fs::write(tiny.path(LAST), before).unwrap();
+        let log = tiny.path("runs/tiny/events.jsonl");
+        let text = std::fs::read_to_string(&log).unwrap();
+        std::fs::write(&log, &text[..text.trim_end().rfind('\n').unwrap() + 1]).unwrap();
+        tiny.tyr().args(["report", "runs/tiny"]).assert().success();
+    };
+    tiny.run(&SHORT).success();
+    let first = (tiny.read(LAST), tiny.read("runs/tiny/results.csv"));
+    tiny.run(&SHORT).success();
+    stop_before_the_last(&first.0);
+    assert!(tiny.read("runs/tiny/results.csv") == first.1, "nothing changed, so that all may stay");
+    let edits: [&dyn Fn(); 2] = [
+        &|| {
+            std::fs::write(tiny.path("test.txt"), tyr::builtin::text(tyr::builtin::Split::Evaluation, 7000))
+                .unwrap()
+        },
+        &|| std::fs::write(tiny.path("model/generation_config.json"), "{\"a\":1}").unwrap(),
+    ];
+    for edit in edits {
+        edit();
+        let before = tiny.read(LAST);
+        tiny.run(&SHORT).success();
+        let whole = tiny.read("runs/tiny/results.csv");
+        stop_before_the_last(&before);
+        assert_eq!(trials(), ["target=0.5"]);
+        tiny.run(&SHORT).success();
+        assert!(tiny.read("runs/tiny/results.csv") == whole);
+    }
+}
+
+#[test]
+fn the_same_spec_beside_other_data_is_another_experiment() {
+    let tiny = Tiny::new();
+    tiny.run(&SHORT).success();
+    let copy = tiny.path("copy");
+    std::fs::create_dir_all(copy.join("model")).unwrap();
+    for folder in ["", "model"] {
+        for entry in std::fs::read_dir(tiny.path(folder)).unwrap().flatten().filter(|e| e.path().is_file()) {
+            std::fs::copy(entry.path(), copy.join(folder).join(entry.file_name())).unwrap();
+        }
+    }
+    let run = || tiny.tyr().args(["run", "copy/spec.toml"]).args(SHORT).assert();
+    run().success();
+    tiny.run(&SHORT).success();
+    std::fs::write(copy.join("test.txt"), tyr::builtin::text(tyr::builtin::Split::Evaluation, 7000)).unwrap();
+    let (code, printed) = failure(run());
+    assert!(code == 3 && printed.contains("another `name`"), "{code} {printed}");
 }
 
 #[test]
@@ -272,6 +341,41 @@ fn pruning_the_store_behind_a_truncated_log_removes_nothing_that_is_used() {
     let pruned = tiny.tyr().args(["cache", "runs/tiny", "--prune"]).assert().success();
     let printed = String::from_utf8_lossy(&pruned.get_output().stdout).into_owned();
     assert!(!printed.contains("lacks") && !printed.contains("removed 0"), "{printed}");
+}
+
+#[test]
+fn pruning_behind_a_log_cut_after_any_line_keeps_what_is_used() {
+    const LOGS: [&str; 2] = ["runs/tiny/events.jsonl", "runs/tiny/trials/main/events.jsonl"];
+    let tiny = Tiny::new();
+    let newest = [&SHORT[..], &["--set", "sparsity.target=0.25"]].concat();
+    tiny.run(&SHORT).success();
+    tiny.run(&newest).success();
+    tiny.run(&newest).success();
+    let stored = || files_of_store(&tiny);
+    let all = stored();
+    let logs = LOGS.map(|log| String::from_utf8(tiny.read(log)).unwrap());
+    let ends: Vec<usize> = logs[1].match_indices('\n').map(|(i, _)| i + 1).collect();
+    for (i, &end) in ends.iter().enumerate() {
+        std::fs::write(tiny.path(LOGS[0]), &logs[0]).unwrap();
+        std::fs::write(tiny.path(LOGS[1]), &logs[1][..end]).unwrap();
+        let begins_session = logs[1][end..].lines().next().is_some_and(|line| line.contains("trial_started"));
+        tiny.tyr().args(["cache", "runs/tiny", "--prune"]).assert().success();
+        if i % 10 == 0 || begins_session || end == logs[1].len() {
+            tiny.run(&newest).success();
+            assert_eq!(hits_and_misses(&tiny).1, 0, "cut after line {}", i + 1);
+        }
+        let last = end == logs[1].len();
+        assert!(last || stored() == all || logs[1][..end].matches("trial_finished").count() > 1, "{}", i + 1);
+    }
+    assert!(stored().len() < all.len(), "the whole log tells what is unused");
+}
+
+/// Names of the entries of the store.
+fn files_of_store(tiny: &Tiny) -> Vec<String> {
+    let entries = std::fs::read_dir(tiny.path("runs/tiny/store")).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 #[test]

@@ -136,9 +136,28 @@ fn take_place(new: &Path, old: &Path) -> std::io::Result<()> {
             if [Some(libc::EINVAL), Some(libc::ENOSYS), Some(libc::ENOTSUP)].contains(&e.raw_os_error()) => {}
         exchanged => return exchanged,
     }
+    take_place_in_steps(new, old, |from, to| fs::rename(from, to))
+}
+
+/// The same where names cannot be exchanged. The old folder is put back when the new one cannot take its name.
+fn take_place_in_steps(
+    new: &Path,
+    old: &Path,
+    rename: impl Fn(&Path, &Path) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     let aside = temporary_name(new);
-    fs::rename(old, &aside)?;
-    fs::rename(new, old).and_then(|()| fs::rename(&aside, new))
+    rename(old, &aside)?;
+    if let Err(e) = rename(new, old) {
+        let lost = |back| {
+            let what =
+                format!("{e}; the one before lies in {} and cannot be put back: {back}", aside.display());
+            std::io::Error::new(e.kind(), what)
+        };
+        return rename(&aside, old).map_err(lost).and(Err(e));
+    }
+    // The new one is in its place: what cannot be moved away only takes space until the next time.
+    let _ = rename(&aside, new);
+    Ok(())
 }
 
 /// Exchanges two names.
@@ -256,6 +275,37 @@ mod tests {
         });
         assert_eq!(failed.unwrap_err().what, "no more");
         assert_eq!((names(&folder), names(dir.path())), (vec!["b".to_string()], vec!["model".to_string()]));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_take_the_place_of_another_leaves_it_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let [new, old] = ["new", "old"].map(|name| dir.path().join(name));
+        for folder in [&new, &old] {
+            create_dir(folder).unwrap();
+            write(&folder.join(folder.file_name().unwrap()), b"x").unwrap();
+        }
+        let failing = |number: usize| {
+            let calls = std::cell::Cell::new(0);
+            let rename = |from: &Path, to: &Path| {
+                calls.set(calls.get() + 1);
+                if calls.get() == number {
+                    return Err(std::io::Error::from(std::io::ErrorKind::PermissionDenied));
+                }
+                fs::rename(from, to)
+            };
+            take_place_in_steps(&new, &old, rename)
+        };
+        for number in [1, 2] {
+            let kind = failing(number).unwrap_err().kind();
+            assert_eq!(kind, std::io::ErrorKind::PermissionDenied);
+            assert_eq!((names(&old), names(dir.path()).len()), (vec!["old".to_string()], 2), "{number}");
+        }
+        failing(0).unwrap();
+        assert_eq!((names(&old), names(&new)), (vec!["new".to_string()], vec!["old".to_string()]));
+        // One that cannot be moved away does not undo what is done.
+        failing(3).unwrap();
+        assert_eq!(names(&old), ["old"]);
     }
 
     #[test]

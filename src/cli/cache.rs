@@ -124,8 +124,8 @@ fn doubt(unclear: &[String]) -> String {
     let [first, more @ ..] = unclear else { return String::new() };
     let others = if more.is_empty() { String::new() } else { format!(" and of {} more", more.len()) };
     format!(
-        "note: the event log of {first}{others} lacks lines, so it is not known what it uses: unused entries are \
-         kept\n  hint: run the experiment again, which completes the log, and prune then\n"
+        "note: the event log of {first}{others} lacks lines, or the newest run did not come to it, so it is not \
+         known what it uses: unused entries are kept\n  hint: run the experiment again, which completes the log, and prune then\n"
     )
 }
 

@@ -1,6 +1,8 @@
 //! Events: what happens in a run, the only wire from the runner to bars, tables and plots. [`super::log`] keeps
 //! them in files.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::figure::ResultRow;
@@ -166,14 +168,24 @@ pub struct Origin {
     pub trials: Vec<Identity>,
 }
 
-/// The experiment that a trial is of, as hashes of its keys and values.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The experiment that a trial is of, as hashes of its keys and values, and of what it reads.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
     /// Of the experiment without its sweep.
     pub base: String,
     /// Of the trial's own.
     pub own: String,
+    /// Of the contents of what the experiment names, by name; none in logs of earlier versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub contents: BTreeMap<String, String>,
+}
+
+impl Identity {
+    /// Whether everything that both read has the same contents, so that figures of both may stand in one table.
+    pub fn agrees(&self, other: &Self) -> bool {
+        self.contents.iter().all(|(name, hash)| other.contents.get(name).is_none_or(|there| there == hash))
+    }
 }
 
 /// Whether a step's result was there already.

@@ -12,8 +12,9 @@ use crate::base::files::io_error;
 use crate::base::{Error, Kind, Result, ResultExt, files};
 
 /// Version of the format that this build writes, and the newest that it reads. Version 1 had no times and no
-/// `progress`, version 2 did not say which experiment a run and a trial are of.
-pub const VERSION: u32 = 3;
+/// `progress`, version 2 did not say which experiment a run and a trial are of, version 3 not what their files
+/// held.
+pub const VERSION: u32 = 4;
 
 /// An event and when it was written.
 #[derive(Debug, Clone, PartialEq)]
@@ -205,7 +206,7 @@ mod tests {
     #[test]
     fn the_line_of_an_event_is_stable() {
         let event = Event::FigureMeasured { figure: figure("a", "dense", "parameters", 12.0) };
-        let expected = r#"{"version":3,"at":1700000000000,"event":{"kind":"figure_measured","figure":{"trial":"a","model":"dense","metric":"parameters","value":12.0,"stderr":null,"n":null}}}"#;
+        let expected = r#"{"version":4,"at":1700000000000,"event":{"kind":"figure_measured","figure":{"trial":"a","model":"dense","metric":"parameters","value":12.0,"stderr":null,"n":null}}}"#;
         assert_eq!(line(&event, Some(1_700_000_000_000)).unwrap().trim_end(), expected);
     }
 
@@ -251,11 +252,11 @@ mod tests {
     fn a_newer_version_is_refused_by_name_even_when_its_events_are_unknown() {
         let (_dir, path) = written(&events()[..1]);
         let mut text = std::fs::read_to_string(&path).unwrap();
-        text.push_str("{\"version\":4,\"event\":{\"kind\":\"teleported\"},\"more\":1}\n");
+        text.push_str("{\"version\":5,\"event\":{\"kind\":\"teleported\"},\"more\":1}\n");
         std::fs::write(&path, text).unwrap();
         let e = read(&path).unwrap_err().to_string();
         assert!(
-            e.contains("version 4") && e.contains("up to version 3") && e.contains("events.jsonl:2"),
+            e.contains("version 5") && e.contains("up to version 4") && e.contains("events.jsonl:2"),
             "{e}"
         );
         assert!(Log::open(&path).is_err());

@@ -61,7 +61,8 @@ pub struct Trial {
 /// What making a result told.
 #[derive(Debug, Clone, PartialEq, Default)]
 struct MadeStep {
-    costs: Vec<ResultRow>,
+    /// Wall time in seconds, and peak resident memory in bytes where it is known.
+    cost: Option<(f64, Option<u64>)>,
     warnings: Vec<String>,
 }
 
@@ -122,7 +123,8 @@ impl Tables {
     }
 
     /// The trials in the order of the sweep, then those of earlier sweeps of the same experiment. What a trial
-    /// measured as part of another experiment is not shown: it has still to be run as part of this one.
+    /// measured as part of another experiment, or on other data, is not shown: it has still to be run as part of
+    /// this one.
     pub fn trials(&self) -> Vec<Cow<'_, Trial>> {
         self.trials.iter().filter_map(|trial| self.shown(trial)).collect()
     }
@@ -131,11 +133,21 @@ impl Tables {
         match self.wanted.get(&trial.label) {
             Some(wanted) if *wanted == trial.identity => Some(Cow::Borrowed(trial)),
             Some(_) => Some(Cow::Owned(Trial::new(&trial.label))),
-            None => {
-                let base = trial.identity.as_ref().map(|identity| &identity.base);
-                (base == self.base.as_ref()).then_some(Cow::Borrowed(trial))
-            }
+            None => (self.is_of_base(trial) && self.agrees(trial)).then_some(Cow::Borrowed(trial)),
         }
+    }
+
+    /// Whether a trial is of the newest session's experiment, the sweep aside.
+    fn is_of_base(&self, trial: &Trial) -> bool {
+        trial.identity.as_ref().map(|identity| &identity.base) == self.base.as_ref()
+    }
+
+    /// Whether a trial of an earlier sweep read what all others read that may be shown.
+    fn agrees(&self, trial: &Trial) -> bool {
+        let Some(identity) = &trial.identity else { return true };
+        let earlier = |t: &&Trial| !self.wanted.contains_key(&t.label) && self.is_of_base(t);
+        let earlier = self.trials.iter().filter(earlier).filter_map(|t| t.identity.as_ref());
+        self.wanted.values().flatten().chain(earlier).all(|other| identity.agrees(other))
     }
 
     /// The run's name; empty before it began.
@@ -289,15 +301,15 @@ impl Trial {
         self.open = None;
     }
 
-    /// A step begins, or resumes: then what it told before counts.
+    /// A step begins, or resumes: then what it warned of before counts.
     fn begin_step(&mut self, step: &str, address: &str) {
         self.step = Some(step.to_string());
         self.open = Some(address.to_string());
-        self.recall(address);
+        self.recall_warnings(address);
     }
 
     /// Keeps what a computed step cost. Reading a stored result is no cost of the step: it costs what making it
-    /// did.
+    /// did, whatever step and model it was made for.
     fn finish_step(&mut self, event: &Event) {
         let Event::StepFinished { trial, model, step, key, cache, seconds, peak_bytes } = event else {
             return;
@@ -305,20 +317,21 @@ impl Trial {
         self.step = None;
         self.open = None;
         if *cache == Cache::Miss {
-            let seconds = Figure::exact(Metric::Seconds(step.clone()), *seconds);
-            let peak = peak_bytes.map(|bytes| Figure::exact(Metric::PeakBytes(step.clone()), bytes as f64));
-            let costs = std::iter::once(seconds).chain(peak);
-            let costs = costs.map(|cost| cost.of(trial, model.as_deref().unwrap_or_default())).collect();
-            self.steps.entry(key.clone()).or_default().costs = costs;
+            self.steps.entry(key.clone()).or_default().cost = Some((*seconds, *peak_bytes));
         }
-        self.recall(key);
+        if let Some((seconds, peak_bytes)) = self.steps.get(key).and_then(|made| made.cost) {
+            let seconds = Figure::exact(Metric::Seconds(step.clone()), seconds);
+            let peak = peak_bytes.map(|bytes| Figure::exact(Metric::PeakBytes(step.clone()), bytes as f64));
+            let model = model.as_deref().unwrap_or_default();
+            std::iter::once(seconds).chain(peak).for_each(|cost| self.measure(cost.of(trial, model)));
+        }
+        self.recall_warnings(key);
     }
 
-    /// Tells what making a result told.
-    fn recall(&mut self, address: &str) {
-        let MadeStep { costs, warnings } = self.steps.get(address).cloned().unwrap_or_default();
-        costs.into_iter().for_each(|cost| self.measure(cost));
-        warnings.iter().for_each(|warning| warn(&mut self.warnings, warning));
+    /// Tells what making a result warned of.
+    fn recall_warnings(&mut self, address: &str) {
+        let made = self.steps.get(address).map(|made| made.warnings.as_slice()).unwrap_or_default();
+        made.iter().for_each(|warning| warn(&mut self.warnings, warning));
     }
 
     fn warn(&mut self, message: &str) {

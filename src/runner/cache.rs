@@ -10,8 +10,9 @@ use std::time::{Duration, SystemTime};
 use super::lock::Lock;
 use super::store::{Entry, State, Store};
 use crate::base::{Result, files};
-use crate::report::event::Event;
-use crate::report::{folder, log};
+use crate::report::event::{Event, Identity, Origin};
+use crate::report::folder;
+use crate::report::log::{self, Stamped};
 use crate::trial::StepKind;
 
 /// An entry's state.
@@ -53,7 +54,8 @@ pub struct Listing {
     pub items: Vec<Item>,
     /// Partial files and folders with their bytes, by path.
     pub partial: Vec<(PathBuf, u64)>,
-    /// Trials whose logs lack lines: what they use is not known, so that nothing counts as unused.
+    /// Trials whose logs lack lines, or cannot be shown to have them all: what they use is not known, so that
+    /// nothing counts as unused.
     pub unclear: Vec<String>,
 }
 
@@ -154,14 +156,12 @@ struct Use {
 
 /// Which trials use which addresses, and the trials whose logs lack lines.
 fn uses(run: &Path) -> Result<(BTreeMap<String, Use>, Vec<String>)> {
-    let events = folder::run_events(run)?;
+    let run_log = folder::run_events(run)?;
     let mut trials: Vec<(String, Trial)> = Vec::new();
-    for label in labels(run, &events)? {
+    for label in labels(run, &run_log)? {
         trials.push((label.clone(), Trial::read(&folder::trial_log(run, &label))?));
     }
-    let ended = ended(&events);
-    let unclear = trials.iter().filter(|(label, trial)| trial.lacks || ended.contains(label) && !trial.ended);
-    let unclear = unclear.map(|(label, _)| label.clone()).collect();
+    let unclear = unclear(&log::read_stamped(&folder::run_log(run))?, &trials);
     let mut uses: BTreeMap<String, Use> = BTreeMap::new();
     for (label, trial) in &trials {
         for key in trial.used.union(&trial.open) {
@@ -172,6 +172,15 @@ fn uses(run: &Path) -> Result<(BTreeMap<String, Use>, Vec<String>)> {
         }
     }
     Ok((uses, unclear))
+}
+
+/// Trials whose logs do not surely tell all that they used.
+fn unclear(run_events: &[Stamped], trials: &[(String, Trial)]) -> Vec<String> {
+    let sessions = Session::all(run_events);
+    let newest = |label: &String| sessions.iter().rev().find(|session| session.labels.contains(label));
+    let is_clear = |label: &String| newest(label).is_some_and(|session| session.is_told_of(label, trials));
+    let unclear = trials.iter().filter(|(label, trial)| trial.lacks || !is_clear(label));
+    unclear.map(|(label, _)| label.clone()).collect()
 }
 
 /// Labels of the trials that have a folder: those that the run's log names, in its order, then others, which a
@@ -190,19 +199,72 @@ fn labels(run: &Path, run_events: &[Event]) -> Result<Vec<String>> {
     Ok(labels)
 }
 
-/// Trials that must have ended, because the newest session of the run did.
-fn ended(run_events: &[Event]) -> Vec<String> {
-    let mut trials = Vec::new();
-    let mut ended = false;
-    for event in run_events {
-        match event {
-            Event::RunStarted { trials: started, .. } => (trials, ended) = (started.clone(), false),
-            // One that stopped at a failure did not come to all of them.
-            Event::RunFinished { failed, .. } => ended = *failed == 0,
-            _ => {}
+/// What the run's log tells of one session.
+struct Session<'e> {
+    /// When it began.
+    at: Option<u64>,
+    labels: &'e [String],
+    origin: Option<&'e Origin>,
+    /// Whether it came to its end, so that every trial that began has ended, too.
+    over: bool,
+}
+
+impl<'e> Session<'e> {
+    /// All sessions of a run, in their order.
+    fn all(run_events: &'e [Stamped]) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for Stamped { at, event } in run_events {
+            match event {
+                Event::RunStarted { trials, origin, .. } => {
+                    all.push(Self { at: *at, labels: trials, origin: origin.as_ref(), over: false });
+                }
+                Event::RunFinished { .. } => {
+                    all.last_mut().into_iter().for_each(|session| session.over = true)
+                }
+                _ => {}
+            }
         }
+        all
     }
-    if ended { trials } else { Vec::new() }
+
+    /// What a trial was to be in it.
+    fn identity(&self, label: &str) -> Option<&'e Identity> {
+        let place = self.labels.iter().position(|one| one == label)?;
+        self.origin?.trials.get(place)
+    }
+
+    /// Whether the log of a trial tells that the trial began in it.
+    fn has_begun(&self, label: &str, trial: &Trial) -> bool {
+        let begun = |start: &Start| start.at >= self.at && start.identity.as_ref() == self.identity(label);
+        trial.start.as_ref().is_some_and(begun)
+    }
+
+    /// Whether the log of a trial surely tells all that the trial used.
+    fn is_told_of(&self, label: &str, trials: &[(String, Trial)]) -> bool {
+        let Some((_, trial)) = trials.iter().find(|(one, _)| one == label) else { return false };
+        if !self.has_begun(label, trial) {
+            // The session did not come to it, or what it did there is lost: then it used what the same experiment
+            // used before.
+            let before = trial.start.as_ref().and_then(|start| start.identity.as_ref());
+            return trial.end == Some(End::Finished) && before.is_some() && before == self.identity(label);
+        }
+        let later = self.labels.iter().skip_while(|one| *one != label).skip(1);
+        let has_begun = |later: &String| trials.iter().any(|(one, t)| one == later && self.has_begun(one, t));
+        trial.end.is_some() || !self.over && !later.into_iter().any(has_begun)
+    }
+}
+
+/// How a session of a trial ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Finished,
+    Failed,
+}
+
+/// The begin of a session of a trial.
+struct Start {
+    at: Option<u64>,
+    identity: Option<Identity>,
 }
 
 /// The uses of the store in one trial's log.
@@ -217,8 +279,10 @@ struct Trial {
     open: BTreeSet<String>,
     /// The step of every address.
     steps: BTreeMap<String, String>,
-    /// Whether the newest session ended.
-    ended: bool,
+    /// The begin of the newest session.
+    start: Option<Start>,
+    /// The end of the newest session, if it ended.
+    end: Option<End>,
     /// Whether lines are lost that may have told of uses.
     lacks: bool,
     /// Whether lines of the newest session are lost.
@@ -230,24 +294,25 @@ impl Trial {
     fn read(path: &Path) -> Result<Self> {
         let mut trial = Self::default();
         if path.exists() {
-            log::read(path)?.into_iter().for_each(|event| trial.add(event));
+            log::read_stamped(path)?.into_iter().for_each(|stamped| trial.add(stamped));
         }
         trial.lacks |= !path.exists() || !log::ends_whole(path)?;
         Ok(trial)
     }
 
-    fn add(&mut self, event: Event) {
+    fn add(&mut self, Stamped { at, event }: Stamped) {
         match event {
-            Event::TrialStarted { .. } => {
+            Event::TrialStarted { identity, .. } => {
+                self.start = Some(Start { at, identity });
                 self.session.clear();
                 self.session_lacks = false;
-                self.ended = false;
+                self.end = None;
             }
             Event::LineDamaged { .. } => {
                 self.lacks = true;
                 self.session_lacks = true;
             }
-            Event::TrialFailed { .. } => self.ended = true,
+            Event::TrialFailed { .. } => self.end = Some(End::Failed),
             Event::StepStarted { key, step, .. } => {
                 self.open.insert(key.clone());
                 self.steps.insert(key, step);
@@ -261,7 +326,7 @@ impl Trial {
             Event::TrialFinished { .. } => {
                 self.used.clone_from(&self.session);
                 self.open.clear();
-                self.ended = true;
+                self.end = Some(End::Finished);
                 self.lacks = self.session_lacks;
             }
             _ => {}

@@ -81,7 +81,7 @@ mod tests {
     }
 
     fn origin(labels: &[String]) -> Origin {
-        let identity = |own: &String| Identity { base: "b".into(), own: own.clone() };
+        let identity = |own: &String| Identity { base: "b".into(), own: own.clone(), ..Identity::default() };
         let trials = labels.iter().map(identity).collect();
         Origin { file: "spec.toml".into(), profile: None, base: "b".into(), trials }
     }

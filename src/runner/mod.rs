@@ -7,6 +7,7 @@
 //! it.
 
 pub mod cache;
+mod contents;
 mod engine;
 pub mod evaluate;
 mod journal;

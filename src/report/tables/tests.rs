@@ -344,9 +344,15 @@ fn every_event_of_a_run_survives_its_line() {
     assert_eq!(log::read(&dir.path().join("e")).unwrap(), run());
 }
 
+/// A trial of a base experiment; its text file holds `text`.
+fn identity(base: &str, own: &str, text: &str) -> Identity {
+    let contents = [("file x".to_string(), text.to_string())].into();
+    Identity { base: base.into(), own: format!("{base}/{own}"), contents }
+}
+
 /// The start of a session of trials that are of a base experiment.
 fn session(base: &str, trials: &[&str]) -> Event {
-    let identity = |own: &&str| Identity { base: base.into(), own: format!("{base}/{own}") };
+    let identity = |own: &&str| identity(base, own, "");
     let identities = trials.iter().map(identity).collect();
     let origin = Origin { file: "s".into(), profile: None, base: base.into(), trials: identities };
     let trials = trials.iter().map(ToString::to_string).collect();
@@ -354,7 +360,7 @@ fn session(base: &str, trials: &[&str]) -> Event {
 }
 
 fn begins(base: &str, trial: &str) -> Event {
-    let identity = Some(Identity { base: base.into(), own: format!("{base}/{trial}") });
+    let identity = Some(identity(base, trial, ""));
     Event::TrialStarted { trial: trial.into(), identity }
 }
 
@@ -416,4 +422,58 @@ fn a_result_from_the_store_tells_what_making_it_told() {
     let other = [begins("a", "t"), begun("other"), done("other", Cache::Miss, 2.0)];
     let (warnings, timings) = shown(&[&first[..], &other].concat());
     assert!(warnings.is_empty() && timings.contains("seconds/supernet-1,2,"), "{warnings:?} {timings}");
+}
+
+#[test]
+fn what_a_stored_result_cost_stands_at_the_step_and_the_model_that_take_it() {
+    let done = |step: &str, model: &str, cache, seconds| Event::StepFinished {
+        trial: "t".into(),
+        model: Some(model.into()),
+        step: step.into(),
+        key: "k".into(),
+        cache,
+        seconds,
+        peak_bytes: None,
+    };
+    let events = [
+        begins("a", "t"),
+        done("compact-iteration-1", "iteration-1", Cache::Miss, 7.0),
+        begins("a", "t"),
+        done("compact-iteration-2", "iteration-2", Cache::Hit, 0.1),
+    ];
+    let timings =
+        Tables::from_events(&[&[session("a", &["t"])], &events[..]].concat()).timings_csv().unwrap();
+    let row = "t,iteration-2,seconds/compact-iteration-2,7,,\n";
+    assert_eq!(timings, format!("trial,model,metric,value,stderr,n\n{row}"));
+}
+
+#[test]
+fn figures_of_other_contents_are_not_shown() {
+    let kl = |trial: &str| measured(figure(trial, "dense", "kl", 1.0));
+    let start = |trials: &[&str], text: &str| {
+        let Event::RunStarted { run, trials, origin: Some(mut origin) } = session("a", trials) else {
+            unreachable!()
+        };
+        origin.trials.iter_mut().for_each(|one| *one = identity("a", &one.own[2..], text));
+        Event::RunStarted { run, trials, origin: Some(origin) }
+    };
+    let begin = |trial: &str, text: &str| {
+        let identity = Some(identity("a", trial, text));
+        Event::TrialStarted { trial: trial.into(), identity }
+    };
+    let shown = |events: &[Event]| {
+        let tables = Tables::from_events(events);
+        let trials = tables.trials();
+        trials.iter().filter(|t| t.figures().count() > 0).map(|t| t.label.clone()).collect::<Vec<_>>()
+    };
+    let first = [begin("x", "old"), kl("x"), begin("y", "old"), kl("y")];
+    let first = [&[start(&["x", "y"], "old")], &first[..]].concat();
+    let again = [&first[..], &[start(&["x", "y"], "new"), begin("x", "new"), kl("x")]].concat();
+    assert_eq!((shown(&first), shown(&again)), (vec!["x".into(), "y".into()], vec!["x".to_string()]));
+    // Of an earlier sweep.
+    assert_eq!(shown(&[&first[..], &[start(&["x"], "old")]].concat()), ["x", "y"]);
+    assert_eq!(shown(&[&first[..], &[start(&["x"], "new"), begin("x", "new"), kl("x")]].concat()), ["x"]);
+    // Two of earlier sweeps, of which none is newer than the other as far as the logs tell.
+    let third = [start(&["z"], "new"), begin("z", "new"), kl("z"), start(&[], "new")];
+    assert!(shown(&[&first[..], &third].concat()).is_empty());
 }

@@ -185,11 +185,54 @@ fn a_log_that_lacks_lines_makes_no_used_entry_an_unused_one() {
 }
 
 #[test]
-fn a_damaged_log_of_the_run_leaves_its_trials_their_entries() {
+fn behind_a_damaged_log_of_the_run_nothing_counts_as_unused() {
     let dir = run(&[begins(), done("a"), ends()]);
     ["a", "c"].iter().for_each(|k| drop(entry(dir.path(), k, true)));
     std::fs::write(folder::run_log(dir.path()), "").unwrap();
-    assert_eq!(left(dir.path(), &["a", "c"], &Selection::Unused), ["a"]);
+    assert_eq!(list(dir.path()).unwrap().unclear, ["t"]);
+    assert_eq!(left(dir.path(), &["a", "c"], &Selection::Unused), ["a", "c"]);
+}
+
+/// A trial of an experiment.
+fn identity(own: &str) -> Identity {
+    Identity { base: "b".into(), own: own.into(), ..Identity::default() }
+}
+
+/// The start of a session at a time; its trials are of the experiment `own`.
+fn session(at: u64, labels: &[&str], own: &str) -> Stamped {
+    let trials: Vec<String> = labels.iter().map(ToString::to_string).collect();
+    let identities = labels.iter().map(|_| identity(own)).collect();
+    let origin = Origin { file: "s".into(), profile: None, base: "b".into(), trials: identities };
+    Stamped { at: Some(at), event: Event::RunStarted { run: "r".into(), trials, origin: Some(origin) } }
+}
+
+#[test]
+fn only_what_surely_has_all_lines_is_clear() {
+    let over = |at, failed| Stamped { at: Some(at), event: Event::RunFinished { run: "r".into(), failed } };
+    let trial = |label: &str, at, own: &str, end| {
+        let start = Some(Start { at: Some(at), identity: Some(identity(own)) });
+        (label.to_string(), Trial { start, end, ..Trial::default() })
+    };
+    let finished = Some(End::Finished);
+    let failed = Some(End::Failed);
+    let twice = |own: &str| vec![session(1, &["t", "u"], "x"), over(4, 0), session(5, &["t", "u"], own)];
+    // Interrupted in `t`: another experiment may have come to `u`, whose lines are lost then.
+    assert_eq!(unclear(&twice("x"), &[trial("t", 6, "x", None), trial("u", 2, "x", finished)]), [""; 0]);
+    assert_eq!(unclear(&twice("y"), &[trial("t", 6, "y", None), trial("u", 2, "x", finished)]), ["u"]);
+    assert_eq!(unclear(&twice("x"), &[trial("t", 6, "x", None), trial("u", 2, "x", failed)]), ["u"]);
+    // A later trial began, so this one ended.
+    assert_eq!(unclear(&twice("x"), &[trial("t", 6, "x", None), trial("u", 7, "x", None)]), ["t"]);
+    assert_eq!(unclear(&twice("x"), &[trial("t", 6, "x", failed), trial("u", 7, "x", None)]), [""; 0]);
+    // The run is over, with failures or without.
+    for failures in [0, 1] {
+        let run = [twice("x"), vec![over(9, failures)]].concat();
+        assert_eq!(unclear(&run, &[trial("t", 6, "x", failed), trial("u", 7, "x", None)]), ["u"]);
+        assert_eq!(unclear(&run, &[trial("t", 6, "x", failed), trial("u", 7, "x", finished)]), [""; 0]);
+    }
+    // One that the sweep no longer has.
+    let shrunk = [session(1, &["t", "u"], "x"), over(4, 0), session(5, &["t"], "y"), over(9, 0)];
+    assert_eq!(unclear(&shrunk, &[trial("t", 6, "y", finished), trial("u", 2, "x", finished)]), [""; 0]);
+    assert_eq!(unclear(&shrunk, &[trial("t", 1, "x", finished), trial("u", 2, "w", finished)]), ["t", "u"]);
 }
 
 #[test]
