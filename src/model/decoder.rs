@@ -128,7 +128,8 @@ impl Model {
         let head = stored_head(&config, &checkpoint).map_err(at)?;
         let mut unclaimed = checkpoint.keep_only(tensors.into_iter().map(|t| t.name).collect());
         unclaimed.retain(|name| !name.ends_with(HARMLESS));
-        let strangers: Vec<_> = unclaimed.iter().filter(|name| head.is_none_or(|(h, _)| *name != h)).collect();
+        let strangers: Vec<_> =
+            unclaimed.iter().filter(|name| head.is_none_or(|(h, _)| *name != h)).collect();
         let mut notes = notes(source, &config, &checkpoint, &strangers);
         notes.extend(head.and_then(|(head, differs)| differs.then(|| other_head(head))));
         Ok(Self {
@@ -394,7 +395,7 @@ fn notes(source: &Source, config: &Config, checkpoint: &Checkpoint, unclaimed: &
         );
     }
     notes.extend(hub::unasked(source).map(|names| {
-        format!("the hub's cache lacks {names} and does not say whether the model has them; the hub was not reached")
+        format!("the hub's cache lacks {names} and does not say whether the model has them; the hub was not reached, or the cache cannot be written")
     }));
     notes
 }
