@@ -180,7 +180,7 @@ pub(crate) fn tokens(spec: &Spec, texts: &Texts, first: Option<&Searching>, task
         search: spec.search.tokens,
         stages: spec.search.stages.iter().map(|s| (s.tokens, s.survivors)).collect(),
         generations: spec.search.generations,
-        candidates: first.map_or(0, |s| s.candidate_tokens() * spec.search.generations),
+        candidates: first.map_or(0, |s| s.candidate_tokens().saturating_mul(spec.search.generations)),
         evaluation: evaluation.collect(),
         kl: if diverges { kl_tokens(spec, texts) } else { 0 },
         tasks: tasks.tokens.run as usize,
