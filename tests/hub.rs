@@ -2,11 +2,11 @@
 // Helpers beside the test functions are tests, too.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use assert_cmd::Command;
 use tyr::model::pico::Pico;
@@ -139,6 +139,46 @@ fn small_files_come_along_and_that_there_are_none_is_remembered() {
         offline.contains("lacks tokenizer_config.json") && offline.contains("the hub was not reached"),
         "{offline}"
     );
+}
+
+#[test]
+fn a_whole_model_in_a_cache_that_cannot_be_written_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let endpoint = serve(Arc::new(model_files(&dir.path().join("model"))));
+    let home = dir.path().join("home");
+    let first = eval(&home, &endpoint, "hf:tiny/llama").success();
+    let absent = home.join("hub/models--tiny--llama/.no_exist");
+    std::fs::remove_dir_all(&absent).unwrap();
+    // No folder can be made where a file is.
+    std::fs::write(&absent, "").unwrap();
+    let second = eval(&home, &endpoint, "hf:tiny/llama").success();
+    assert_eq!(first.get_output().stdout, second.get_output().stdout);
+    let printed = String::from_utf8_lossy(&second.get_output().stderr).into_owned();
+    assert!(printed.contains("or the cache cannot be written"), "{printed}");
+    assert!(absent.is_file());
+}
+
+#[test]
+fn a_hub_that_is_not_reached_is_asked_for_one_small_file_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("home");
+    let endpoint = serve(Arc::new(model_files(&dir.path().join("model"))));
+    eval(&home, &endpoint, "hf:tiny/llama").success();
+    std::fs::remove_dir_all(home.join("hub/models--tiny--llama/.no_exist")).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let asked: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+    let names = asked.clone();
+    // Every connection ends without an answer.
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let line = BufReader::new(stream).lines().next().and_then(Result::ok).unwrap_or_default();
+            names.lock().unwrap().insert(line.split(' ').nth(1).unwrap_or_default().into());
+        }
+    });
+    eval(&home, &endpoint, "hf:tiny/llama").success();
+    let asked = asked.lock().unwrap();
+    assert_eq!(asked.len(), 1, "{asked:?}");
 }
 
 #[test]

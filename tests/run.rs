@@ -289,10 +289,11 @@ fn a_pruned_model_is_refused_as_the_model_to_prune_and_can_be_evaluated() {
         Ok(vec![0.1; tensor.shape.iter().product()])
     })
     .unwrap();
-    for verb in ["run", "plan"] {
+    for (verb, expected) in [("run", 4), ("plan", 4), ("check", 3)] {
         let arguments = [verb, "spec.toml", "--set", "model.source=pruned"];
         let (code, printed) = failure(tiny.tyr().args(arguments).assert());
-        assert!(code == 4 && printed.contains("name the dense model in model.source"), "{verb}: {printed}");
+        let told = ["the model is a pruned one", "name the dense model in model.source"];
+        assert!(code == expected && told.iter().all(|words| printed.contains(words)), "{verb}: {printed}");
     }
     let text = ["eval", "pruned", "--text", "test.txt", "--sequence-length", "32", "--tokens", "256"];
     tiny.tyr().args(text).assert().success();

@@ -16,6 +16,9 @@ use crate::spec::{AttentionUnit, Spec};
 
 const SINGLE: f64 = 4.0;
 
+/// Offspring drawn at most: a generation of more is estimated from so many of them.
+const SAMPLED: usize = 512;
+
 /// A search that is to be run.
 pub struct Searching<'a> {
     config: &'a Config,
@@ -32,7 +35,17 @@ pub struct Searching<'a> {
 /// One stage of a typical generation.
 struct Stage {
     tokens: usize,
+    /// A sample of the candidates scored; all of them where there are not many.
     candidates: Vec<Candidate>,
+    /// Candidates scored.
+    count: usize,
+}
+
+impl Stage {
+    /// How many candidates each one of the sample stands for.
+    fn scale(&self) -> f64 {
+        self.count as f64 / self.candidates.len().max(1) as f64
+    }
 }
 
 impl<'a> Searching<'a> {
@@ -46,26 +59,27 @@ impl<'a> Searching<'a> {
         let own_corpora = objective.corpora().iter().filter(|name| !is_search_set(name)).count();
         let wanted = objective.on_search_set(is_search_set);
         let parent = space.start();
-        let mut left = offspring(
-            space,
-            &parent,
-            spec.search.offspring,
-            spec.search.max_flips,
-            &mut rng::stream(spec.seed, "plan"),
-        );
+        let sampled = spec.search.offspring.min(SAMPLED);
+        let mut rng = rng::stream(spec.seed, "plan");
+        let mut left = offspring(space, &parent, sampled, spec.search.max_flips, &mut rng, &|| Ok(()))?;
+        // A sample that is not full holds all offspring that exist.
+        let mut count = if left.len() == SAMPLED { spec.search.offspring } else { left.len() };
         let last = spec.search.stages.len().saturating_sub(1);
         let mut stages = Vec::new();
         for (i, stage) in spec.search.stages.iter().enumerate() {
             let with_parent = if i == last { vec![parent.clone()] } else { vec![] };
-            stages.push(Stage { tokens: stage.tokens, candidates: [with_parent, left.clone()].concat() });
+            let scored = with_parent.len() + count;
+            let candidates = [with_parent, left.clone()].concat();
+            stages.push(Stage { tokens: stage.tokens, candidates, count: scored });
             left.truncate(stage.survivors);
+            count = count.min(stage.survivors);
         }
         Ok(Self { config, space, spec, wanted, own_corpora, stages })
     }
 
     /// Tokens that the candidates of one generation are scored on, summed over candidates.
     pub fn candidate_tokens(&self) -> usize {
-        self.stages.iter().map(|s| s.tokens * s.candidates.len()).sum()
+        self.stages.iter().fold(0, |sum, s| sum.saturating_add(s.tokens.saturating_mul(s.count)))
     }
 
     /// Operations of all generations of an iteration, counted from 1.
@@ -110,7 +124,7 @@ impl<'a> Searching<'a> {
     fn chunks(&self, stage: &Stage) -> (usize, usize) {
         let length = self.length(stage);
         let sequences = stage.tokens / length;
-        let at_once = grouping::sequences_at_once(stage.candidates.len(), length, self.config.hidden);
+        let at_once = grouping::sequences_at_once(stage.count, length, self.config.hidden);
         let at_once = at_once.min(sequences.max(1));
         (at_once, sequences.div_ceil(at_once) + usize::from(!stage.tokens.is_multiple_of(length)))
     }
@@ -122,7 +136,7 @@ impl<'a> Searching<'a> {
         let walked = self.walk(stage);
         let (main, own) = self.passes();
         let tokens = stage.tokens as f64;
-        let students = distinct(&stage.candidates) as f64;
+        let students = distinct(stage);
         let side = |losses: f64| {
             let once = if losses > 0.0 { 1.0 } else { 0.0 };
             cost::logits(self.config, tokens) * once
@@ -158,7 +172,8 @@ impl<'a> Searching<'a> {
             let module = ModuleId::from_index(i);
             let split = |group: &Vec<usize>| grouping::split(self.space, module, &stage.candidates, group);
             let split: Vec<Vec<PickedLevel>> = groups.iter().map(split).collect();
-            total += split.iter().map(|levels| self.group(module, levels, tokens, chunks)).sum();
+            let walked: Work = split.iter().map(|levels| self.group(module, levels, tokens, chunks)).sum();
+            total += walked * stage.scale();
             let levels: BTreeSet<usize> = split.iter().flatten().map(|level| level.removed).collect();
             let width = self.space.shape.units(module.kind).width;
             let kept = |r: &usize| {
@@ -266,7 +281,7 @@ impl<'a> Searching<'a> {
         let rows = (self.chunks(stage).0 * self.length(stage)) as f64;
         let d = c.hidden as f64;
         let v = c.vocabulary as f64;
-        let states = (distinct(&stage.candidates) + 1) as f64 * rows * d;
+        let states = (distinct(stage) + 1.0) * rows * d;
         let mlp = rows * (2.0 * d + 3.0 * self.most_neurons(stage));
         let attention = rows * (2.0 * d + (c.head_width * (2 * c.heads + 2 * c.kv_heads)) as f64);
         let levels = self.space.levels(ModuleId::from_index(1)).count() as f64 * d * c.neurons as f64 / 2.0;
@@ -279,7 +294,43 @@ impl<'a> Searching<'a> {
     }
 }
 
-/// Distinct candidates.
-fn distinct(candidates: &[Candidate]) -> usize {
-    candidates.iter().collect::<BTreeSet<_>>().len()
+/// Distinct candidates of a stage.
+fn distinct(stage: &Stage) -> f64 {
+    stage.candidates.iter().collect::<BTreeSet<_>>().len() as f64 * stage.scale()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::pico::Pico;
+    use crate::space::{Request, uniform};
+
+    /// The search of a model of 12 layers with so many offspring.
+    fn with<T>(offspring: usize, of: impl FnOnce(&Searching) -> T) -> T {
+        let config = Pico { layers: 12, ..Pico::default() }.config().unwrap();
+        let mut spec: Spec = toml::from_str(crate::spec::defaults_toml()).unwrap();
+        spec.search.offspring = offspring;
+        let shape = config.shape(AttentionUnit::Head);
+        let centre = uniform(&shape, Request::Total(0.5)).unwrap();
+        let space = Space::around(shape, centre, [1, 1], 9).unwrap();
+        of(&Searching::new(&config, &space, &spec).unwrap())
+    }
+
+    #[test]
+    fn a_generation_of_many_is_estimated_from_a_sample_and_counts_them_all() {
+        for offspring in [8, SAMPLED, 10 * SAMPLED, crate::spec::MOST_OFFSPRING] {
+            with(offspring, |searching| {
+                let counts: Vec<usize> = searching.stages.iter().map(|s| s.count).collect();
+                assert_eq!(counts, [offspring, offspring.min(16), offspring.min(4) + 1]);
+                assert_eq!(searching.stages[0].candidates.len(), offspring.min(SAMPLED));
+                assert_eq!(
+                    searching.candidate_tokens(),
+                    1024 * counts[0] + 8192 * counts[1] + 32768 * counts[2]
+                );
+            });
+        }
+        let cost = |offspring| with(offspring, |s| (s.stage(&s.stages[0]).logits, s.memory()));
+        let (few, many) = (cost(SAMPLED), cost(10 * SAMPLED));
+        assert!(many.0 > 5.0 * few.0 && many.1 > few.1, "{few:?} {many:?}");
+    }
 }

@@ -69,6 +69,10 @@ impl<'a> Evaluator<'a> {
 }
 
 impl Evaluate for Evaluator<'_> {
+    fn checkpoint(&self) -> Result<()> {
+        self.watch.checkpoint()
+    }
+
     fn fitness(&mut self, candidates: &[Candidate], draw: &Draw) -> Result<Vec<f64>> {
         let measured = self.on_search_set(candidates, draw)?;
         let by_corpus = (0..self.corpora.len())

@@ -395,7 +395,7 @@ fn notes(source: &Source, config: &Config, checkpoint: &Checkpoint, unclaimed: &
         );
     }
     notes.extend(hub::unasked(source).map(|names| {
-        format!("the hub's cache lacks {names} and does not say whether the model has them; the hub was not reached")
+        format!("the hub's cache lacks {names} and does not say whether the model has them; the hub was not reached, or the cache cannot be written")
     }));
     notes
 }

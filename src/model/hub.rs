@@ -22,7 +22,9 @@ pub fn fetch(name: &str) -> Result<PathBuf> {
     let repo = api.repo(repo.clone());
     let folder = fetch_needed(&repo, name, is_cached(INDEX) && !is_cached(SINGLE))?;
     for file in companions::OPTIONAL {
-        fetch_optional(&repo, name, &folder, file, is_whole)?;
+        if !fetch_optional(&repo, name, &folder, file, is_whole)? {
+            break;
+        }
     }
     Ok(folder)
 }
@@ -54,22 +56,29 @@ fn fetch_needed(repo: &ApiRepo, name: &str, in_shards: bool) -> Result<PathBuf> 
     Ok(config.parent().unwrap_or(&config).to_path_buf())
 }
 
-/// Fetches a file that the model may lack. That it does is kept in the cache as the hub's own client keeps
-/// it; where the hub cannot be reached, a model that was fetched before is taken as it is ([`unasked`]).
-fn fetch_optional(repo: &ApiRepo, name: &str, folder: &Path, file: &str, is_whole: bool) -> Result<()> {
+/// Fetches a file that the model may lack, and says whether further ones are worth asking for. A model that
+/// was fetched before is taken as it is ([`unasked`]) where the hub cannot be reached.
+fn fetch_optional(repo: &ApiRepo, name: &str, folder: &Path, file: &str, is_whole: bool) -> Result<bool> {
     let absence = absence(folder, file);
     if absence.as_ref().is_some_and(|path| path.exists()) {
-        return Ok(());
+        return Ok(true);
     }
     match repo.get(file) {
-        Ok(_) => Ok(()),
-        Err(e) if is_missing(&e) => absence.map_or(Ok(()), |path| {
-            path.parent().map_or(Ok(()), files::create_dir)?;
-            files::write(&path, b"")
-        }),
-        Err(_) if is_whole => Ok(()),
+        Ok(_) => Ok(true),
+        Err(e) if is_missing(&e) => match absence.map_or(Ok(()), |path| keep_absence(&path)) {
+            // A cache that others share may be read-only; nothing of the model is lost.
+            Err(_) if is_whole => Ok(true),
+            kept => kept.map(|()| true),
+        },
+        Err(_) if is_whole => Ok(false),
         Err(e) => Err(failed(name, file, &e)),
     }
+}
+
+/// Keeps in the cache that a model lacks a file, as the hub's own client keeps it.
+fn keep_absence(path: &Path) -> Result<()> {
+    path.parent().map_or(Ok(()), files::create_dir)?;
+    files::write(path, b"")
 }
 
 /// The empty file in the hub's cache that says that a revision has no such file:

@@ -198,6 +198,47 @@ fn a_plan_fits_a_hundred_columns() {
     }
 }
 
+/// Keys of lists, whose elements go together, and those that are no part of a plan.
+const NOT_SET_ALONE: [&str; 5] = [
+    "seed",
+    "search.stages[0].tokens",
+    "search.stages[0].survivors",
+    "fitness.layers[0].layer",
+    "sweep[0].seeds",
+];
+
+/// What goes along with a key at its maximum.
+fn along(key: &str, most: usize) -> String {
+    match key {
+        "calibration.sequence_length" => format!("calibration.tokens = {most}\nsearch.tokens = {most}\n"),
+        "evaluate.lm_eval.num_fewshot" => "evaluate.lm_eval.tasks = ['rte']\n".into(),
+        _ => String::new(),
+    }
+}
+
+#[test]
+fn every_count_at_its_maximum_is_planned() {
+    let mut all = String::new();
+    let model = "model.source = 'hf:HuggingFaceTB/SmolLM2-135M'\nsupernet.intervals = [0.125]\n";
+    for (path, most) in spec::tests::schema::largest_integers() {
+        let (key, most) = (path.to_string(), most.unwrap_or_default() as usize);
+        if NOT_SET_ALONE.contains(&key.as_str()) {
+            continue;
+        }
+        let line = format!("{key} = {most}\n");
+        let plan = planned(&format!("{model}{line}{}", along(&key, most)));
+        let finite = |s: &Step| s.estimate.flops.is_finite() && s.estimate.memory.is_finite();
+        assert!(plan.trials[0].steps.iter().all(finite), "{key}");
+        all += &line;
+    }
+    all = all.replace("search.max_flips = 1000", "search.max_flips = 3");
+    let stages = "search.stages = [{ tokens = 1099511627776, survivors = 1 }]\n";
+    let large = "model.source = 'hf:meta-llama/Llama-2-70b-hf'\nsupernet.intervals = [0.125]\n";
+    let plan = planned(&format!("{large}{all}{stages}{}", along("evaluate.lm_eval.num_fewshot", 0)));
+    assert!(plan.total().seconds.is_some_and(f64::is_finite));
+    assert!(!text(&plan).is_empty());
+}
+
 #[test]
 fn the_plan_of_a_large_model_reads_like_this() {
     let set = "[supernet]\nintervals = [0.125, 0.0625]\n[evaluate]\ntasks = [\"rte\"]\n[prune]\ntarget = \"layer\"\n";

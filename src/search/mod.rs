@@ -13,13 +13,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{Error, Kind, Result, rng};
 use crate::space::{Candidate, Space};
-use crate::spec::{Search as Settings, Stage};
+use crate::spec::{MOST_OFFSPRING, Search as Settings, Stage};
 
 /// Scores candidates.
 pub trait Evaluate {
     /// The fitness of every candidate, in order; lower is better, NaN is worst. All candidates are scored on
     /// the same tokens, which `draw` names.
     fn fitness(&mut self, candidates: &[Candidate], draw: &Draw) -> Result<Vec<f64>>;
+
+    /// An error where the search is to stop: asked between units of its own work.
+    fn checkpoint(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Names the token subset of one stage: the evaluator draws it from a random stream of this name.
@@ -122,7 +127,7 @@ impl Search {
     ///
     /// # Errors
     /// `settings` request no offspring, no flip or no stage, a stage keeps no candidate, or the last one
-    /// keeps several.
+    /// keeps several; or more offspring than [`MOST_OFFSPRING`].
     pub fn new(space: Space, settings: Settings, seed: u64, iteration: usize) -> Result<Self> {
         check(&settings)?;
         Ok(Self { space, settings, seed, iteration })
@@ -147,8 +152,9 @@ impl Search {
         self.check_parent(state)?;
         let generation = state.generation + 1;
         let mut rng = rng::stream(self.seed, &format!("search/{}/{generation}", self.iteration));
-        let offspring =
-            offspring(&self.space, &state.parent, self.settings.offspring, self.settings.max_flips, &mut rng);
+        let Settings { offspring: count, max_flips, .. } = self.settings;
+        let proceed = || evaluator.checkpoint();
+        let offspring = offspring(&self.space, &state.parent, count, max_flips, &mut rng, &proceed)?;
         if offspring.is_empty() {
             return Ok(Outcome::NoFlip);
         }
@@ -261,6 +267,10 @@ fn check(settings: &Settings) -> Result<()> {
     };
     if settings.offspring == 0 {
         return error("offspring", "a generation without offspring finds nothing", "use at least 1");
+    }
+    if settings.offspring > MOST_OFFSPRING {
+        let hint = format!("use at most {MOST_OFFSPRING}");
+        return error("offspring", "a generation of so many offspring does not end", &hint);
     }
     if settings.max_flips == 0 {
         return error("max_flips", "mutations of no flip change nothing", "use at least 1");

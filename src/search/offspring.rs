@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use rand::RngExt;
 
+use crate::base::Result;
 use crate::base::rng::Rng;
 use crate::space::{Candidate, Space, legal_flips};
 
@@ -14,26 +15,33 @@ const MISSES: usize = 256;
 const ENUMERATED: usize = 100_000;
 
 /// Up to `count` distinct candidates within `max_flips` flips of `parent`, without the parent itself, in the
-/// order in which they were found. Fewer are returned only when no more exist.
+/// order in which they were found. Fewer are returned only when no more exist. `proceed` is asked between
+/// candidates.
+///
+/// # Errors
+/// Those of `proceed`.
 pub fn offspring(
     space: &Space,
     parent: &Candidate,
     count: usize,
     max_flips: usize,
     rng: &mut Rng,
-) -> Vec<Candidate> {
+    proceed: &dyn Fn() -> Result<()>,
+) -> Result<Vec<Candidate>> {
     let mut found = DistinctCandidates { seen: BTreeSet::from([parent.clone()]), order: Vec::new() };
     if legal_flips(space, parent).is_empty() {
-        return found.order;
+        return Ok(found.order);
     }
     let mut misses = 0;
     while found.order.len() < count && misses < MISSES {
+        proceed()?;
         misses = if found.add(mutate(space, parent, max_flips, rng)) { 0 } else { misses + 1 };
     }
     if found.order.len() < count {
-        found.fill(neighbours(space, parent, max_flips, ENUMERATED.saturating_add(count)), count, rng);
+        let pool = neighbours(space, parent, max_flips, ENUMERATED.saturating_add(count), proceed)?;
+        found.fill(pool, count, rng);
     }
-    found.order
+    Ok(found.order)
 }
 
 /// Distinct candidates in the order in which they came.
@@ -78,18 +86,27 @@ fn mutate(space: &Space, parent: &Candidate, max_flips: usize, rng: &mut Rng) ->
 }
 
 /// The candidates within `max_flips` flips of `parent`, nearest first until `limit` are known, without the
-/// parent.
-pub fn neighbours(space: &Space, parent: &Candidate, max_flips: usize, limit: usize) -> BTreeSet<Candidate> {
+/// parent. `proceed` is asked between candidates.
+///
+/// # Errors
+/// Those of `proceed`.
+pub fn neighbours(
+    space: &Space,
+    parent: &Candidate,
+    max_flips: usize,
+    limit: usize,
+    proceed: &dyn Fn() -> Result<()>,
+) -> Result<BTreeSet<Candidate>> {
     let mut known = BTreeSet::from([parent.clone()]);
     let mut frontier = vec![parent.clone()];
     for _ in 0..max_flips {
-        frontier = expand(space, &frontier, &mut known, limit);
+        frontier = expand(space, &frontier, &mut known, limit, proceed)?;
         if frontier.is_empty() {
             break;
         }
     }
     known.remove(parent);
-    known
+    Ok(known)
 }
 
 /// The unknown candidates one flip from `frontier`; they become known. Stops when more than `limit` are
@@ -99,12 +116,14 @@ fn expand(
     frontier: &[Candidate],
     known: &mut BTreeSet<Candidate>,
     limit: usize,
-) -> Vec<Candidate> {
+    proceed: &dyn Fn() -> Result<()>,
+) -> Result<Vec<Candidate>> {
     let mut next = Vec::new();
     for from in frontier {
+        proceed()?;
         for flip in legal_flips(space, from) {
             if known.len() > limit {
-                return next;
+                return Ok(next);
             }
             let mut to = from.clone();
             flip.apply(&mut to);
@@ -113,5 +132,5 @@ fn expand(
             }
         }
     }
-    next
+    Ok(next)
 }

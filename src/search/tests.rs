@@ -3,8 +3,19 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::rng::Rng;
 use crate::space::{ModuleKind, Request, Shape, SparsityDistribution, UnitSpec, legal_flips, uniform};
 use crate::spec::SearchText;
+
+/// Offspring of a search that nobody stops.
+fn offspring(space: &Space, parent: &Candidate, count: usize, flips: usize, rng: &mut Rng) -> Vec<Candidate> {
+    super::offspring(space, parent, count, flips, rng, &|| Ok(())).unwrap()
+}
+
+/// Neighbours for a search that nobody stops.
+fn neighbours(space: &Space, parent: &Candidate, flips: usize, limit: usize) -> BTreeSet<Candidate> {
+    super::neighbours(space, parent, flips, limit, &|| Ok(())).unwrap()
+}
 
 /// Scores with a function of the candidate and the draw, and keeps what it was asked.
 struct Mock<F> {
@@ -125,6 +136,34 @@ fn fewer_offspring_than_asked_are_all_that_exist() {
     let found = offspring(&space, &space.start(), 500, 3, &mut rng::stream(0, "x"));
     assert_eq!(found.len(), near.len());
     assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), near);
+}
+
+#[test]
+fn a_search_that_is_stopped_draws_and_enumerates_no_further() {
+    // All of a small space is drawn, missed and enumerated; a large one is drawn from without end.
+    for (space, count, calls) in
+        [(space(2, 3), 500, 20), (space(2, 3), 500, 264), (space(40, 9), 100_000, 50)]
+    {
+        let asked = std::cell::Cell::new(0);
+        let proceed = || {
+            asked.set(asked.get() + 1);
+            let stop = Err(Error::new(Kind::Interrupted, "stopped"));
+            if asked.get() == calls { stop } else { Ok(()) }
+        };
+        let rng = &mut rng::stream(0, "x");
+        let stopped = super::offspring(&space, &space.start(), count, 3, rng, &proceed).unwrap_err();
+        assert_eq!((stopped.kind, asked.get()), (Kind::Interrupted, calls));
+    }
+    let space = space(2, 3);
+    let no = || Err(Error::new(Kind::Interrupted, "stopped"));
+    assert_eq!(super::neighbours(&space, &space.start(), 3, 1000, &no).unwrap_err().kind, Kind::Interrupted);
+}
+
+#[test]
+fn more_offspring_than_a_generation_may_have_are_refused() {
+    assert!(Search::new(space(2, 3), settings(1, MOST_OFFSPRING, &[1]), 7, 1).is_ok());
+    let refused = Search::new(space(2, 3), settings(1, MOST_OFFSPRING + 1, &[1]), 7, 1).unwrap_err();
+    assert_eq!((refused.kind, refused.place.as_deref()), (Kind::Spec, Some("search.offspring")));
 }
 
 #[test]

@@ -212,11 +212,11 @@ fn typed_value(origin: &Arc<Origin>, offset: usize, shape: &Shape) -> Result<Nod
         at: At { origin: origin.clone(), span: offset..origin.text.len() },
     };
     let structured = raw.trim_start().starts_with(['"', '\'', '[', '{']);
+    // What has the form of a value is none that can be read: an integer of more than 64 bits.
+    let meant = || structured || node::is_value(raw);
     match &shape.form {
         Form::Text | Form::Choice(_) if !structured => Ok(text()),
-        _ => {
-            node::value(origin, offset).or_else(|finding| if structured { Err(finding) } else { Ok(text()) })
-        }
+        _ => node::value(origin, offset).or_else(|finding| if meant() { Err(finding) } else { Ok(text()) }),
     }
 }
 
@@ -268,6 +268,11 @@ impl Layers {
     /// The strongest layer's value of a key that no merging goes into, such as `sweep`.
     pub(crate) fn get(&self, path: &KeyPath) -> Option<&Node> {
         self.0.iter().rev().find_map(|layer| layer.get(path.steps()))
+    }
+
+    /// Whether a profile was chosen.
+    pub(crate) fn has_profile(&self) -> bool {
+        self.0.iter().any(|layer| layer.at.origin.profile.is_some())
     }
 
     /// Whether a layer above the embedded defaults gives a key.

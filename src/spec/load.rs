@@ -290,10 +290,16 @@ impl Gathered {
         let asked = json!([model, evaluate.tasks, evaluate.data, tasks]).to_string();
         let inputs = self.inputs.entry(asked).or_insert_with(|| (given.known.inputs)(spec));
         let issues = rules::check(spec, given.known, given.files, inputs);
-        for key in rules::unused::keys().iter().filter(|key| layers.writes(key)) {
-            *self.written.entry(place(key, &layers.locate(key))).or_default() += 1;
+        for key in rules::unused::keys(spec).filter(|key| layers.writes(key)) {
+            *self.written.entry(place(&key, &layers.locate(&key))).or_default() += 1;
         }
-        for issue in issues.into_iter().filter(|i| !i.if_written || i.keys.iter().any(|k| layers.writes(k))) {
+        // A profile may name other texts than the file's, whose tables stay.
+        let tables = if layers.has_profile() { vec![] } else { rules::unused::unused_tables(spec) };
+        for issue in issues
+            .into_iter()
+            .chain(tables)
+            .filter(|i| !i.if_written || i.keys.iter().any(|k| layers.writes(k)))
+        {
             let placed = issue.keys.iter().find_map(|key| layers.locate(key).map(|at| (key.clone(), at)));
             let finding = placed
                 .into_iter()

@@ -27,7 +27,7 @@ mod sweep;
 pub mod types;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use check::nearest;
 pub use finding::{Finding, Provenance, Severity, Style, count, render};

@@ -197,6 +197,11 @@ pub(crate) fn value(origin: &Arc<Origin>, offset: usize) -> Result<Node, Finding
     found.pop().map_or(Ok(node), Err)
 }
 
+/// Whether a text has the form of a value.
+pub(crate) fn is_value(text: &str) -> bool {
+    DeValue::parse(text).is_ok()
+}
+
 fn syntax_error(origin: &Arc<Origin>, error: &toml::de::Error) -> Finding {
     syntax_error_at(origin, error, 0)
 }

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::types::MOST_OF_A_MODEL;
+
 /// `[prune]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -143,10 +145,10 @@ pub struct Saliency {
 #[serde(deny_unknown_fields)]
 pub struct Step {
     /// Heads (or key/value groups) removed at a time.
-    #[schemars(range(min = 1), extend("x-unit" = "heads", "x-paper" = "pruning granularity"))]
+    #[schemars(range(min = 1, max = MOST_OF_A_MODEL), extend("x-unit" = "heads", "x-paper" = "pruning granularity"))]
     pub heads: usize,
     /// Neurons removed at a time.
-    #[schemars(range(min = 1), extend("x-unit" = "neurons", "x-paper" = "pruning granularity"))]
+    #[schemars(range(min = 1, max = MOST_OF_A_MODEL), extend("x-unit" = "neurons", "x-paper" = "pruning granularity"))]
     pub neurons: usize,
 }
 

@@ -9,6 +9,17 @@ use serde::{Deserialize, Serialize};
 
 pub use super::pruning::*;
 
+/// Candidates of a generation at most, and generations of a search.
+pub const MOST_OFFSPRING: usize = 100_000;
+/// Tokens (and documents) of a set at most: 2^40.
+const MOST_TOKENS: u64 = 1 << 40;
+/// Tokens of one sequence at most, and others that no model has more of: 2^24.
+pub(super) const MOST_OF_A_MODEL: u32 = 1 << 24;
+/// Levels of a module at most: odd, as all numbers of levels.
+const MOST_LEVELS: usize = 9_999;
+/// Layers of a model, and shots of a task, at most.
+const MOST_LAYERS: i64 = 10_000;
+
 /// One experiment after all layers are merged: every key has a value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -100,15 +111,15 @@ pub struct Calibration {
     /// A known corpus or a `[corpora.NAME]` table; its training text is used.
     pub corpus: String,
     /// Tokens in all; a multiple of `sequence_length`.
-    #[schemars(range(min = 1), extend("x-unit" = "tokens", "x-paper" = "calibration tokens, 4M"))]
+    #[schemars(range(min = 1, max = MOST_TOKENS), extend("x-unit" = "tokens", "x-paper" = "calibration tokens, 4M"))]
     pub tokens: usize,
     /// Tokens of one sequence, drawn at a random place of the text.
-    #[schemars(range(min = 2), extend("x-unit" = "tokens", "x-paper" = "sequence length, 4096"))]
+    #[schemars(range(min = 2, max = MOST_OF_A_MODEL), extend("x-unit" = "tokens", "x-paper" = "sequence length, 4096"))]
     pub sequence_length: usize,
     /// Sequences of one token added to the calibration text: its most frequent tokens, each once. In many
     /// models the first token of a text is an attention sink with massive activations; these sequences keep a
     /// pruned model's sinks right for tokens that no sequence starts with.
-    #[schemars(extend("x-unit" = "tokens"))]
+    #[schemars(range(max = MOST_OF_A_MODEL), extend("x-unit" = "tokens"))]
     pub sink_tokens: usize,
 }
 
@@ -176,7 +187,7 @@ pub enum Rounding {
 #[serde(deny_unknown_fields)]
 pub struct Supernet {
     /// Levels per module, E of the paper: an odd number, the current one in the middle.
-    #[schemars(range(min = 1), extend("x-unit" = "levels", "x-paper" = "E"))]
+    #[schemars(range(min = 1, max = MOST_LEVELS), extend("x-unit" = "levels", "x-paper" = "E"))]
     pub levels: usize,
     /// What later layers see of a module with several levels.
     #[schemars(extend("x-paper" = "error accumulation, Table 4"))]
@@ -222,10 +233,10 @@ pub enum Sequential {
 #[serde(deny_unknown_fields)]
 pub struct Search {
     /// Generations per interval.
-    #[schemars(extend("x-unit" = "generations", "x-paper" = "generations, 50"))]
+    #[schemars(range(max = MOST_OFFSPRING), extend("x-unit" = "generations", "x-paper" = "generations, 50"))]
     pub generations: usize,
     /// Distinct offspring of a generation.
-    #[schemars(range(min = 1), extend("x-unit" = "candidates", "x-paper" = "offspring, 128"))]
+    #[schemars(range(min = 1, max = MOST_OFFSPRING), extend("x-unit" = "candidates", "x-paper" = "offspring, 128"))]
     pub offspring: usize,
     /// Largest number of flips in one mutation: the minimum of two draws from 1..=max_flips. A flip moves one
     /// level of sparsity from one module to another of the same kind.
@@ -237,7 +248,7 @@ pub struct Search {
     /// Text that fitness is measured on: sequences apart from the calibration sequences, or the same ones.
     pub text: SearchText,
     /// Tokens of the search set; stages draw theirs from it.
-    #[schemars(range(min = 1), extend("x-unit" = "tokens"))]
+    #[schemars(range(min = 1, max = MOST_TOKENS), extend("x-unit" = "tokens"))]
     pub tokens: usize,
 }
 
@@ -246,10 +257,10 @@ pub struct Search {
 #[serde(deny_unknown_fields)]
 pub struct Stage {
     /// Tokens that each candidate is scored on.
-    #[schemars(range(min = 1), extend("x-unit" = "tokens"))]
+    #[schemars(range(min = 1, max = MOST_TOKENS), extend("x-unit" = "tokens"))]
     pub tokens: usize,
     /// Candidates kept.
-    #[schemars(range(min = 1), extend("x-unit" = "candidates", "x-paper" = "survivors"))]
+    #[schemars(range(min = 1, max = MOST_OFFSPRING), extend("x-unit" = "candidates", "x-paper" = "survivors"))]
     pub survivors: usize,
 }
 
@@ -271,7 +282,7 @@ pub struct Fitness {
     pub kind: FitnessKind,
     /// Keep the dense model's `top_k` logits and renormalise both sides over them; 0 takes the whole
     /// vocabulary.
-    #[schemars(extend("x-unit" = "logits"))]
+    #[schemars(range(max = MOST_OF_A_MODEL), extend("x-unit" = "logits"))]
     pub top_k: usize,
     /// `similarity`: layers whose outputs are compared (negative counts from the end), with their weights α.
     #[schemars(extend("x-paper" = "α of Eq. 6"))]
@@ -305,6 +316,7 @@ pub enum FitnessKind {
 #[serde(deny_unknown_fields)]
 pub struct LayerWeight {
     /// Index of the layer; −1 is the last.
+    #[schemars(range(min = -MOST_LAYERS, max = MOST_LAYERS))]
     pub layer: i64,
     /// α of the layer.
     #[schemars(range(min = 0.0), extend("x-paper" = "α"))]
@@ -319,19 +331,19 @@ pub struct Evaluate {
     pub perplexity: Vec<String>,
     /// Tokens of one sequence; sequences lie side by side and every token but a sequence's first is
     /// predicted.
-    #[schemars(range(min = 2), extend("x-unit" = "tokens"))]
+    #[schemars(range(min = 2, max = MOST_OF_A_MODEL), extend("x-unit" = "tokens"))]
     pub sequence_length: usize,
     /// Largest number of tokens of each corpus, from its start; 0 takes all.
-    #[schemars(extend("x-unit" = "tokens"))]
+    #[schemars(range(max = MOST_TOKENS), extend("x-unit" = "tokens"))]
     pub tokens: usize,
     /// Number of held-out tokens of the first corpus, from its start, that KL(dense ‖ pruned) is measured
     /// on; 0 measures none.
-    #[schemars(extend("x-unit" = "tokens"))]
+    #[schemars(range(max = MOST_TOKENS), extend("x-unit" = "tokens"))]
     pub kl_tokens: usize,
     /// Tasks, scored as the lm-evaluation-harness scores them.
     pub tasks: Vec<String>,
     /// Largest number of documents of each task; 0 takes all.
-    #[schemars(extend("x-unit" = "documents"))]
+    #[schemars(range(max = MOST_TOKENS), extend("x-unit" = "documents"))]
     pub limit: usize,
     /// Put the tokenizer's BOS before every task request.
     pub bos: bool,
@@ -358,7 +370,7 @@ pub struct LmEval {
     pub tasks: Vec<String>,
     /// Shots; absent, each task's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-unit" = "shots"))]
+    #[schemars(range(max = MOST_LAYERS), extend("x-unit" = "shots"))]
     pub num_fewshot: Option<usize>,
 }
 

@@ -12,7 +12,7 @@ use super::key::KeyPath;
 use super::load::Files;
 use super::repeated::repeated;
 use super::script::CheckScript;
-use super::types::{Fitness, FitnessKind, Method, Prune, Spec};
+use super::types::{Evaluate, Fitness, FitnessKind, Method, Prune, Spec};
 
 pub use inputs::{Inputs, LookAtInputs, ModelSizes};
 
@@ -60,8 +60,8 @@ impl Issues {
         self.0.push(Issue { finding, keys: keys.to_vec(), if_written: false });
     }
 
-    /// Warns of a key that nothing reads, where somebody wrote it.
-    fn unused(&mut self, key: KeyPath, message: impl Into<String>, hint: impl Into<String>) {
+    /// Warns of a key where somebody wrote it.
+    fn if_written(&mut self, key: KeyPath, message: impl Into<String>, hint: impl Into<String>) {
         self.warning(&[key], message, hint);
         self.0.iter_mut().last().into_iter().for_each(|issue| issue.if_written = true);
     }
@@ -245,7 +245,31 @@ fn evaluate(spec: &Spec, known: &Known, issues: &mut Issues) {
         let at = keys(["evaluate.tokens", "evaluate.sequence_length"]);
         issues.warning(&at, message, "raise `evaluate.tokens`, or 0 for the whole text");
     }
+    scored(spec, issues);
     lm_eval(spec, issues);
+}
+
+/// Text is scored in whole sequences, so that fewer or more tokens may be than what is asked.
+fn scored(spec: &Spec, issues: &mut Issues) {
+    let Evaluate { sequence_length: length, tokens, kl_tokens, .. } = spec.evaluate;
+    if length == 0 || spec.evaluate.perplexity.is_empty() {
+        return;
+    }
+    let whole = tokens / length * length;
+    if whole > 0 && whole < tokens {
+        let message = format!("of {tokens} tokens, {whole} are scored: whole sequences of {length}");
+        let hint = format!("take {whole} or {}", whole.saturating_add(length));
+        issues.warning(&keys(["evaluate.tokens", "evaluate.sequence_length"]), message, hint);
+    }
+    let all = if whole == 0 { usize::MAX } else { whole };
+    let measured = (kl_tokens / length).max(1).saturating_mul(length).min(all);
+    if kl_tokens > 0 && measured != kl_tokens {
+        let message = format!(
+            "`evaluate.kl_tokens` is {kl_tokens}, but {measured} tokens are measured on: whole sequences of {length}"
+        );
+        let of = if measured == all { " of the `evaluate.tokens` that are read" } else { "" };
+        issues.if_written(KeyPath::of("evaluate.kl_tokens"), message + of, format!("set it to {measured}"));
+    }
 }
 
 fn lm_eval(spec: &Spec, issues: &mut Issues) {

@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use super::Issues;
+use super::{Issue, Issues};
 use crate::spec::key::KeyPath;
 use crate::spec::types::{FitnessKind, Method, Ranking, Spec, Target};
 
 /// A key, when it has no effect, why, and what gives it one.
+#[derive(Clone, Copy)]
 struct Unused {
     key: &'static str,
     when: fn(&Spec) -> bool,
@@ -30,6 +31,8 @@ const OTHER_TARGET: &str = "set `prune.target` to \"dense\" or \"residual\"";
 const NO_SIMILARITY: &str = "`fitness.kind` is not \"similarity\"";
 const SIMILARITY: &str = "set `fitness.kind` to \"similarity\"";
 const NO_GENERATION: &str = "`search.generations` is 0";
+const ONE_LEVEL: &str = "`supernet.levels` is 1";
+const LEVELS: &str = "raise `supernet.levels`";
 const GENERATIONS: &str = "raise `search.generations`";
 const MAGNITUDE: &str = "`prune.method` is \"magnitude\"";
 const OBS: &str = "set `prune.method` to \"obs\"";
@@ -38,9 +41,26 @@ const CORPUS: &str = "name a corpus in `evaluate.perplexity`";
 const NO_TASK: &str = "`evaluate.tasks` is empty, and there is no `evaluate.lm_eval`";
 const TASK: &str = "name a task in `evaluate.tasks`";
 
+const NO_TEXT: &str = "`prune.method` is \"magnitude\", and nothing is searched";
+
+/// Keys that nothing but a search reads. Text for it is drawn together with the calibration text, so that
+/// `search.tokens` and `search.text` count without one, too.
+const SEARCHED: [&str; 9] = [
+    "search.offspring",
+    "search.max_flips",
+    "search.stages",
+    "fitness.kind",
+    "fitness.top_k",
+    "fitness.layers",
+    "fitness.logits_weight",
+    "fitness.corpora",
+    "fitness.script",
+];
+const ROUNDS: &str = "search.generations";
+
 const PYTHON: &str = "evaluate.lm_eval.python";
 
-const TABLE: [Unused; 24] = [
+const TABLE: [Unused; 25] = [
     unused("prune.target_interpolation", no_target, NO_TARGET, OTHER_TARGET),
     unused("prune.target_shrinkage", no_target, NO_TARGET, OTHER_TARGET),
     unused(
@@ -65,10 +85,11 @@ const TABLE: [Unused; 24] = [
     unused("supernet.accumulation", magnitude, MAGNITUDE, OBS),
     unused("supernet.sequential", magnitude, MAGNITUDE, OBS),
     unused("supernet.refit", magnitude, MAGNITUDE, OBS),
-    unused("search.offspring", no_generation, NO_GENERATION, GENERATIONS),
-    unused("search.max_flips", no_generation, NO_GENERATION, GENERATIONS),
-    unused("search.stages", no_generation, NO_GENERATION, GENERATIONS),
-    unused("fitness.kind", no_generation, NO_GENERATION, GENERATIONS),
+    unused("calibration.corpus", no_text, NO_TEXT, OBS),
+    unused("calibration.tokens", no_text, NO_TEXT, OBS),
+    unused("calibration.sequence_length", no_text, NO_TEXT, OBS),
+    unused("search.tokens", no_text, NO_TEXT, OBS),
+    unused("search.text", no_text, NO_TEXT, OBS),
     unused("fitness.logits_weight", |spec| !similarity(spec), NO_SIMILARITY, SIMILARITY),
     unused(
         "fitness.layers",
@@ -110,10 +131,15 @@ const TABLE: [Unused; 24] = [
     unused("evaluate.data", no_task, NO_TASK, TASK),
 ];
 
-/// The keys that some spec leaves without effect.
-pub(crate) fn keys() -> &'static BTreeSet<KeyPath> {
+/// The keys that some spec leaves without effect, the tables of this one among them.
+pub(crate) fn keys(spec: &Spec) -> impl Iterator<Item = KeyPath> {
+    fixed_keys().iter().cloned().chain(tables(spec).map(|(key, _)| key))
+}
+
+fn fixed_keys() -> &'static BTreeSet<KeyPath> {
     static KEYS: LazyLock<BTreeSet<KeyPath>> = LazyLock::new(|| {
-        let fixed = TABLE.iter().map(|row| KeyPath::of(row.key)).chain([KeyPath::of(PYTHON)]);
+        let fixed = TABLE.iter().map(|row| KeyPath::of(row.key)).chain([PYTHON, ROUNDS].map(KeyPath::of));
+        let fixed = fixed.chain(SEARCHED.map(KeyPath::of));
         let of_methods = Method::ALL.into_iter().flat_map(|method| method.keys().iter());
         fixed.chain(of_methods.map(|key| KeyPath::of("prune").key(key))).collect()
     });
@@ -121,7 +147,9 @@ pub(crate) fn keys() -> &'static BTreeSet<KeyPath> {
 }
 
 pub(super) fn check(spec: &Spec, issues: &mut Issues) {
-    for Unused { key, why, instead, .. } in TABLE.iter().filter(|row| (row.when)(spec)) {
+    let unsearched = unsearched(spec);
+    let rows = TABLE.iter().filter(|row| (row.when)(spec) && unsearched.iter().all(|u| u.key != row.key));
+    for Unused { key, why, instead, .. } in unsearched.iter().chain(rows) {
         add(key, why, instead, issues);
     }
     other_method(spec.prune.method, issues);
@@ -133,7 +161,47 @@ pub(super) fn check(spec: &Spec, issues: &mut Issues) {
 
 fn add(key: &str, why: &str, instead: &str, issues: &mut Issues) {
     let message = format!("`{key}` has no effect: {why}");
-    issues.unused(KeyPath::of(key), message, format!("{instead}, or leave `{key}` out"));
+    issues.if_written(KeyPath::of(key), message, format!("{instead}, or leave `{key}` out"));
+}
+
+/// Keys that only a search reads, where there is none.
+fn unsearched(spec: &Spec) -> Vec<Unused> {
+    let all = |why, instead| SEARCHED.map(|key| unused(key, |_| true, why, instead)).to_vec();
+    if spec.search.generations == 0 {
+        return all(NO_GENERATION, GENERATIONS);
+    }
+    if spec.supernet.levels == 1 {
+        let rounds = unused(ROUNDS, |_| true, ONE_LEVEL, LEVELS);
+        return [all(ONE_LEVEL, LEVELS), vec![rounds]].concat();
+    }
+    Vec::new()
+}
+
+/// Warnings of corpora and tasks that have a table and no use.
+pub(crate) fn unused_tables(spec: &Spec) -> Vec<Issue> {
+    let mut issues = Issues::default();
+    for (key, instead) in tables(spec).filter(|(key, _)| !is_used(spec, key)) {
+        let message = format!("`{key}` has no effect: nothing names it");
+        issues.if_written(key.clone(), message, format!("name it in {instead}, or leave `{key}` out"));
+    }
+    issues.0
+}
+
+/// The tables of corpora and tasks, with the keys that may name them.
+fn tables(spec: &Spec) -> impl Iterator<Item = (KeyPath, &'static str)> {
+    let corpora = spec.corpora.keys().map(|name| KeyPath::of("corpora").key(name));
+    let tasks = spec.tasks.keys().map(|name| KeyPath::of("tasks").key(name));
+    let named = "`calibration.corpus`, `fitness.corpora` or `evaluate.perplexity`";
+    corpora.map(move |key| (key, named)).chain(tasks.map(|key| (key, "`evaluate.tasks`")))
+}
+
+fn is_used(spec: &Spec, table: &KeyPath) -> bool {
+    let name = table.last();
+    if table.overlaps(&KeyPath::of("tasks")) {
+        return spec.evaluate.tasks.iter().any(|task| task == name);
+    }
+    let corpora = [&spec.calibration.corpus].into_iter().chain(&spec.fitness.corpora);
+    corpora.chain(&spec.evaluate.perplexity).any(|corpus| corpus == name)
 }
 
 /// Keys of another pruning method.
@@ -163,8 +231,9 @@ fn similarity(spec: &Spec) -> bool {
     spec.fitness.kind == FitnessKind::Similarity
 }
 
-fn no_generation(spec: &Spec) -> bool {
-    spec.search.generations == 0
+/// Weights alone decide what is pruned, and no candidate is scored.
+fn no_text(spec: &Spec) -> bool {
+    magnitude(spec) && (spec.search.generations == 0 || spec.supernet.levels == 1)
 }
 
 fn no_corpus(spec: &Spec) -> bool {

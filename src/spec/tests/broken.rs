@@ -99,7 +99,7 @@ fn wrong_types_and_ranges_are_all_said_at_once() {
        ·             ┬
        ·             ╰── search.offspring
        ╰────
-      help: it takes an integer, at least 1
+      help: it takes an integer, at least 1 and at most 100000
 
       × `search.stages` is empty
        ╭─[x.toml:8:10]
@@ -109,7 +109,7 @@ fn wrong_types_and_ranges_are_all_said_at_once() {
        ╰────
       help: give it at least one element
 
-      × `search.tokens` takes an integer, at least 1, not a float
+      × `search.tokens` takes an integer, at least 1 and at most 1099511627776, not a float
        ╭─[x.toml:9:10]
      9 │ tokens = 1.5
        ·          ─┬─
@@ -212,7 +212,7 @@ fn an_element_of_an_array_lacks_a_key() {
        ·           ────────┬───────
        ·                   ╰── search.stages[0].survivors
        ╰────
-      help: add `survivors`: an integer, at least 1
+      help: add `survivors`: an integer, at least 1 and at most 100000
     "#);
 }
 

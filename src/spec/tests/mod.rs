@@ -6,7 +6,7 @@ mod layering;
 mod properties;
 mod renamed;
 mod rules;
-mod schema;
+pub(crate) mod schema;
 mod sweeps;
 mod unused;
 

@@ -300,7 +300,7 @@ fn broken_sweeps() {
        ╰────
       help: did you mean `sparsity.target`?
 
-      × `supernet.levels` takes an integer, at least 1, not a string
+      × `supernet.levels` takes an integer, at least 1 and at most 9999, not a string
        ╭─[x.toml:7:14]
      7 │ values = [9, 'many', 9]
        ·              ───┬──
@@ -412,6 +412,34 @@ fn names_that_a_run_would_refuse_are_refused_before() {
 }
 
 #[test]
+fn how_many_tokens_are_scored_is_told_where_it_is_not_what_is_asked() {
+    let said = |evaluate: &str| {
+        let found = inspect_with(&format!("[evaluate]\n{evaluate}"), |_| {}).findings;
+        assert!(found.iter().all(|f| f.severity == Severity::Warning));
+        found.into_iter().map(|f| format!("{} {}", f.message, f.hint.unwrap())).collect::<Vec<_>>()
+    };
+    let kl = |asked: usize, measured: usize, of: &str| {
+        format!(
+            "`evaluate.kl_tokens` is {asked}, but {measured} tokens are measured on: whole sequences of 64{of} set it to {measured}"
+        )
+    };
+    let read = " of the `evaluate.tokens` that are read";
+    assert_eq!(
+        said("sequence_length = 64\ntokens = 100\n"),
+        ["of 100 tokens, 64 are scored: whole sequences of 64 take 64 or 128"]
+    );
+    assert_eq!(said("sequence_length = 64\nkl_tokens = 10\n"), [kl(10, 64, "")]);
+    assert_eq!(said("sequence_length = 64\nkl_tokens = 130\n"), [kl(130, 128, "")]);
+    assert_eq!(said("sequence_length = 64\ntokens = 128\nkl_tokens = 256\n"), [kl(256, 128, read)]);
+    // What is asked, a default, and what is not measured.
+    let exact = ["tokens = 128\nkl_tokens = 128\n", "tokens = 128\n", "tokens = 0\nkl_tokens = 0\n"];
+    exact
+        .iter()
+        .for_each(|text| assert_eq!(said(&format!("sequence_length = 64\n{text}")), [""; 0], "{text}"));
+    assert_eq!(said("sequence_length = 100\n"), [""; 0]);
+}
+
+#[test]
 fn sizes_of_the_model_bound_sequences_and_layers() {
     let known = Known {
         inputs: |spec| Inputs {
@@ -446,4 +474,24 @@ fn sizes_of_the_model_bound_sequences_and_layers() {
         ["fitness.layers[1].layer the model has 4 layers, so none is 4"]
     );
     assert_eq!(keys(&format!("{short}model.source = 'src'\n")), ["model.source broken (x)"]);
+}
+
+#[test]
+fn a_number_that_cannot_be_read_is_told_alike_in_a_file_and_on_the_command_line() {
+    let large = "18446744073709551615";
+    let said = |text: &str, set: &str, variable: &str| {
+        let found = inspect_with(text, |source| {
+            source.set = (!set.is_empty()).then(|| set.to_owned()).into_iter().collect();
+            source.env =
+                (!variable.is_empty()).then(|| ("TYR_SEED".into(), variable.into())).into_iter().collect();
+        });
+        found.findings.into_iter().map(|f| (f.message, f.hint)).collect::<Vec<_>>()
+    };
+    let file = said(&format!("seed = {large}\n"), "", "");
+    assert_eq!(file.len(), 1);
+    assert!(file[0].0.contains("is not an integer of 64 bits"), "{file:?}");
+    assert_eq!(said("", &format!("seed={large}"), ""), file);
+    assert_eq!(said("", "", large), file);
+    let word = said("", "seed=many", "");
+    assert!(word[0].0.contains("not a string"), "{word:?}");
 }

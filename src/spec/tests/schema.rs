@@ -123,3 +123,34 @@ fn the_schema_uses_only_what_the_check_understands() {
     }
     walk(schema(), &known);
 }
+
+/// All keys that take whole numbers, in elements of arrays too, with the largest of each; of profiles only
+/// the experiment's own.
+pub(crate) fn largest_integers() -> Vec<(KeyPath, Option<f64>)> {
+    fn add(path: &KeyPath, shape: &Shape, found: &mut Vec<(KeyPath, Option<f64>)>) {
+        match &shape.form {
+            Form::Integer(range) => found.push((path.clone(), range.max)),
+            Form::Array(item, _) => add(&path.index(0), item, found),
+            Form::Table(table) => {
+                table.fields.iter().for_each(|(key, shape)| add(&path.key(key), shape, found));
+                table.others.iter().for_each(|shape| add(&path.key("NAME"), shape, found));
+            }
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    add(&KeyPath::default(), Shape::root(), &mut found);
+    found.retain(|(path, _)| !path.overlaps(&KeyPath::of("profile")));
+    found
+}
+
+#[test]
+fn every_count_has_a_maximum_so_that_none_costs_without_bound() {
+    let all = largest_integers();
+    assert!(all.len() > 20, "{all:?}");
+    // A seed costs nothing; its largest is that of a TOML integer.
+    for (path, most) in all.iter().filter(|(path, _)| path.to_string() != "seed") {
+        let most = most.unwrap_or_else(|| panic!("`{path}` has no maximum"));
+        assert!(most <= 2f64.powi(40), "{path}: {most}");
+    }
+}

@@ -33,6 +33,39 @@ const ROWS: &[(&str, &str, &str)] = &[
     ("search = { generations = 0, max_flips = 2 }", "search.max_flips", "search.generations"),
     ("search = { generations = 0, offspring = 65 }", "search.offspring", "search.generations"),
     ("fitness.kind = 'kl'\nsearch.generations = 0", "fitness.kind", "search.generations"),
+    ("search.generations = 0\nsearch.stages = [{ tokens = 512, survivors = 1 }]", "search.stages", "search.generations"),
+    ("search.generations = 0\nfitness.top_k = 8", "fitness.top_k", "search.generations"),
+    ("search.generations = 0\nfitness.logits_weight = 2", "fitness.logits_weight", "search.generations"),
+    (
+        "search.generations = 0\nfitness.layers = [{ layer = 0, weight = 1 }]",
+        "fitness.layers",
+        "search.generations",
+    ),
+    ("search.generations = 0\nfitness.corpora = ['quickstart']", "fitness.corpora", "search.generations"),
+    ("supernet.levels = 1\nsearch.generations = 5", "search.generations", "supernet.levels"),
+    ("supernet.levels = 1\nsearch.offspring = 65", "search.offspring", "supernet.levels"),
+    ("supernet.levels = 1\nfitness.top_k = 8", "fitness.top_k", "supernet.levels"),
+    (
+        "prune.method = 'magnitude'\nsearch.generations = 0\ncalibration.tokens = 512",
+        "calibration.tokens",
+        "prune.method",
+    ),
+    (
+        "prune.method = 'magnitude'\nsearch.generations = 0\ncalibration.sequence_length = 128",
+        "calibration.sequence_length",
+        "prune.method",
+    ),
+    (
+        "prune.method = 'magnitude'\nsupernet.levels = 1\ncalibration.corpus = 'quickstart'",
+        "calibration.corpus",
+        "prune.method",
+    ),
+    ("prune.method = 'magnitude'\nsearch.generations = 0\nsearch.tokens = 512", "search.tokens", "prune.method"),
+    (
+        "prune.method = 'magnitude'\nsearch.generations = 0\nsearch.text = 'disjoint'",
+        "search.text",
+        "prune.method",
+    ),
     ("fitness = { kind = 'kl', logits_weight = 2 }", "fitness.logits_weight", "fitness.kind"),
     ("fitness.layers = [{ layer = 0, weight = 1 }]", "fitness.layers", "fitness.kind"),
     (
@@ -94,4 +127,31 @@ fn a_key_that_some_trial_reads_has_an_effect() {
     let cases = "[[sweep]]\ncases = [{ label = 'a', set = { 'prune.method' = 'magnitude', 'prune.damping' = 0.1 } }, { label = 'b' }]\n";
     let lost = ["`prune.damping` has no effect: `prune.method` is \"magnitude\" (trial case=a)"];
     assert_eq!(said(cases), lost);
+}
+
+#[test]
+fn corpora_and_tasks_that_nothing_names_have_no_effect() {
+    let corpus = "[corpora.mine]\ntrain = ['Cargo.toml']\ntest = ['Cargo.lock']\n";
+    let task = "[tasks.own]\nfile = 'Cargo.toml'\ncontext = 'q'\nchoices = 'c'\ngold = 'g'\n";
+    let said = |text: &str, profile: Option<&str>| {
+        let checked = inspect_with(text, |source| source.profile = profile.map(str::to_owned));
+        checked.findings.into_iter().map(|f| format!("{} {}", f.key, f.message)).collect::<Vec<_>>()
+    };
+    let none = [""; 0];
+    assert_eq!(said(corpus, None), ["corpora.mine `corpora.mine` has no effect: nothing names it"]);
+    assert_eq!(said(task, None), ["tasks.own `tasks.own` has no effect: nothing names it"]);
+    let uses = ["calibration.corpus = 'mine'", "evaluate.perplexity = ['mine']"];
+    uses.iter().for_each(|used| assert_eq!(said(&format!("{used}\n{corpus}"), None), none, "{used}"));
+    assert_eq!(said(&format!("evaluate.tasks = ['own']\n{task}"), None), none);
+    // One trial of a sweep that reads it is enough, and a profile may read other texts than the file.
+    let sweep = "[[sweep]]\nkey = 'calibration.corpus'\nvalues = ['quickstart', 'mine']\n";
+    assert_eq!(said(&format!("{corpus}{sweep}"), None), none);
+    let profile = "[profile.small.calibration]\ncorpus = 'quickstart'\n";
+    assert_eq!(said(&format!("calibration.corpus = 'mine'\n{corpus}{profile}"), Some("small")), none);
+}
+
+#[test]
+fn calibration_text_counts_wherever_a_search_reads_it() {
+    let found = inspect_with("prune.method = 'magnitude'\ncalibration.tokens = 512\n", |_| {}).findings;
+    assert_eq!(found, []);
 }
