@@ -49,3 +49,17 @@ pub fn found<T, E: std::fmt::Display>(result: Result<T, E>) -> T {
 pub fn model(folder: &Path) -> tyr::model::Source {
     found(tyr::model::pico::Pico::of_bytes(64).write(folder, 1))
 }
+
+/// Reads the rows of a file with such a name: all columns, then one. A few bytes can stand for many rows, so
+/// that only the first are read.
+pub fn rows(name: &str, bytes: &[u8]) {
+    const ROWS: usize = 1000;
+    let path = write(name, bytes);
+    for columns in [None, Some(&["text"][..])] {
+        let Ok(rows) = tyr::data::rows::open(&path, columns) else { continue };
+        for row in rows.take(ROWS) {
+            let Ok(row) = row else { break };
+            let _ = (row.text("text"), row.texts("text"), row.index("id"), row.place());
+        }
+    }
+}

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use encoding_rs::{Decoder, DecoderResult, Encoding, UTF_8};
 use flate2::bufread::MultiGzDecoder;
 
+use super::format;
 use crate::base::files::io_error;
-use crate::base::{Error, Kind, Result, files};
+use crate::base::{Error, Kind, Result};
 
 /// Bytes that are read at once.
 const BLOCK: usize = 64 << 10;
@@ -45,8 +46,7 @@ impl Characters {
     /// # Errors
     /// A file that is not there, is packed otherwise or is no text.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        files::regular(path).map_err(|e| Error { kind: Kind::Data, ..e })?;
-        let file = File::open(path).map_err(|e| io_error(path, "read", &e))?;
+        let file = format::opened(path)?;
         let mut bytes = unpacked(path, file)?;
         let head = head(path, &mut bytes)?;
         refuse(path, &head)?;

@@ -1,8 +1,9 @@
 //! What a data file is, by its name: text, JSON lines or parquet, under any of their usual endings.
 
+use std::fs::File;
 use std::path::Path;
 
-use crate::base::{Error, Kind, Result};
+use crate::base::{Error, Kind, Result, files};
 
 /// The kinds of data files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,15 @@ impl Format {
             Some(ending) => Err(unknown(path, ending)),
         }
     }
+}
+
+/// Opens a file of data.
+///
+/// # Errors
+/// One that is not there or is no file.
+pub(super) fn opened(path: &Path) -> Result<File> {
+    files::regular(path).map_err(|e| Error { kind: Kind::Data, ..e })?;
+    File::open(path).map_err(|e| files::io_error(path, "read", &e))
 }
 
 /// Whether a file's text is larger than the file, by its name.

@@ -1,17 +1,15 @@
 //! Rows of a data file, parquet or JSON lines alike, one at a time, and typed access to their fields with
 //! errors that name file, row and field.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use super::characters::{Characters, Lines};
-use super::format::Format;
+use super::format::{self, Format};
 use super::parquet::Records;
-use crate::base::files::io_error;
-use crate::base::{Error, Kind, Result, files};
+use crate::base::{Error, Kind, Result};
 
 /// One row of a data file.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,8 +51,7 @@ pub fn read(path: &Path, columns: Option<&[&str]>, limit: usize) -> Result<Vec<R
 pub fn open(path: &Path, columns: Option<&[&str]>) -> Result<Rows> {
     let source = match Format::of(path)? {
         Format::Parquet => {
-            files::regular(path).map_err(|e| Error { kind: Kind::Data, ..e })?;
-            let file = File::open(path).map_err(|e| io_error(path, "read", &e))?;
+            let file = format::opened(path)?;
             Source::Parquet(Records::open(path, file, columns)?)
         }
         Format::Lines => Source::Lines(Characters::open(path)?.lines()),

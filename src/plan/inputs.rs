@@ -86,6 +86,7 @@ fn task_files(spec: &Spec) -> Result<()> {
 mod tests {
     use super::*;
     use crate::model::pico::Pico;
+    use crate::spec;
 
     fn spec_of(source: &str) -> Spec {
         let mut spec: Spec = toml::from_str(crate::spec::defaults_toml()).unwrap();
@@ -129,6 +130,25 @@ mod tests {
             let found = opened(&spec).faults;
             assert_eq!((found.len(), found[0].0.to_string().as_str()), (1, "sparsity.target"));
             assert!(found[0].1.to_string().contains(words), "{}", found[0].1);
+        }
+    }
+
+    #[test]
+    fn trials_that_differ_in_sparsity_do_not_share_the_answer() {
+        for values in ["[0.000001, 0.5]", "[0.5, 0.000001]"] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("spec.toml");
+            let text = format!(
+                "model.source = \"builtin:quickstart\"\n[[sweep]]\nkey = \"sparsity.target\"\nvalues = {values}\n"
+            );
+            std::fs::write(&path, text).unwrap();
+            let known =
+                spec::Known { corpora: &["quickstart"], tasks: &[], script: |_, _| Ok(()), inputs: opened };
+            let checked = spec::inspect(&spec::Source { path, ..Default::default() }, &known).unwrap();
+            let found: Vec<&str> = checked.findings.iter().map(|f| f.message.as_str()).collect();
+            let told = found.iter().filter(|message| message.contains("less than one unit")).count();
+            assert_eq!(told, 1, "{found:?}");
+            assert!(found.iter().any(|message| message.contains("(trial target=1e-6)")), "{found:?}");
         }
     }
 

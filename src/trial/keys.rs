@@ -322,16 +322,7 @@ mod tests {
 
     #[test]
     fn a_supernet_depends_on_what_its_method_reads_of_prune() {
-        let parsed = |text: &str| {
-            let known = Known {
-                corpora: &["quickstart"],
-                tasks: &[],
-                script: |_, _| Ok(()),
-                inputs: |_| crate::spec::Inputs::default(),
-            };
-            spec::parse(text, "spec.toml", &known).unwrap().spec
-        };
-        let mut spec = parsed("[prune]\nmethod = \"obs\"");
+        let mut spec = spec_of("[prune]\nmethod = \"obs\"");
         assert_eq!(pruning(&spec.prune).unwrap(), value(&spec.prune).unwrap());
         let read = |prune: &Prune| pruning(prune).unwrap();
         let obs = read(&spec.prune);

@@ -25,8 +25,8 @@ pub struct ModelSizes {
     pub layers: usize,
 }
 
-/// Looks at the inputs that a spec names: `model.source`, `model.device` and the tasks. Other keys must not
-/// matter, because trials that agree in these share the answer.
+/// Looks at the inputs that a spec names, and whether the model can lose what is asked: `model`, the tasks,
+/// `sparsity` and `prune.unit`. Other keys must not matter, because trials that agree in these share the answer.
 pub type LookAtInputs = fn(&Spec) -> Inputs;
 
 pub(super) fn check(spec: &Spec, inputs: &Inputs, issues: &mut Issues) {
