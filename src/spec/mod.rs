@@ -9,6 +9,7 @@
 //! ```
 
 mod check;
+mod export;
 mod finding;
 mod key;
 mod layers;
@@ -30,6 +31,7 @@ pub mod types;
 pub(crate) mod tests;
 
 pub use check::nearest;
+pub use export::{Export, Form, Quantisation};
 pub use finding::{Finding, Provenance, Severity, Style, count, render};
 pub use key::KeyPath;
 pub use load::{Checked, Files, Loaded, Source, Trial, inspect, load, parse};
