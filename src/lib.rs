@@ -37,6 +37,8 @@ pub mod generate;
 
 pub mod serve;
 
+pub mod export;
+
 pub mod trial;
 
 pub mod report;

@@ -3,6 +3,7 @@
 mod cache;
 mod check;
 mod eval;
+mod export;
 mod generate;
 mod plan;
 mod report;
@@ -46,6 +47,8 @@ enum Verb {
     Cache(cache::Arguments),
     /// Measure perplexity and tasks of any model, dense or pruned
     Eval(eval::Arguments),
+    /// Write a model, or the one that a run found, in a form that other runtimes load
+    Export(export::Arguments),
     /// Serve a model over HTTP: OpenAI-compatible completions with prompt log-probabilities
     Serve(serve::ServeArgs),
     /// Write text after a prompt
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         Verb::Report(arguments) => report::run(&arguments),
         Verb::Cache(arguments) => cache::run(&arguments),
         Verb::Eval(arguments) => eval::run(&arguments),
+        Verb::Export(arguments) => export::run(&arguments, &watched()),
         Verb::Serve(arguments) => serve::run(&arguments, &watched()),
         Verb::Generate(arguments) => generate::run(&arguments, &watched()),
         Verb::Schema => schema::run(),

@@ -1,12 +1,14 @@
 //! `tyr run`: executes an experiment.
 
+use std::path::Path;
+
 use clap::Args;
 
 use super::{Experiment, Runs, show, with_known};
 use crate::base::{Result, stderr};
 use crate::plan;
-use crate::runner::{self, OnFailure};
-use crate::spec::{self, Style};
+use crate::runner::{self, OnFailure, kept};
+use crate::spec::{self, Loaded, Style};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -25,9 +27,32 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let on_failure = if arguments.fail_fast { OnFailure::Stop } else { OnFailure::KeepGoing };
     let finished = runner::run(&loaded, &arguments.runs.folder, on_failure, &super::watched())?;
     show(&format!(
-        "{}\n{}\nwritten to {}\n",
+        "{}\n{}\nwritten to {}\n{}",
         finished.distributions,
         finished.tables,
-        finished.folder.display()
+        finished.folder.display(),
+        next(&finished.folder, &loaded)
     ))
+}
+
+/// What to do with the models: where they are, and how other runtimes get them.
+fn next(folder: &Path, loaded: &Loaded) -> String {
+    let labels: Vec<&str> = loaded.trials.iter().map(|trial| trial.label.as_str()).collect();
+    let left: Vec<&str> = labels.iter().copied().filter(|label| kept::last(folder, label).is_ok()).collect();
+    let Some(first) = left.first() else { return String::new() };
+    let (model, choice) = match (&left[..], labels.len()) {
+        ([only], 1) => (*only, String::new()),
+        _ => ("*", format!(" --trial {}", quoted(first))),
+    };
+    let folder = folder.display();
+    format!(
+        "the model:  {folder}/trials/{model}/model (tyr eval, tyr generate, tyr serve; transformers)\n\
+         elsewhere:  tyr export {folder}{choice} --to gguf (llama.cpp, Ollama), mlx or stock\n"
+    )
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "._-=+/,".contains(c);
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }

@@ -13,12 +13,13 @@ use super::trial::{self, Spread, Tasks, TrialPlan, pruned};
 use super::{Missing, Rates, Standing, Step, StepCost, StepKey};
 use crate::base::{Result, Work, files};
 use crate::eval::cost as evaluating;
+use crate::export::{self, COMPARED_TOKENS};
 use crate::fitness::cost::Searching;
 use crate::model::cost::{self, Tokens};
 use crate::model::{Config, Source};
 use crate::schedule::{Iteration, schedule};
 use crate::space::{Shape, Space, SparsityDistribution};
-use crate::spec::{AttentionUnit, Spec, Trial};
+use crate::spec::{AttentionUnit, Form, Spec, Trial};
 use crate::supernet::cost::{self as supernet, Building};
 use crate::trial::{
     Build, Evaluation, FOUND, Found, InputHashes, Key, MANIFEST, Manifest, ModelName, StepName, Steps, keys,
@@ -211,6 +212,31 @@ impl Steps for Estimator<'_, '_> {
             self.rest = cost.memory;
             self.place(StepName::Evaluate(evaluation.clone(), model.name), &key, missing, cost)?;
         }
+        Ok(())
+    }
+
+    fn export(&mut self, model: &PlannedModel, form: Form) -> Result<()> {
+        let options = export::Options::of(self.spec);
+        // What cannot be carried at the uniform distribution may be at the one that is found: the run says so.
+        let looked = export::look(&model.config, form, &options);
+        let bytes = match &looked {
+            Ok(exported) => exported.bytes as f64,
+            Err(_) => 0.0,
+        };
+        self.notes.extend(match looked {
+            Ok(exported) => exported.notes.iter().map(|note| format!("export to {form}: {note}")).collect(),
+            Err(e) => vec![format!("export to {form} at the uniform distribution: {}", e.what)],
+        });
+        let length = self.spec.evaluate.sequence_length;
+        let tokens = Tokens::new(COMPARED_TOKENS.max(length), length);
+        let compared = evaluating::perplexity(&model.config, tokens) * 2.0;
+        let weights = evaluating::weights(&model.config);
+        let work = compared + Work { read: bytes + weights, written: bytes + weights, ..Work::default() };
+        let rows = model.config.logit_rows().min(length);
+        let forward = self.forward(model, work, tokens, rows);
+        let cost = Cost { memory: forward.memory + weights, disk: bytes, ..forward };
+        let key = keys::export(&self.input_hashes, &model.hash, form, self.spec);
+        self.place(StepName::Export(form, model.name), &key, model.missing.clone(), cost)?;
         Ok(())
     }
 }

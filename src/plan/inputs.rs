@@ -3,10 +3,13 @@
 
 use super::facts;
 use super::known_model::KnownModel;
+use super::trial::{Spread, pruned};
 use crate::base::{Error, Result};
 use crate::data::Tokenizer;
 use crate::eval::Selection;
-use crate::model::{Model, hub};
+use crate::export;
+use crate::model::{Config, Model, hub};
+use crate::space::SparsityDistribution;
 use crate::spec::{Inputs, KeyPath, ModelSizes, Spec, model_folder};
 use crate::tensor;
 use crate::trial::uniform;
@@ -25,8 +28,11 @@ pub fn opened(spec: &Spec) -> Inputs {
         Ok(None) => {}
         Ok(Some(model)) => {
             inputs.model = Some(sizes_of(&model));
-            if let Err(e) = uniform(spec, &model.config) {
-                fault("sparsity.target", e);
+            match uniform(spec, &model.config) {
+                Ok(start) => {
+                    exports(spec, &model.config, &start).into_iter().for_each(|e| fault("export.to", e))
+                }
+                Err(e) => fault("sparsity.target", e),
             }
         }
         Err(e) => fault("model.source", e),
@@ -38,6 +44,14 @@ pub fn opened(spec: &Spec) -> Inputs {
         fault("evaluate.tasks", e);
     }
     inputs
+}
+
+/// What forms cannot carry of the uniform model.
+fn exports(spec: &Spec, config: &Config, start: &SparsityDistribution) -> Vec<Error> {
+    let uniform = pruned(config, spec.prune.unit.attention, start, Spread::Wide);
+    let options = export::Options::of(spec);
+    let looked = spec.export.to.iter().map(|&form| export::look(&uniform, form, &options));
+    looked.filter_map(Result::err).collect()
 }
 
 fn sizes_of(model: &KnownModel) -> ModelSizes {

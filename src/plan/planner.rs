@@ -148,6 +148,7 @@ impl<'a> Planner<'a> {
             tasks,
             companions: model.source.as_ref().map(companions_hash).transpose()?.unwrap_or_default(),
             harness: None,
+            gguf_base: keys::gguf_base(spec).ok().flatten(),
         })
     }
 

@@ -9,9 +9,12 @@ use super::metric::Metric;
 use super::number;
 use super::wide::is_subtask;
 use crate::eval;
+use crate::spec::Form;
 
 /// Title of the paired differences.
 pub(crate) const PAIRED: &str = "against dense on the same documents: difference in points ± standard error";
+/// Title of the exports.
+pub(crate) const EXPORTS: &str = "exports, read back and compared with the model";
 /// Title of the harness's figures.
 pub(crate) const HARNESS: &str = "native scoring / lm-evaluation-harness";
 
@@ -76,6 +79,35 @@ fn difference_name(metric: &Metric) -> Option<String> {
     }
 }
 
+/// The exports of a trial, a row per form of a model.
+pub(crate) fn exports<'a>(results: impl Iterator<Item = &'a ResultRow>) -> Option<Grid> {
+    let mut rows: BTreeMap<(Form, String), [String; 3]> = BTreeMap::new();
+    for row in results {
+        let value = row.value();
+        let (form, column, cell) = match row.metric() {
+            Metric::ExportBytes(form) => (form, 0, number::bytes(value)),
+            Metric::ExportLogitDifference(form) => (form, 1, format!("{value:.1e}")),
+            Metric::ExportPerplexity(form) => (form, 2, number::perplexity(value)),
+            _ => continue,
+        };
+        let cells = rows.entry((*form, row.model.clone())).or_default();
+        cells[column] = if value.is_finite() { cell } else { String::new() };
+    }
+    let head = |name: &str, role| Column { name: name.into(), role };
+    let columns = [
+        head("form", Role::Name),
+        head("model", Role::Summary),
+        head("size", Role::Summary),
+        head("max |Δlogit|", Role::Summary),
+        head("perplexity there", Role::Summary),
+    ];
+    let row = |((form, model), cells): ((Form, String), [String; 3])| {
+        [form.to_string(), model].into_iter().chain(cells).collect()
+    };
+    let rows: Vec<Vec<String>> = rows.into_iter().map(row).collect();
+    (!rows.is_empty()).then_some(Grid { columns: columns.into(), rows })
+}
+
 /// The harness's values beside those of native scoring, a row per metric.
 pub(crate) fn harness<'a>(results: impl Iterator<Item = &'a ResultRow> + Clone) -> Option<Grid> {
     let native: BTreeMap<(&str, &Metric), f64> =
@@ -137,6 +169,26 @@ mod tests {
 ";
         assert_eq!(paired(figures.iter()).unwrap().markdown(), expected);
         assert_eq!(paired(figures[7..].iter()), None);
+    }
+
+    #[test]
+    fn exports_have_a_row_each() {
+        let figures = [
+            figure("t", "refit", "export_bytes/gguf", 16.4e6),
+            figure("t", "refit", "export_logit_difference/gguf", 3.2e-6),
+            figure("t", "refit", "export_perplexity/gguf", 3.599),
+            figure("t", "refit", "export_bytes/mlx", 16.4e6),
+            figure("t", "refit", "export_perplexity/mlx", f64::NAN),
+            figure("t", "refit", "perplexity/quickstart", 3.6),
+        ];
+        let expected = "\
+| form | model |    size | max \\|Δlogit\\| | perplexity there |
+| :--- | ----: | ------: | -------------: | ---------------: |
+| gguf | refit | 16.4 MB |         3.2e-6 |             3.60 |
+| mlx  | refit | 16.4 MB |                |                  |
+";
+        assert_eq!(exports(figures.iter()).unwrap().markdown(), expected);
+        assert_eq!(exports(figures[5..].iter()), None);
     }
 
     #[test]

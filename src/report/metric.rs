@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::eval;
+use crate::spec::Form;
 
 /// What a number measures; each variant says its text in results.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,12 @@ pub enum Metric {
     MeanDifference,
     /// `acc_retained`: `acc_mean` as a ratio to the dense model's, the paper's retained accuracy.
     Retained,
+    /// `export_bytes/<form>`: of the files of an export.
+    ExportBytes(Form),
+    /// `export_logit_difference/<form>`: the largest, between the export read back and the model.
+    ExportLogitDifference(Form),
+    /// `export_perplexity/<form>`: of the export read back, on the text that both were compared on.
+    ExportPerplexity(Form),
     /// `seconds/<step>`.
     Seconds(String),
     /// `peak_bytes/<step>`.
@@ -85,15 +92,17 @@ impl Metric {
             Self::Difference(eval::Metric::AccNorm, _) => 8,
             Self::MeanDifference => 9,
             Self::Retained => 10,
-            Self::Seconds(_) => 11,
-            Self::PeakBytes(_) => 12,
-            Self::Task(..) | Self::Difference(..) | Self::Harness(_) | Self::Other(_) => 13,
+            Self::ExportBytes(_) | Self::ExportLogitDifference(_) | Self::ExportPerplexity(_) => 11,
+            Self::Seconds(_) => 12,
+            Self::PeakBytes(_) => 13,
+            Self::Task(..) | Self::Difference(..) | Self::Harness(_) | Self::Other(_) => 14,
         }
     }
 
     /// One that belongs to something: a corpus, a task or a step.
     fn of(family: &str, name: &str) -> Option<Self> {
         let name = || name.to_string();
+        let form = || name().parse().ok();
         let task = || eval::Metric::from_name(family).map(|metric| Self::Task(metric, name()));
         let difference = || {
             let metric = eval::Metric::from_name(family.strip_suffix(DIFFERENCE)?)?;
@@ -103,6 +112,9 @@ impl Metric {
             "perplexity" => Some(Self::Perplexity(name())),
             "seconds" => Some(Self::Seconds(name())),
             "peak_bytes" => Some(Self::PeakBytes(name())),
+            "export_bytes" => form().map(Self::ExportBytes),
+            "export_logit_difference" => form().map(Self::ExportLogitDifference),
+            "export_perplexity" => form().map(Self::ExportPerplexity),
             _ => task().or_else(difference),
         }
     }
@@ -123,6 +135,9 @@ impl fmt::Display for Metric {
             Self::Retained => f.write_str("acc_retained"),
             Self::Seconds(step) => write!(f, "seconds/{step}"),
             Self::PeakBytes(step) => write!(f, "peak_bytes/{step}"),
+            Self::ExportBytes(form) => write!(f, "export_bytes/{form}"),
+            Self::ExportLogitDifference(form) => write!(f, "export_logit_difference/{form}"),
+            Self::ExportPerplexity(form) => write!(f, "export_perplexity/{form}"),
             Self::Harness(metric) => write!(f, "{HARNESS}{metric}"),
             Self::Other(text) => f.write_str(text),
         }
@@ -202,6 +217,9 @@ mod tests {
             "acc_norm_diff/arc_easy",
             "acc_diff_mean",
             "acc_retained",
+            "export_bytes/gguf",
+            "export_logit_difference/mlx",
+            "export_perplexity/stock",
             "seconds/search-1",
             "peak_bytes/search-1",
         ];
@@ -236,6 +254,8 @@ mod tests {
             "acc_norm_diff/a",
             "acc_diff_mean",
             "acc_retained",
+            "export_bytes/hf",
+            "export_perplexity/gguf",
             "seconds/a",
             "peak_bytes/a",
             "bits_per_byte/a",

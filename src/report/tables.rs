@@ -378,8 +378,11 @@ impl Trial {
         let flags = self.figures.values().filter_map(ResultRow::flag);
         let notes = status.into_iter().chain(flags).chain(self.warnings.iter().cloned()).collect();
         let figures = || self.figures.values();
-        let further =
-            [(beside::PAIRED, beside::paired(figures())), (beside::HARNESS, beside::harness(figures()))];
+        let further = [
+            (beside::PAIRED, beside::paired(figures())),
+            (beside::HARNESS, beside::harness(figures())),
+            (beside::EXPORTS, beside::exports(figures())),
+        ];
         let further = further.into_iter().filter_map(|(title, grid)| Some((title, grid?))).collect();
         Block { title: self.label.clone(), grid: self.wide().grid(), further, notes }
     }

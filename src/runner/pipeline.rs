@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::engine::Engine;
 use super::evaluate::Measured;
+use super::exporting::{self, Exporting};
 use super::journal::Journal;
 use super::measure::{self, OpenedModel, Recorder};
 use super::prepare::Prepared;
@@ -14,7 +15,9 @@ use super::searching::{GenerationLog, Job};
 use super::store::{Entry, Store};
 use super::winner;
 use crate::base::{Result, Watch, files};
+use crate::data::EvaluationSet;
 use crate::eval;
+use crate::export;
 use crate::fitness::DenseStates;
 use crate::model::{Model, Source};
 use crate::prune;
@@ -22,7 +25,7 @@ use crate::report::event::{Event, GenerationSummary};
 use crate::report::{Figure, Metric};
 use crate::schedule::Iteration;
 use crate::space::{Space, SparsityDistribution};
-use crate::spec::{self, Spec, Trial};
+use crate::spec::{self, Form, Spec, Trial};
 use crate::supernet::{self, Supernet, compact::compact, storage_dtype};
 use crate::trial::{
     Build, Evaluation, FOUND, Found, InputHashes, ModelName, Outcome, StepName, Steps, keys, reached, walk,
@@ -47,7 +50,7 @@ pub(crate) fn run(
     let engine = Engine::new(&trial.label, store, journal, watch);
     let prepared = Prepared::new(spec, engine.watch())?;
     let states = DenseStates::default();
-    let mut pipeline = Pipeline { engine, spec, prepared: &prepared, states, dense: None };
+    let mut pipeline = Pipeline { engine, spec, home, prepared: &prepared, states, dense: None };
     let Outcome { model, distribution } = walk(spec, prepared.model.config(), &mut pipeline)?;
     winner::keep(home, model.entry.as_ref(), &distribution)
 }
@@ -56,6 +59,8 @@ pub(crate) fn run(
 struct Pipeline<'a> {
     engine: Engine<'a>,
     spec: &'a Spec,
+    /// The trial's own folder.
+    home: &'a Path,
     prepared: &'a Prepared,
     /// The dense model's hidden states, which all searches of the trial share.
     states: DenseStates,
@@ -180,9 +185,41 @@ impl Steps for Pipeline<'_> {
         }
         Ok(())
     }
+
+    /// Without pruning, the dense model is exported.
+    fn export(&mut self, of: &ModelOnDisk, form: Form) -> Result<()> {
+        let prepared = self.prepared;
+        let source = match &of.entry {
+            None => prepared.source.clone(),
+            Some(entry) => Source::folder(&entry.folder)?,
+        };
+        let key = keys::export(&prepared.input_hashes, &source.hash()?, form, self.spec);
+        let text = self.held_out()?;
+        let options = export::Options::of(self.spec);
+        let entry = self.engine.step(&StepName::Export(form, of.name), &key, |entry, watch| {
+            let model = Model::open(&source, prepared.model.device())?;
+            let exporting = Exporting { model: &model, source: &source, text: &text };
+            let compared = exporting.export(form, &options, &entry.folder, watch)?;
+            compared.exported.notes.iter().for_each(|note| watch.note(note));
+            files::write_json(&entry.folder.join(FIGURES), &compared.figures(form))?;
+            Ok([compared.exported.files, vec![FIGURES.into()]].concat())
+        })?;
+        let figures: Vec<Figure> = files::read_json(&entry.folder.join(FIGURES))?;
+        figures.into_iter().try_for_each(|figure| self.engine.figure(of.name, figure))?;
+        winner::publish(&self.home.join(winner::EXPORTS).join(form.name()), &entry, |name| name != FIGURES)
+    }
 }
 
 impl Pipeline<'_> {
+    /// The text that exports are compared on.
+    fn held_out(&self) -> Result<EvaluationSet> {
+        let read = self.spec.evaluate.perplexity.first().and_then(|c| self.prepared.sets.evaluation.get(c));
+        match read {
+            Some(set) => Ok(set.clone()),
+            None => exporting::held_out(self.spec, &self.prepared.tokenizer),
+        }
+    }
+
     /// Tells the size of a smaller model and what it keeps.
     fn describe(
         &mut self,

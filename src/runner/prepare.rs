@@ -46,6 +46,7 @@ impl Prepared {
             tasks: keys::task_files(spec)?,
             companions: companions_hash(&source)?,
             harness: keys::harness(spec)?,
+            gguf_base: keys::gguf_base(spec)?,
         };
         let shape = model.config().shape(spec.prune.unit.attention);
         Ok(Self { source, input_hashes, model, tokenizer, sets, shape })

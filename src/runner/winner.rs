@@ -12,18 +12,20 @@ use crate::trial::FOUND;
 const RESOLVED: &str = "resolved.toml";
 
 /// The folder of the last model.
-const MODEL: &str = "model";
+pub(crate) const MODEL: &str = "model";
+
+/// The folder of the last model's other forms, a folder each.
+pub(crate) const EXPORTS: &str = "exports";
 
 /// Writes the spec of a trial that begins into its folder. What was found under another spec goes from there: it
 /// stays in the store.
 pub(crate) fn begin(home: &Path, resolved: &str) -> Result<()> {
     let path = home.join(RESOLVED);
     if !std::fs::read_to_string(&path).is_ok_and(|before| before == resolved) {
-        let model = home.join(MODEL);
-        let distribution = home.join(FOUND);
-        if model.is_dir() {
-            files::remove_folder(&model)?;
+        for folder in [MODEL, EXPORTS].map(|name| home.join(name)).iter().filter(|folder| folder.is_dir()) {
+            files::remove_folder(folder)?;
         }
+        let distribution = home.join(FOUND);
         if distribution.exists() {
             let removed = std::fs::remove_file(&distribution);
             removed.map_err(|e| files::io_error(&distribution, "remove", &e))?;
@@ -35,14 +37,20 @@ pub(crate) fn begin(home: &Path, resolved: &str) -> Result<()> {
 /// Keeps the last model of a trial in the folder `model` of its own folder, which then holds the files of the
 /// stored result and no others, and its distribution beside it.
 pub(crate) fn keep(home: &Path, model: Option<&Entry>, distribution: &SparsityDistribution) -> Result<()> {
-    let publish = |entry: &Entry| {
-        let names = entry.names()?;
-        files::publish_folder(&home.join(MODEL), |staged| {
-            names.iter().try_for_each(|name| link(&entry.folder.join(name), &staged.join(name)))
-        })
-    };
-    model.map_or(Ok(()), publish)?;
+    model.map_or(Ok(()), |entry| publish(&home.join(MODEL), entry, |_| true))?;
     files::write_json(&home.join(FOUND), distribution)
+}
+
+/// Makes a folder of those files of a stored result whose names are wanted, and no others.
+pub(crate) fn publish(folder: &Path, entry: &Entry, wanted: impl Fn(&str) -> bool) -> Result<()> {
+    let names = entry.names()?;
+    if let Some(parent) = folder.parent() {
+        files::create_dir(parent)?;
+    }
+    files::publish_folder(folder, |staged| {
+        let wanted = names.iter().filter(|name| wanted(name));
+        wanted.into_iter().try_for_each(|name| link(&entry.folder.join(name), &staged.join(name)))
+    })
 }
 
 /// The same file under another name: linked where the file system can, else copied.

@@ -1,9 +1,13 @@
 //! `[export]`: the forms for other runtimes in which a trial's last model is also written.
 
+use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::base::{Error, Kind};
 
 /// `[export]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -61,4 +65,49 @@ pub enum Quantisation {
     /// Blocks of 256 in about 6.6 bits.
     #[serde(rename = "q6_k")]
     Q6K,
+}
+
+impl Form {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Gguf, Self::Mlx, Self::Hf, Self::Stock];
+
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gguf => "gguf",
+            Self::Mlx => "mlx",
+            Self::Hf => "hf",
+            Self::Stock => "stock",
+        }
+    }
+}
+
+impl Display for Form {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Form {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let unknown = || {
+            let known = Self::ALL.map(Self::name).join(", ");
+            Error::new(Kind::Usage, format!("there is no form \"{text}\"")).hint(format!("known: {known}"))
+        };
+        Self::ALL.into_iter().find(|form| form.name() == text).ok_or_else(unknown)
+    }
+}
+
+impl FromStr for Quantisation {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let known = "auto, f32, f16, bf16, q8_0, q4_0, q4_k, q6_k";
+        serde_json::from_value(text.into()).map_err(|_| {
+            Error::new(Kind::Usage, format!("there is no such storage \"{text}\""))
+                .hint(format!("known: {known}"))
+        })
+    }
 }

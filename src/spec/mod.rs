@@ -31,7 +31,6 @@ pub mod types;
 pub(crate) mod tests;
 
 pub use check::nearest;
-pub use export::{Export, Form, Quantisation};
 pub use finding::{Finding, Provenance, Severity, Style, count, render};
 pub use key::KeyPath;
 pub use load::{Checked, Files, Loaded, Source, Trial, inspect, load, parse};

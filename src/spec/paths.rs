@@ -62,6 +62,7 @@ fn mapped(mut spec: Spec, mut with: impl FnMut(&Path, KeyPath) -> PathBuf) -> Sp
         task.file = with(&task.file, KeyPath::of("tasks").key(name).key("file"));
     }
     spec.evaluate.data = spec.evaluate.data.map(|folder| with(&folder, KeyPath::of("evaluate.data")));
+    spec.export.gguf_base = spec.export.gguf_base.map(|file| with(&file, KeyPath::of("export.gguf_base")));
     spec.fitness.script = spec.fitness.script.map(|file| with(&file, KeyPath::of("fitness.script")));
     spec
 }

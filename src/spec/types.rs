@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::export::*;
 pub use super::pruning::*;
 
 /// Candidates of a generation at most, and generations of a search.
@@ -48,6 +49,8 @@ pub struct Spec {
     pub fitness: Fitness,
     /// What is measured on the dense and the pruned models.
     pub evaluate: Evaluate,
+    /// Forms for other runtimes in which the last model is also written.
+    pub export: Export,
     /// Multiple-choice tasks of your own, by name.
     pub tasks: BTreeMap<String, Task>,
 }

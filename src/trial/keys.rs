@@ -15,7 +15,7 @@ use super::{Evaluation, StepKind, SupernetName};
 use crate::base::{Kind, Result, ResultExt, hash};
 use crate::eval::{self, Selection};
 use crate::serve;
-use crate::spec::{Accumulation, Fitness, Prune, Spec, Task};
+use crate::spec::{Accumulation, Fitness, Form, Prune, Spec, Task};
 
 /// Version of the store's own format: how a folder, its manifest and its key are written. Part of every
 /// address. Raise it when these change; what a step computes has a version of its own.
@@ -38,12 +38,22 @@ pub enum Versioned {
     Tasks,
     /// What the harness is asked, and how its answers are read.
     Harness,
+    /// A model's files in another form, and how they are compared with it.
+    Export,
 }
 
 impl Versioned {
     /// All of them, in the order of a trial.
-    pub const ALL: [Self; 7] =
-        [Self::Supernet, Self::Search, Self::Model, Self::Perplexity, Self::Kl, Self::Tasks, Self::Harness];
+    pub const ALL: [Self; 8] = [
+        Self::Supernet,
+        Self::Search,
+        Self::Model,
+        Self::Perplexity,
+        Self::Kl,
+        Self::Tasks,
+        Self::Harness,
+        Self::Export,
+    ];
 
     /// The table of versions; each is part of the keys of what it computes.
     ///
@@ -61,6 +71,7 @@ impl Versioned {
             Self::Kl => 1,
             Self::Tasks => 1,
             Self::Harness => 1,
+            Self::Export => 1,
         }
     }
 
@@ -74,6 +85,7 @@ impl Versioned {
             Self::Kl => "kl",
             Self::Tasks => "tasks",
             Self::Harness => "lm_eval",
+            Self::Export => "export",
         }
     }
 
@@ -84,6 +96,7 @@ impl Versioned {
             Self::Search => StepKind::Search,
             Self::Model => StepKind::Model,
             Self::Perplexity | Self::Kl | Self::Tasks | Self::Harness => StepKind::Evaluate,
+            Self::Export => StepKind::Export,
         }
     }
 }
@@ -156,6 +169,8 @@ pub struct InputHashes {
     pub companions: String,
     /// What the harness is and reads.
     pub harness: Option<HarnessInputs>,
+    /// Of the GGUF file that exports take over from.
+    pub gguf_base: Option<String>,
 }
 
 /// What the harness's results depend on beside the model and the spec.
@@ -271,6 +286,26 @@ pub fn evaluation(input_hashes: &InputHashes, model: &str, evaluation: &Evaluati
     }
 }
 
+/// An export's, of the model with a hash.
+pub fn export(input_hashes: &InputHashes, model: &str, form: Form, spec: &Spec) -> Key {
+    let gguf = (form == Form::Gguf).then(|| (spec.export.gguf, &input_hashes.gguf_base));
+    let text = spec.evaluate.perplexity.first().and_then(|corpus| input_hashes.evaluation.get(corpus));
+    let of = json!({
+        "model": model,
+        "form": form,
+        "gguf": gguf,
+        "text": text,
+        "companions": input_hashes.companions,
+    });
+    Key::new(Versioned::Export, of)
+}
+
+/// Hash of the GGUF file that an export takes over from; none where no export reads it.
+pub fn gguf_base(spec: &Spec) -> Result<Option<String>> {
+    let read = spec.export.to.contains(&Form::Gguf);
+    spec.export.gguf_base.as_deref().filter(|_| read).map(hash::of_file).transpose()
+}
+
 /// How the spec's own tasks are read; what their files hold is hashed apart, wherever they lie.
 fn own_tasks(spec: &Spec) -> BTreeMap<&str, Task> {
     let read = |task: &Task| Task { file: PathBuf::new(), ..task.clone() };
@@ -363,6 +398,7 @@ mod tests {
             tasks: Some("t".into()),
             companions: "k".into(),
             harness: None,
+            gguf_base: None,
         }
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::Evaluation;
 use crate::base::{Error, Kind};
+use crate::spec::Form;
 
 /// What stands before the number of an iteration's model.
 const ITERATION: &str = "iteration-";
@@ -100,13 +101,15 @@ pub enum StepName {
     Compact(ModelName),
     /// Measuring a model: `perplexity-wikitext2-iteration-1`.
     Evaluate(Evaluation, ModelName),
+    /// Writing a model in another form: `export-gguf-refit`.
+    Export(Form, ModelName),
 }
 
 impl StepName {
     /// The model that the step belongs to, where there is one.
     pub fn model(&self) -> Option<ModelName> {
         match self {
-            Self::Compact(model) | Self::Evaluate(_, model) => Some(*model),
+            Self::Compact(model) | Self::Evaluate(_, model) | Self::Export(_, model) => Some(*model),
             Self::Tokenise | Self::Supernet(_) | Self::Search(_) => None,
         }
     }
@@ -120,6 +123,7 @@ impl Display for StepName {
             Self::Search(iteration) => write!(f, "search-{iteration}"),
             Self::Compact(model) => write!(f, "compact-{model}"),
             Self::Evaluate(evaluation, model) => write!(f, "{evaluation}-{model}"),
+            Self::Export(form, model) => write!(f, "export-{form}-{model}"),
         }
     }
 }
@@ -135,6 +139,10 @@ impl FromStr for StepName {
             Some(("supernet", name)) => name.parse().map(Self::Supernet),
             Some(("search", number)) => number.parse().map(Self::Search).map_err(|_| unknown("step", text)),
             Some(("compact", model)) => model.parse().map(Self::Compact),
+            Some(("export", of)) => {
+                let (form, model) = of.split_once('-').ok_or_else(|| unknown("step", text))?;
+                Ok(Self::Export(form.parse()?, model.parse()?))
+            }
             // A corpus may have dashes in its name, and so may a model.
             _ => text
                 .match_indices('-')
@@ -164,11 +172,13 @@ pub enum StepKind {
     Model,
     /// One measurement: `evaluate`.
     Evaluate,
+    /// A model in another form: `export`.
+    Export,
 }
 
 impl StepKind {
     /// All of them, in the order of a trial.
-    pub const ALL: [Self; 4] = [Self::Supernet, Self::Search, Self::Model, Self::Evaluate];
+    pub const ALL: [Self; 5] = [Self::Supernet, Self::Search, Self::Model, Self::Evaluate, Self::Export];
 
     /// As it is printed.
     pub const fn name(self) -> &'static str {
@@ -177,6 +187,7 @@ impl StepKind {
             Self::Search => "search",
             Self::Model => "model",
             Self::Evaluate => "evaluate",
+            Self::Export => "export",
         }
     }
 }
@@ -215,7 +226,10 @@ mod tests {
             measured.into_iter().chain([Evaluation::Kl, Evaluation::Tasks, Evaluation::Harness]);
         let of_models = evaluations
             .flat_map(|e| models().map(|model| StepName::Evaluate(e.clone(), model)))
-            .chain(models().map(StepName::Compact));
+            .chain(models().map(StepName::Compact))
+            .chain(
+                Form::ALL.into_iter().flat_map(|form| models().map(|model| StepName::Export(form, model))),
+            );
         [StepName::Tokenise, StepName::Search(2)].into_iter().chain(supernets).chain(of_models).collect()
     }
 

@@ -6,7 +6,7 @@ use crate::base::Result;
 use crate::model::Config;
 use crate::schedule::{Iteration, schedule};
 use crate::space::{self, Request, Shape, Space, SparsityDistribution};
-use crate::spec::{Accumulation, Basis, Rounding, Spec};
+use crate::spec::{Accumulation, Basis, Form, Rounding, Spec};
 
 /// Who goes through a trial: executes its steps, or estimates them.
 pub trait Steps {
@@ -47,6 +47,9 @@ pub trait Steps {
 
     /// Evaluates a model.
     fn evaluate(&mut self, model: &Self::Model, evaluations: &[Evaluation]) -> Result<()>;
+
+    /// Writes a model in another form.
+    fn export(&mut self, model: &Self::Model, form: Form) -> Result<()>;
 }
 
 /// A supernet to be built around some distribution.
@@ -102,7 +105,7 @@ pub struct Outcome<S: Steps> {
 /// Goes through the trial of a spec and a dense model's configuration: evaluates the dense model, then per
 /// interval builds a supernet, searches it and makes the model found. The first supernet also gives the
 /// uniform model; without generations nothing comes after that. With `supernet.refit` what was found last is
-/// pruned once more.
+/// pruned once more. The last model is exported to the forms that `export.to` names.
 ///
 /// # Errors
 /// A sparsity out of reach, a schedule without a space, and those of the steps.
@@ -122,7 +125,9 @@ pub fn walk<S: Steps>(spec: &Spec, config: &Config, steps: &mut S) -> Result<Out
     if spec.supernet.refit {
         walk.refit()?;
     }
-    Ok(walk.last)
+    let Walk { last, steps, .. } = walk;
+    spec.export.to.iter().try_for_each(|&form| steps.export(&last.model, form))?;
+    Ok(last)
 }
 
 /// A trial on its way.
@@ -241,6 +246,11 @@ mod tests {
             self.note(format!("evaluate {model}: {}", all.join(", ")));
             Ok(())
         }
+
+        fn export(&mut self, model: &String, form: Form) -> Result<()> {
+            self.note(format!("export {model} to {form}"));
+            Ok(())
+        }
     }
 
     /// The calls of a walk, and the last distribution and model.
@@ -293,6 +303,13 @@ mod tests {
         assert_eq!(made, expected);
         assert_eq!(calls.len() - made.len(), 5);
         assert_eq!((distribution.as_str(), model.as_str()), ("found 2", "refit"));
+    }
+
+    #[test]
+    fn the_last_model_is_exported_in_the_end() {
+        let (calls, ..) = calls("[supernet]\nintervals = [0.5]\n[export]\nto = [\"mlx\", \"gguf\"]");
+        assert_eq!(calls[calls.len() - 2..], ["export refit to mlx", "export refit to gguf"]);
+        assert_eq!(calls.iter().filter(|call| call.starts_with("export")).count(), 2);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::{Issues, Known};
 use crate::spec::key::KeyPath;
 use crate::spec::load::Files;
 use crate::spec::paths::model_folder;
-use crate::spec::types::{FitnessKind, Spec};
+use crate::spec::types::{FitnessKind, Form, Spec};
 
 pub(super) fn check(spec: &Spec, known: &Known, files: Files, issues: &mut Issues) {
     model(spec, issues);
@@ -17,6 +17,9 @@ pub(super) fn check(spec: &Spec, known: &Known, files: Files, issues: &mut Issue
     }
     if let Some(script) = spec.fitness.script.as_ref().filter(|_| spec.fitness.kind == FitnessKind::Script) {
         file(script, "script", KeyPath::of("fitness.script"), issues);
+    }
+    if let Some(base) = spec.export.gguf_base.as_ref().filter(|_| spec.export.to.contains(&Form::Gguf)) {
+        file(base, "GGUF file", KeyPath::of("export.gguf_base"), issues);
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use super::{Issue, Issues};
 use crate::spec::key::KeyPath;
-use crate::spec::types::{FitnessKind, Method, Ranking, Spec, Target};
+use crate::spec::types::{FitnessKind, Form, Method, Ranking, Spec, Target};
 
 /// A key, when it has no effect, why, and what gives it one.
 #[derive(Clone, Copy)]
@@ -40,6 +40,8 @@ const NO_CORPUS: &str = "`evaluate.perplexity` is empty";
 const CORPUS: &str = "name a corpus in `evaluate.perplexity`";
 const NO_TASK: &str = "`evaluate.tasks` is empty, and there is no `evaluate.lm_eval`";
 const TASK: &str = "name a task in `evaluate.tasks`";
+const NO_GGUF: &str = "`export.to` does not name \"gguf\"";
+const GGUF: &str = "name \"gguf\" in `export.to`";
 
 const NO_TEXT: &str = "`prune.method` is \"magnitude\", and nothing is searched";
 
@@ -60,7 +62,7 @@ const ROUNDS: &str = "search.generations";
 
 const PYTHON: &str = "evaluate.lm_eval.python";
 
-const TABLE: [Unused; 25] = [
+const TABLE: [Unused; 27] = [
     unused("prune.target_interpolation", no_target, NO_TARGET, OTHER_TARGET),
     unused("prune.target_shrinkage", no_target, NO_TARGET, OTHER_TARGET),
     unused(
@@ -129,6 +131,8 @@ const TABLE: [Unused; 25] = [
     unused("evaluate.limit", no_task, NO_TASK, TASK),
     unused("evaluate.bos", no_task, NO_TASK, TASK),
     unused("evaluate.data", no_task, NO_TASK, TASK),
+    unused("export.gguf", no_gguf, NO_GGUF, GGUF),
+    unused("export.gguf_base", no_gguf, NO_GGUF, GGUF),
 ];
 
 /// The keys that some spec leaves without effect, the tables of this one among them.
@@ -238,6 +242,10 @@ fn no_text(spec: &Spec) -> bool {
 
 fn no_corpus(spec: &Spec) -> bool {
     spec.evaluate.perplexity.is_empty()
+}
+
+fn no_gguf(spec: &Spec) -> bool {
+    !spec.export.to.contains(&Form::Gguf)
 }
 
 fn no_task(spec: &Spec) -> bool {

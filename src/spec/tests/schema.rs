@@ -38,7 +38,8 @@ fn the_committed_reference_is_the_generated_one() {
 
 #[test]
 fn every_key_has_a_description_and_a_default_unless_it_is_optional_or_required() {
-    let absent = ["script", "data", "url", "num_fewshot", "key", "values", "name", "cases", "seeds"];
+    let absent =
+        ["script", "data", "gguf_base", "url", "num_fewshot", "key", "values", "name", "cases", "seeds"];
     let required = ["file", "context", "choices", "gold", "tasks"];
     for (path, shape) in Shape::root().leaves() {
         assert!(!shape.doc.is_empty(), "{path} has no description");

@@ -97,6 +97,8 @@ const ROWS: &[(&str, &str, &str)] = &[
         "evaluate.lm_eval.python",
         "evaluate.lm_eval.url",
     ),
+    ("export.gguf = 'f16'", "export.gguf", "export.to"),
+    ("export.gguf_base = 'base.gguf'", "export.gguf_base", "export.to"),
 ];
 
 #[test]

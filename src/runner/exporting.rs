@@ -1,0 +1,80 @@
+//! Exporting a model: writing it in another form, reading that back with our own readers, and comparing both on
+//! held-out text.
+
+use std::path::Path;
+
+use crate::base::{Result, Watch, files};
+use crate::data::corpus::QUICKSTART;
+use crate::data::inputs::evaluation_set;
+use crate::data::{EvaluationSet, Tokenizer};
+use crate::export::{self, COMPARED_TOKENS, Exported, Options, Parity};
+use crate::model::{Model, Source};
+use crate::report::{Figure, Metric};
+use crate::spec::{Form, Spec};
+
+/// The folder inside an export's own that what is read back lies in meanwhile.
+const READ_BACK: &str = "read-back.partial";
+
+/// An export that was written and compared.
+#[derive(Debug)]
+pub struct Compared {
+    /// What was written.
+    pub exported: Exported,
+    /// How far it is from the model.
+    pub parity: Parity,
+}
+
+/// A model to be exported.
+pub struct Exporting<'a> {
+    /// The open model.
+    pub model: &'a Model,
+    /// Where it comes from.
+    pub source: &'a Source,
+    /// Text that both are compared on.
+    pub text: &'a EvaluationSet,
+}
+
+impl Exporting<'_> {
+    /// Writes the model in a form into a folder, and compares what was written with it.
+    ///
+    /// # Errors
+    /// A form that cannot carry the model; a disk failure; what was written does not read back.
+    pub fn export(&self, form: Form, options: &Options, out: &Path, watch: &dyn Watch) -> Result<Compared> {
+        let exported = export::write(self.model, self.source, form, options, out, watch)?;
+        let scratch = out.join(READ_BACK);
+        if scratch.exists() {
+            files::remove_folder(&scratch)?;
+        }
+        let compared = export::read_back(form, out, &scratch)
+            .and_then(|back| export::parity(self.model, &back, &self.sequences()));
+        files::remove_folder(&scratch)?;
+        Ok(Compared { exported, parity: compared? })
+    }
+
+    fn sequences(&self) -> Vec<&[u32]> {
+        let length = self.text.0.length.max(1);
+        let count = (COMPARED_TOKENS / length).clamp(1, self.text.0.count().max(1));
+        (0..count.min(self.text.0.count())).map(|i| self.text.0.get(i)).collect()
+    }
+}
+
+/// Text to compare exports on: that of the first corpus that a spec evaluates on, else the built-in one.
+///
+/// # Errors
+/// Those of reading the text.
+pub fn held_out(spec: &Spec, tokenizer: &Tokenizer) -> Result<EvaluationSet> {
+    let corpus = spec.evaluate.perplexity.first().map_or(QUICKSTART, String::as_str);
+    evaluation_set(spec, corpus, tokenizer)
+}
+
+impl Compared {
+    /// The figures of results.
+    pub fn figures(&self, form: Form) -> Vec<Figure> {
+        let [_, there] = self.parity.perplexity;
+        vec![
+            Figure::exact(Metric::ExportBytes(form), self.exported.bytes as f64),
+            Figure::exact(Metric::ExportLogitDifference(form), self.parity.max_logit_difference),
+            Figure::exact(Metric::ExportPerplexity(form), there),
+        ]
+    }
+}
