@@ -1,0 +1,126 @@
+//! Exports from the outside: as a step of a trial, kept, resumed and tabulated, and as a verb.
+// Helpers beside the test functions are tests, too.
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{SPEC, Tiny, failure};
+
+fn tiny(more: &str) -> Tiny {
+    let tiny = Tiny::new();
+    std::fs::write(tiny.path("spec.toml"), format!("{SPEC}\n{more}\n")).unwrap();
+    tiny
+}
+
+/// A verb that succeeds: what it prints.
+fn prints(tiny: &Tiny, arguments: &[&str]) -> String {
+    let done = tiny.tyr().args(arguments).assert().success();
+    String::from_utf8(done.get_output().stdout.clone()).unwrap()
+}
+
+/// A verb that fails: its exit code and what it says.
+fn fails(tiny: &Tiny, arguments: &[&str]) -> (i32, String) {
+    failure(tiny.tyr().args(arguments).assert())
+}
+
+/// The values of `results.csv` by metric, of one model.
+fn figures(tiny: &Tiny, model: &str) -> BTreeMap<String, f64> {
+    let csv = String::from_utf8(tiny.read("runs/tiny/results.csv")).unwrap();
+    let rows = csv.lines().skip(1).map(|line| line.split(',').collect::<Vec<_>>());
+    let of_model = rows.filter(|cells| cells[1] == model);
+    of_model.map(|cells| (cells[2].to_owned(), cells[3].parse().unwrap())).collect()
+}
+
+const ALL: &str = "[export]\nto = [\"gguf\", \"mlx\", \"hf\", \"stock\"]\ngguf = \"f32\"";
+
+#[test]
+fn a_trial_exports_its_last_model_compares_it_and_keeps_that() {
+    let tiny = tiny(ALL);
+    let plan = prints(&tiny, &["plan", "spec.toml", "--no-calibration"]);
+    tiny.run(&[]).success();
+    let figures = figures(&tiny, "refit");
+    let exports = tiny.path("runs/tiny/trials/main/exports");
+    for form in ["gguf", "mlx", "hf", "stock"] {
+        assert!(plan.contains(&format!("export-{form}-refit")), "{plan}");
+        let files = std::fs::read_dir(exports.join(form)).unwrap().map(|e| e.unwrap());
+        let sizes: BTreeMap<_, _> =
+            files.map(|file| (file.file_name().into_string().unwrap(), file.metadata().unwrap().len())).collect();
+        let bytes = figures[&format!("export_bytes/{form}")];
+        assert_eq!(sizes.values().sum::<u64>() as f64, bytes, "{form}: {sizes:?}");
+        assert!(!sizes.contains_key("figures.json"), "{form}: {sizes:?}");
+        let difference = figures[&format!("export_logit_difference/{form}")];
+        assert!((0.0..1e-4).contains(&difference), "{form}: {difference}");
+        let there = figures[&format!("export_perplexity/{form}")];
+        let here = figures["perplexity/text"];
+        assert!((there / here - 1.0).abs() < 1e-4, "{form}: {there} and {here}");
+    }
+    let table = String::from_utf8(tiny.read("runs/tiny/results.md")).unwrap();
+    assert!(table.contains("Exports, read back and compared with the model") && table.contains("| stock"), "{table}");
+
+    let before = tiny.read("runs/tiny/results.csv");
+    std::fs::remove_dir_all(&exports).unwrap();
+    tiny.run(&[]).success();
+    assert!(exports.join("gguf").is_dir() && before == tiny.read("runs/tiny/results.csv"));
+    let log = String::from_utf8(tiny.read("runs/tiny/trials/main/events.jsonl")).unwrap();
+    let made = log.lines().filter(|line| line.contains("step_started") && line.contains("export-"));
+    assert_eq!(made.count(), 4, "made once each");
+}
+
+#[test]
+fn a_form_that_is_asked_for_later_is_all_that_is_made() {
+    let tiny = tiny("[search]\ngenerations = 0\n");
+    // One table per file: the key goes to the command line.
+    std::fs::write(tiny.path("spec.toml"), SPEC.replace("generations = 3", "generations = 0")).unwrap();
+    tiny.run(&[]).success();
+    let dense_only = prints(&tiny, &["plan", "spec.toml", "--no-calibration", "--set", "export.to=['stock']"]);
+    assert!(dense_only.contains("export-stock-refit"), "{dense_only}");
+    tiny.run(&["--set", "export.to=['stock']"]).success();
+    let log = String::from_utf8(tiny.read("runs/tiny/trials/main/events.jsonl")).unwrap();
+    let last = log.rsplit("trial_started").next().unwrap();
+    let made: Vec<&str> = last.lines().filter(|line| line.contains("step_started")).collect();
+    assert!(made.len() == 1 && made[0].contains("export-stock-refit"), "{made:?}");
+}
+
+#[test]
+fn the_verb_takes_a_model_or_a_run_and_says_what_came_of_it() {
+    let tiny = tiny("");
+    tiny.run(&["--set", "search.generations=1"]).success();
+    let ended = prints(&tiny, &["run", "spec.toml", "--set", "search.generations=1"]);
+    assert!(ended.contains("trials/main/model") && ended.contains("tyr export runs/tiny --to gguf"), "{ended}");
+
+    let of_run = prints(&tiny, &["export", "runs/tiny", "--to", "gguf,stock", "--gguf", "f32"]);
+    assert!(of_run.contains("tiny-gguf") && of_run.contains("tiny-stock"), "{of_run}");
+    assert!(tiny.path("tiny-stock/config.json").is_file());
+    let uniform = ["export", "runs/tiny", "--model", "uniform", "--to", "hf", "--out", "out/uniform"];
+    assert!(prints(&tiny, &uniform).contains("out/uniform"));
+    assert!(tiny.path("out/uniform/model.safetensors").is_file());
+    prints(&tiny, &["export", "model", "--to", "mlx"]);
+    let config = String::from_utf8(tiny.read("model-mlx/config.json")).unwrap();
+    assert!(config.contains("openelm"), "{config}");
+    // What was exported is a model like any other.
+    prints(&tiny, &["export", "tiny-stock", "--to", "gguf"]);
+}
+
+#[test]
+fn what_cannot_be_exported_is_one_error() {
+    let tiny = tiny("[[sweep]]\nkey = \"sparsity.target\"\nvalues = [0.25, 0.5]");
+    tiny.run(&["--set", "search.generations=0", "--set", "supernet.refit=false"]).success();
+    let cases: [(&[&str], i32, &str); 8] = [
+        (&["runs/tiny", "--to", "gguf"], 2, "--trial"),
+        (&["runs/tiny", "--trial", "target=0.3", "--to", "gguf"], 2, "target=0.25"),
+        (&["runs/tiny", "--trial", "target=0.25", "--model", "refit", "--to", "gguf"], 2, "its models: uniform"),
+        (&["runs/tiny", "--trial", "target=0.25", "--model", "dense", "--to", "gguf"], 2, "the dense model"),
+        (&["model", "--trial", "target=0.25", "--to", "gguf"], 2, "leave them out"),
+        (&["model", "--to", "hf", "--out", "model"], 2, "already"),
+        (&["model", "--to", "hf,hf"], 2, "twice"),
+        (&["nowhere", "--to", "hf"], 4, "nowhere"),
+    ];
+    for (arguments, code, words) in cases {
+        let (exit, said) = fails(&tiny, &[&["export"], arguments].concat());
+        assert!(exit == code && said.contains(words), "{arguments:?}: {exit} {said}");
+    }
+    let of_trial = prints(&tiny, &["export", "runs/tiny", "--trial", "target=0.25", "--to", "hf"]);
+    assert!(of_trial.contains("tiny-target=0.25-hf"), "{of_trial}");
+}
