@@ -35,6 +35,8 @@ pub mod eval;
 
 pub mod generate;
 
+pub mod export;
+
 pub mod serve;
 
 pub mod export;

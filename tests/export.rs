@@ -45,8 +45,9 @@ fn a_trial_exports_its_last_model_compares_it_and_keeps_that() {
     for form in ["gguf", "mlx", "hf", "stock"] {
         assert!(plan.contains(&format!("export-{form}-refit")), "{plan}");
         let files = std::fs::read_dir(exports.join(form)).unwrap().map(|e| e.unwrap());
-        let sizes: BTreeMap<_, _> =
-            files.map(|file| (file.file_name().into_string().unwrap(), file.metadata().unwrap().len())).collect();
+        let sizes: BTreeMap<_, _> = files
+            .map(|file| (file.file_name().into_string().unwrap(), file.metadata().unwrap().len()))
+            .collect();
         let bytes = figures[&format!("export_bytes/{form}")];
         assert_eq!(sizes.values().sum::<u64>() as f64, bytes, "{form}: {sizes:?}");
         assert!(!sizes.contains_key("figures.json"), "{form}: {sizes:?}");
@@ -57,7 +58,10 @@ fn a_trial_exports_its_last_model_compares_it_and_keeps_that() {
         assert!((there / here - 1.0).abs() < 1e-4, "{form}: {there} and {here}");
     }
     let table = String::from_utf8(tiny.read("runs/tiny/results.md")).unwrap();
-    assert!(table.contains("Exports, read back and compared with the model") && table.contains("| stock"), "{table}");
+    assert!(
+        table.contains("Exports, read back and compared with the model") && table.contains("| stock"),
+        "{table}"
+    );
 
     let before = tiny.read("runs/tiny/results.csv");
     std::fs::remove_dir_all(&exports).unwrap();
@@ -74,7 +78,8 @@ fn a_form_that_is_asked_for_later_is_all_that_is_made() {
     // One table per file: the key goes to the command line.
     std::fs::write(tiny.path("spec.toml"), SPEC.replace("generations = 3", "generations = 0")).unwrap();
     tiny.run(&[]).success();
-    let dense_only = prints(&tiny, &["plan", "spec.toml", "--no-calibration", "--set", "export.to=['stock']"]);
+    let dense_only =
+        prints(&tiny, &["plan", "spec.toml", "--no-calibration", "--set", "export.to=['stock']"]);
     assert!(dense_only.contains("export-stock-refit"), "{dense_only}");
     tiny.run(&["--set", "export.to=['stock']"]).success();
     let log = String::from_utf8(tiny.read("runs/tiny/trials/main/events.jsonl")).unwrap();
@@ -88,7 +93,10 @@ fn the_verb_takes_a_model_or_a_run_and_says_what_came_of_it() {
     let tiny = tiny("");
     tiny.run(&["--set", "search.generations=1"]).success();
     let ended = prints(&tiny, &["run", "spec.toml", "--set", "search.generations=1"]);
-    assert!(ended.contains("trials/main/model") && ended.contains("tyr export runs/tiny --to gguf"), "{ended}");
+    assert!(
+        ended.contains("trials/main/model") && ended.contains("tyr export runs/tiny --to gguf"),
+        "{ended}"
+    );
 
     let of_run = prints(&tiny, &["export", "runs/tiny", "--to", "gguf,stock", "--gguf", "f32"]);
     assert!(of_run.contains("tiny-gguf") && of_run.contains("tiny-stock"), "{of_run}");
@@ -110,7 +118,11 @@ fn what_cannot_be_exported_is_one_error() {
     let cases: [(&[&str], i32, &str); 8] = [
         (&["runs/tiny", "--to", "gguf"], 2, "--trial"),
         (&["runs/tiny", "--trial", "target=0.3", "--to", "gguf"], 2, "target=0.25"),
-        (&["runs/tiny", "--trial", "target=0.25", "--model", "refit", "--to", "gguf"], 2, "its models: uniform"),
+        (
+            &["runs/tiny", "--trial", "target=0.25", "--model", "refit", "--to", "gguf"],
+            2,
+            "its models: uniform",
+        ),
         (&["runs/tiny", "--trial", "target=0.25", "--model", "dense", "--to", "gguf"], 2, "the dense model"),
         (&["model", "--trial", "target=0.25", "--to", "gguf"], 2, "leave them out"),
         (&["model", "--to", "hf", "--out", "model"], 2, "already"),

@@ -21,6 +21,7 @@ const LAYERS: [&[&str]; 22] = [
     &["fitness"],
     &["eval"],
     &["generate"],
+    &["export"],
     &["serve"],
     &["export"],
     &["trial"],
