@@ -39,8 +39,6 @@ pub mod export;
 
 pub mod serve;
 
-pub mod export;
-
 pub mod trial;
 
 pub mod report;

@@ -7,9 +7,11 @@ mod common;
 use std::collections::BTreeMap;
 
 use common::{SPEC, Tiny, failure};
+use tyr::model::pico::Pico;
 
 fn tiny(more: &str) -> Tiny {
-    let tiny = Tiny::new();
+    // Its tokenizer is one that llama.cpp knows.
+    let tiny = Tiny::of(Pico { layers: 2, ..Pico::of_bytes(2048) });
     std::fs::write(tiny.path("spec.toml"), format!("{SPEC}\n{more}\n")).unwrap();
     tiny
 }

@@ -23,7 +23,6 @@ const LAYERS: [&[&str]; 22] = [
     &["generate"],
     &["export"],
     &["serve"],
-    &["export"],
     &["trial"],
     &["report"],
     &["plan"],

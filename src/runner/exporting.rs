@@ -42,12 +42,10 @@ impl Exporting<'_> {
     pub fn export(&self, form: Form, options: &Options, out: &Path, watch: &dyn Watch) -> Result<Compared> {
         let exported = export::write(self.model, self.source, form, options, out, watch)?;
         let scratch = out.join(READ_BACK);
-        if scratch.exists() {
-            files::remove_folder(&scratch)?;
-        }
+        clear(&scratch)?;
         let compared = export::read_back(form, out, &scratch)
             .and_then(|back| export::parity(self.model, &back, &self.sequences()));
-        files::remove_folder(&scratch)?;
+        clear(&scratch)?;
         Ok(Compared { exported, parity: compared? })
     }
 
@@ -56,6 +54,11 @@ impl Exporting<'_> {
         let count = (COMPARED_TOKENS / length).clamp(1, self.text.0.count().max(1));
         (0..count.min(self.text.0.count())).map(|i| self.text.0.get(i)).collect()
     }
+}
+
+/// Removes a folder that may be there.
+fn clear(folder: &Path) -> Result<()> {
+    if folder.exists() { files::remove_folder(folder) } else { Ok(()) }
 }
 
 /// Text to compare exports on: that of the first corpus that a spec evaluates on, else the built-in one.
