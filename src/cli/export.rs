@@ -9,6 +9,7 @@ use super::{show, with_known};
 use crate::base::{Error, Kind, Result, Watch};
 use crate::data::Tokenizer;
 use crate::export::Options;
+use crate::export::runtimes::Verified;
 use crate::model::{Model, Source};
 use crate::report::columns::{Side, columns};
 use crate::report::number;
@@ -41,6 +42,13 @@ pub(crate) struct Arguments {
     /// Another model of the trial than its last one: uniform, iteration-1, refit
     #[arg(long = "model", value_name = "NAME")]
     name: Option<ModelName>,
+    /// Also run each export in its own runtime: gguf in llama.cpp (xllamacpp), mlx in MLX-LM, hf and stock in
+    /// transformers, whose `trust_remote_code` this gives
+    #[arg(long)]
+    verify: bool,
+    /// The Python that has these runtimes
+    #[arg(long, value_name = "FILE", default_value = "python3", requires = "verify")]
+    python: PathBuf,
     /// Device: auto, cpu, cuda or metal
     #[arg(long, default_value = "auto", value_parser = parse_device)]
     device: DeviceChoice,
@@ -56,11 +64,12 @@ pub(crate) fn run(arguments: &Arguments, watch: &dyn Watch) -> Result<()> {
     let text = held_out(&spec, &Tokenizer::open(&source)?)?;
     let options = Options { quantisation: arguments.gguf, gguf_base: arguments.gguf_base.as_deref() };
     let exporting = Exporting { model: &model, source: &source, text: &text };
-    let mut rows = Vec::new();
+    let (mut rows, mut written) = (Vec::new(), Vec::new());
     for (form, folder) in folders {
         let compared = exporting.export(form, &options, &folder, watch)?;
         compared.exported.notes.iter().for_each(|note| watch.note(&format!("{form}: {note}")));
         rows.push(row(form, &folder, &compared));
+        written.push((form, folder));
     }
     let heads = [
         ("form", Side::Left),
@@ -70,7 +79,21 @@ pub(crate) fn run(arguments: &Arguments, watch: &dyn Watch) -> Result<()> {
         ("there", Side::Right),
         ("written to", Side::Left),
     ];
-    show(&columns(heads, &rows))
+    show(&columns(heads, &rows))?;
+    for (form, folder) in written.iter().filter(|_| arguments.verify) {
+        show(&told(*form, &exporting.verify(*form, folder, &arguments.python)?))?;
+    }
+    Ok(())
+}
+
+/// What a runtime made of an export.
+fn told(form: Form, verified: &Verified) -> String {
+    let [here, there] = verified.perplexity;
+    let text = verified.text.trim().replace('\n', "\n    ");
+    format!(
+        "\n{form} in {}: max |Δ log-probability| {:.1e}, perplexity {there:.4} (here {here:.4}); it goes on:\n    {text}\n",
+        verified.runtime, verified.max_logprob_difference
+    )
 }
 
 /// The model that is exported, and what its exports are called.

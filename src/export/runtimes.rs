@@ -1,7 +1,170 @@
-//! Scripts that run an exported model in its own runtime.
+//! Runtimes that exported models are tried in, by scripts of ours that a Python with the runtime runs. All scripts
+//! take the same request and give the same answer; each says which in its first lines.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::base::{Error, Kind, Result, ResultExt, files};
+use crate::model::Model;
+use crate::spec::Form;
+use crate::tensor::attention::Segments;
 
 /// For llama.cpp, by xllamacpp.
 pub const LLAMA_CPP: &str = include_str!("runtimes/llama_cpp_check.py");
 
 /// For MLX-LM.
 pub const MLX: &str = include_str!("runtimes/mlx_check.py");
+
+/// For transformers.
+pub const TRANSFORMERS: &str = include_str!("runtimes/transformers_check.py");
+
+/// Tokens that a runtime continues a prompt with.
+const GREEDY: usize = 32;
+
+/// What a runtime makes of an export, beside what the model makes of the same tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verified {
+    /// The runtime with its version.
+    pub runtime: String,
+    /// Largest |difference of log-probabilities| over the whole vocabulary: of logits, up to a constant that
+    /// changes no probability.
+    pub max_logprob_difference: f64,
+    /// Perplexity of the model here, and of the export there.
+    pub perplexity: [f64; 2],
+    /// What the runtime writes after a prompt, taking the likeliest token each time.
+    pub text: String,
+}
+
+/// What a script answers.
+#[derive(Deserialize)]
+struct Answer {
+    runtime: String,
+    perplexity: Option<f64>,
+    text: Option<String>,
+}
+
+/// A runtime of a form.
+struct Runtime {
+    script: &'static str,
+    packages: &'static str,
+}
+
+impl Runtime {
+    fn of(form: Form) -> Self {
+        let (script, packages) = match form {
+            Form::Gguf => (LLAMA_CPP, "xllamacpp gguf"),
+            Form::Mlx => (MLX, "\"mlx[cpu]\" mlx-lm"),
+            Form::Hf | Form::Stock => (TRANSFORMERS, "torch transformers"),
+        };
+        Self { script, packages }
+    }
+}
+
+/// Runs an export in its own runtime, by a Python that has it: on the tokens of sequences, and on a prompt that
+/// it continues. `scratch` is a folder for what both sides tell each other.
+///
+/// # Errors
+/// The runtime is not installed or does not run the export.
+pub fn verify(
+    model: &Model,
+    form: Form,
+    folder: &Path,
+    sequences: &[&[u32]],
+    python: &Path,
+    scratch: &Path,
+) -> Result<Verified> {
+    files::create_dir(scratch)?;
+    let rows = scratch.join("logprobs");
+    let request = json!({
+        "model": exported(form, folder)?,
+        "sequences": sequences,
+        "logprobs": rows,
+        "prompt": sequences.first(),
+        "greedy": GREEDY,
+    });
+    let answer = ask(&Runtime::of(form), python, &request.to_string(), scratch)?;
+    let theirs = std::fs::read(&rows).map_err(|e| files::io_error(&rows, "read", &e))?;
+    let theirs: Vec<f32> = theirs.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    let (difference, own) = compared(model, sequences, &theirs)?;
+    Ok(Verified {
+        runtime: answer.runtime,
+        max_logprob_difference: difference,
+        perplexity: [own, answer.perplexity.unwrap_or(f64::NAN)],
+        text: answer.text.unwrap_or_default(),
+    })
+}
+
+/// What the runtime opens: a file for GGUF, else the folder, by its full path.
+fn exported(form: Form, folder: &Path) -> Result<PathBuf> {
+    let folder = std::path::absolute(folder).map_err(|e| files::io_error(folder, "find", &e))?;
+    if form != Form::Gguf {
+        return Ok(folder);
+    }
+    let entries = std::fs::read_dir(&folder).map_err(|e| files::io_error(&folder, "list", &e))?;
+    let mut found = entries.flatten().map(|entry| entry.path());
+    found.find(|path| path.extension().is_some_and(|e| e == "gguf")).ok_or_else(|| {
+        Error::new(Kind::Checkpoint, "there is no GGUF file in the folder").at(folder.display())
+    })
+}
+
+fn ask(runtime: &Runtime, python: &Path, request: &str, scratch: &Path) -> Result<Answer> {
+    let script = scratch.join("check.py");
+    let asked = scratch.join("request.json");
+    files::write(&script, runtime.script.as_bytes())?;
+    files::write(&asked, request.as_bytes())?;
+    let output = Command::new(python).arg(&script).arg(&asked).output().map_err(|e| {
+        let hint = "name a Python that has the runtime with --python";
+        Error::new(Kind::Usage, format!("cannot start Python: {e}")).at(python.display()).hint(hint)
+    })?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
+    if said.contains("ModuleNotFoundError") {
+        let hint = format!("install it: {} -m pip install {}", python.display(), runtime.packages);
+        return Err(Error::new(Kind::Usage, last.to_owned()).at(python.display()).hint(hint));
+    }
+    if !output.status.success() {
+        let what = format!("the runtime does not run the export ({}): {last}", output.status);
+        return Err(Error::new(Kind::Checkpoint, what).at(python.display()));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let answer = text.lines().rev().find(|line| line.starts_with('{')).unwrap_or_default();
+    serde_json::from_str(answer).or_error(Kind::Internal, "the runtime's script gave no answer")
+}
+
+/// Largest difference between a model's log-probabilities and others of the same tokens, row after row, and the
+/// model's perplexity.
+fn compared(model: &Model, sequences: &[&[u32]], theirs: &[f32]) -> Result<(f64, f64)> {
+    let vocabulary = model.config().vocabulary;
+    let expected: usize = sequences.iter().map(|tokens| tokens.len() * vocabulary).sum();
+    if expected != theirs.len() {
+        let what = format!("the runtime gave {} log-probabilities, not {expected}", theirs.len());
+        return Err(Error::new(Kind::Checkpoint, what).hint("its vocabulary is not the model's"));
+    }
+    let mut rows = theirs.chunks_exact(vocabulary);
+    let (mut largest, mut nats, mut predicted) = (0f64, 0.0, 0usize);
+    for tokens in sequences {
+        let hidden = model.hidden(tokens, &Segments::sequences(1, tokens.len()))?;
+        let logits = model.logits(&hidden)?.to_vec2::<f32>()?;
+        for (place, (own, theirs)) in logits.iter().zip(&mut rows).enumerate() {
+            let own = logprobs(own);
+            let apart = own.iter().zip(theirs).map(|(a, b)| (a - f64::from(*b)).abs());
+            // A NaN of theirs is an infinite difference.
+            largest = apart.fold(largest, |most, d| if d.is_nan() { f64::INFINITY } else { most.max(d) });
+            if let Some(&next) = tokens.get(place + 1) {
+                nats -= own[next as usize];
+                predicted += 1;
+            }
+        }
+    }
+    Ok((largest, (nats / predicted.max(1) as f64).exp()))
+}
+
+/// Log-probabilities of a row of logits.
+fn logprobs(logits: &[f32]) -> Vec<f64> {
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let total = logits.iter().map(|x| f64::from(x - top).exp()).sum::<f64>().ln();
+    logits.iter().map(|x| f64::from(x - top) - total).collect()
+}

@@ -7,6 +7,7 @@ use crate::base::{Result, Watch, files};
 use crate::data::corpus::QUICKSTART;
 use crate::data::inputs::evaluation_set;
 use crate::data::{EvaluationSet, Tokenizer};
+use crate::export::runtimes::{self, Verified};
 use crate::export::{self, COMPARED_TOKENS, Exported, Options, Parity};
 use crate::model::{Model, Source};
 use crate::report::{Figure, Metric};
@@ -14,6 +15,9 @@ use crate::spec::{Form, Spec};
 
 /// The folder inside an export's own that what is read back lies in meanwhile.
 const READ_BACK: &str = "read-back.partial";
+
+/// Tokens of a sequence that another runtime is tried with: some give a token's distribution at a time.
+const VERIFIED_LENGTH: usize = 48;
 
 /// An export that was written and compared.
 #[derive(Debug)]
@@ -47,6 +51,21 @@ impl Exporting<'_> {
             .and_then(|back| export::parity(self.model, &back, &self.sequences()));
         clear(&scratch)?;
         Ok(Compared { exported, parity: compared? })
+    }
+
+    /// Runs what was written into a folder in its own runtime, by a Python that has it.
+    ///
+    /// # Errors
+    /// The runtime is not installed, or does not run the export.
+    pub fn verify(&self, form: Form, folder: &Path, python: &Path) -> Result<Verified> {
+        let scratch = folder.join(READ_BACK);
+        clear(&scratch)?;
+        let sequences = self.sequences();
+        let few: Vec<&[u32]> =
+            sequences.iter().take(2).map(|tokens| &tokens[..tokens.len().min(VERIFIED_LENGTH)]).collect();
+        let verified = runtimes::verify(self.model, form, folder, &few, python, &scratch);
+        clear(&scratch)?;
+        verified
     }
 
     fn sequences(&self) -> Vec<&[u32]> {
