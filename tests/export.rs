@@ -114,6 +114,17 @@ fn the_verb_takes_a_model_or_a_run_and_says_what_came_of_it() {
 }
 
 #[test]
+fn what_no_form_carries_is_told_before_anything_is_pruned() {
+    let tiny = Tiny::new(); // a tokenizer that llama.cpp has no name for
+    let set = ["--set", "export.to=['gguf']"];
+    let (code, said) = failure(tiny.run(&set));
+    assert!(code == 5 && said.contains("--gguf-base"), "{code} {said}");
+    assert!(!tiny.path("runs/tiny/store").read_dir().unwrap().any(|_| true), "nothing was made");
+    let (code, said) = fails(&tiny, &[&["check", "spec.toml"], &set[..]].concat());
+    assert!(code == 3 && said.contains("export.to") && said.contains("pre_tokenizer"), "{code} {said}");
+}
+
+#[test]
 fn what_cannot_be_exported_is_one_error() {
     let tiny = tiny("[[sweep]]\nkey = \"sparsity.target\"\nvalues = [0.25, 0.5]");
     tiny.run(&["--set", "search.generations=0", "--set", "supernet.refit=false"]).success();

@@ -113,6 +113,18 @@ pub fn look(config: &Config, form: Form, options: &Options) -> Result<Exported> 
     }
 }
 
+/// Refuses what a form cannot carry of a model like this, or of its tokenizer, before there is one to be written.
+///
+/// # Errors
+/// As for [`write()`].
+pub fn check(config: &Config, source: &Source, form: Form, options: &Options) -> Result<()> {
+    look(config, form, options)?;
+    match form {
+        Form::Gguf => gguf::check_tokenizer(config, source, options),
+        Form::Mlx | Form::Hf | Form::Stock => Ok(()),
+    }
+}
+
 /// Opens what [`write()`] wrote into `folder` with our own readers; what they cannot read as it lies there is
 /// written in our own form, in 32-bit floats, into the folder `into`, which must outlive the model.
 ///

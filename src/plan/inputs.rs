@@ -8,7 +8,7 @@ use crate::base::{Error, Result};
 use crate::data::Tokenizer;
 use crate::eval::Selection;
 use crate::export;
-use crate::model::{Config, Model, hub};
+use crate::model::{Model, hub};
 use crate::space::SparsityDistribution;
 use crate::spec::{Inputs, KeyPath, ModelSizes, Spec, model_folder};
 use crate::tensor;
@@ -29,9 +29,7 @@ pub fn opened(spec: &Spec) -> Inputs {
         Ok(Some(model)) => {
             inputs.model = Some(sizes_of(&model));
             match uniform(spec, &model.config) {
-                Ok(start) => {
-                    exports(spec, &model.config, &start).into_iter().for_each(|e| fault("export.to", e))
-                }
+                Ok(start) => exports(spec, &model, &start).into_iter().for_each(|e| fault("export.to", e)),
                 Err(e) => fault("sparsity.target", e),
             }
         }
@@ -46,12 +44,15 @@ pub fn opened(spec: &Spec) -> Inputs {
     inputs
 }
 
-/// What forms cannot carry of the uniform model.
-fn exports(spec: &Spec, config: &Config, start: &SparsityDistribution) -> Vec<Error> {
-    let uniform = pruned(config, spec.prune.unit.attention, start, Spread::Wide);
+/// What forms cannot carry of the uniform model, or of the tokenizer where it is at hand.
+fn exports(spec: &Spec, model: &KnownModel, start: &SparsityDistribution) -> Vec<Error> {
+    let uniform = pruned(&model.config, spec.prune.unit.attention, start, Spread::Wide);
     let options = export::Options::of(spec);
-    let looked = spec.export.to.iter().map(|&form| export::look(&uniform, form, &options));
-    looked.filter_map(Result::err).collect()
+    let checked = spec.export.to.iter().map(|&form| match &model.source {
+        Some(source) => export::check(&uniform, source, form, &options),
+        None => export::look(&uniform, form, &options).map(drop),
+    });
+    checked.filter_map(Result::err).collect()
 }
 
 fn sizes_of(model: &KnownModel) -> ModelSizes {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::base::{Result, Watch};
 use crate::data::{Sets, Tokenizer};
+use crate::export;
 use crate::model::save::companions_hash;
 use crate::model::{Model, Source};
 use crate::space::Shape;
@@ -33,6 +34,9 @@ impl Prepared {
         let source = Source::resolve(&spec.model.source)?;
         let model = Arc::new(Model::open(&source, &tensor::device(spec.model.device)?)?);
         model.config().check_prunable().map_err(|e| e.at(source.place()))?;
+        let forms = &spec.export.to;
+        let options = export::Options::of(spec);
+        forms.iter().try_for_each(|&form| export::check(model.config(), &source, form, &options))?;
         model.tell(watch);
         let tokenizer = Tokenizer::open(&source)?;
         let sets = Sets::of(spec, &tokenizer, watch)?;

@@ -226,6 +226,14 @@ fn bytes(rewritten: &Rewritten, stored: &Stored) -> Result<Vec<u8>> {
     numbers::encode(&entry.name, stored.numbers, &entry.shape, values)
 }
 
+/// Refuses a tokenizer that the file has no name for, or a base file of another model.
+pub(super) fn check_tokenizer(config: &Config, source: &Source, options: &Options) -> Result<()> {
+    match options.gguf_base {
+        Some(file) => base::taken_over(file, config).map(drop),
+        None => tokenizer::metadata(source, config).map(drop),
+    }
+}
+
 /// Everything that the file says beside its tensors.
 fn metadata(model: &Model, source: &Source, options: &Options, plan: &Plan) -> Result<file::Metadata> {
     let mut pairs = metadata::of_architecture(plan.architecture(), &plan.target, plan.numbers);
