@@ -168,7 +168,9 @@ fn python() -> Option<PathBuf> {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/runtimes/bin/python");
     let found = python.exists().then_some(python);
     if found.is_none() {
-        eprintln!("skipped: no Python with transformers (scripts/install_runtimes, or TYR_TRANSFORMERS_PYTHON)");
+        eprintln!(
+            "skipped: no Python with transformers (scripts/install_runtimes, or TYR_TRANSFORMERS_PYTHON)"
+        );
     }
     found
 }
@@ -177,11 +179,17 @@ fn python() -> Option<PathBuf> {
 fn reports(python: &Path, folders: &[PathBuf], home: &Path) -> (Value, Vec<Value>) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runtimes/transformers_check.py");
     let mut command = std::process::Command::new(python);
-    command.arg(script).args(folders).env("HF_HOME", home).env("HF_HUB_OFFLINE", "1").env("OMP_NUM_THREADS", "2");
+    command
+        .arg(script)
+        .args(folders)
+        .env("HF_HOME", home)
+        .env("HF_HUB_OFFLINE", "1")
+        .env("OMP_NUM_THREADS", "2");
     let output = command.output().unwrap();
     let printed = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}\n{printed}", String::from_utf8_lossy(&output.stdout));
-    let mut lines = std::str::from_utf8(&output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap());
+    let mut lines =
+        std::str::from_utf8(&output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap());
     (lines.next().unwrap(), lines.collect())
 }
 
@@ -192,7 +200,8 @@ fn every_pruned_model_is_the_same_one_in_transformers() {
     let base = dir.path().join("base");
     let source = Pico::of_bytes(128).write(&base, 3).unwrap();
     // Without a class, which transformers would otherwise find by the model type.
-    std::fs::write(base.join("tokenizer_config.json"), r#"{"bos_token": "<s>", "eos_token": "</s>"}"#).unwrap();
+    std::fs::write(base.join("tokenizer_config.json"), r#"{"bos_token": "<s>", "eos_token": "</s>"}"#)
+        .unwrap();
     let cases = cases();
     let folders: Vec<PathBuf> = cases.iter().map(|case| dir.path().join(case.name)).collect();
     for (case, folder) in cases.iter().zip(&folders) {
@@ -233,6 +242,7 @@ fn check(case: &Case, report: &Value) {
 /// What transformers saved is the same model here.
 fn same_after_saving(folder: &Path) {
     let tokens = random_tokens(14, "a");
-    let [before, after] = [folder.to_path_buf(), folder.join("saved")].map(|folder| logits(&open(&folder), &tokens));
+    let [before, after] =
+        [folder.to_path_buf(), folder.join("saved")].map(|folder| logits(&open(&folder), &tokens));
     assert_eq!(before, after, "{}", folder.display());
 }

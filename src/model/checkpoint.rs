@@ -216,7 +216,8 @@ impl Checkpoint {
 
     /// Forgets all tensors but the `named`: the names of what is forgotten and has any elements, sorted.
     pub fn keep_only(&mut self, named: BTreeSet<String>) -> Vec<String> {
-        let is_other = |(name, entry): &(&String, &Entry)| !named.contains(*name) && !entry.shape.contains(&0);
+        let is_other =
+            |(name, entry): &(&String, &Entry)| !named.contains(*name) && !entry.shape.contains(&0);
         let others: Vec<String> = self.entries.iter().filter(is_other).map(|(n, _)| n.clone()).collect();
         self.entries.retain(|name, _| named.contains(name));
         others

@@ -14,8 +14,8 @@ use super::companions::{self, Companions, TOKENIZER_CLASS};
 use super::config::{Config, LayerShape};
 use super::family::{Biases, TensorEntry};
 use super::source::Source;
-use super::{plain, remote, rope};
 use super::wire::WireLayer;
+use super::{plain, remote, rope};
 use crate::base::{Error, Kind, Result, ResultExt, files, hash};
 
 /// Hash of the files that a pruned model takes over from its base.
@@ -54,6 +54,11 @@ pub fn with_layers_and_biases(base: &Config, layers: Vec<LayerShape>, biases: Bi
     raw.insert("model_type".into(), json!(family.model_type));
     remote::name_classes(&mut raw, base.window.is_some());
     raw.insert("head_dim".into(), json!(base.head_width));
+    // What classes of transformers do not agree on where it is not said.
+    raw.insert("tie_word_embeddings".into(), json!(base.tied));
+    for key in ["bos_token_id", "eos_token_id"] {
+        raw.entry(key).or_insert(Value::Null);
+    }
     rope::write(&mut raw, base.rope_theta, base.rope_scaling.as_ref());
     // A family that ignores the window must go on ignoring it under the new name.
     raw.insert("sliding_window".into(), json!(base.window));
