@@ -47,9 +47,10 @@ fn a_trial_exports_its_last_model_compares_it_and_keeps_that() {
     for form in ["gguf", "mlx", "hf", "stock"] {
         assert!(plan.contains(&format!("export-{form}-refit")), "{plan}");
         let files = std::fs::read_dir(exports.join(form)).unwrap().map(|e| e.unwrap());
-        let sizes: BTreeMap<_, _> = files
+        let mut sizes: BTreeMap<_, _> = files
             .map(|file| (file.file_name().into_string().unwrap(), file.metadata().unwrap().len()))
             .collect();
+        assert!(sizes.remove("README.md").is_some(), "{form}: a card");
         let bytes = figures[&format!("export_bytes/{form}")];
         assert_eq!(sizes.values().sum::<u64>() as f64, bytes, "{form}: {sizes:?}");
         assert!(!sizes.contains_key("figures.json"), "{form}: {sizes:?}");

@@ -6,11 +6,13 @@ use clap::Args;
 
 use super::serve::parse_device;
 use super::{show, with_known};
-use crate::base::{Error, Kind, Result, Watch};
+use crate::base::{Error, Kind, Result, Watch, files};
 use crate::data::Tokenizer;
 use crate::export::Options;
 use crate::export::runtimes::Verified;
+use crate::model::provenance::{CARD, Provenance};
 use crate::model::{Model, Source};
+use crate::report::Card;
 use crate::report::columns::{Side, columns};
 use crate::report::number;
 use crate::runner::exporting::{Compared, Exporting, held_out};
@@ -68,6 +70,7 @@ pub(crate) fn run(arguments: &Arguments, watch: &dyn Watch) -> Result<()> {
     for (form, folder) in folders {
         let compared = exporting.export(form, &options, &folder, watch)?;
         compared.exported.notes.iter().for_each(|note| watch.note(&format!("{form}: {note}")));
+        files::write(&folder.join(CARD), card(&chosen, &source, &model, form)?.as_bytes())?;
         rows.push(row(form, &folder, &compared));
         written.push((form, folder));
     }
@@ -84,6 +87,21 @@ pub(crate) fn run(arguments: &Arguments, watch: &dyn Watch) -> Result<()> {
         show(&told(*form, &exporting.verify(*form, folder, &arguments.python)?))?;
     }
     Ok(())
+}
+
+/// The card of an export, as far as the model alone tells.
+fn card(chosen: &Chosen, source: &Source, model: &Model, form: Form) -> Result<String> {
+    let card = Card {
+        title: format!("{}: {form}", chosen.name),
+        source: &chosen.name,
+        provenance: &Provenance::of(source, &chosen.source)?,
+        form,
+        config: model.config(),
+        dense: None,
+        rows: Vec::new(),
+        spec: None,
+    };
+    Ok(card.text())
 }
 
 /// What a runtime made of an export.

@@ -19,10 +19,11 @@ use crate::data::EvaluationSet;
 use crate::eval;
 use crate::export;
 use crate::fitness::DenseStates;
-use crate::model::{Model, Source};
+use crate::model::provenance::Provenance;
+use crate::model::{Config, Model, Source};
 use crate::prune;
 use crate::report::event::{Event, GenerationSummary};
-use crate::report::{Figure, Metric};
+use crate::report::{Card, Figure, Metric};
 use crate::schedule::Iteration;
 use crate::space::{Space, SparsityDistribution};
 use crate::spec::{self, Form, Spec, Trial};
@@ -52,7 +53,11 @@ pub(crate) fn run(
     let states = DenseStates::default();
     let mut pipeline = Pipeline { engine, spec, home, prepared: &prepared, states, dense: None };
     let Outcome { model, distribution } = walk(spec, prepared.model.config(), &mut pipeline)?;
-    winner::keep(home, model.entry.as_ref(), &distribution)
+    if let Some(entry) = &model.entry {
+        let card = pipeline.card(model.name, &Source::folder(&entry.folder)?, Form::Hf)?;
+        winner::publish(&home.join(winner::MODEL), entry, &entry.names()?, &card)?;
+    }
+    winner::keep(home, &distribution)
 }
 
 /// A trial that is being run.
@@ -206,7 +211,9 @@ impl Steps for Pipeline<'_> {
         })?;
         let figures: Vec<Figure> = files::read_json(&entry.folder.join(FIGURES))?;
         figures.into_iter().try_for_each(|figure| self.engine.figure(of.name, figure))?;
-        winner::publish(&self.home.join(winner::EXPORTS).join(form.name()), &entry, |name| name != FIGURES)
+        let files: Vec<String> = entry.names()?.into_iter().filter(|name| name != FIGURES).collect();
+        let card = self.card(of.name, &source, form)?;
+        winner::publish(&self.home.join(winner::EXPORTS).join(form.name()), &entry, &files, &card)
     }
 }
 
@@ -218,6 +225,23 @@ impl Pipeline<'_> {
             Some(set) => Ok(set.clone()),
             None => exporting::held_out(self.spec, &self.prepared.tokenizer),
         }
+    }
+
+    /// The card of a stored model in a form.
+    fn card(&self, name: ModelName, source: &Source, form: Form) -> Result<String> {
+        let dense = &self.spec.model.source;
+        let config = Config::parse(&source.text("config.json")?)?;
+        let card = Card {
+            title: format!("{}: {name}", self.engine.title()),
+            source: dense,
+            provenance: &Provenance::of(&self.prepared.source, dense)?,
+            form,
+            config: &config,
+            dense: Some(self.prepared.model.config()),
+            rows: self.engine.rows(&[ModelName::Dense, name]),
+            spec: Some(&self.spec.to_toml()?),
+        };
+        Ok(card.text())
     }
 
     /// Tells the size of a smaller model and what it keeps.

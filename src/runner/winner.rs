@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::store::Entry;
 use crate::base::{Result, files};
+use crate::model::provenance::CARD;
 use crate::space::SparsityDistribution;
 use crate::trial::FOUND;
 
@@ -34,22 +35,20 @@ pub(crate) fn begin(home: &Path, resolved: &str) -> Result<()> {
     files::write(&path, resolved.as_bytes())
 }
 
-/// Keeps the last model of a trial in the folder `model` of its own folder, which then holds the files of the
-/// stored result and no others, and its distribution beside it.
-pub(crate) fn keep(home: &Path, model: Option<&Entry>, distribution: &SparsityDistribution) -> Result<()> {
-    model.map_or(Ok(()), |entry| publish(&home.join(MODEL), entry, |_| true))?;
+/// Keeps the distribution of a trial's last model.
+pub(crate) fn keep(home: &Path, distribution: &SparsityDistribution) -> Result<()> {
     files::write_json(&home.join(FOUND), distribution)
 }
 
-/// Makes a folder of those files of a stored result whose names are wanted, and no others.
-pub(crate) fn publish(folder: &Path, entry: &Entry, wanted: impl Fn(&str) -> bool) -> Result<()> {
-    let names = entry.names()?;
+/// Makes a folder of some files of a stored result and a card, and of nothing else. The card is no part of the
+/// stored result: it has the scores, which are measured on that.
+pub(crate) fn publish(folder: &Path, entry: &Entry, names: &[String], card: &str) -> Result<()> {
     if let Some(parent) = folder.parent() {
         files::create_dir(parent)?;
     }
     files::publish_folder(folder, |staged| {
-        let wanted = names.iter().filter(|name| wanted(name));
-        wanted.into_iter().try_for_each(|name| link(&entry.folder.join(name), &staged.join(name)))
+        names.iter().try_for_each(|name| link(&entry.folder.join(name), &staged.join(name)))?;
+        files::write(&staged.join(CARD), card.as_bytes())
     })
 }
 
@@ -67,7 +66,7 @@ mod tests {
     use crate::trial::Key;
 
     #[test]
-    fn the_folder_of_the_last_model_holds_what_its_result_lists_and_nothing_else() {
+    fn the_folder_of_the_last_model_holds_what_its_result_lists_and_a_card_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::at(&dir.path().join("store"));
         let home = dir.path().join("trials/main");
@@ -81,7 +80,8 @@ mod tests {
             std::fs::write(entry.folder.join("model.safetensors.7.partial"), "half").unwrap();
             let names: Vec<String> = names.iter().map(ToString::to_string).collect();
             entry.finish(&key, &names, Cost { seconds: 1.0, peak_bytes: None }).unwrap();
-            keep(&home, Some(&entry), &distribution).unwrap();
+            publish(&home.join(MODEL), &entry, &names, of).unwrap();
+            keep(&home, &distribution).unwrap();
             let mut there: Vec<_> = std::fs::read_dir(home.join("model"))
                 .unwrap()
                 .map(|e| e.unwrap().file_name().into_string().unwrap())
@@ -91,9 +91,10 @@ mod tests {
         };
         assert_eq!(
             kept("a", &["config.json", "chat_template.jinja"]),
-            ["chat_template.jinja", "config.json"]
+            ["README.md", "chat_template.jinja", "config.json"]
         );
-        assert_eq!(kept("b", &["config.json"]), ["config.json"]);
+        assert_eq!(kept("b", &["config.json"]), ["README.md", "config.json"]);
+        assert_eq!(std::fs::read_to_string(home.join("model/README.md")).unwrap(), "b");
         assert_eq!(std::fs::read_to_string(home.join("model/config.json")).unwrap(), "b");
         assert_eq!(files::read_json::<SparsityDistribution>(&home.join(FOUND)).unwrap(), distribution);
     }
