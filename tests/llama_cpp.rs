@@ -183,7 +183,7 @@ fn byte_level_tokenizers_cut_as_here() {
 fn pieces(text: &str, joins: usize) -> Value {
     let mut words: BTreeMap<Vec<String>, usize> = BTreeMap::new();
     let spaced = format!("\u{2581}{}", text.replace(' ', "\u{2581}"));
-    for word in spaced.split_inclusive(|c: char| c == '\n').flat_map(|line| line.split('\u{2581}')) {
+    for word in spaced.split_inclusive('\n').flat_map(|line| line.split('\u{2581}')) {
         *words.entry(format!("\u{2581}{word}").chars().map(String::from).collect()).or_default() += 1;
     }
     let mut all: Vec<String> = ["<unk>", "<s>", "</s>"].map(String::from).into();
