@@ -187,8 +187,12 @@ impl Checkpoint {
         Ok((entry.dtype, &shard.bytes[entry.range.clone()]))
     }
 
-    /// The raw bytes of a matrix, checked in the same way; in a fused tensor, of its rows.
+    /// The raw bytes of a matrix, checked in the same way; in a fused tensor, of its rows. One without elements
+    /// need not be there.
     pub fn rows(&self, place: &Place) -> Result<(Dtype, &[u8])> {
+        if place.tensor.contains(&0) {
+            return Ok((Dtype::F32, &[]));
+        }
         let (dtype, bytes) = self.raw(&place.name, &place.tensor)?;
         let row = bytes.len().checked_div(place.tensor[0]).unwrap_or(0);
         Ok((dtype, &bytes[place.rows.start * row..place.rows.end * row]))
@@ -210,9 +214,11 @@ impl Checkpoint {
         Ok(values)
     }
 
-    /// Forgets all tensors but the `named`: the names of what is forgotten, sorted.
+    /// Forgets all tensors but the `named`: the names of what is forgotten and has any elements, sorted.
     pub fn keep_only(&mut self, named: BTreeSet<String>) -> Vec<String> {
-        let others: Vec<String> = self.names().filter(|n| !named.contains(*n)).map(String::from).collect();
+        let is_other =
+            |(name, entry): &(&String, &Entry)| !named.contains(*name) && !entry.shape.contains(&0);
+        let others: Vec<String> = self.entries.iter().filter(is_other).map(|(n, _)| n.clone()).collect();
         self.entries.retain(|name, _| named.contains(name));
         others
     }

@@ -10,6 +10,9 @@ use crate::base::{Error, Kind, Result, ResultExt};
 /// Text to tokens; every model has it.
 pub const TOKENIZER: &str = "tokenizer.json";
 
+/// Key of tokenizer_config.json and of config.json: the tokenizer's class in transformers.
+pub(super) const TOKENIZER_CLASS: &str = "tokenizer_class";
+
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS: &str = "special_tokens_map.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
@@ -111,6 +114,11 @@ impl Companions {
             Named::Unsaid => of(&self.special),
             said => said,
         }
+    }
+
+    /// The tokenizer's class in transformers, where tokenizer_config.json names it.
+    pub(super) fn tokenizer_class(&self) -> Option<&str> {
+        self.tokenizer.get(TOKENIZER_CLASS)?.as_str()
     }
 
     /// How chats are written: chat_template.jinja, else tokenizer_config.json; of several the default one.

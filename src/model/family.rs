@@ -207,7 +207,7 @@ impl Config {
     }
 
     /// Every tensor of the checkpoint, in the order of the family's table: those of no layer, then layer by
-    /// layer.
+    /// layer. What has no elements, as in a layer without attention, is no tensor of a file.
     pub fn tensors(&self) -> Vec<TensorEntry> {
         let dense = self.dense_layer();
         let entry = |rule: &'static TensorRule, layer: Option<usize>, shape: &LayerShape| TensorEntry {
@@ -220,7 +220,7 @@ impl Config {
         let layers = self.layers.iter().enumerate().flat_map(|(l, shape)| {
             self.rules().filter(|r| r.is_of_layer()).map(move |rule| entry(rule, Some(l), shape))
         });
-        whole.chain(layers).collect()
+        whole.chain(layers).filter(|tensor| !tensor.shape.contains(&0)).collect()
     }
 
     /// Where a part of a matrix lies; `layer` is of no account for those that are in no layer. `None` when

@@ -7,8 +7,8 @@ use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
 use super::checkpoint::{INDEX, SINGLE, shard_names};
-use super::companions;
 use super::source::Source;
+use super::{companions, provenance};
 use crate::base::{Error, Kind, Result, files};
 
 /// Fetches `OWNER/NAME[@REVISION]` (what is not in the cache yet) and gives the folder of that revision.
@@ -21,7 +21,7 @@ pub fn fetch(name: &str) -> Result<PathBuf> {
     let is_whole = is_cached(SINGLE) || is_cached(INDEX);
     let repo = api.repo(repo.clone());
     let folder = fetch_needed(&repo, name, is_cached(INDEX) && !is_cached(SINGLE))?;
-    for file in companions::OPTIONAL {
+    for file in companions::OPTIONAL.into_iter().chain([provenance::CARD]) {
         if !fetch_optional(&repo, name, &folder, file, is_whole)? {
             break;
         }

@@ -1,6 +1,6 @@
 //! Frequencies of the rotary embedding: their base and their scaling.
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::config::error;
 use super::keys::short;
@@ -62,6 +62,15 @@ pub(super) fn read(keys: &Keys) -> Result<(f64, Option<RopeScaling>)> {
         Some(rope) => scaling(&rope).map_err(|e| e.at(table_name(keys)))?,
     };
     Ok((theta, scaling))
+}
+
+/// Says the same in the keys that every version of transformers reads, where a config.json has the newer
+/// `rope_parameters`: older versions pass over that, and would take other frequencies without a word.
+pub(super) fn write(raw: &mut Map<String, Value>, theta: f64, scaling: Option<&RopeScaling>) {
+    let Some(Value::Object(mut table)) = raw.remove("rope_parameters") else { return };
+    table.remove("rope_theta");
+    raw.insert("rope_theta".into(), json!(theta));
+    raw.insert("rope_scaling".into(), json!(scaling.map(|_| table)));
 }
 
 fn table_name(keys: &Keys) -> &'static str {

@@ -10,11 +10,12 @@ use safetensors::tensor::TensorInfo;
 use serde_json::{Value, json};
 
 use super::checkpoint::{SINGLE, narrowed};
-use super::companions;
+use super::companions::{self, Companions, TOKENIZER_CLASS};
 use super::config::{Config, LayerShape};
 use super::family::{Biases, TensorEntry};
 use super::source::Source;
 use super::wire::WireLayer;
+use super::{plain, remote, rope};
 use crate::base::{Error, Kind, Result, ResultExt, files, hash};
 
 /// Hash of the files that a pruned model takes over from its base.
@@ -26,7 +27,8 @@ pub fn companions_hash(base: &Source) -> Result<String> {
     hash::of_json(&companions::all().map(of_file).collect::<Result<Vec<_>>>()?)
 }
 
-/// A configuration like `base` with other layers.
+/// A configuration like `base` with other layers: of the plain family where they are all alike
+/// ([`plain::of`]), else of the one whose layers have sizes of their own.
 ///
 /// # Errors
 /// A family whose pruned models have no place for one of its tensors.
@@ -50,15 +52,21 @@ pub fn with_layers_and_biases(base: &Config, layers: Vec<LayerShape>, biases: Bi
     let each: serde_json::Map<String, Value> =
         layers.iter().enumerate().map(|(i, l)| (i.to_string(), json!(wire(l)))).collect();
     raw.insert("model_type".into(), json!(family.model_type));
-    raw.insert("architectures".into(), json!(["PrunedLlamaForCausalLM"]));
+    remote::name_classes(&mut raw, base.window.is_some());
     raw.insert("head_dim".into(), json!(base.head_width));
+    // What classes of transformers do not agree on where it is not said.
+    raw.insert("tie_word_embeddings".into(), json!(base.tied));
+    for key in ["bos_token_id", "eos_token_id"] {
+        raw.entry(key).or_insert(Value::Null);
+    }
+    rope::write(&mut raw, base.rope_theta, base.rope_scaling.as_ref());
     // A family that ignores the window must go on ignoring it under the new name.
     raw.insert("sliding_window".into(), json!(base.window));
     raw.insert("per_layer_config".into(), Value::Object(each));
     family.biases.write(&mut raw, &biases)?;
     let config = Config { layers, raw, biases, family, notes: Vec::new(), ..base.clone() };
     check_pieces(base, &config)?;
-    Ok(config)
+    Ok(plain::of(&config, base.family).unwrap_or(config))
 }
 
 /// Refuses to write a model without something that its base has.
@@ -90,10 +98,18 @@ pub fn save(
             written.push(name.into());
         }
     }
+    if config.family.per_layer {
+        files::write(&folder.join(remote::FILE), remote::CODE.as_bytes())?;
+        written.push(remote::FILE.into());
+    }
     write_weights(&folder.join(SINGLE), config, dtype, &mut weights)?;
     let mut raw = config.raw.clone();
     raw.insert("torch_dtype".into(), json!(torch_name(dtype)));
     raw.remove("dtype");
+    if config.family.per_layer && Companions::open(base)?.tokenizer_class().is_none() {
+        // No table of transformers has a tokenizer for this model type.
+        raw.entry(TOKENIZER_CLASS).or_insert(json!("PreTrainedTokenizerFast"));
+    }
     // Last, so that a folder with a configuration is whole.
     files::write_json(&folder.join("config.json"), &raw)?;
     written.extend([SINGLE.into(), "config.json".into()]);

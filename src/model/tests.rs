@@ -2,6 +2,7 @@ mod checkpoints;
 mod configs;
 pub(crate) mod family;
 mod fixtures;
+mod plain;
 
 use std::path::Path;
 

@@ -76,6 +76,27 @@ fn difference_name(metric: &Metric) -> Option<String> {
     }
 }
 
+/// All figures of models with their standard errors, a row per metric: for a card.
+pub(crate) fn scores<'a>(results: impl Iterator<Item = &'a ResultRow> + Clone) -> Option<Grid> {
+    let shown = results.filter(|row| *row.metric() != Metric::AskedSparsity && row.value().is_finite());
+    let mut table = MetricTable::new("metric", shown.clone().map(|row| model_key(&row.model)));
+    for row in shown {
+        let Figure { metric, estimate } = &row.figure;
+        let inner = if let Metric::Harness(metric) = metric { metric } else { metric };
+        let text = |value: f64| match inner {
+            Metric::Parameters => number::count(value),
+            Metric::Perplexity(_) => number::perplexity(value),
+            Metric::Kl => number::divergence(value),
+            Metric::Sparsity => number::percent(value, 2),
+            other => of_metric(other, value),
+        };
+        let unit = if inner.is_accuracy() || *inner == Metric::Sparsity { " %" } else { "" };
+        let error = estimate.stderr.map(|s| format!(" ± {}", text(s))).unwrap_or_default();
+        table.set(metric, format!("{metric}{unit}"), &row.model, format!("{}{error}", text(estimate.value)));
+    }
+    table.grid()
+}
+
 /// The harness's values beside those of native scoring, a row per metric.
 pub(crate) fn harness<'a>(results: impl Iterator<Item = &'a ResultRow> + Clone) -> Option<Grid> {
     let native: BTreeMap<(&str, &Metric), f64> =

@@ -62,7 +62,7 @@ fn row(name: String, [heads, neurons]: [(usize, usize); 2]) -> [String; 5] {
 }
 
 /// Full only when all is kept, empty only when nothing is.
-fn bar((kept, units): (usize, usize)) -> String {
+pub(super) fn bar((kept, units): (usize, usize)) -> String {
     let width = units.min(BAR);
     let filled = match kept {
         0 => 0,

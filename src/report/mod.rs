@@ -4,6 +4,7 @@
 //! Events are the only wire from the runner to bars and tables, so tables written while a run goes on and
 //! tables rebuilt from its event logs come out of the same code and have the same bytes.
 
+pub mod card;
 pub mod columns;
 pub mod event;
 pub mod figure;
@@ -23,6 +24,7 @@ pub mod grid;
 mod seeds;
 mod wide;
 
+pub use card::Card;
 pub use event::{Cache, Event, GenerationSummary};
 pub use figure::{Figure, ResultRow};
 pub use interrupt::install_interrupt_handler;

@@ -6,8 +6,8 @@ use super::store::{Entry, State, Store};
 use super::watched::Watched;
 use crate::base::meter::Meter;
 use crate::base::{Result, Watch};
-use crate::report::Figure;
 use crate::report::event::{Cache, Event};
+use crate::report::{Figure, ResultRow};
 use crate::trial::{Key, ModelName, StepName};
 
 /// Takes the steps of one trial.
@@ -98,6 +98,19 @@ impl<'a> Engine<'a> {
     /// Writes the tables as far as they are known.
     pub(crate) fn publish(&self) -> Result<()> {
         self.journal.publish()
+    }
+
+    /// Figures of models of this trial so far.
+    pub(crate) fn rows(&self, models: &[ModelName]) -> Vec<ResultRow> {
+        let names: Vec<String> = models.iter().map(ToString::to_string).collect();
+        let trials = self.journal.tables().trials();
+        let own = trials.iter().filter(|trial| trial.label == self.label);
+        own.flat_map(|trial| trial.figures()).filter(|row| names.contains(&row.model)).cloned().collect()
+    }
+
+    /// The run and the trial, for headings.
+    pub(crate) fn title(&self) -> String {
+        format!("{}, {}", self.journal.tables().run(), self.label)
     }
 
     /// Shows a message on the screen only.

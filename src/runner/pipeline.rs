@@ -12,17 +12,18 @@ use super::prepare::Prepared;
 use super::recount::recount;
 use super::searching::{GenerationLog, Job};
 use super::store::{Entry, Store};
-use super::winner;
+use super::winner::{self, Winner};
 use crate::base::{Result, Watch, files};
 use crate::eval;
 use crate::fitness::DenseStates;
-use crate::model::{Model, Source};
+use crate::model::provenance::Provenance;
+use crate::model::{Config, Model, Source};
 use crate::prune;
 use crate::report::event::{Event, GenerationSummary};
-use crate::report::{Figure, Metric};
+use crate::report::{Card, Figure, Metric};
 use crate::schedule::Iteration;
 use crate::space::{Space, SparsityDistribution};
-use crate::spec::{self, Spec, Trial};
+use crate::spec::{self, Form, Spec, Trial};
 use crate::supernet::{self, Supernet, compact::compact, storage_dtype};
 use crate::trial::{
     Build, Evaluation, FOUND, Found, InputHashes, ModelName, Outcome, StepName, Steps, keys, reached, walk,
@@ -49,7 +50,8 @@ pub(crate) fn run(
     let states = DenseStates::default();
     let mut pipeline = Pipeline { engine, spec, prepared: &prepared, states, dense: None };
     let Outcome { model, distribution } = walk(spec, prepared.model.config(), &mut pipeline)?;
-    winner::keep(home, model.entry.as_ref(), &distribution)
+    let winner = model.entry.as_ref().map(|entry| pipeline.winner(model.name, entry)).transpose()?;
+    winner::keep(home, winner.as_ref(), &distribution)
 }
 
 /// A trial that is being run.
@@ -183,6 +185,23 @@ impl Steps for Pipeline<'_> {
 }
 
 impl Pipeline<'_> {
+    /// The last model with its card.
+    fn winner<'e>(&self, name: ModelName, entry: &'e Entry) -> Result<Winner<'e>> {
+        let source = &self.spec.model.source;
+        let config = Config::parse(&Source::folder(&entry.folder)?.text("config.json")?)?;
+        let card = Card {
+            title: format!("{}: {name}", self.engine.title()),
+            source,
+            provenance: &Provenance::of(&self.prepared.source, source)?,
+            form: Form::Hf,
+            config: &config,
+            dense: Some(self.prepared.model.config()),
+            rows: self.engine.rows(&[ModelName::Dense, name]),
+            spec: Some(&self.spec.to_toml()?),
+        };
+        Ok(Winner { entry, card: card.text() })
+    }
+
     /// Tells the size of a smaller model and what it keeps.
     fn describe(
         &mut self,

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::store::Entry;
 use crate::base::{Result, files};
+use crate::model::provenance::CARD;
 use crate::space::SparsityDistribution;
 use crate::trial::FOUND;
 
@@ -13,6 +14,14 @@ const RESOLVED: &str = "resolved.toml";
 
 /// The folder of the last model.
 const MODEL: &str = "model";
+
+/// A model that is kept: where its files are, and what its card says.
+pub(crate) struct Winner<'a> {
+    /// The stored result.
+    pub entry: &'a Entry,
+    /// The text of its card.
+    pub card: String,
+}
 
 /// Writes the spec of a trial that begins into its folder. What was found under another spec goes from there: it
 /// stays in the store.
@@ -33,12 +42,14 @@ pub(crate) fn begin(home: &Path, resolved: &str) -> Result<()> {
 }
 
 /// Keeps the last model of a trial in the folder `model` of its own folder, which then holds the files of the
-/// stored result and no others, and its distribution beside it.
-pub(crate) fn keep(home: &Path, model: Option<&Entry>, distribution: &SparsityDistribution) -> Result<()> {
-    let publish = |entry: &Entry| {
+/// stored result and its card and no others, and its distribution beside it. The card is no part of the stored
+/// result: it has the scores, which are measured on that.
+pub(crate) fn keep(home: &Path, model: Option<&Winner>, distribution: &SparsityDistribution) -> Result<()> {
+    let publish = |Winner { entry, card }: &Winner| {
         let names = entry.names()?;
         files::publish_folder(&home.join(MODEL), |staged| {
-            names.iter().try_for_each(|name| link(&entry.folder.join(name), &staged.join(name)))
+            names.iter().try_for_each(|name| link(&entry.folder.join(name), &staged.join(name)))?;
+            files::write(&staged.join(CARD), card.as_bytes())
         })
     };
     model.map_or(Ok(()), publish)?;
@@ -59,7 +70,7 @@ mod tests {
     use crate::trial::Key;
 
     #[test]
-    fn the_folder_of_the_last_model_holds_what_its_result_lists_and_nothing_else() {
+    fn the_folder_of_the_last_model_holds_what_its_result_lists_and_a_card_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::at(&dir.path().join("store"));
         let home = dir.path().join("trials/main");
@@ -73,7 +84,7 @@ mod tests {
             std::fs::write(entry.folder.join("model.safetensors.7.partial"), "half").unwrap();
             let names: Vec<String> = names.iter().map(ToString::to_string).collect();
             entry.finish(&key, &names, Cost { seconds: 1.0, peak_bytes: None }).unwrap();
-            keep(&home, Some(&entry), &distribution).unwrap();
+            keep(&home, Some(&Winner { entry: &entry, card: of.into() }), &distribution).unwrap();
             let mut there: Vec<_> = std::fs::read_dir(home.join("model"))
                 .unwrap()
                 .map(|e| e.unwrap().file_name().into_string().unwrap())
@@ -83,9 +94,10 @@ mod tests {
         };
         assert_eq!(
             kept("a", &["config.json", "chat_template.jinja"]),
-            ["chat_template.jinja", "config.json"]
+            ["README.md", "chat_template.jinja", "config.json"]
         );
-        assert_eq!(kept("b", &["config.json"]), ["config.json"]);
+        assert_eq!(kept("b", &["config.json"]), ["README.md", "config.json"]);
+        assert_eq!(std::fs::read_to_string(home.join("model/README.md")).unwrap(), "b");
         assert_eq!(std::fs::read_to_string(home.join("model/config.json")).unwrap(), "b");
         assert_eq!(files::read_json::<SparsityDistribution>(&home.join(FOUND)).unwrap(), distribution);
     }

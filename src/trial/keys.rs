@@ -56,7 +56,7 @@ impl Versioned {
         match self {
             Self::Supernet => 2,
             Self::Search => 2,
-            Self::Model => 1,
+            Self::Model => 2,
             Self::Perplexity => 1,
             Self::Kl => 1,
             Self::Tasks => 1,

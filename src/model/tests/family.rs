@@ -348,9 +348,12 @@ fn biases_of_a_pruned_model_are_read_back_as_they_were_written() {
 fn a_pruned_llama_has_the_keys_that_it_always_had() {
     for bias in [false, true] {
         let base = Pico { bias, ..Pico::default() }.config().unwrap();
-        let written = with_layers(&base, base.layers.clone()).unwrap();
+        let mut layers = base.layers.clone();
+        layers[0].intermediate_size -= 1;
+        let written = with_layers(&base, layers).unwrap();
         let new: BTreeSet<_> = written.raw.keys().filter(|key| !base.raw.contains_key(*key)).collect();
-        assert_eq!(new.into_iter().collect::<Vec<_>>(), ["head_dim", "per_layer_config", "sliding_window"]);
+        let keys = ["auto_map", "head_dim", "per_layer_config", "sliding_window"];
+        assert_eq!(new.into_iter().collect::<Vec<_>>(), keys);
     }
 }
 
