@@ -48,7 +48,7 @@ fn the_built_in_model_reads_and_writes_as_here() {
     let cut = dense.cut(&BUILTIN_CUT, &dir.path().join("cut"));
     let text = tyr::builtin::text(tyr::builtin::Split::Evaluation, 600);
     let tokens: Vec<u32> =
-        dense.bos.into_iter().chain(dense.tokenizer.encode(&text).unwrap()).take(40).collect();
+        dense.bos.into_iter().chain(dense.tokenizer.encode(&text).unwrap()).take(24).collect();
     let requests: Vec<Value> = [&dense, &cut]
         .iter()
         .enumerate()

@@ -60,7 +60,10 @@ impl Subject {
     pub fn tiny(folder: &Path, seed: u64, change: impl FnOnce(&mut Pico)) -> Self {
         let mut pico = Pico { heads: 8, kv_heads: 2, ..Pico::of_bytes(256) };
         change(&mut pico);
-        Self::open(pico.write(folder, seed).unwrap())
+        let source = pico.write(folder, seed).unwrap();
+        let special = json!({"bos_token": "<s>", "eos_token": "</s>"});
+        std::fs::write(folder.join("tokenizer_config.json"), special.to_string()).unwrap();
+        Self::open(source)
     }
 
     /// What is left of it when each layer keeps some of its heads and neurons.

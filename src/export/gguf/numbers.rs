@@ -5,7 +5,7 @@
 //! one that these do not fit either is stored in 16 bits; the matrix that gives logits gets 6 bits at least.
 //! Vectors are 32-bit floats.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
@@ -95,38 +95,51 @@ impl Numbers {
         [wanted, second].into_iter().find(fits).unwrap_or(GgmlDType::F16)
     }
 
-    /// What is stored otherwise than was wanted, by kind of matrix.
+    /// What is stored otherwise than was wanted, with the kinds of matrices.
     pub(super) fn notes<'a>(
         self,
         tensors: impl Iterator<Item = (&'a TensorEntry, GgmlDType)>,
         tied: bool,
     ) -> Vec<String> {
-        let mut kinds: BTreeMap<(Matrix, &'static str), (usize, Vec<usize>, GgmlDType)> = BTreeMap::new();
+        let mut changes: BTreeMap<(&'static str, &'static str), Changed> = BTreeMap::new();
         for (entry, numbers) in tensors {
             let wanted = self.wanted(entry, tied);
-            let Some(&matrix) = entry.rule.holds.first().filter(|_| numbers != wanted) else { continue };
-            let kind = kinds.entry((matrix, label(numbers))).or_insert((0, Vec::new(), wanted));
-            kind.0 += 1;
-            kind.1.extend(entry.shape.last());
+            if numbers != wanted {
+                let changed = changes.entry((label(wanted), label(numbers))).or_default();
+                changed.block = wanted.block_size();
+                *changed.kinds.entry(entry.rule.holds[0].label()).or_default() += 1;
+                changed.widths.extend(entry.shape.last());
+            }
         }
-        let note = |((matrix, numbers), (count, mut widths, wanted)): (
-            (Matrix, &str),
-            (usize, Vec<usize>, GgmlDType),
-        )| {
-            widths.sort_unstable();
-            widths.dedup();
-            let first: Vec<String> = widths.iter().take(4).map(usize::to_string).collect();
-            let more = if widths.len() > 4 { ", …" } else { "" };
-            format!(
-                "{}: {count} stored as {numbers} instead of {}, as llama.cpp does: their widths ({}{more}) are no \
-                 multiples of {}; prune.align avoids this for neurons",
-                matrix.label(),
-                label(wanted),
-                first.join(", "),
-                wanted.block_size()
-            )
-        };
-        kinds.into_iter().map(note).collect()
+        changes.into_iter().map(|((wanted, numbers), changed)| changed.note(wanted, numbers)).collect()
+    }
+}
+
+/// Matrices that are stored otherwise than was wanted.
+#[derive(Default)]
+struct Changed {
+    /// Length of the blocks that do not fit.
+    block: usize,
+    /// How many of each kind.
+    kinds: BTreeMap<&'static str, usize>,
+    widths: BTreeSet<usize>,
+}
+
+impl Changed {
+    fn note(self, wanted: &str, numbers: &str) -> String {
+        const NAMED: usize = 4;
+        let kinds: Vec<String> = self.kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        let widths: Vec<String> = self.widths.iter().take(NAMED).map(usize::to_string).collect();
+        let more = if self.widths.len() > NAMED { ", …" } else { "" };
+        let neurons = self.kinds.contains_key(Matrix::Down.label());
+        let hint = if neurons { "; prune.align avoids this for down_proj" } else { "" };
+        format!(
+            "stored as {numbers} instead of {wanted}, as llama.cpp does: {}, whose widths ({}{more}) are no multiples of \
+             {}{hint}",
+            kinds.join(", "),
+            widths.join(", "),
+            self.block
+        )
     }
 }
 

@@ -85,7 +85,13 @@ fn types_fall_back_by_width_and_say_so() {
         assert_eq!(of("blk.1.ffn_norm.weight"), F32);
         assert_eq!((each("attn_output"), each("ffn_down")), (o, down), "{quantisation:?}");
         let found = look(subject.model.config(), Form::Gguf, &options).unwrap();
-        assert!(found.notes.iter().any(|n| n.starts_with("down_proj: 1 stored as f16")), "{found:?}");
+        assert!(
+            found
+                .notes
+                .iter()
+                .any(|n| n.starts_with("stored as f16") && n.contains("1 down_proj, whose widths (33)")),
+            "{found:?}"
+        );
         let size = std::fs::metadata(dir.path().join(name)).unwrap().len();
         assert!(found.bytes < size && size < found.bytes + 20_000, "{} {size}", found.bytes);
         let other = read_back(Form::Gguf, dir.path(), &dir.path().join("read")).unwrap();

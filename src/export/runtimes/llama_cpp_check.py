@@ -43,46 +43,59 @@ def parameters(xllamacpp, request):
     return params
 
 
-def complete(server, tokens, count, probabilities):
-    answer = server.handle_completions(
-        {
-            "prompt": tokens,
-            "n_predict": count,
-            "temperature": 0.0,
-            "n_probs": probabilities,
-            "cache_prompt": True,
-            "return_tokens": True,
-        }
+def ask(server, path, question):
+    """An answer of the server, which listens on this machine alone."""
+    sent = urllib.request.Request(
+        server.listening_address + path,
+        data=json.dumps(question).encode(),
+        headers={"Content-Type": "application/json"},
     )
-    if "error" in answer:
-        raise SystemExit(f"llama.cpp: {answer['error']}")
-    return answer
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(sent) as answer:
+        return json.load(answer)
 
 
-def distribution(server, tokens, vocabulary):
-    """Log-probabilities of the whole vocabulary after `tokens`."""
-    answer = complete(server, tokens, 1, vocabulary)
+def complete(server, tokens, count, **more):
+    question = {
+        "prompt": tokens,
+        "n_predict": count,
+        "temperature": 0.0,
+        "cache_prompt": True,
+        "return_tokens": True,
+        **more,
+    }
+    return ask(server, "/completion", question)
+
+
+def vocabulary_of(path):
+    """Size of the vocabulary, and a token that is a letter."""
+    import gguf
+
+    field = gguf.GGUFReader(path).fields["tokenizer.ggml.tokens"]
+    pieces = (bytes(field.parts[index]) for index in field.data)
+    letter = next((i for i, piece in enumerate(pieces) if len(piece) == 1 and piece.isalpha()), 0)
+    return len(field.data), letter
+
+
+def distribution(server, tokens, vocabulary, letter):
+    """Log-probabilities of the whole vocabulary after `tokens`. They are those of the logits; the token that is then chosen is
+    always the same, because after an end, and after a part of a character, the server says none."""
+    answer = complete(server, tokens, 1, n_probs=vocabulary, logit_bias=[[letter, 1000.0]])
     row = [-math.inf] * vocabulary
     for entry in answer["completion_probabilities"][0]["top_logprobs"]:
         row[entry["id"]] = entry["logprob"]
     return row
 
 
-def vocabulary_of(path):
-    import gguf
-
-    return len(gguf.GGUFReader(path).fields["tokenizer.ggml.tokens"].data)
-
-
 def measure(server, request):
     """Perplexity over the sequences; the distributions go into the file that the request names."""
-    vocabulary = vocabulary_of(request["model"])
+    vocabulary, letter = vocabulary_of(request["model"])
     rows = array.array("f")
     nats, predicted = 0.0, 0
     for sequence in request.get("sequences", []):
         places = len(sequence) if request.get("logprobs") else len(sequence) - 1
         for place in range(1, places + 1):
-            row = distribution(server, sequence[:place], vocabulary)
+            row = distribution(server, sequence[:place], vocabulary, letter)
             rows.extend(row)
             if place < len(sequence):
                 nats -= row[sequence[place]]
@@ -94,13 +107,8 @@ def measure(server, request):
 
 
 def tokenise(server, text):
-    body = json.dumps({"content": text, "add_special": True, "parse_special": True}).encode()
-    sent = urllib.request.Request(
-        server.listening_address + "/tokenize", data=body, headers={"Content-Type": "application/json"}
-    )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(sent) as answer:
-        return json.load(answer)["tokens"]
+    question = {"content": text, "add_special": True, "parse_special": True}
+    return ask(server, "/tokenize", question)["tokens"]
 
 
 def answer(xllamacpp, request):
@@ -108,7 +116,7 @@ def answer(xllamacpp, request):
     found = {"runtime": f"llama.cpp (xllamacpp {xllamacpp.__version__})"}
     found["perplexity"] = measure(server, request)
     if request.get("prompt"):
-        continued = complete(server, request["prompt"], request["greedy"], 0)
+        continued = complete(server, request["prompt"], request["greedy"])
         found["greedy"], found["text"] = continued["tokens"], continued["content"]
     found["tokens"] = [tokenise(server, text) for text in request.get("texts", [])]
     return found

@@ -63,9 +63,12 @@ fn known_ways_to_cut_have_their_names() {
     assert!(pre(&qwen).contains("qwen2"));
 }
 
+/// A change of tokenizer.json.
+type Change<'a> = &'a dyn Fn(&mut Json);
+
 #[test]
 fn what_no_name_stands_for_is_refused() {
-    let changes: [(&str, &dyn Fn(&mut Json)); 8] = [
+    let changes: [(&str, Change); 8] = [
         ("its pre_tokenizer is null", &|json| json["pre_tokenizer"] = Json::Null),
         ("cuts texts by", &|json| json["pre_tokenizer"] = split(r"\p{N}{1,2}")),
         ("ignore_merges", &|json| json["pre_tokenizer"] = split(LLAMA_3)),
