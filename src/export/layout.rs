@@ -124,19 +124,36 @@ impl Layout {
         Self { layers: config.layers.iter().map(Written::cheapest).collect() }
     }
 
+    /// Every layer as it is.
+    pub(super) fn same(config: &Config) -> Self {
+        let all = |count: usize| (0..count).map(Some).collect();
+        let one = |layer: &LayerShape| Written {
+            heads: all(layer.heads()),
+            kv_heads: all(layer.kv_heads()),
+            neurons: all(layer.intermediate_size),
+        };
+        Self { layers: config.layers.iter().map(one).collect() }
+    }
+
     /// All layers with the same sizes, each at least 1: those of the layers that need most, with the cheapest
-    /// groups that give a number of query heads which is `allowed`; `None` where none is.
-    pub(super) fn alike(config: &Config, allowed: impl Fn(usize) -> bool) -> Option<Self> {
+    /// groups that give an `allowed` layer. Of every size of groups those with the fewest key/value heads are
+    /// tried, and those whose query heads divide the residual width. `None` where nothing is allowed.
+    pub(super) fn alike(config: &Config, allowed: impl Fn(&LayerShape) -> bool) -> Option<Self> {
         let layers = &config.layers;
         let most = layers.iter().flat_map(|l| &l.query_heads_per_kv).copied().max().unwrap_or(1);
-        let needed = |group: usize| layers.iter().map(|l| copies(l, group)).max().unwrap_or(0).max(1);
+        let neurons = layers.iter().map(|l| l.intermediate_size).max().unwrap_or(0).max(1);
         let sizes = (1..=most).filter_map(|group| {
-            let first = needed(group);
-            let found = (first..=first.max(config.hidden)).find(|kv_heads| allowed(group * kv_heads))?;
-            Some((group, found))
+            let fewest = layers.iter().map(|l| copies(l, group)).max().unwrap_or(0).max(1);
+            let divides = |kv_heads: &usize| config.hidden.is_multiple_of(group * kv_heads);
+            let dividing = (fewest..=config.hidden).find(divides);
+            let layer = |kv_heads: &usize| LayerShape {
+                query_heads_per_kv: vec![group; *kv_heads],
+                intermediate_size: neurons,
+            };
+            let found = std::iter::once(fewest).chain(dividing).find(|kv_heads| allowed(&layer(kv_heads)));
+            found.map(|kv_heads| (group, kv_heads))
         });
         let (group, kv_heads) = sizes.min_by_key(|&(group, kv_heads)| cost(group, kv_heads))?;
-        let neurons = layers.iter().map(|l| l.intermediate_size).max().unwrap_or(0).max(1);
         let one = |layer: &LayerShape| {
             let mut written = Written::grouped(layer, group);
             written.fill(group, kv_heads, neurons);

@@ -22,8 +22,7 @@ use candle_core::Device;
 use safetensors::Dtype;
 
 use crate::base::{Error, Kind, Result, Watch, files};
-use crate::model::family::{Place, TensorEntry};
-use crate::model::save::save;
+use crate::model::save::{save, with_layers_and_biases};
 use crate::model::{Config, Model, Source};
 use crate::spec::{Form, Quantisation, Spec};
 use layout::{Layout, Rewritten};
@@ -89,7 +88,7 @@ pub fn write(
         Form::Gguf => gguf::write(model, source, options, out, watch)?,
         Form::Mlx => write_folder(model, source, mlx::draft(model.config())?, out, watch)?,
         Form::Stock => write_folder(model, source, stock::draft(model.config())?, out, watch)?,
-        Form::Hf => (write_as_it_is(model, source, out, watch)?, Vec::new()),
+        Form::Hf => write_folder(model, source, as_it_is(model.config())?, out, watch)?,
     };
     let sizes = names.iter().map(|name| size(&out.join(name)));
     Ok(Exported { bytes: sizes.sum::<Result<u64>>()?, files: names, notes })
@@ -109,7 +108,7 @@ pub fn look(config: &Config, form: Form, options: &Options) -> Result<Exported> 
         Form::Gguf => gguf::look(config, options),
         Form::Mlx => mlx::draft(config).map(|draft| of(&draft.target, draft.notes)),
         Form::Stock => stock::draft(config).map(|draft| of(&draft.target, draft.notes)),
-        Form::Hf => Ok(of(config, Vec::new())),
+        Form::Hf => as_it_is(config).map(|draft| of(&draft.target, draft.notes)),
     }
 }
 
@@ -160,15 +159,10 @@ fn write_folder(
     Ok((names, draft.notes))
 }
 
-/// Writes the model in our own form.
-fn write_as_it_is(model: &Model, source: &Source, out: &Path, watch: &dyn Watch) -> Result<Vec<String>> {
-    let config = model.config();
-    watched(watch, config.tensors().len(), || {
-        save(out, config, source, model.dtype()?, |TensorEntry { name, shape, .. }| {
-            next(watch)?;
-            model.checkpoint().values(&Place { name: name.clone(), tensor: shape.clone(), rows: 0..shape[0] })
-        })
-    })
+/// The folder of our own form.
+fn as_it_is(config: &Config) -> Result<Draft> {
+    let target = with_layers_and_biases(config, config.layers.clone(), config.biases)?;
+    Ok(Draft { layout: Layout::same(config), target, notes: Vec::new() })
 }
 
 fn watched<T>(watch: &dyn Watch, tensors: usize, work: impl FnOnce() -> T) -> T {

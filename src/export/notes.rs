@@ -50,7 +50,7 @@ pub(super) fn groups(config: &Config, layout: &Layout) -> Option<String> {
     Some(format!(
         "{}: key/value heads with different numbers of query heads are written with equal ones ({} key/value heads are \
          repeated, {} query heads of zeros added; layer {first}: {:?} as {} x {}); \
-         prune.unit.attention = \"kv_group\" or prune.align avoids this",
+         prune.unit.attention = \"kv_group\" or prune.align.heads avoids this",
         numbers(&changed),
         sum(&copied),
         sum(&filled),

@@ -132,7 +132,7 @@ impl Changed {
         let widths: Vec<String> = self.widths.iter().take(NAMED).map(usize::to_string).collect();
         let more = if self.widths.len() > NAMED { ", …" } else { "" };
         let neurons = self.kinds.contains_key(Matrix::Down.label());
-        let hint = if neurons { "; prune.align avoids this for down_proj" } else { "" };
+        let hint = if neurons { "; prune.align.neurons avoids this for down_proj" } else { "" };
         format!(
             "stored as {numbers} instead of {wanted}, as llama.cpp does: {}, whose widths ({}{more}) are no multiples of \
              {}{hint}",

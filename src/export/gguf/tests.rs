@@ -139,13 +139,31 @@ fn a_base_files_tokenizer_and_description_are_taken_over() {
 }
 
 #[test]
-fn a_file_of_another_architecture_or_with_other_frequencies_is_refused() {
+fn a_file_of_another_architecture_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.gguf");
     let architecture = ("general.architecture".to_string(), Value::String("gpt2".into()));
     super::file::write(&path, &[architecture], &[], |_| Ok(vec![])).unwrap();
     let e = read_back(Form::Gguf, dir.path(), &dir.path().join("read")).err().unwrap();
     assert!(e.what.contains("gpt2"), "{e}");
+}
+
+#[test]
+fn divisors_of_frequencies_that_are_not_those_of_the_scaling_are_refused() {
+    let scaling = serde_json::json!({"rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0, "original_max_position_embeddings": 64});
+    let pico = Pico { hidden: 128, layers: 5, heads: 16, kv_heads: 4, ..Pico::of_bytes(256) };
+    let subject =
+        Subject::of(pico, &traps(), 4, Dtype::F32, |raw| drop(raw.insert("rope_scaling".into(), scaling)));
+    let (dir, content, name) = written(&subject, &options(Quantisation::F32));
+    assert_eq!(content.tensor_infos["rope_freqs.weight"].shape.dims(), [4]);
+    let path = dir.path().join(name);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(12).position(|part| part == b"\"factor\":4.0").unwrap();
+    bytes[at + 9] = b'5';
+    std::fs::write(&path, bytes).unwrap();
+    let e = read_back(Form::Gguf, dir.path(), &dir.path().join("read")).err().unwrap();
+    assert!(e.kind == Kind::Checkpoint && e.what.contains("rope_freqs.weight"), "{e}");
 }
 
 #[test]

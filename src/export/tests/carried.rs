@@ -11,7 +11,7 @@ const GROUPS: &[usize] = &[4, 2];
 
 /// A model of a family whose config.json says more.
 fn of(family: &'static Family, more: serde_json::Value) -> Subject {
-    let pico = Pico { heads: 16, kv_heads: 4, family, ..Pico::of_bytes(256) };
+    let pico = Pico { hidden: 128, heads: 16, kv_heads: 4, family, ..Pico::of_bytes(256) };
     let layers = [layer(GROUPS, 20), layer(&[], 7), layer(&[1, 1, 1], 0)];
     Subject::of(pico, &layers, 8, Dtype::F32, |raw| raw.extend(more.as_object().unwrap().clone()))
 }
