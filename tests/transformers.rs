@@ -1,6 +1,6 @@
 //! Pruned models in transformers, as the folder lies there: logits, cached and batched writing, saving again.
 //!
-//! Needs a Python with torch and transformers: `TYR_TRANSFORMERS_PYTHON`, or what `scripts/install_runtimes` makes.
+//! Needs a Python with torch and transformers: `TYR_RUNTIMES_PYTHON`, or what `scripts/install_runtimes` makes.
 // Helpers beside the test functions are tests, too.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
@@ -162,14 +162,14 @@ fn expect(model: &Model, source: &Source, folder: &Path) {
 
 /// The interpreter with transformers.
 fn python() -> Option<PathBuf> {
-    if let Some(python) = std::env::var_os("TYR_TRANSFORMERS_PYTHON") {
+    if let Some(python) = std::env::var_os("TYR_RUNTIMES_PYTHON") {
         return Some(python.into());
     }
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/runtimes/bin/python");
     let found = python.exists().then_some(python);
     if found.is_none() {
         eprintln!(
-            "skipped: no Python with transformers (scripts/install_runtimes, or TYR_TRANSFORMERS_PYTHON)"
+            "skipped: no Python with transformers (scripts/install_runtimes, or TYR_RUNTIMES_PYTHON)"
         );
     }
     found

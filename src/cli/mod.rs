@@ -62,7 +62,7 @@ const OWN: [&str; 6] = [
     "TYR_API_KEY",
     "TYR_LM_EVAL_TOKEN",
     "TYR_LM_EVAL_PYTHON",
-    "TYR_TRANSFORMERS_PYTHON",
+    "TYR_RUNTIMES_PYTHON",
     "TYR_SHARED",
     "TYR_TAPLO",
 ];
