@@ -26,7 +26,8 @@ pub fn opened(spec: &Spec) -> Inputs {
         Ok(Some(model)) => {
             inputs.model = Some(sizes_of(&model));
             if let Err(e) = uniform(spec, &model.config) {
-                fault("sparsity.target", e);
+                let key = bound(&e).unwrap_or("sparsity.target");
+                fault(key, e);
             }
         }
         Err(e) => fault("model.source", e),
@@ -38,6 +39,15 @@ pub fn opened(spec: &Spec) -> Inputs {
         fault("evaluate.tasks", e);
     }
     inputs
+}
+
+/// The key of the bounds that an error is about; those of `prune.align` have one that can be out of reach.
+fn bound(error: &Error) -> Option<&'static str> {
+    match error.place.as_deref() {
+        Some("prune.align") => Some("prune.align.neurons"),
+        Some("prune.keep_at_least") => Some("prune.keep_at_least"),
+        _ => None,
+    }
 }
 
 fn sizes_of(model: &KnownModel) -> ModelSizes {
@@ -130,6 +140,25 @@ mod tests {
             let found = opened(&spec).faults;
             assert_eq!((found.len(), found[0].0.to_string().as_str()), (1, "sparsity.target"));
             assert!(found[0].1.to_string().contains(words), "{}", found[0].1);
+        }
+    }
+
+    #[test]
+    fn bounds_that_the_model_cannot_keep_to_are_found_under_their_key() {
+        let found = |change: fn(&mut Spec)| {
+            let mut spec = spec_of("builtin:quickstart");
+            change(&mut spec);
+            opened(&spec).faults.into_iter().map(|(key, e)| format!("{key} {e}")).collect::<Vec<_>>()
+        };
+        assert_eq!(found(|spec| spec.prune.align.neurons = 8), [""; 0]);
+        let wide = found(|spec| spec.prune.align.neurons = 1 << 20);
+        assert!(wide.len() == 1 && wide[0].starts_with("prune.align.neurons "), "{wide:?}");
+        for change in [
+            |spec: &mut Spec| spec.prune.keep_at_least.neurons = 1 << 20,
+            |spec: &mut Spec| spec.prune.keep_at_least.heads = spec.prune.step.heads + 1_000,
+        ] {
+            let kept = found(change);
+            assert!(kept.len() == 1 && kept[0].starts_with("prune.keep_at_least "), "{kept:?}");
         }
     }
 
