@@ -31,26 +31,22 @@ impl Bounds {
         let units = shape.units(kind).units;
         let multiple = self.multiple(kind);
         let at_least = self.at_least[kind as usize];
-        let (module, unit) = words(kind);
-        if multiple > units {
-            return Err(Error::new(
-                Kind::Spec,
-                format!("an {module} module has {units} {unit}, which is less than the multiple {multiple}"),
-            )
-            .at("prune.align")
-            .hint(format!("take a multiple of at most {units}")));
-        }
         let most = units / multiple * multiple;
         let fewest = at_least.next_multiple_of(multiple);
+        let (module, unit) = words(kind);
+        let refused = |what: String, place: &str, most: usize| {
+            let hint = format!("set it to at most {most}");
+            Err(Error::new(Kind::Spec, what).at(format!("prune.{place}.{}", key(kind))).hint(hint))
+        };
+        if multiple > units {
+            let what =
+                format!("an {module} module has {units} {unit}, which is less than the multiple {multiple}");
+            return refused(what, "align", units);
+        }
         if fewest > most {
-            return Err(Error::new(
-                Kind::Spec,
-                format!(
-                    "an {module} module cannot keep {fewest} {unit} of {units}, of which {most} may stay"
-                ),
-            )
-            .at("prune.keep_at_least")
-            .hint(format!("keep at least {most} or fewer")));
+            let what =
+                format!("an {module} module cannot keep {at_least} {unit}: of its {units}, {most} may stay");
+            return refused(what, "keep_at_least", most);
         }
         Ok((units - most, units - fewest))
     }
@@ -61,6 +57,14 @@ impl Bounds {
     /// As [`super::uniform`], and where the bounds keep more than what is requested leaves.
     pub fn uniform(&self, shape: &Shape, request: Request) -> Result<SparsityDistribution> {
         super::uniform::within(self, shape, request)
+    }
+}
+
+/// The key of a kind's units in `prune.align` and `prune.keep_at_least`.
+pub(super) fn key(kind: ModuleKind) -> &'static str {
+    match kind {
+        ModuleKind::Attention => "heads",
+        ModuleKind::Mlp => "neurons",
     }
 }
 

@@ -72,11 +72,11 @@ fn bounds_that_nothing_keeps_to_name_their_key() {
         let error = bounds.uniform(&shape, Request::Total(fraction)).unwrap_err();
         error.place.unwrap_or(error.what)
     };
-    assert_eq!(place([1, 64], [0, 0], 0.5), "prune.align");
-    assert_eq!(place([1, 1], [0, 49], 0.5), "prune.keep_at_least");
-    assert_eq!(place([1, 32], [0, 33], 0.5), "prune.keep_at_least");
-    assert_eq!(place([1, 1], [3, 0], 0.5), "prune.keep_at_least");
-    assert_eq!(place([1, 16], [0, 32], 0.5), "prune.keep_at_least");
+    assert_eq!(place([1, 64], [0, 0], 0.5), "prune.align.neurons");
+    assert_eq!(place([1, 1], [0, 49], 0.5), "prune.keep_at_least.neurons");
+    assert_eq!(place([1, 32], [0, 33], 0.5), "prune.keep_at_least.neurons");
+    assert_eq!(place([1, 1], [3, 0], 0.5), "prune.keep_at_least.heads");
+    assert_eq!(place([1, 16], [0, 32], 0.5), "prune.keep_at_least.neurons");
     assert!(place([4, 48], [0, 0], 0.1).contains("rounds to nothing in multiples of 4 heads and 48 neurons"));
     assert!(Bounds { multiples: [1, 16], at_least: [2, 16] }.uniform(&shape, Request::Total(0.5)).is_ok());
 }

@@ -1,7 +1,7 @@
 //! The uniform distribution that the first iteration starts from: the same fraction of every module, in whole
 //! units, or multiples of them.
 
-use super::bounds::words;
+use super::bounds::{key, words};
 use super::{Bounds, ModuleId, ModuleKind, Shape, SparsityDistribution};
 use crate::base::{Error, Kind, Result};
 
@@ -90,7 +90,8 @@ fn too_much(units: usize, asked: usize, most: usize, kind: ModuleKind) -> Error 
     let what = format!(
         "{asked} of the {units} {unit} of an {module} module would have to go, but {kept} have to stay"
     );
-    Error::new(Kind::Spec, what).at("prune.keep_at_least").hint("lower it, or sparsity.target")
+    let place = format!("prune.keep_at_least.{}", key(kind));
+    Error::new(Kind::Spec, what).at(place).hint("lower it, or sparsity.target")
 }
 
 /// `total` over `layers` as evenly as whole numbers allow, the larger ones spaced out.

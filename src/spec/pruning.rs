@@ -160,10 +160,10 @@ pub enum HeadsPerGroup {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeepAtLeast {
-    /// Heads (or key/value groups) of every attention module.
+    /// Heads (or key/value groups) that every attention module keeps at least.
     #[schemars(range(max = MOST_OF_A_MODEL), extend("x-unit" = "heads"))]
     pub heads: usize,
-    /// Neurons of every MLP module.
+    /// Neurons that every MLP module keeps at least.
     #[schemars(range(max = MOST_OF_A_MODEL), extend("x-unit" = "neurons"))]
     pub neurons: usize,
 }

@@ -173,8 +173,7 @@ pub struct Sparsity {
     pub target: f64,
     /// Of what: the parameters that units own (`prunable`), or all parameters of the model (`total`).
     pub basis: Basis,
-    /// Whether layers may keep different sizes. `uniform` needs no search: what is in `[search]` and
-    /// `[fitness]` has no effect.
+    /// Whether layers may keep different sizes. `uniform` leaves nothing to search.
     pub shape: SparsityShape,
     /// How the uniform distribution that a search starts from rounds a fraction that is not a whole number of
     /// units per layer. Layers that are to stay alike (`shape`) all lose the same number.

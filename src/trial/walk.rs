@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn layers_that_stay_alike_are_not_searched() {
         let text = |set: &str| format!("{set}\n[supernet]\nintervals = [0.5, 0.25]\nlevels = 3");
-        let uniform = text("sparsity.shape = \"uniform\"");
+        let uniform = text("[sparsity]\nshape = \"uniform\"");
         // Four query heads share two key/value heads.
         let bounds = Bounds { multiples: [2, 1], at_least: [0, 0] };
         let (found, distribution, model) = calls(&uniform);
@@ -303,14 +303,14 @@ mod tests {
         assert!(found[2].ends_with(&format!("3 levels of [2, 24], Expectation, {bounds:?}")), "{found:?}");
         assert!(found[5].starts_with("supernet refit around start"), "{found:?}");
         assert_eq!((distribution.as_str(), model.as_str()), ("start", "refit"));
-        let whole = text("sparsity.shape = \"uniform\"\nprune.unit.attention = \"kv_group\"");
+        let whole = text("[sparsity]\nshape = \"uniform\"\n[prune]\nunit.attention = \"kv_group\"");
         assert!(!calls(&whole).0[2].contains("Bounds"));
     }
 
     #[test]
     fn every_supernet_has_the_bounds_of_the_spec() {
-        let set = "prune = { align = { neurons = 16, heads = \"equal\" }, keep_at_least = { heads = 1, neurons = 8 } }";
-        let (found, ..) = calls(&format!("{set}\n[supernet]\nintervals = [0.25, 0.125]"));
+        let align = "align = { neurons = 16, heads = \"equal\" }\nkeep_at_least = { heads = 1, neurons = 8 }";
+        let (found, ..) = calls(&format!("[prune]\n{align}\n[supernet]\nintervals = [0.25, 0.125]"));
         let bounds = Bounds { multiples: [2, 16], at_least: [1, 8] };
         let built: Vec<&String> = found.iter().filter(|call| call.starts_with("supernet")).collect();
         assert!(
