@@ -69,7 +69,7 @@ fn what_a_search_finds_keeps_to_the_bounds() {
     let bounds = [
         "prune.align={ neurons = 8, heads = 'equal' }",
         "prune.keep_at_least={ heads = 2, neurons = 16 }",
-        "supernet.intervals=[0.25]",
+        "supernet.intervals=[0.125]",
         "evaluate.tasks=[]",
     ];
     tiny.run(&bounds.map(|set| ["--set", set]).concat()).success();
