@@ -45,7 +45,7 @@ impl Bounds {
         }
         if fewest > most {
             let what =
-                format!("an {module} module cannot keep {at_least} {unit}: of its {units}, {most} may stay");
+                format!("an {module} module cannot keep {at_least} {unit}: {most} of its {units} may stay");
             return refused(what, "keep_at_least", most);
         }
         Ok((units - most, units - fewest))
