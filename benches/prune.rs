@@ -28,7 +28,8 @@ fn problem(units: Units, d_out: usize) -> Problem {
     let d_in = units.channels();
     let x = noise(2 * d_in, d_in, 1);
     let weight = noise(d_in, d_out, 2);
-    Problem { kind: ModuleKind::Mlp, units, gram: x.transpose() * &x, correlation: None, weight }
+    let kind = ModuleKind::Mlp;
+    Problem { kind, units, groups: 1, gram: x.transpose() * &x, correlation: None, weight }
 }
 
 fn obs(step: usize) -> Obs {

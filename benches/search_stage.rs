@@ -23,6 +23,8 @@ fn options() -> supernet::Options {
     let prune = spec::Prune {
         method: spec::Method::Obs,
         unit: spec::Units { attention: spec::AttentionUnit::Head, mlp: spec::MlpUnit::Neuron },
+        align: spec::Align { neurons: 1, heads: spec::HeadsPerGroup::Free },
+        keep_at_least: spec::KeepAtLeast { heads: 0, neurons: 0 },
         saliency: spec::Saliency { first_order: false, second_order: true },
         step: spec::Step { heads: 1, neurons: 16 },
         ranking: spec::Ranking::Progressive,
@@ -40,7 +42,8 @@ fn options() -> supernet::Options {
         refit: false,
     };
     let method = tyr::prune::method(&prune);
-    supernet::Options { method, supernet, dtype: safetensors::Dtype::F32, seed: 0, name: "bench".into() }
+    let name = "bench".into();
+    supernet::Options { method, supernet, dtype: safetensors::Dtype::F32, seed: 0, name, head_groups: 1 }
 }
 
 fn sequences(tokens: usize) -> Sequences {

@@ -12,7 +12,7 @@ use candle_core::{Device, Tensor};
 use common::{Tiny, failure};
 use tyr::model::pico::Pico;
 use tyr::model::save::{save, with_layers};
-use tyr::model::{Config, LayerShape, Source};
+use tyr::model::{Config, LayerShape, Model, Source};
 
 /// Final artefacts, which must be equal byte for byte.
 const ARTEFACTS: [&str; 6] = [
@@ -40,6 +40,47 @@ fn assert_same(a: &[Vec<u8>], b: &[Vec<u8>]) {
         };
         assert!(a == b, "{name} differs:\n{}\n{}", text(a), text(b));
     }
+}
+
+/// What every layer of a model of a run keeps: query heads of each key/value head, and neurons.
+fn kept(tiny: &Tiny) -> Vec<(Vec<usize>, usize)> {
+    let source = Source::folder(&tiny.path("runs/tiny/trials/main/model")).unwrap();
+    let model = Model::open(&source, &Device::Cpu).unwrap();
+    let layers = model.config().layers.iter();
+    layers.map(|layer| (layer.query_heads_per_kv.clone(), layer.intermediate_size)).collect()
+}
+
+#[test]
+fn layers_that_stay_alike_are_the_same_in_the_model_that_is_written() {
+    let tiny = Tiny::new();
+    let set =
+        ["sparsity.shape=uniform", "sparsity.target=0.4", "prune.align.neurons=16", "evaluate.tasks=[]"];
+    tiny.run(&set.map(|set| ["--set", set]).concat()).success();
+    // 1.6 of 4 query heads are one of each key/value head, 19.2 of 48 neurons one multiple.
+    assert_eq!(kept(&tiny), vec![(vec![1, 1], 32); 2]);
+    let csv = String::from_utf8(tiny.read("runs/tiny/results.csv")).unwrap();
+    assert!(csv.contains("main,refit,sparsity,") && csv.contains("main,uniform,kl,"), "{csv}");
+    assert!(!csv.contains("iteration-1"), "{csv}");
+}
+
+#[test]
+fn what_a_search_finds_keeps_to_the_bounds() {
+    let tiny = Tiny::new();
+    let bounds = [
+        "prune.align={ neurons = 8, heads = 'equal' }",
+        "prune.keep_at_least={ heads = 2, neurons = 16 }",
+        "supernet.intervals=[0.125]",
+        "evaluate.tasks=[]",
+    ];
+    tiny.run(&bounds.map(|set| ["--set", set]).concat()).success();
+    let kept = kept(&tiny);
+    for (heads, neurons) in &kept {
+        assert!(heads.len() == 2 && heads[0] == heads[1] && heads[0] > 0, "{kept:?}");
+        assert!(neurons % 8 == 0 && *neurons >= 16, "{kept:?}");
+    }
+    assert_eq!(kept.iter().map(|(_, neurons)| neurons).sum::<usize>(), 48);
+    let csv = String::from_utf8(tiny.read("runs/tiny/results.csv")).unwrap();
+    assert!(csv.contains("main,iteration-1,sparsity,0.5"), "{csv}");
 }
 
 #[test]

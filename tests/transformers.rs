@@ -168,9 +168,7 @@ fn python() -> Option<PathBuf> {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/runtimes/bin/python");
     let found = python.exists().then_some(python);
     if found.is_none() {
-        eprintln!(
-            "skipped: no Python with transformers (scripts/install_runtimes, or TYR_RUNTIMES_PYTHON)"
-        );
+        eprintln!("skipped: no Python with transformers (scripts/install_runtimes, or TYR_RUNTIMES_PYTHON)");
     }
     found
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::known_model::{KnownModel, bytes_of};
 use super::planner::Planner;
+use super::shapes;
 use super::texts::Texts;
 use super::trial::{self, Spread, Tasks, TrialPlan, pruned};
 use super::{Missing, Rates, Standing, Step, StepCost, StepKey};
@@ -18,12 +19,12 @@ use crate::fitness::cost::Searching;
 use crate::model::cost::{self, Tokens};
 use crate::model::{Config, Source};
 use crate::schedule::{Iteration, schedule};
-use crate::space::{Shape, Space, SparsityDistribution};
-use crate::spec::{AttentionUnit, Form, Spec, Trial};
+use crate::space::{ModuleKind, Shape, Space, SparsityDistribution};
+use crate::spec::{AttentionUnit, Form, SparsityShape, Spec, Trial};
 use crate::supernet::cost::{self as supernet, Building};
 use crate::trial::{
-    Build, Evaluation, FOUND, Found, InputHashes, Key, MANIFEST, Manifest, ModelName, StepName, Steps, keys,
-    kl_sequences, reached, uniform, walk,
+    Build, Evaluation, FOUND, Found, InputHashes, Key, MANIFEST, Manifest, ModelName, StepName, Steps,
+    bounds, keys, kl_sequences, reached, uniform, walk,
 };
 
 /// Memory of the process itself: the program, its tokenizer, the token sets.
@@ -141,10 +142,11 @@ impl Steps for Estimator<'_, '_> {
         let around = match &centre.pending {
             None => keys::value(&space)?,
             Some((pending, _)) => {
-                json!({ "around": pending, "steps": space.spacings, "levels": build.levels })
+                let bounds = [build.bounds.multiples, build.bounds.at_least];
+                json!({ "around": pending, "steps": space.spacings, "levels": build.levels, "bounds": bounds })
             }
         };
-        let key = keys::supernet(&self.input_hashes, &around, dtype, spec, build.accumulation, build.name)?;
+        let key = keys::supernet(&self.input_hashes, &around, dtype, spec, build)?;
         let placed = self.place(StepName::Supernet(build.name), &key, self.waits(centre), cost)?;
         Ok(PlannedSupernet { placed, space, bytes })
     }
@@ -247,7 +249,7 @@ impl Estimator<'_, '_> {
         let model = self.model.clone();
         self.tokenise();
         walk(self.spec, &model.config, &mut self)?;
-        self.add_notes();
+        self.add_notes()?;
         self.finish(trial)
     }
 
@@ -385,8 +387,10 @@ impl Estimator<'_, '_> {
     }
 
     /// Notes for the reader.
-    fn add_notes(&mut self) {
+    fn add_notes(&mut self) -> Result<()> {
+        let shapes = shapes::notes(self.spec, &self.model.config)?;
         let notes = &mut self.notes;
+        notes.extend(shapes);
         if let [first, more @ ..] = &self.texts.missing[..] {
             let others = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
             notes.push(format!("not there yet: {}{others}; sizes are taken from the spec", first.display()));
@@ -394,7 +398,8 @@ impl Estimator<'_, '_> {
         if !self.tasks.unsized_names.is_empty() {
             notes.push(format!("of unknown size and not counted: {}", self.tasks.unsized_names.join(", ")));
         }
-        if self.spec.prune.unit.attention == AttentionUnit::Head && self.model.config.group() > 1 {
+        let single = self.spec.prune.unit.attention == AttentionUnit::Head && !self.spec.keeps_equal_heads();
+        if single && self.model.config.group() > 1 {
             notes.push(
                 "key/value heads are removed only with the last of their query heads: k_proj and v_proj are \
                  given as a range"
@@ -404,6 +409,7 @@ impl Estimator<'_, '_> {
         if self.missing == Some(Missing::NotLookedUp) {
             notes.push("keys take reading the model and the texts: --keys always".into());
         }
+        Ok(())
     }
 
     /// The steps with what the trial is about; spaces are those around the uniform start.
@@ -411,11 +417,16 @@ impl Estimator<'_, '_> {
         let spec = self.spec;
         let config = &self.model.config;
         let start = uniform(spec, config)?;
-        let iterations = schedule(&self.shape, &spec.supernet.intervals)?;
-        let space = |i: &Iteration| Build::iteration(i, spec).space(self.shape, start.clone());
+        let bounds = bounds(spec, config);
+        let mut iterations = schedule(&self.shape, &bounds, &spec.supernet.intervals)?;
+        if spec.sparsity.shape == SparsityShape::Uniform {
+            iterations.truncate(1);
+        }
+        let space = |i: &Iteration| Build::iteration(i, spec, bounds).space(self.shape, start.clone());
         let spaces = iterations.iter().map(space).collect::<Result<Vec<_>>>()?;
         let of = |spread| pruned(config, spec.prune.unit.attention, &start, spread);
-        let parameters = trial::parameters(config, &of(Spread::Wide), &of(Spread::Narrow));
+        let narrow = if bounds.multiple(ModuleKind::Attention) > 1 { Spread::Wide } else { Spread::Narrow };
+        let parameters = trial::parameters(config, &of(Spread::Wide), &of(narrow));
         let totals = [config, &of(Spread::Wide)].map(|config| config.parameters().total());
         let first = spaces.first().map(|space| Searching::new(config, space, spec)).transpose()?;
         Ok(TrialPlan {
@@ -425,7 +436,7 @@ impl Estimator<'_, '_> {
             asked: spec.sparsity.target,
             reached: reached(spec.sparsity.basis, &self.shape, &start, totals),
             basis: spec.sparsity.basis,
-            iterations: iterations.iter().zip(&spaces).map(|(i, s)| trial::iteration(i, s)).collect(),
+            iterations: iterations.iter().zip(&spaces).map(|(i, s)| trial::iteration(i, s, spec)).collect(),
             tokens: trial::tokens(spec, &self.texts, first.as_ref(), &self.tasks),
             parameters,
             steps: self.steps,

@@ -30,7 +30,11 @@ pub fn opened(spec: &Spec) -> Inputs {
             inputs.model = Some(sizes_of(&model));
             match uniform(spec, &model.config) {
                 Ok(start) => exports(spec, &model, &start).into_iter().for_each(|e| fault("export.to", e)),
-                Err(e) => fault("sparsity.target", e),
+                Err(e) => {
+                    // Bounds that cannot be kept to have keys of their own.
+                    let bound = e.place.clone().filter(|place| place.starts_with("prune."));
+                    fault(bound.as_deref().unwrap_or("sparsity.target"), e);
+                }
             }
         }
         Err(e) => fault("model.source", e),
@@ -146,6 +150,22 @@ mod tests {
             assert_eq!((found.len(), found[0].0.to_string().as_str()), (1, "sparsity.target"));
             assert!(found[0].1.to_string().contains(words), "{}", found[0].1);
         }
+    }
+
+    #[test]
+    fn bounds_that_the_model_cannot_keep_to_are_found_under_their_key() {
+        let found = |change: fn(&mut Spec)| {
+            let mut spec = spec_of("builtin:quickstart");
+            change(&mut spec);
+            opened(&spec).faults.into_iter().map(|(key, e)| format!("{key} {e}")).collect::<Vec<_>>()
+        };
+        assert_eq!(found(|spec| spec.prune.align.neurons = 8), [""; 0]);
+        let wide = found(|spec| spec.prune.align.neurons = 1 << 20);
+        assert!(wide.len() == 1 && wide[0].starts_with("prune.align.neurons "), "{wide:?}");
+        let kept = found(|spec| spec.prune.keep_at_least.neurons = 1 << 20);
+        assert!(kept.len() == 1 && kept[0].starts_with("prune.keep_at_least.neurons "), "{kept:?}");
+        let kept = found(|spec| spec.prune.keep_at_least.heads = 7);
+        assert!(kept.len() == 1 && kept[0].starts_with("prune.keep_at_least.heads "), "{kept:?}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod known_model;
 mod planner;
 mod rates;
 mod render;
+mod shapes;
 mod size;
 mod texts;
 mod trial;

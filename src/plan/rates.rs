@@ -131,7 +131,7 @@ fn solves(config: &Config) -> Result<f64> {
     let weight = Mat::from_fn(d, o, |i, j| f64::from(noise[(i * 7 + j * 13) % noise.len()]));
     let kind = ModuleKind::Mlp;
     let units = Units { count: d, width: 1 };
-    let problem = Problem { kind, units, gram, correlation: None, weight };
+    let problem = Problem { kind, units, groups: 1, gram, correlation: None, weight };
     let damping = Damping { coefficient: 0.01, mean: DampingMean::Geometric };
     let obs = Obs::to_layer(Step { heads: 1, neurons: 16 }, damping);
     let removed: Vec<usize> = (1..8).map(|i| d * i / 8).collect();

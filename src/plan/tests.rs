@@ -163,6 +163,49 @@ fn nothing_is_searched_without_generations() {
 }
 
 #[test]
+fn layers_that_stay_alike_are_told_and_not_searched() {
+    let plan = planned(
+        "model.source = \"hf:HuggingFaceTB/SmolLM2-135M\"\nsparsity = { target = 0.3, shape = \"uniform\" }\n\
+         prune.align.neurons = 256\n",
+    );
+    let trial = &plan.trials[0];
+    assert!(!trial.steps.iter().any(|s| matches!(s.name, StepName::Search(_))));
+    assert_eq!((trial.iterations.len(), trial.iterations[0].log10_distributions), (1, 0.0));
+    assert_eq!((trial.tokens.generations, trial.tokens.candidates), (0, 0));
+    // 9 query heads share 3 key/value heads; 460.8 of 1536 neurons are nearest to two multiples.
+    let expected = [
+        "all layers are alike and nothing is searched: each keeps 6 of 9 heads and 1024 of 1536 neurons",
+        "every key/value head of a layer keeps as many query heads: 3 leave at a time; 30.00% becomes 33.33% of \
+         them",
+        "kept neurons are multiples of 256; 30.00% becomes 33.33% of them",
+    ];
+    expected.iter().for_each(|note| assert!(trial.notes.iter().any(|n| n == note), "{:?}", trial.notes));
+    assert!(trial.reached > 0.33 && trial.reached < 0.34, "{}", trial.reached);
+    let k = trial.parameters.iter().find(|c| c.kind == "k_proj").unwrap();
+    assert_eq!((k.after, k.least), (k.before, k.before));
+    assert!(text(&plan).contains("no search"));
+}
+
+#[test]
+fn what_bounds_cost_is_told_and_levels_keep_to_them() {
+    let bounded = "prune = { align = { neurons = 640 }, keep_at_least = { heads = 24, neurons = 9600 } }\n\
+                   supernet.intervals = [0.125]\n";
+    let trial =
+        planned(&format!("model.source = \"hf:meta-llama/Llama-2-70b-hf\"\n{bounded}")).trials.remove(0);
+    let expected = [
+        "kept neurons are multiples of 640; 50.00% becomes 50.00% of them",
+        "28672 neurons are no multiple of 640: every module loses 512 at least",
+        "every layer keeps at least 24 heads and 9600 neurons",
+    ];
+    expected.iter().for_each(|note| assert!(trial.notes.iter().any(|n| n == note), "{:?}", trial.notes));
+    // 3584 neurons are nearest to six multiples; of 32 heads one level of eight may go.
+    assert_eq!((trial.iterations[0].spacings, trial.iterations[0].levels[0]), ([8, 3840], (6, 6)));
+    assert!(trial.iterations[0].levels[1].1 < 9);
+    let free = planned("model.source = \"hf:meta-llama/Llama-2-70b-hf\"\n").trials.remove(0);
+    assert!(!free.notes.iter().any(|note| note.contains("multiple") || note.contains("at least")));
+}
+
+#[test]
 fn one_layer_of_one_head_is_planned_without_a_move() {
     let dir = tempfile::tempdir().unwrap();
     Pico { layers: 1, heads: 1, kv_heads: 1, ..Pico::default() }.write(dir.path(), 1).unwrap();
@@ -207,6 +250,10 @@ const NOT_SET_ALONE: [&str; 5] = [
     "sweep[0].seeds",
 ];
 
+/// Keys of units that a module keeps, of which no model has as many.
+const MORE_THAN_A_MODEL_HAS: [&str; 3] =
+    ["prune.align.neurons", "prune.keep_at_least.heads", "prune.keep_at_least.neurons"];
+
 /// What goes along with a key at its maximum.
 fn along(key: &str, most: usize) -> String {
     match key {
@@ -226,6 +273,12 @@ fn every_count_at_its_maximum_is_planned() {
             continue;
         }
         let line = format!("{key} = {most}\n");
+        if MORE_THAN_A_MODEL_HAS.contains(&key.as_str()) {
+            let loaded = spec::parse(&format!("{model}{line}"), "spec.toml", &KNOWN).unwrap();
+            let place = plan(&loaded, &options(Speed::Unknown)).unwrap_err().place.unwrap();
+            assert_eq!(place, key);
+            continue;
+        }
         let plan = planned(&format!("{model}{line}{}", along(&key, most)));
         let finite = |s: &Step| s.estimate.flops.is_finite() && s.estimate.memory.is_finite();
         assert!(plan.trials[0].steps.iter().all(finite), "{key}");

@@ -13,7 +13,7 @@ use crate::model::family::Parameters;
 use crate::model::{Config, LayerShape};
 use crate::schedule::Iteration;
 use crate::space::{ModuleId, ModuleKind, Space, SparsityDistribution};
-use crate::spec::{AttentionUnit, Basis, Spec};
+use crate::spec::{AttentionUnit, Basis, SparsityShape, Spec};
 use crate::trial::{Evaluation, ModelName, evaluations, kl_sequences};
 
 /// A trial's plan.
@@ -151,7 +151,7 @@ pub(crate) fn parameters(config: &Config, wide: &Config, narrow: &Config) -> Vec
 }
 
 /// One iteration's numbers.
-pub(crate) fn iteration(iteration: &Iteration, space: &Space) -> IterationPlan {
+pub(crate) fn iteration(iteration: &Iteration, space: &Space, spec: &Spec) -> IterationPlan {
     let levels = ModuleKind::ALL.map(|kind| {
         let counts =
             space.range.iter().skip(kind as usize).step_by(2).map(|(low, high)| (high - low + 1) as usize);
@@ -162,7 +162,11 @@ pub(crate) fn iteration(iteration: &Iteration, space: &Space) -> IterationPlan {
         interval: iteration.interval,
         spacings: iteration.spacings,
         levels,
-        log10_distributions: log10_legal(space),
+        log10_distributions: if spec.sparsity.shape == SparsityShape::Free {
+            log10_legal(space)
+        } else {
+            0.0
+        },
     }
 }
 
@@ -173,14 +177,15 @@ pub(crate) fn tokens(spec: &Spec, texts: &Texts, first: Option<&Searching>, task
         .perplexity
         .iter()
         .filter_map(|name| Some((name.clone(), texts.evaluation.get(name)?.1)));
+    let generations = if spec.searches() { spec.search.generations } else { 0 };
     let diverges = evaluations(spec, ModelName::Uniform).contains(&Evaluation::Kl);
     TokenCounts {
         calibration: spec.calibration.tokens,
         sequence_length: spec.calibration.sequence_length,
         search: spec.search.tokens,
         stages: spec.search.stages.iter().map(|s| (s.tokens, s.survivors)).collect(),
-        generations: spec.search.generations,
-        candidates: first.map_or(0, |s| s.candidate_tokens().saturating_mul(spec.search.generations)),
+        generations,
+        candidates: first.map_or(0, |s| s.candidate_tokens().saturating_mul(generations)),
         evaluation: evaluation.collect(),
         kl: if diverges { kl_tokens(spec, texts) } else { 0 },
         tasks: tasks.tokens.run as usize,

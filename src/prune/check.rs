@@ -21,8 +21,16 @@ pub(super) fn misfit(what: String, weight: &Mat<f64>) -> Error {
     Error::new(Kind::Internal, format!("{what} does not fit a module of {d_in} inputs and {d_out} outputs"))
 }
 
-/// Whether the requested counts are possible and ascending.
-pub(super) fn requests_fit(units: Units, removed: &[usize]) -> Result<()> {
+/// Whether the requested counts are possible and ascending, and whole rounds of one unit per group.
+pub(super) fn requests_fit(units: Units, groups: usize, removed: &[usize]) -> Result<()> {
+    if groups == 0 || !units.count.is_multiple_of(groups) {
+        let what = format!("{} units do not fall into {groups} groups of equal size", units.count);
+        return Err(Error::new(Kind::Internal, what));
+    }
+    if let Some(&count) = removed.iter().find(|count| !count.is_multiple_of(groups)) {
+        let what = format!("{groups} groups cannot lose {count} units in equal numbers");
+        return Err(Error::new(Kind::Internal, what));
+    }
     if let Some(&count) = removed.iter().find(|&&count| count > units.count) {
         return Err(Error::new(
             Kind::Internal,

@@ -13,6 +13,7 @@ use faer::{Mat, MatRef};
 
 use super::check::{finite, requests_fit, units_fit};
 use super::cost::{Cost, SINGLE, Size};
+use super::rounds::Rounds;
 use super::{Method, Module, Needs, PrunedLevel, PrunedModule, channels, keep_order};
 use crate::base::{Error, Kind, Result, Work};
 
@@ -26,13 +27,13 @@ impl Method for Magnitude {
     }
 
     fn prune(&self, module: Module, removed: &[usize]) -> Result<PrunedModule> {
-        let Module { units, weight, rows, .. } = module;
+        let Module { units, groups, weight, rows, .. } = module;
         units_fit(units, &weight)?;
-        requests_fit(units, removed)?;
+        requests_fit(units, groups, removed)?;
         finite("the weight", weight.as_ref())?;
         let norms = norms(weight.as_ref(), &rows, units.width)?;
         let largest = removed.last().copied().unwrap_or(0);
-        let keep_order = keep_order(units.count, &least(&norms, largest));
+        let keep_order = keep_order(units.count, &least(&norms, Rounds::new(units.count, groups), largest));
         let level = |&count: &usize| {
             let kept = channels(&keep_order[..units.count - count], units.width);
             let weight = Mat::from_fn(weight.ncols(), kept.len(), |i, j| weight[(kept[j], i)] as f32);
@@ -69,9 +70,10 @@ fn norms(weight: MatRef<f64>, rows: &[f64], width: usize) -> Result<Vec<f64>> {
 }
 
 /// The `count` units to go, first to last: those of the smallest norm, ties to the lower unit.
-fn least(norms: &[f64], count: usize) -> Vec<u32> {
+fn least(norms: &[f64], rounds: Rounds, count: usize) -> Vec<u32> {
     let mut units: Vec<u32> = (0..norms.len() as u32).collect();
     units.sort_by(|&a, &b| norms[a as usize].total_cmp(&norms[b as usize]).then(a.cmp(&b)));
+    rounds.order(&mut units, |&unit| unit);
     units.truncate(count);
     units
 }

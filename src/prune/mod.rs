@@ -20,6 +20,7 @@ pub mod gram;
 pub mod magnitude;
 pub mod moments;
 pub mod obs;
+mod rounds;
 #[cfg(test)]
 mod tests;
 
@@ -119,6 +120,9 @@ pub struct Module {
     pub kind: ModuleKind,
     /// Its units.
     pub units: Units,
+    /// Groups of neighbouring units, equal in size, that have to lose equally many at every level; 1 where any
+    /// units may go.
+    pub groups: usize,
     /// The dense weight B = Wᵀ, \[d_in, d_out\].
     pub weight: Mat<f64>,
     /// For each unit, what the method's [`Needs::rows`] asks for; empty unless it does.

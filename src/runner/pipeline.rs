@@ -125,8 +125,9 @@ impl Steps for Pipeline<'_> {
             dtype,
             seed: self.spec.seed,
             name: build.name.to_string(),
+            head_groups: build.head_groups(),
         };
-        let key = keys::supernet(&prepared.input_hashes, &space, dtype, self.spec, accumulation, build.name)?;
+        let key = keys::supernet(&prepared.input_hashes, &space, dtype, self.spec, build)?;
         let entry = self.engine.step(&StepName::Supernet(build.name), &key, |entry, watch| {
             let net = Supernet::at(&prepared.model, &entry.folder, space.clone());
             supernet::build(&prepared.model, &net, &prepared.sets.calibration, &options, watch)?;

@@ -91,7 +91,9 @@ fn no_flip() -> Error {
         Kind::Search,
         "the search space has no legal flip: no module can give a level of sparsity to another of its kind",
     )
-    .hint("raise supernet.levels, change sparsity.target, or set search.generations = 0")
+    .hint(
+        "raise supernet.levels, change sparsity.target or prune.keep_at_least, or set search.generations = 0",
+    )
 }
 
 /// A line of the log: a generation, and the hash that shows damage.

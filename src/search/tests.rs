@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::rng::Rng;
-use crate::space::{ModuleKind, Request, Shape, SparsityDistribution, UnitSpec, legal_flips, uniform};
+use crate::space::{
+    Bounds, ModuleKind, Request, Shape, SparsityDistribution, UnitSpec, legal_flips, uniform,
+};
 use crate::spec::SearchText;
 
 /// Offspring of a search that nobody stops.
@@ -98,6 +100,41 @@ fn the_search_finds_the_global_optimum_of_a_convex_separable_fitness() {
     let (state, _) = run(&search(space, settings(20, 64, &[16, 4, 1])), |c, _| convex(c));
     assert_eq!(state.parent, best);
     assert_eq!(state.fitness, Some(convex(&best)));
+}
+
+#[test]
+fn the_search_finds_the_best_of_all_distributions_within_bounds_and_asks_for_no_other() {
+    // Two groups of four heads, and 17 neurons in multiples of 4: at least 2 and 4 of them stay.
+    let attention = UnitSpec { units: 8, width: 4, parameters: 64 };
+    let shape = Shape { layers: 3, attention, mlp: UnitSpec { units: 17, width: 1, parameters: 24 } };
+    let bounds = Bounds { multiples: [2, 4], at_least: [2, 4] };
+    let centre = bounds.uniform(&shape, Request::Total(0.55)).unwrap();
+    let space = Space::around(shape, centre.clone(), [2, 4], 9).unwrap().within(&bounds).unwrap();
+    let obeys = |removed: &[usize]| {
+        let kept = |i: usize, r: usize| [8, 17][i % 2] - r;
+        let sound = |(i, &r): (usize, &usize)| kept(i, r) % [2, 4][i % 2] == 0 && kept(i, r) >= [2, 4][i % 2];
+        removed.iter().enumerate().all(sound)
+    };
+    // All of them from the definition, without levels.
+    let mut legal: Vec<Vec<usize>> = vec![vec![]];
+    for i in 0..6 {
+        legal =
+            legal.iter().flat_map(|d| (0..=[8, 17][i % 2]).map(|r| [d.as_slice(), &[r]].concat())).collect();
+        legal.retain(|d| obeys(d));
+    }
+    let total = |d: &[usize], kind: usize| d.iter().skip(kind).step_by(2).sum::<usize>();
+    legal.retain(|d| (0..2).all(|kind| total(d, kind) == total(&centre.removed, kind)));
+    let listed: BTreeSet<Vec<usize>> = all(&space).iter().map(|c| space.distribution(c).removed).collect();
+    assert_eq!(listed, legal.into_iter().collect());
+    assert!(listed.len() > 20, "{}", listed.len());
+
+    let best = all(&space).into_iter().min_by(|a, b| convex(a).total_cmp(&convex(b))).unwrap();
+    let search = search(space.clone(), settings(20, 64, &[16, 4, 1]));
+    let mut mock = Mock::new(|c: &Candidate, _: &Draw| convex(c));
+    let (state, _) = search.run(search.start(), &mut mock, |_| Ok(())).unwrap();
+    assert_eq!(state.parent, best);
+    let asked = mock.asked.iter().flat_map(|(_, candidates)| candidates);
+    assert!(asked.map(|c| space.distribution(c).removed).all(|removed| obeys(&removed)));
 }
 
 #[test]

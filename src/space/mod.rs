@@ -6,9 +6,11 @@
 //! the same *spacing* in units between neighbouring levels for all modules of a kind; so one level down in
 //! one module and one level up in another of its kind (a *flip*) keep the total exactly.
 
+mod bounds;
 mod flips;
 mod uniform;
 
+pub use bounds::Bounds;
 pub use flips::{Flip, legal_flips};
 pub use uniform::{Request, uniform};
 
@@ -203,6 +205,39 @@ impl Space {
             .map(|i| level_range(&shape, &centre, spacings, levels, ModuleId::from_index(i)))
             .collect::<Result<_>>()?;
         Ok(Self { shape, centre, spacings, range })
+    }
+
+    /// The same space with those levels alone that keep to bounds.
+    ///
+    /// # Errors
+    /// The centre or the spacing of levels does not keep to them.
+    pub fn within(mut self, bounds: &Bounds) -> Result<Self> {
+        for kind in ModuleKind::ALL {
+            let (fewest, most) = bounds.removable(&self.shape, kind)?;
+            for module in (0..self.shape.layers).map(|layer| ModuleId { layer, kind }) {
+                self.restrict(module, fewest, most, bounds.multiple(kind))?;
+            }
+        }
+        Ok(self)
+    }
+
+    /// Leaves out levels at which a module loses fewer than `fewest` or more than `most` units.
+    fn restrict(&mut self, module: ModuleId, fewest: usize, most: usize, multiple: usize) -> Result<()> {
+        let removed = self.centre.removed[module.index()];
+        let spacing = self.spacing(module.kind);
+        let several = self.levels(module).count() > 1;
+        let aligned = removed >= fewest && (removed - fewest).is_multiple_of(multiple);
+        if !aligned || removed > most || (several && !spacing.is_multiple_of(multiple)) {
+            let what = format!(
+                "{module} loses {removed} units in steps of {spacing}, where {fewest} to {most} in steps of \
+                 {multiple} are within bounds"
+            );
+            return Err(Error::new(Kind::Search, what));
+        }
+        let (low, high) = &mut self.range[module.index()];
+        *low = (*low).max(-(((removed - fewest) / spacing) as i32));
+        *high = (*high).min(((most - removed) / spacing) as i32);
+        Ok(())
     }
 
     /// Units between levels of a kind.

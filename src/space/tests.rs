@@ -50,7 +50,116 @@ fn an_even_number_of_levels_is_refused() {
     assert!(Space::around(shape(1, 4, 8), SparsityDistribution { removed: vec![2, 4] }, [1, 2], 8).is_err());
 }
 
+#[test]
+fn a_width_that_is_no_multiple_loses_what_is_over() {
+    let shape = shape(4, 6, 50);
+    let bounds = Bounds { multiples: [3, 16], at_least: [0, 0] };
+    // 48 of 50 neurons may stay; a tenth of them is two, and nothing of the heads.
+    let d = bounds.uniform(&shape, Request::PerLayer(0.1)).unwrap();
+    assert_eq!(d.removed, [0, 2].repeat(4));
+    let d = bounds.uniform(&shape, Request::Total(0.5)).unwrap();
+    assert_eq!((d.total(ModuleKind::Attention), d.total(ModuleKind::Mlp)), (12, 4 * 2 + 6 * 16));
+    let space = Space::around(shape, d, [3, 16], 9).unwrap().within(&bounds).unwrap();
+    let mlp = ModuleId { layer: 0, kind: ModuleKind::Mlp };
+    assert_eq!(space.levels(mlp).map(|l| space.removed(mlp, l)).collect::<Vec<_>>(), [2, 18, 34, 50]);
+}
+
+#[test]
+fn bounds_that_nothing_keeps_to_name_their_key() {
+    let shape = shape(2, 4, 48);
+    let place = |multiples, at_least, fraction| {
+        let bounds = Bounds { multiples, at_least };
+        let error = bounds.uniform(&shape, Request::Total(fraction)).unwrap_err();
+        error.place.unwrap_or(error.what)
+    };
+    assert_eq!(place([1, 64], [0, 0], 0.5), "prune.align.neurons");
+    assert_eq!(place([1, 1], [0, 49], 0.5), "prune.keep_at_least.neurons");
+    assert_eq!(place([1, 32], [0, 33], 0.5), "prune.keep_at_least.neurons");
+    assert_eq!(place([1, 1], [3, 0], 0.5), "prune.keep_at_least.heads");
+    assert_eq!(place([1, 16], [0, 32], 0.5), "prune.keep_at_least.neurons");
+    assert!(place([4, 48], [0, 0], 0.1).contains("rounds to nothing in multiples of 4 heads and 48 neurons"));
+    assert!(Bounds { multiples: [1, 16], at_least: [2, 16] }.uniform(&shape, Request::Total(0.5)).is_ok());
+}
+
+#[test]
+fn a_space_out_of_step_with_its_bounds_is_refused() {
+    let space = |removed: [usize; 2], spacings, levels| {
+        Space::around(shape(1, 4, 48), SparsityDistribution { removed: removed.into() }, spacings, levels)
+            .unwrap()
+    };
+    let bounds = Bounds { multiples: [2, 16], at_least: [2, 16] };
+    assert_eq!(space([2, 16], [2, 16], 5).within(&bounds).unwrap().range, [(-1, 0), (-1, 1)]);
+    assert!(space([2, 32], [1, 1], 1).within(&bounds).is_ok());
+    for (removed, spacings) in [([1, 16], [2, 16]), ([2, 8], [2, 16]), ([4, 16], [2, 16]), ([2, 16], [2, 24])]
+    {
+        assert_eq!(
+            space(removed, spacings, 3).within(&bounds).unwrap_err().kind,
+            Kind::Search,
+            "{removed:?}"
+        );
+    }
+}
+
+/// The counts that a module of `units` may lose, from the definition.
+fn allowed(units: usize, multiple: usize, at_least: usize) -> Vec<usize> {
+    (0..=units).filter(|r| (units - r).is_multiple_of(multiple) && units - r >= at_least).collect()
+}
+
 proptest! {
+    #[test]
+    fn starts_levels_and_flips_keep_to_bounds(
+        layers in 1usize..5, groups in 1usize..4, group in 1usize..5, neurons in 20usize..70, multiple in 1usize..20,
+        heads_at_least in 0usize..4, neurons_at_least in 0usize..30, fraction in 0.0f64..0.8, alike: bool,
+        spacings in (1usize..3, 1usize..3), picks in prop::collection::vec(any::<u32>(), 0..12),
+    ) {
+        let shape = shape(layers, groups * group, neurons);
+        let bounds = Bounds { multiples: [groups, multiple], at_least: [heads_at_least, neurons_at_least] };
+        let request = if alike { Request::PerLayer(fraction) } else { Request::Total(fraction) };
+        let Ok(centre) = bounds.uniform(&shape, request) else { return Ok(()) };
+        let of = |kind: ModuleKind| {
+            let units = shape.units(kind).units;
+            (units, allowed(units, bounds.multiple(kind), bounds.at_least[kind as usize]))
+        };
+        for kind in ModuleKind::ALL {
+            let (units, allowed) = of(kind);
+            let removed: Vec<usize> = centre.removed.iter().skip(kind as usize).step_by(2).copied().collect();
+            prop_assert!(removed.iter().all(|r| allowed.contains(r)), "{kind:?} {removed:?} {allowed:?}");
+            let (low, high) = (*removed.iter().min().unwrap(), *removed.iter().max().unwrap());
+            let between_layers = if alike { 0 } else { bounds.multiple(kind) };
+            prop_assert!(high - low <= between_layers);
+            let asked = fraction * units as f64;
+            let off = |r: f64| (r - asked).abs();
+            if alike {
+                let nearest = allowed.iter().map(|&r| off(r as f64)).fold(f64::MAX, f64::min);
+                prop_assert!(off(low as f64) <= nearest + 1e-9);
+            } else if low > allowed[0] {
+                let mean = centre.total(kind) as f64 / layers as f64;
+                prop_assert!(off(mean) * layers as f64 <= bounds.multiple(kind) as f64 / 2.0 + 1e-9);
+            }
+        }
+        let spacings = [spacings.0 * groups, spacings.1 * multiple];
+        let free = Space::around(shape, centre.clone(), spacings, 5).unwrap();
+        let space = free.clone().within(&bounds).unwrap();
+        for module in (0..shape.modules()).map(ModuleId::from_index) {
+            let (_, allowed) = of(module.kind);
+            for level in free.levels(module) {
+                let legal = allowed.contains(&free.removed(module, level));
+                prop_assert_eq!(space.levels(module).contains(&level), legal, "{} {}", module, level);
+            }
+        }
+        let mut candidate = space.start();
+        for pick in picks {
+            let flips = legal_flips(&space, &candidate);
+            if flips.is_empty() { break }
+            flips[pick as usize % flips.len()].apply(&mut candidate);
+            let found = space.distribution(&candidate);
+            for (i, removed) in found.removed.iter().enumerate() {
+                prop_assert!(of(ModuleId::from_index(i).kind).1.contains(removed));
+            }
+            prop_assert_eq!(found.parameters(&shape), centre.parameters(&shape));
+        }
+    }
+
     #[test]
     fn flips_keep_totals_and_stay_inside(layers in 1usize..6, heads in 1usize..9, neurons in 1usize..40, fraction in 0.2f64..0.9, picks in prop::collection::vec(any::<u32>(), 0..12)) {
         let shape = shape(layers, heads, neurons);

@@ -287,8 +287,9 @@ struct Gathered {
 impl Gathered {
     fn add(&mut self, label: &str, spec: &Spec, layers: &Layers, given: &Rules) {
         let Spec { model, evaluate, tasks, sparsity, prune, export, .. } = spec;
+        let shapes = (&prune.unit, &prune.align, &prune.keep_at_least);
         let asked =
-            json!([model, evaluate.tasks, evaluate.data, tasks, sparsity, prune.unit, export]).to_string();
+            json!([model, evaluate.tasks, evaluate.data, tasks, sparsity, shapes, export]).to_string();
         let inputs = self.inputs.entry(asked).or_insert_with(|| (given.known.inputs)(spec));
         let issues = rules::check(spec, given.known, given.files, inputs);
         for key in rules::unused::keys(spec).filter(|key| layers.writes(key)) {

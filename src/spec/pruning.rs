@@ -13,6 +13,10 @@ pub struct Prune {
     pub method: Method,
     /// The units that are removed.
     pub unit: Units,
+    /// Sizes that what is left must have, so that other programs run it well.
+    pub align: Align,
+    /// What every module keeps at least.
+    pub keep_at_least: KeepAtLeast,
     /// Terms of the saliency (paper Eq. 4).
     pub saliency: Saliency,
     /// Units removed between two rankings.
@@ -58,8 +62,9 @@ impl Method {
         }
     }
 
-    /// The keys of `[prune]` that it reads, beside `method` and `unit`, which every method reads. A supernet is
-    /// stored under these and no others, so none may be missing.
+    /// The keys of `[prune]` that it reads, beside `method` and `unit`, which every method reads, and `align` and
+    /// `keep_at_least`, which decide what it is asked for. A supernet is stored under these and no others, so
+    /// none may be missing.
     pub fn keys(self) -> &'static [&'static str] {
         match self {
             Self::Obs => &[
@@ -126,6 +131,41 @@ pub enum AttentionUnit {
 pub enum MlpUnit {
     /// One row of gate and up with its column of down.
     Neuron,
+}
+
+/// `prune.align`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Align {
+    /// The kept neurons of every MLP module are a multiple of this: kernels and block formats like 32, 128 or
+    /// 256. Of a width that is no multiple, what is over goes first.
+    #[schemars(range(min = 1, max = MOST_OF_A_MODEL), extend("x-unit" = "neurons"))]
+    pub neurons: usize,
+    /// How the kept query heads of a layer lie over its key/value heads, where several share one.
+    pub heads: HeadsPerGroup,
+}
+
+/// How query heads lie over key/value heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HeadsPerGroup {
+    /// As their saliencies leave them.
+    Free,
+    /// Equally many for every key/value head of a layer: query heads leave in rounds of one per key/value head.
+    /// Whole groups (`prune.unit`) are so anyway.
+    Equal,
+}
+
+/// `prune.keep_at_least`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeepAtLeast {
+    /// Heads (or key/value groups) that every attention module keeps at least.
+    #[schemars(range(max = MOST_OF_A_MODEL), extend("x-unit" = "heads"))]
+    pub heads: usize,
+    /// Neurons that every MLP module keeps at least.
+    #[schemars(range(max = MOST_OF_A_MODEL), extend("x-unit" = "neurons"))]
+    pub neurons: usize,
 }
 
 /// `prune.saliency`: at least one term must be on.

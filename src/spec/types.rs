@@ -55,6 +55,21 @@ pub struct Spec {
     pub tasks: BTreeMap<String, Task>,
 }
 
+impl Spec {
+    /// Whether there is a search: without generations, or with layers that stay alike, there is none.
+    pub fn searches(&self) -> bool {
+        self.search.generations > 0 && self.sparsity.shape == SparsityShape::Free
+    }
+
+    /// Whether every key/value head of a layer has to keep as many query heads as the others, which whole groups
+    /// do anyway.
+    pub fn keeps_equal_heads(&self) -> bool {
+        let asked = self.prune.align.heads == HeadsPerGroup::Equal;
+        let alike = self.sparsity.shape == SparsityShape::Uniform;
+        self.prune.unit.attention == AttentionUnit::Head && (asked || alike)
+    }
+}
+
 /// Which defaults the keys have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -161,7 +176,10 @@ pub struct Sparsity {
     pub target: f64,
     /// Of what: the parameters that units own (`prunable`), or all parameters of the model (`total`).
     pub basis: Basis,
-    /// How the uniform distribution rounds a fraction that is not a whole number of units per layer.
+    /// Whether layers may keep different sizes. `uniform` leaves nothing to search.
+    pub shape: SparsityShape,
+    /// How the uniform distribution that a search starts from rounds a fraction that is not a whole number of
+    /// units per layer. Layers that are to stay alike (`shape`) all lose the same number.
     pub rounding: Rounding,
 }
 
@@ -173,6 +191,17 @@ pub enum Basis {
     Prunable,
     /// All parameters, embeddings included (these are never pruned).
     Total,
+}
+
+/// Which sizes the layers of a smaller model may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SparsityShape {
+    /// Each layer those that the search finds.
+    Free,
+    /// All layers the same, as near to the target as whole units come: every runtime of the dense model's
+    /// family runs it. Query heads stay equal in number for all key/value heads (`prune.align.heads`).
+    Uniform,
 }
 
 /// Rounding of the uniform distribution to whole units.

@@ -54,6 +54,9 @@ pub struct Options {
     pub seed: u64,
     /// Name of the build in random streams: the iteration.
     pub name: String,
+    /// Groups of neighbouring units of an attention module that have to lose equally many: 1 where any units may
+    /// go, the number of key/value heads where these have to keep equally many query heads.
+    pub head_groups: usize,
 }
 
 /// One batch of sequences with its streams, [rows, d] each.
@@ -158,7 +161,11 @@ impl Builder<'_> {
             transposed(w, self.model.config().hidden, units.channels())
         })?;
         let rows = if self.needs.rows { row_squares(layer, module.kind, units)? } else { vec![] };
-        let dense = Module { kind: module.kind, units, weight, rows, collected };
+        let groups = match module.kind {
+            ModuleKind::Attention => self.options.head_groups,
+            ModuleKind::Mlp => 1,
+        };
+        let dense = Module { kind: module.kind, units, groups, weight, rows, collected };
         let removed: Vec<usize> = space.levels(module).map(|level| space.removed(module, level)).collect();
         let pruned = self.options.method.prune(dense, &removed).map_err(|e| e.at(module))?;
         pruned.notes.iter().for_each(|note| self.watch.note(&format!("{module}: {note}")));

@@ -39,6 +39,8 @@ pub(crate) fn options(change: impl FnOnce(&mut spec::Prune, &mut spec::Supernet)
     let prune = spec::Prune {
         method: spec::Method::Obs,
         unit: spec::Units { attention: AttentionUnit::Head, mlp: spec::MlpUnit::Neuron },
+        align: spec::Align { neurons: 1, heads: spec::HeadsPerGroup::Free },
+        keep_at_least: spec::KeepAtLeast { heads: 0, neurons: 0 },
         saliency: spec::Saliency { first_order: true, second_order: true },
         step: spec::Step { heads: 1, neurons: 4 },
         ranking: spec::Ranking::Progressive,
@@ -58,7 +60,7 @@ pub(crate) fn options(change: impl FnOnce(&mut spec::Prune, &mut spec::Supernet)
     let (mut prune, mut supernet) = (prune, supernet);
     change(&mut prune, &mut supernet);
     let method = prune::method(&prune);
-    Options { method, supernet, dtype: safetensors::Dtype::F32, seed: 1, name: "1".into() }
+    Options { method, supernet, dtype: safetensors::Dtype::F32, seed: 1, name: "1".into(), head_groups: 1 }
 }
 
 impl Fixture {

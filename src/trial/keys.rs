@@ -11,7 +11,7 @@ use safetensors::Dtype;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Evaluation, StepKind, SupernetName};
+use super::{Build, Evaluation, StepKind};
 use crate::base::{Kind, Result, ResultExt, hash};
 use crate::eval::{self, Selection};
 use crate::serve;
@@ -189,15 +189,15 @@ pub fn supernet(
     space: &impl Serialize,
     dtype: Dtype,
     spec: &Spec,
-    accumulation: Accumulation,
-    name: SupernetName,
+    build: &Build,
 ) -> Result<Key> {
-    let seed = (accumulation == Accumulation::Random).then(|| (spec.seed, name.to_string()));
+    let accumulation = build.accumulation;
+    let seed = (accumulation == Accumulation::Random).then(|| (spec.seed, build.name.to_string()));
     let of = json!({
         "model": input_hashes.model,
         "calibration": input_hashes.calibration,
         "space": value(space)?,
-        "prune": pruning(&spec.prune)?,
+        "prune": pruning(&spec.prune, build.head_groups())?,
         "accumulation": accumulation,
         "sequential": spec.supernet.sequential,
         "dtype": format!("{dtype:?}"),
@@ -206,12 +206,16 @@ pub fn supernet(
     Ok(Key::new(Versioned::Supernet, of))
 }
 
-/// `[prune]` as far as its method reads it: the method, the units, and its own keys.
-fn pruning(prune: &Prune) -> Result<Value> {
+/// `[prune]` as far as its method reads it: the method, the units, its own keys, and the groups of heads that
+/// lose equally many, where there are any. How many units are kept is the space's matter.
+fn pruning(prune: &Prune, head_groups: usize) -> Result<Value> {
     let mut read = value(prune)?;
     if let Some(keys) = read.as_object_mut() {
         let own = prune.method.keys();
         keys.retain(|key, _| ["method", "unit"].contains(&key.as_str()) || own.contains(&key.as_str()));
+        if head_groups > 1 {
+            keys.insert("head_groups".into(), head_groups.into());
+        }
     }
     Ok(read)
 }
@@ -358,8 +362,11 @@ mod tests {
     #[test]
     fn a_supernet_depends_on_what_its_method_reads_of_prune() {
         let mut spec = spec_of("[prune]\nmethod = \"obs\"");
-        assert_eq!(pruning(&spec.prune).unwrap(), value(&spec.prune).unwrap());
-        let read = |prune: &Prune| pruning(prune).unwrap();
+        let mut whole = value(&spec.prune).unwrap();
+        whole.as_object_mut().unwrap().retain(|key, _| !["align", "keep_at_least"].contains(&key.as_str()));
+        assert_eq!(pruning(&spec.prune, 1).unwrap(), whole);
+        assert_ne!(pruning(&spec.prune, 2).unwrap(), whole);
+        let read = |prune: &Prune| pruning(prune, 1).unwrap();
         let obs = read(&spec.prune);
         spec.prune.damping *= 2.0;
         assert_ne!(read(&spec.prune), obs);

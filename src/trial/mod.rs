@@ -23,6 +23,6 @@ mod walk;
 pub use evaluations::{Evaluation, evaluations, kl_sequences};
 pub use keys::{InputHashes, Key};
 pub use names::{ModelName, StepKind, StepName, SupernetName};
-pub use sparsity::reached;
+pub use sparsity::{bounds, fraction, reached, uniform};
 pub use stored::{COST, FOUND, Found, KEY, MANIFEST, Manifest};
-pub use walk::{Build, Outcome, Steps, uniform, walk};
+pub use walk::{Build, Outcome, Steps, walk};

@@ -1,7 +1,47 @@
-//! The sparsity that a smaller model reaches.
+//! The sparsity that a spec asks of a model: as a fraction, as bounds, as the uniform distribution; and the one
+//! that a smaller model reaches.
 
-use crate::space::{Shape, SparsityDistribution};
-use crate::spec::Basis;
+use crate::base::Result;
+use crate::model::Config;
+use crate::space::{Bounds, Request, Shape, SparsityDistribution};
+use crate::spec::{Basis, Rounding, SparsityShape, Spec};
+
+/// The fraction of the prunable parameters that a spec asks to remove from a model.
+pub fn fraction(spec: &Spec, config: &Config) -> f64 {
+    let target = spec.sparsity.target;
+    match spec.sparsity.basis {
+        Basis::Prunable => target,
+        Basis::Total => {
+            let prunable = config.shape(spec.prune.unit.attention).prunable();
+            target * config.parameters().total() as f64 / prunable as f64
+        }
+    }
+}
+
+/// What every module of a model has to keep, as a spec asks. Where query heads leave in rounds of one per
+/// key/value head, the kept ones are a multiple of these.
+pub fn bounds(spec: &Spec, config: &Config) -> Bounds {
+    let rounds = spec.keeps_equal_heads() && config.group() > 1;
+    let heads = if rounds { config.kv_heads } else { 1 };
+    let keep = &spec.prune.keep_at_least;
+    Bounds { multiples: [heads, spec.prune.align.neurons.max(1)], at_least: [keep.heads, keep.neurons] }
+}
+
+/// The uniform distribution that a spec's sparsity means for a model.
+///
+/// # Errors
+/// A fraction that cannot be removed, or that is less than one unit; bounds that no module can keep to, or that
+/// the fraction breaks.
+pub fn uniform(spec: &Spec, config: &Config) -> Result<SparsityDistribution> {
+    let shape = config.shape(spec.prune.unit.attention);
+    let fraction = fraction(spec, config);
+    let request = match (spec.sparsity.shape, spec.sparsity.rounding) {
+        (SparsityShape::Free, Rounding::Total) => Request::Total(fraction),
+        (SparsityShape::Free, Rounding::Layer) | (SparsityShape::Uniform, _) => Request::PerLayer(fraction),
+    };
+    let uniform = bounds(spec, config).uniform(&shape, request);
+    uniform.map_err(|e| if e.place.is_some() { e } else { e.at("sparsity.target") })
+}
 
 /// The fraction of what `basis` counts that a smaller model lacks, given all parameters of the dense model and
 /// of the smaller one.

@@ -1,12 +1,12 @@
 //! A trial's steps in the order in which they are taken: coarse to fine over the intervals, a supernet and a
 //! search each, then the refit.
 
-use super::{Evaluation, ModelName, SupernetName, evaluations};
+use super::{Evaluation, ModelName, SupernetName, bounds, evaluations, uniform};
 use crate::base::Result;
 use crate::model::Config;
 use crate::schedule::{Iteration, schedule};
-use crate::space::{self, Request, Shape, Space, SparsityDistribution};
-use crate::spec::{Accumulation, Basis, Form, Rounding, Spec};
+use crate::space::{Bounds, ModuleKind, Shape, Space, SparsityDistribution};
+use crate::spec::{Accumulation, Form, Spec};
 
 /// Who goes through a trial: executes its steps, or estimates them.
 pub trait Steps {
@@ -63,31 +63,42 @@ pub struct Build {
     pub levels: usize,
     /// What a module passes on to the next ones.
     pub accumulation: Accumulation,
+    /// What every level keeps.
+    pub bounds: Bounds,
 }
 
 impl Build {
     /// The supernet of an iteration.
-    pub fn iteration(iteration: &Iteration, spec: &Spec) -> Self {
+    pub fn iteration(iteration: &Iteration, spec: &Spec, bounds: Bounds) -> Self {
         Self {
             name: SupernetName::Iteration(iteration.number),
             spacings: iteration.spacings,
             levels: spec.supernet.levels,
             accumulation: spec.supernet.accumulation,
+            bounds,
         }
     }
 
     /// One level per module: each is fitted to what the modules before it really became, no longer to what
     /// the search's accumulation needed.
-    pub fn refit() -> Self {
-        Self { name: SupernetName::Refit, spacings: [1, 1], levels: 1, accumulation: Accumulation::Single }
+    pub fn refit(bounds: Bounds) -> Self {
+        let accumulation = Accumulation::Single;
+        Self { name: SupernetName::Refit, spacings: [1, 1], levels: 1, accumulation, bounds }
+    }
+
+    /// Groups of an attention module's units that have to lose equally many: one unless query heads have to stay
+    /// equal in number for all key/value heads.
+    pub fn head_groups(&self) -> usize {
+        self.bounds.multiple(ModuleKind::Attention)
     }
 
     /// Its space around a distribution.
     ///
     /// # Errors
-    /// As [`Space::around`].
+    /// As [`Space::around`] and [`Space::within`].
     pub fn space(&self, shape: Shape, centre: SparsityDistribution) -> Result<Space> {
-        Space::around(shape, centre, self.spacings, self.levels).map_err(|e| match self.name {
+        let space = Space::around(shape, centre, self.spacings, self.levels);
+        space.and_then(|space| space.within(&self.bounds)).map_err(|e| match self.name {
             SupernetName::Iteration(number) => e.at(format!("iteration {number}")),
             SupernetName::Refit => e,
         })
@@ -104,21 +115,22 @@ pub struct Outcome<S: Steps> {
 
 /// Goes through the trial of a spec and a dense model's configuration: evaluates the dense model, then per
 /// interval builds a supernet, searches it and makes the model found. The first supernet also gives the
-/// uniform model; without generations nothing comes after that. With `supernet.refit` what was found last is
-/// pruned once more. The last model is exported to the forms that `export.to` names.
+/// uniform model; where nothing is searched, nothing comes after that. With `supernet.refit` what was found
+/// last is pruned once more. The last model is exported to the forms that `export.to` names.
 ///
 /// # Errors
 /// A sparsity out of reach, a schedule without a space, and those of the steps.
 pub fn walk<S: Steps>(spec: &Spec, config: &Config, steps: &mut S) -> Result<Outcome<S>> {
     let start = uniform(spec, config)?;
-    let iterations = schedule(&config.shape(spec.prune.unit.attention), &spec.supernet.intervals)?;
+    let bounds = bounds(spec, config);
+    let iterations = schedule(&config.shape(spec.prune.unit.attention), &bounds, &spec.supernet.intervals)?;
     let dense = steps.dense()?;
     steps.evaluate(&dense, &evaluations(spec, ModelName::Dense))?;
     let distribution = steps.start(start)?;
-    let mut walk = Walk { spec, steps, last: Outcome { distribution, model: dense } };
+    let mut walk = Walk { spec, bounds, steps, last: Outcome { distribution, model: dense } };
     for iteration in &iterations {
         walk.iteration(iteration)?;
-        if spec.search.generations == 0 {
+        if !spec.searches() {
             break;
         }
     }
@@ -133,6 +145,7 @@ pub fn walk<S: Steps>(spec: &Spec, config: &Config, steps: &mut S) -> Result<Out
 /// A trial on its way.
 struct Walk<'a, S: Steps> {
     spec: &'a Spec,
+    bounds: Bounds,
     steps: &'a mut S,
     /// What it has come to.
     last: Outcome<S>,
@@ -141,12 +154,12 @@ struct Walk<'a, S: Steps> {
 impl<S: Steps> Walk<'_, S> {
     fn iteration(&mut self, iteration: &Iteration) -> Result<()> {
         self.steps.begin(iteration)?;
-        let build = Build::iteration(iteration, self.spec);
+        let build = Build::iteration(iteration, self.spec, self.bounds);
         let supernet = self.steps.supernet(&build, &self.last.distribution)?;
         if iteration.number == 1 {
             self.model(ModelName::Uniform, &supernet)?;
         }
-        if self.spec.search.generations == 0 {
+        if !self.spec.searches() {
             return Ok(());
         }
         self.last.distribution = self.steps.search(iteration.number, &supernet, &self.last.distribution)?;
@@ -154,7 +167,7 @@ impl<S: Steps> Walk<'_, S> {
     }
 
     fn refit(&mut self) -> Result<()> {
-        let supernet = self.steps.supernet(&Build::refit(), &self.last.distribution)?;
+        let supernet = self.steps.supernet(&Build::refit(self.bounds), &self.last.distribution)?;
         self.model(ModelName::Refit, &supernet)
     }
 
@@ -163,23 +176,6 @@ impl<S: Steps> Walk<'_, S> {
         self.last.model = self.steps.compact(name, supernet, &self.last.distribution)?;
         self.steps.evaluate(&self.last.model, &evaluations(self.spec, name))
     }
-}
-
-/// The uniform distribution that a spec's sparsity means for a model.
-///
-/// # Errors
-/// A fraction that cannot be removed, or that is less than one unit.
-pub fn uniform(spec: &Spec, config: &Config) -> Result<SparsityDistribution> {
-    let shape = config.shape(spec.prune.unit.attention);
-    let fraction = match spec.sparsity.basis {
-        Basis::Prunable => spec.sparsity.target,
-        Basis::Total => spec.sparsity.target * config.parameters().total() as f64 / shape.prunable() as f64,
-    };
-    let request = match spec.sparsity.rounding {
-        Rounding::Total => Request::Total(fraction),
-        Rounding::Layer => Request::PerLayer(fraction),
-    };
-    space::uniform(&shape, request).map_err(|e| e.at("sparsity.target"))
 }
 
 #[cfg(test)]
@@ -224,9 +220,10 @@ mod tests {
         }
 
         fn supernet(&mut self, build: &Build, centre: &String) -> Result<String> {
-            let Build { name, spacings: steps, levels, accumulation } = build;
+            let Build { name, spacings: steps, levels, accumulation, bounds } = build;
             self.note(format!(
-                "supernet {name} around {centre}: {levels} levels of {steps:?}, {accumulation:?}"
+                "supernet {name} around {centre}: {levels} levels of {steps:?}, {accumulation:?}{}",
+                if *bounds == Bounds::NONE { String::new() } else { format!(", {bounds:?}") }
             ));
             Ok(format!("supernet {name}"))
         }
@@ -310,6 +307,37 @@ mod tests {
         let (calls, ..) = calls("[supernet]\nintervals = [0.5]\n[export]\nto = [\"mlx\", \"gguf\"]");
         assert_eq!(calls[calls.len() - 2..], ["export refit to mlx", "export refit to gguf"]);
         assert_eq!(calls.iter().filter(|call| call.starts_with("export")).count(), 2);
+    }
+
+    #[test]
+    fn layers_that_stay_alike_are_not_searched() {
+        let text = |set: &str| format!("{set}\n[supernet]\nintervals = [0.5, 0.25]\nlevels = 3");
+        let uniform = text("[sparsity]\nshape = \"uniform\"");
+        // Four query heads share two key/value heads.
+        let bounds = Bounds { multiples: [2, 1], at_least: [0, 0] };
+        let (found, distribution, model) = calls(&uniform);
+        assert!(found.iter().all(|call| !call.starts_with("search")), "{found:?}");
+        assert!(found[2].ends_with(&format!("3 levels of [2, 24], Expectation, {bounds:?}")), "{found:?}");
+        assert!(found[5].starts_with("supernet refit around start"), "{found:?}");
+        assert_eq!((distribution.as_str(), model.as_str()), ("start", "refit"));
+        let whole = text("[sparsity]\nshape = \"uniform\"\n[prune]\nunit.attention = \"kv_group\"");
+        assert!(!calls(&whole).0[2].contains("Bounds"));
+    }
+
+    #[test]
+    fn every_supernet_has_the_bounds_of_the_spec() {
+        let align = "align = { neurons = 16, heads = \"equal\" }\nkeep_at_least = { heads = 1, neurons = 8 }";
+        let (found, ..) = calls(&format!("[prune]\n{align}\n[supernet]\nintervals = [0.25, 0.125]"));
+        let bounds = Bounds { multiples: [2, 16], at_least: [1, 8] };
+        let built: Vec<&String> = found.iter().filter(|call| call.starts_with("supernet")).collect();
+        assert!(
+            built.len() == 3 && built.iter().all(|call| call.ends_with(&format!("{bounds:?}"))),
+            "{built:?}"
+        );
+        assert!(
+            built[0].contains("levels of [2, 16]") && built[1].contains("levels of [2, 16]"),
+            "{built:?}"
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::prune::gram::Sums;
 pub(super) fn inputs(problem: &Problem, obs: &Obs, removed: &[usize]) -> Result<()> {
     settings_hold(obs, problem)?;
     shapes_fit(problem)?;
-    requests_fit(problem.units, removed)?;
+    requests_fit(problem.units, problem.groups, removed)?;
     finite("the Gram matrix X̃ᵀX̃", problem.gram.as_ref())?;
     finite("the weight", problem.weight.as_ref())?;
     problem

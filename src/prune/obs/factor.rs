@@ -107,6 +107,11 @@ impl<'a> System<'a> {
         self.problem.units
     }
 
+    /// Groups of units that lose equally many.
+    pub(crate) fn groups(&self) -> usize {
+        self.problem.groups
+    }
+
     /// Attention or MLP.
     pub(crate) fn kind(&self) -> ModuleKind {
         self.problem.kind

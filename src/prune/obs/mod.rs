@@ -106,6 +106,9 @@ pub struct Problem {
     pub kind: ModuleKind,
     /// The module's units.
     pub units: Units,
+    /// Groups of neighbouring units, equal in size, that have to lose equally many at every level; 1 where any
+    /// units may go.
+    pub groups: usize,
     /// X̃ᵀX̃, \[d_in, d_in\], symmetric, without damping.
     pub gram: Mat<f64>,
     /// X̃ᵀY, \[d_in, d_out\], for a target Y; `None` is the layer target Y = X̃B.
@@ -149,7 +152,7 @@ impl Obs {
     /// The reconstruction problem of a module from the sums over the text, or over each half of it, and what
     /// the user should know of it.
     fn problem(&self, module: Module) -> Result<(Problem, Vec<String>)> {
-        let Module { kind, units, weight, collected, .. } = module;
+        let Module { kind, units, groups, weight, collected, .. } = module;
         let Halves { first, second } = collected.into_sums()?;
         let mut notes = Vec::new();
         let (sums, coefficients) = match second {
@@ -170,7 +173,7 @@ impl Obs {
         };
         check::tokens_seen(&sums)?;
         let correlation = shrinkage::interpolated(&sums, &weight, &coefficients);
-        Ok((Problem { kind, units, gram: sums.gram, correlation, weight }, notes))
+        Ok((Problem { kind, units, groups, gram: sums.gram, correlation, weight }, notes))
     }
 
     /// Prunes a module to every count in `removed` (ascending units, 0 and all included).

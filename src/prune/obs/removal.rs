@@ -16,6 +16,7 @@ use rayon::prelude::*;
 use super::factor::{Failure, System, cholesky, inverse};
 use super::{Obs, Units};
 use crate::base::{Error, Kind};
+use crate::prune::rounds::Rounds;
 use crate::spec::{Ranking, Saliency};
 
 /// Columns of V that are held back before H⁻¹ is updated.
@@ -81,6 +82,8 @@ struct State {
     removed_units: Vec<bool>,
     /// Whether every channel of a unit held is dead.
     dead: Vec<bool>,
+    /// What groups of units have lost.
+    rounds: Rounds,
     /// H⁻¹ before the delayed updates, lower triangle.
     inverse: Mat<f64>,
     /// The delayed V, \[channels, columns\]; the first `used` columns count.
@@ -116,6 +119,7 @@ impl State {
             removed_units: vec![false; count],
             dead: system.undamped.dead.chunks(width).map(|unit| unit.iter().all(|&dead| dead)).collect(),
             blocks: diagonal_blocks(&inverse, width),
+            rounds: Rounds::new(count, system.groups()),
             inverse,
             delayed: Mat::new(),
             used: 0,
@@ -138,13 +142,15 @@ impl State {
     }
 
     /// The next `count` units to remove, first to last: dead ones, then the least salient, ties to the lower
-    /// index.
-    fn least(&self, saliency: &[f64], count: usize) -> Vec<usize> {
+    /// index; groups in rounds.
+    fn least(&mut self, saliency: &[f64], count: usize) -> Vec<usize> {
         let mut alive: Vec<usize> = (0..self.units.len()).filter(|&unit| !self.removed_units[unit]).collect();
         alive.sort_by(|&a, &b| {
             self.dead[b].cmp(&self.dead[a]).then(saliency[a].total_cmp(&saliency[b])).then(a.cmp(&b))
         });
+        self.rounds.order(&mut alive, |&unit| self.units[unit]);
         alive.truncate(count);
+        alive.iter().for_each(|&unit| self.rounds.lose(self.units[unit]));
         alive
     }
 

@@ -194,7 +194,7 @@ fn no_token_is_an_error() {
     let collected = Collected { sums: Some(Halves { first: sums, second: None }), moments: None };
     let units = Units { count: 4, width: 1 };
     let weight = Mat::full(4, 2, 1.0);
-    let module = Module { kind: ModuleKind::Mlp, units, weight, rows: vec![], collected };
+    let module = Module { kind: ModuleKind::Mlp, units, groups: 1, weight, rows: vec![], collected };
     let obs = Obs::to_layer(Step { heads: 1, neurons: 1 }, arithmetic(0.01));
     let error = obs.prune(module, &[1]).unwrap_err();
     assert_eq!(error.kind, Kind::Numeric);

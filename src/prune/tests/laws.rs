@@ -54,7 +54,7 @@ fn undelayed(case: &Problem, setup: &Setup, removed: usize) -> Vec<u32> {
 }
 
 /// Saliency of the kept units from a dense inverse.
-fn exact(case: &Problem, setup: &Setup, kept: &[usize]) -> Vec<f64> {
+pub(super) fn exact(case: &Problem, setup: &Setup, kept: &[usize]) -> Vec<f64> {
     let d = case.gram.nrows();
     let width = setup.width;
     let channels: Vec<usize> = kept.iter().flat_map(|unit| unit * width..(unit + 1) * width).collect();

@@ -7,9 +7,9 @@ use crate::prune::cost::Size;
 use crate::prune::magnitude::Magnitude;
 use crate::prune::{Method, Module, Needs};
 
-fn module(units: usize, width: usize, weight: Mat<f64>, rows: Vec<f64>) -> Module {
+pub(super) fn module(units: usize, width: usize, weight: Mat<f64>, rows: Vec<f64>) -> Module {
     let units = Units { count: units, width };
-    Module { kind: ModuleKind::Mlp, units, weight, rows, collected: Collected::default() }
+    Module { kind: ModuleKind::Mlp, units, groups: 1, weight, rows, collected: Collected::default() }
 }
 
 fn pruned(units: usize, width: usize, weight: &Mat<f64>, rows: &[f64], removed: &[usize]) -> PrunedModule {

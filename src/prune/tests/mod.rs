@@ -1,6 +1,7 @@
 //! Local pruning against known answers, against brute force, and at its edges.
 
 mod edges;
+mod groups;
 mod known;
 mod laws;
 mod magnitude;
@@ -38,7 +39,7 @@ fn problem(x: &Mat<f64>, weight: Mat<f64>, targets: Option<&Mat<f64>>) -> Proble
 /// A problem whose units the setup gives.
 fn bare(gram: Mat<f64>, correlation: Option<Mat<f64>>, weight: Mat<f64>) -> Problem {
     let units = Units { count: weight.nrows(), width: 1 };
-    Problem { kind: ModuleKind::Mlp, units, gram, correlation, weight }
+    Problem { kind: ModuleKind::Mlp, units, groups: 1, gram, correlation, weight }
 }
 
 /// A module's units and how it is pruned.

@@ -26,7 +26,7 @@ pub struct ModelSizes {
 }
 
 /// Looks at the inputs that a spec names, and whether the model can lose what is asked: `model`, the tasks,
-/// `sparsity` and `prune.unit`. Other keys must not matter, because trials that agree in these share the answer.
+/// `sparsity`, and what `prune` says of units and their numbers. Other keys must not matter, because trials that agree in these share the answer.
 pub type LookAtInputs = fn(&Spec) -> Inputs;
 
 pub(super) fn check(spec: &Spec, inputs: &Inputs, issues: &mut Issues) {

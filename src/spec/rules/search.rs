@@ -2,14 +2,14 @@
 
 use super::{Issues, keys};
 use crate::spec::key::KeyPath;
-use crate::spec::types::{Search, SearchText, Spec};
+use crate::spec::types::{Search, SearchText, SparsityShape, Spec};
 
 pub(super) fn check(spec: &Spec, issues: &mut Issues) {
     levels(spec, issues);
     intervals(spec, issues);
     stages(&spec.search, issues);
     tokens(spec, issues);
-    if spec.search.generations == 0 {
+    if spec.search.generations == 0 && spec.sparsity.shape == SparsityShape::Free {
         issues.warning(
             &keys(["search.generations"]),
             "without generations nothing is searched",

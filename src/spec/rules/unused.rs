@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use super::{Issue, Issues};
 use crate::spec::key::KeyPath;
-use crate::spec::types::{FitnessKind, Form, Method, Ranking, Spec, Target};
+use crate::spec::types::{AttentionUnit, FitnessKind, Form, Method, Ranking, SparsityShape, Spec, Target};
 
 /// A key, when it has no effect, why, and what gives it one.
 #[derive(Clone, Copy)]
@@ -32,6 +32,8 @@ const NO_SIMILARITY: &str = "`fitness.kind` is not \"similarity\"";
 const SIMILARITY: &str = "set `fitness.kind` to \"similarity\"";
 const NO_GENERATION: &str = "`search.generations` is 0";
 const ONE_LEVEL: &str = "`supernet.levels` is 1";
+const UNIFORM: &str = "`sparsity.shape` is \"uniform\"";
+const FREE: &str = "set `sparsity.shape` to \"free\"";
 const LEVELS: &str = "raise `supernet.levels`";
 const GENERATIONS: &str = "raise `search.generations`";
 const MAGNITUDE: &str = "`prune.method` is \"magnitude\"";
@@ -62,7 +64,7 @@ const ROUNDS: &str = "search.generations";
 
 const PYTHON: &str = "evaluate.lm_eval.python";
 
-const TABLE: [Unused; 27] = [
+const TABLE: [Unused; 30] = [
     unused("prune.target_interpolation", no_target, NO_TARGET, OTHER_TARGET),
     unused("prune.target_shrinkage", no_target, NO_TARGET, OTHER_TARGET),
     unused(
@@ -82,6 +84,14 @@ const TABLE: [Unused; 27] = [
         |spec| obs(spec) && spec.prune.damping == 0.0,
         "`prune.damping` is 0",
         "raise `prune.damping`",
+    ),
+    unused("sparsity.rounding", uniform, UNIFORM, FREE),
+    unused("prune.align.heads", uniform, UNIFORM, FREE),
+    unused(
+        "prune.align.heads",
+        |spec| !uniform(spec) && spec.prune.unit.attention == AttentionUnit::KvGroup,
+        "`prune.unit.attention` is \"kv_group\"",
+        "set `prune.unit.attention` to \"head\"",
     ),
     unused("calibration.sink_tokens", magnitude, MAGNITUDE, OBS),
     unused("supernet.accumulation", magnitude, MAGNITUDE, OBS),
@@ -171,6 +181,10 @@ fn add(key: &str, why: &str, instead: &str, issues: &mut Issues) {
 /// Keys that only a search reads, where there is none.
 fn unsearched(spec: &Spec) -> Vec<Unused> {
     let all = |why, instead| SEARCHED.map(|key| unused(key, |_| true, why, instead)).to_vec();
+    if uniform(spec) {
+        let rounds = unused(ROUNDS, |_| true, UNIFORM, FREE);
+        return [all(UNIFORM, FREE), vec![rounds]].concat();
+    }
     if spec.search.generations == 0 {
         return all(NO_GENERATION, GENERATIONS);
     }
@@ -227,6 +241,11 @@ fn magnitude(spec: &Spec) -> bool {
     spec.prune.method == Method::Magnitude
 }
 
+/// Layers stay alike: nothing is searched, and query heads are equal in number for all key/value heads.
+fn uniform(spec: &Spec) -> bool {
+    spec.sparsity.shape == SparsityShape::Uniform
+}
+
 fn no_target(spec: &Spec) -> bool {
     obs(spec) && spec.prune.target == Target::Layer
 }
@@ -237,7 +256,7 @@ fn similarity(spec: &Spec) -> bool {
 
 /// Weights alone decide what is pruned, and no candidate is scored.
 fn no_text(spec: &Spec) -> bool {
-    magnitude(spec) && (spec.search.generations == 0 || spec.supernet.levels == 1)
+    magnitude(spec) && (!spec.searches() || spec.supernet.levels == 1)
 }
 
 fn no_corpus(spec: &Spec) -> bool {
