@@ -36,12 +36,13 @@ use crate::trial::{
 const FIGURES: &str = "figures.json";
 const SAMPLES: &str = "samples.json";
 
-/// Runs one trial, whose own files go to `home`.
+/// Runs one trial of an experiment that lies in `place`; the trial's own files go to `home`.
 ///
 /// # Errors
 /// Those of its steps.
 pub(crate) fn run(
     trial: &Trial,
+    place: &Path,
     home: &Path,
     store: &Store,
     journal: &mut Journal,
@@ -51,7 +52,7 @@ pub(crate) fn run(
     let engine = Engine::new(&trial.label, store, journal, watch);
     let prepared = Prepared::new(spec, engine.watch())?;
     let states = DenseStates::default();
-    let mut pipeline = Pipeline { engine, spec, home, prepared: &prepared, states, dense: None };
+    let mut pipeline = Pipeline { engine, spec, place, home, prepared: &prepared, states, dense: None };
     let Outcome { model, distribution } = walk(spec, prepared.model.config(), &mut pipeline)?;
     if let Some(entry) = &model.entry {
         let card = pipeline.card(model.name, &Source::folder(&entry.folder)?, Form::Hf)?;
@@ -64,6 +65,8 @@ pub(crate) fn run(
 struct Pipeline<'a> {
     engine: Engine<'a>,
     spec: &'a Spec,
+    /// The folder of the experiment's file.
+    place: &'a Path,
     /// The trial's own folder.
     home: &'a Path,
     prepared: &'a Prepared,
@@ -228,9 +231,10 @@ impl Pipeline<'_> {
         }
     }
 
-    /// The card of a stored model in a form.
+    /// The card of a stored model in a form, in which paths count from the experiment's folder.
     fn card(&self, name: ModelName, source: &Source, form: Form) -> Result<String> {
-        let dense = &self.spec.model.source;
+        let spec = self.spec.relative_to(self.place);
+        let dense = &spec.model.source;
         let config = Config::parse(&source.text("config.json")?)?;
         let card = Card {
             title: format!("{}: {name}", self.engine.title()),
@@ -240,7 +244,7 @@ impl Pipeline<'_> {
             config: &config,
             dense: Some(self.prepared.model.config()),
             rows: self.engine.rows(&[ModelName::Dense, name]),
-            spec: Some(&self.spec.to_toml()?),
+            spec: Some(&spec.to_toml()?),
         };
         Ok(card.text())
     }
