@@ -46,6 +46,13 @@ class PrunedLlamaConfig(LlamaConfig):
         return output
 
 
+class PrunedMistralConfig(PrunedLlamaConfig):
+    """With a sliding window. A class of its own: transformers remembers one model class for each, whatever config.json names."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)  # not inherited: transformers 5 would make one of its own
+
+
 class _Rotary(nn.Module):
     """Cosines and sines of positions, the same in every version, without a buffer that loading could leave unset."""
 
@@ -176,6 +183,8 @@ def _attention(attention, config, groups, biases):
 
 def _shape(model, config):
     """Gives every layer its own heads and neurons."""
+    if isinstance(model, MistralModel) != (config.sliding_window is not None):
+        raise ValueError("`auto_map` of config.json does not fit its `sliding_window`")
     biases = _biases(config)
     width = config.hidden_size
     attending = 0
@@ -223,7 +232,7 @@ class PrunedLlamaForCausalLM(LlamaForCausalLM):
 class PrunedMistralModel(MistralModel):
     """With a sliding window of attention in every layer."""
 
-    config_class = PrunedLlamaConfig
+    config_class = PrunedMistralConfig
 
     def __init__(self, config):
         with _smallest(config):
@@ -235,7 +244,7 @@ class PrunedMistralModel(MistralModel):
 class PrunedMistralForCausalLM(MistralForCausalLM):
     """With a sliding window of attention in every layer."""
 
-    config_class = PrunedLlamaConfig
+    config_class = PrunedMistralConfig
 
     def __init__(self, config):
         with _smallest(config):

@@ -55,7 +55,14 @@ enum Verb {
 }
 
 /// Environment variables of the tool that are no keys of a spec: of the servers, of the harness, and of tests.
-const OWN: [&str; 5] = ["TYR_API_KEY", "TYR_LM_EVAL_TOKEN", "TYR_LM_EVAL_PYTHON", "TYR_SHARED", "TYR_TAPLO"];
+const OWN: [&str; 6] = [
+    "TYR_API_KEY",
+    "TYR_LM_EVAL_TOKEN",
+    "TYR_LM_EVAL_PYTHON",
+    "TYR_TRANSFORMERS_PYTHON",
+    "TYR_SHARED",
+    "TYR_TAPLO",
+];
 
 /// Which experiment, and what overrides its file.
 #[derive(Args, Clone)]

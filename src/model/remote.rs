@@ -18,7 +18,7 @@ pub(super) fn name_classes(raw: &mut Map<String, Value>, windowed: bool) {
     let base = if windowed { "PrunedMistral" } else { "PrunedLlama" };
     raw.insert("architectures".into(), json!([format!("{base}ForCausalLM")]));
     let classes = json!({
-        "AutoConfig": format!("{module}.PrunedLlamaConfig"),
+        "AutoConfig": format!("{module}.{base}Config"),
         "AutoModel": format!("{module}.{base}Model"),
         "AutoModelForCausalLM": format!("{module}.{base}ForCausalLM"),
     });
