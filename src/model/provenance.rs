@@ -1,6 +1,9 @@
 //! What a model's own card (README.md) says of where it comes from: its licence and the model that it was made
 //! of, as the card's front matter has them.
 
+use std::ffi::OsStr;
+use std::path::Path;
+
 use super::source::Source;
 use crate::base::Result;
 use crate::builtin::model::NAME as BUILTIN;
@@ -40,12 +43,13 @@ impl Provenance {
         })
     }
 
-    /// The name of the dense model for readers: that on the hub, else the one in the spec.
+    /// The name of the dense model for readers: that on the hub, else the one in the spec, of a folder the last
+    /// part.
     pub fn title<'a>(&'a self, name: &'a str) -> &'a str {
         match self.base.first() {
             _ if name == BUILTIN => name,
             Some(base) => base,
-            None => name,
+            None => Path::new(name).file_name().and_then(OsStr::to_str).unwrap_or(name),
         }
     }
 }
@@ -101,6 +105,6 @@ mod tests {
         for card in [None, Some(""), Some("# no front matter\nlicense: mit\n"), Some("---\nlicense: mit\n")] {
             assert_eq!(read(card, "folder"), Provenance::default(), "{card:?}");
         }
-        assert_eq!(Provenance::default().title("folder"), "folder");
+        assert_eq!(Provenance::default().title("models/tiny"), "tiny");
     }
 }

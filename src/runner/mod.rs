@@ -67,7 +67,7 @@ pub fn run(loaded: &Loaded, runs: &Path, on_failure: OnFailure, watch: &dyn Watc
     let store = Store::at(&folder.join("store"));
     let labels: Vec<String> = loaded.trials.iter().map(|t| t.label.clone()).collect();
     let mut journal = Journal::open(&folder, &loaded.spec.name, &labels, origin)?;
-    let failures = run_trials(&loaded.trials, &folder, &store, &mut journal, on_failure, watch)?;
+    let failures = run_trials(loaded, &folder, &store, &mut journal, on_failure, watch)?;
     journal.emit(Event::RunFinished { run: loaded.spec.name.clone(), failed: failures.len() })?;
     journal.publish()?;
     summary(failures, labels.len())?;
@@ -79,7 +79,7 @@ pub fn run(loaded: &Loaded, runs: &Path, on_failure: OnFailure, watch: &dyn Watc
 }
 
 fn run_trials(
-    trials: &[Trial],
+    loaded: &Loaded,
     folder: &Path,
     store: &Store,
     journal: &mut Journal,
@@ -87,9 +87,9 @@ fn run_trials(
     watch: &dyn Watch,
 ) -> Result<Vec<(String, Error)>> {
     let mut failures = Vec::new();
-    for trial in trials {
+    for trial in &loaded.trials {
         journal.begin_trial(&trial.label)?;
-        match run_trial(trial, folder, store, journal, watch) {
+        match run_trial(trial, &loaded.folder, folder, store, journal, watch) {
             Ok(()) => {}
             Err(e) if e.kind == Kind::Interrupted => return Err(e),
             Err(e) => {
@@ -106,6 +106,7 @@ fn run_trials(
 
 fn run_trial(
     trial: &Trial,
+    place: &Path,
     folder: &Path,
     store: &Store,
     journal: &mut Journal,
@@ -113,7 +114,7 @@ fn run_trial(
 ) -> Result<()> {
     let home = folder.join("trials").join(&trial.label);
     winner::begin(&home, &trial.spec.to_toml()?)?;
-    pipeline::run(trial, &home, store, journal, watch)?;
+    pipeline::run(trial, place, &home, store, journal, watch)?;
     journal.emit(Event::TrialFinished { trial: trial.label.clone() })?;
     journal.publish()
 }

@@ -33,12 +33,13 @@ use crate::trial::{
 const FIGURES: &str = "figures.json";
 const SAMPLES: &str = "samples.json";
 
-/// Runs one trial, whose own files go to `home`.
+/// Runs one trial of an experiment that lies in `place`; the trial's own files go to `home`.
 ///
 /// # Errors
 /// Those of its steps.
 pub(crate) fn run(
     trial: &Trial,
+    place: &Path,
     home: &Path,
     store: &Store,
     journal: &mut Journal,
@@ -50,7 +51,7 @@ pub(crate) fn run(
     let states = DenseStates::default();
     let mut pipeline = Pipeline { engine, spec, prepared: &prepared, states, dense: None };
     let Outcome { model, distribution } = walk(spec, prepared.model.config(), &mut pipeline)?;
-    let winner = model.entry.as_ref().map(|entry| pipeline.winner(model.name, entry)).transpose()?;
+    let winner = model.entry.as_ref().map(|entry| pipeline.winner(place, model.name, entry)).transpose()?;
     winner::keep(home, winner.as_ref(), &distribution)
 }
 
@@ -185,9 +186,10 @@ impl Steps for Pipeline<'_> {
 }
 
 impl Pipeline<'_> {
-    /// The last model with its card.
-    fn winner<'e>(&self, name: ModelName, entry: &'e Entry) -> Result<Winner<'e>> {
-        let source = &self.spec.model.source;
+    /// The last model with its card, in which paths count from the experiment's folder.
+    fn winner<'e>(&self, place: &Path, name: ModelName, entry: &'e Entry) -> Result<Winner<'e>> {
+        let spec = self.spec.relative_to(place);
+        let source = &spec.model.source;
         let config = Config::parse(&Source::folder(&entry.folder)?.text("config.json")?)?;
         let card = Card {
             title: format!("{}: {name}", self.engine.title()),
@@ -197,7 +199,7 @@ impl Pipeline<'_> {
             config: &config,
             dense: Some(self.prepared.model.config()),
             rows: self.engine.rows(&[ModelName::Dense, name]),
-            spec: Some(&self.spec.to_toml()?),
+            spec: Some(&spec.to_toml()?),
         };
         Ok(Winner { entry, card: card.text() })
     }
