@@ -47,13 +47,14 @@ pub(super) fn groups(config: &Config, layout: &Layout) -> Option<String> {
         changed.iter().map(|&l| count(&config.layers[l], &layout.layers[l])).sum()
     };
     let shape = layout.layers[first].shape();
+    let counts =
+        [(sum(&copied), "key/value heads are repeated"), (sum(&filled), "query heads of zeros are added")];
+    let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
     Some(format!(
-        "{}: key/value heads with different numbers of query heads are written with equal ones ({} key/value heads are \
-         repeated, {} query heads of zeros added; layer {first}: {:?} as {} x {}); \
-         prune.unit.attention = \"kv_group\" or prune.align.heads avoids this",
+        "{}: key/value heads with different numbers of query heads are written with equal ones ({}; layer {first}: \
+         {:?} as {} x {}); prune.unit.attention = \"kv_group\" or prune.align.heads avoids this",
         numbers(&changed),
-        sum(&copied),
-        sum(&filled),
+        counts.collect::<Vec<_>>().join(", "),
         config.layers[first].query_heads_per_kv,
         shape.kv_heads(),
         shape.query_heads_per_kv.first().copied().unwrap_or(0),

@@ -109,7 +109,7 @@ impl File {
         }
     }
 
-    /// Whether the file puts the token that begins a text before every text; `None` where it does not say.
+    /// Whether the file puts the token that begins a text before every text.
     fn begins(&self, bos: Option<u32>) -> bool {
         let first = |template: &Value| template["single"][0]["SpecialToken"]["id"].as_str().map(String::from);
         let processor = &self.json["post_processor"];

@@ -87,19 +87,30 @@ def distribution(server, tokens, vocabulary, letter):
     return row
 
 
+def logprob(server, tokens, following, vocabulary, letter):
+    """Log-probability of one token after `tokens`: that of the chosen one, which is made to be chosen."""
+    answer = complete(server, tokens, 1, n_probs=1, logit_bias=[[following, 1000.0]])
+    found = answer.get("completion_probabilities")
+    if found and found[0]["id"] == following:
+        return found[0]["logprob"]
+    return distribution(server, tokens, vocabulary, letter)[following]
+
+
 def measure(server, request):
     """Perplexity over the sequences; the distributions go into the file that the request names."""
     vocabulary, letter = vocabulary_of(request["model"])
     rows = array.array("f")
     nats, predicted = 0.0, 0
     for sequence in request.get("sequences", []):
-        places = len(sequence) if request.get("logprobs") else len(sequence) - 1
-        for place in range(1, places + 1):
-            row = distribution(server, sequence[:place], vocabulary, letter)
-            rows.extend(row)
-            if place < len(sequence):
-                nats -= row[sequence[place]]
-                predicted += 1
+        for place in range(1, len(sequence) + 1):
+            before, following = sequence[:place], sequence[place : place + 1]
+            if request.get("logprobs"):
+                row = distribution(server, before, vocabulary, letter)
+                rows.extend(row)
+                nats -= sum(row[token] for token in following)
+            else:
+                nats -= sum(logprob(server, before, token, vocabulary, letter) for token in following)
+            predicted += len(following)
     if request.get("logprobs"):
         with open(request["logprobs"], "wb") as out:
             rows.tofile(out)

@@ -11,6 +11,7 @@ Request:
   prompt     optional: tokens, which are continued greedily
   greedy     number of tokens to continue with
   texts      optional: texts to tokenise
+  float32    optional: true computes in 32-bit floats, whatever the weights are stored in
 
 Answer: runtime, perplexity, greedy, text, tokens (one list for each text).
 
@@ -61,6 +62,8 @@ def answer(request):
 
     mx.set_default_device(mx.cpu)
     model, tokenizer = mlx_lm.load(request["model"])
+    if request.get("float32"):
+        model.set_dtype(mx.float32)
     found = {"runtime": f"mlx-lm {mlx_lm.__version__} (mlx {mx.__version__})"}
     found["perplexity"] = measure(mx, model, request)
     if request.get("prompt"):

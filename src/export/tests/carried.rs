@@ -82,7 +82,7 @@ fn notes_name_layers_reasons_and_keys() {
     let gguf = notes(Form::Gguf);
     for part in [
         "layer 1: key/value heads",
-        "2 key/value heads are repeated, 1 query heads of zeros",
+        "2 key/value heads are repeated, 1 query heads of zeros are added; layer 1",
         "[4, 4, 2, 1] as 6 x 2",
         "attention of layer 0, MLP of layers 1, 2",
         "% more",
