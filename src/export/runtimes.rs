@@ -84,6 +84,7 @@ pub fn verify(
         "logprobs": rows,
         "prompt": sequences.first(),
         "greedy": GREEDY,
+        "float32": true,
     });
     let answer = ask(&Runtime::of(form), python, &request.to_string(), scratch)?;
     let theirs = std::fs::read(&rows).map_err(|e| files::io_error(&rows, "read", &e))?;

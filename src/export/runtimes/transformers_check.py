@@ -11,6 +11,7 @@ Request:
   prompt     optional: tokens, which are continued greedily
   greedy     number of tokens to continue with
   texts      optional: texts to tokenise
+  float32    optional: true computes in 32-bit floats, whatever the weights are stored in
 
 Answer: runtime, perplexity, greedy, text, tokens (one list for each text).
 
@@ -60,7 +61,8 @@ def answer(request):
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(1)
     folder = request["model"]
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True).eval()
+    numbers = torch.float32 if request.get("float32") else "auto"
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, torch_dtype=numbers).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
     with torch.no_grad():
         found = {"runtime": f"transformers {transformers.__version__} (torch {torch.__version__})"}
