@@ -35,6 +35,8 @@ pub mod eval;
 
 pub mod generate;
 
+pub mod bench;
+
 pub mod serve;
 
 pub mod trial;

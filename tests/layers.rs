@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The modules, one layer per line; modules of one line do not use each other.
-const LAYERS: [&[&str]; 21] = [
+const LAYERS: [&[&str]; 22] = [
     &["base"],
     &["builtin"],
     &["space"],
@@ -21,6 +21,7 @@ const LAYERS: [&[&str]; 21] = [
     &["fitness"],
     &["eval"],
     &["generate"],
+    &["bench"],
     &["serve"],
     &["trial"],
     &["report"],

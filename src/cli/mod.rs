@@ -1,5 +1,6 @@
 //! The command line: one file per verb.
 
+mod bench;
 mod cache;
 mod check;
 mod eval;
@@ -50,6 +51,8 @@ enum Verb {
     Serve(serve::ServeArgs),
     /// Write text after a prompt
     Generate(generate::GenerateArgs),
+    /// Measure how fast models write, several in turn
+    Bench(bench::Arguments),
     /// Print the JSON schema of an experiment
     Schema,
 }
@@ -111,6 +114,7 @@ pub fn main() -> ExitCode {
         Verb::Eval(arguments) => eval::run(&arguments),
         Verb::Serve(arguments) => serve::run(&arguments, &watched()),
         Verb::Generate(arguments) => generate::run(&arguments, &watched()),
+        Verb::Bench(arguments) => bench::run(&arguments, &watched()),
         Verb::Schema => schema::run(),
     };
     conclude(result)

@@ -18,6 +18,7 @@ mod read;
 pub mod rope;
 pub mod save;
 pub mod source;
+pub mod stored;
 mod wire;
 
 pub use checkpoint::Checkpoint;

@@ -15,6 +15,7 @@ pub mod metric;
 pub mod number;
 pub mod progress;
 pub mod published;
+pub mod speed;
 pub mod status;
 pub mod tables;
 
