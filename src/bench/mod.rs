@@ -4,12 +4,16 @@
 //! to the first model, and medians are reported with their quartiles. Beside each ratio stands the one to expect:
 //! a prompt takes as long as its operations, a token as long as reading the bytes that it needs.
 
+pub mod cost;
 pub mod expect;
+pub mod quantity;
 pub mod spread;
 pub mod timing;
 
 #[cfg(test)]
 mod tests;
+
+use std::fmt;
 
 use serde::Serialize;
 
@@ -49,22 +53,28 @@ impl Workload {
         self.batch * (self.prompt + self.output)
     }
 
-    /// Refuses what a model cannot do.
+    /// Refuses what a model with a context of so many tokens cannot do.
     ///
     /// # Errors
     /// Of kind [`Kind::Usage`]: nothing to write, or a text longer than the model's context.
-    fn check(&self, name: &str, model: &Model) -> Result<()> {
+    pub fn check(&self, context: usize) -> Result<()> {
         if self.prompt == 0 || self.batch == 0 || self.output < 2 {
             let what = "a bench needs prompts of 1 token, outputs of 2 and batches of 1 at least";
             return Err(Error::new(Kind::Usage, what));
         }
-        let context = model.config().context;
         if self.prompt + self.output > context {
             let Self { prompt, output, .. } = self;
             let what = format!("{prompt} + {output} tokens are more than the context of {context} tokens");
-            return Err(Error::new(Kind::Usage, what).at(name).hint("give a shorter prompt or output"));
+            return Err(Error::new(Kind::Usage, what).hint("give a shorter prompt or output"));
         }
         Ok(())
+    }
+}
+
+/// `512+64x8`: 8 prompts of 512 tokens, with 64 written after each.
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}+{}x{}", self.prompt, self.output, self.batch)
     }
 }
 
@@ -127,11 +137,15 @@ pub struct Report {
 pub fn size(name: &str, open: impl FnOnce() -> Result<Model>, workloads: &[Workload], seed: u64) -> Result<Size> {
     let meter = Meter::start();
     let model = open()?;
-    workloads.iter().try_for_each(|w| w.check(name, &model))?;
+    check(name, &model, workloads)?;
     if let Some(largest) = workloads.iter().max_by_key(|w| w.tokens()) {
         time(&model, largest, seed)?;
     }
     Ok(Size { peak_bytes: meter.stop().peak_bytes, ..resting(&model) })
+}
+
+fn check(name: &str, model: &Model, workloads: &[Workload]) -> Result<()> {
+    workloads.iter().try_for_each(|w| w.check(model.config().context)).map_err(|e| e.at(name))
 }
 
 /// The size of a model that is not alone in memory.
@@ -153,7 +167,7 @@ pub fn run(
     watch: &dyn Watch,
 ) -> Result<Report> {
     for (name, model, _) in &models {
-        workloads.iter().try_for_each(|w| w.check(name, model))?;
+        check(name, model, workloads)?;
     }
     let rounds = (workloads.len() * (repeats + 1) * models.len()) as u64;
     let opened: Vec<&Model> = models.iter().map(|(_, model, _)| *model).collect();

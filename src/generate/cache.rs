@@ -60,7 +60,6 @@ pub fn extend(model: &Model, parts: &mut [Part]) -> Result<Tensor> {
 /// # Errors
 /// As [`extend`]; a text without a next token.
 pub fn next_logits(model: &Model, parts: &mut [Part]) -> Result<Tensor> {
-    let weights = Weights::for_parts(model, parts);
     let mut end = 0;
     let ends: Vec<u32> = parts
         .iter()
@@ -69,11 +68,14 @@ pub fn next_logits(model: &Model, parts: &mut [Part]) -> Result<Tensor> {
             end.saturating_sub(1)
         })
         .collect();
-    let hidden = run(model, weights, parts)?;
-    let last = hidden.index_select(&Tensor::from_iter(ends, hidden.device())?, 0)?;
+    let last = |hidden: Tensor| -> Result<Tensor> {
+        Ok(hidden.index_select(&Tensor::from_iter(ends.clone(), hidden.device())?, 0)?)
+    };
+    let weights = Weights::for_parts(model, parts);
     match weights {
-        Weights::Stored => model.few_logits(&last),
-        Weights::Wide => model.next_logits(&last),
+        Weights::Wide => model.next_logits(&last(run(model, weights, parts)?)?),
+        // Inside the pool, where the many short loops of a token hand nothing over between threads.
+        Weights::Stored => rayon::scope(|_| model.few_logits(&last(run(model, weights, parts)?)?)),
     }
 }
 

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bench::quantity::Quantity;
 use crate::eval;
 
 /// What a number measures; each variant says its text in results.
@@ -38,6 +39,9 @@ pub enum Metric {
     Seconds(String),
     /// `peak_bytes/<step>`.
     PeakBytes(String),
+    /// `bench_<quantity>/<workload>`: how fast the model writes, a workload being `512+64x8` for 8 prompts of 512
+    /// tokens with 64 written after each.
+    Bench(Quantity, String),
     /// `lm_eval:<metric>/<task>`: what the lm-evaluation-harness says of the metric.
     Harness(Box<Metric>),
     /// Any other text: metrics that only the harness has, and those of logs of other builds.
@@ -46,6 +50,8 @@ pub enum Metric {
 
 /// Before the metrics that the harness measured.
 const HARNESS: &str = "lm_eval:";
+/// Before quantities of a bench.
+const BENCH: &str = "bench_";
 /// After the name of a metric, for the difference to the dense model's.
 const DIFFERENCE: &str = "_diff";
 
@@ -57,7 +63,7 @@ impl Metric {
 
     /// Whether it is a cost, which differs from run to run.
     pub fn is_cost(&self) -> bool {
-        matches!(self, Self::Seconds(_) | Self::PeakBytes(_))
+        matches!(self, Self::Seconds(_) | Self::PeakBytes(_) | Self::Bench(..))
     }
 
     /// Whether it is a fraction of documents, or a difference or ratio of such fractions. The harness has
@@ -87,7 +93,8 @@ impl Metric {
             Self::Retained => 10,
             Self::Seconds(_) => 11,
             Self::PeakBytes(_) => 12,
-            Self::Task(..) | Self::Difference(..) | Self::Harness(_) | Self::Other(_) => 13,
+            Self::Bench(..) => 13,
+            Self::Task(..) | Self::Difference(..) | Self::Harness(_) | Self::Other(_) => 14,
         }
     }
 
@@ -99,11 +106,13 @@ impl Metric {
             let metric = eval::Metric::from_name(family.strip_suffix(DIFFERENCE)?)?;
             Some(Self::Difference(metric, name()))
         };
+        let bench =
+            || Some(Self::Bench(Quantity::from_name(family.strip_prefix(BENCH)?)?, name()));
         match family {
             "perplexity" => Some(Self::Perplexity(name())),
             "seconds" => Some(Self::Seconds(name())),
             "peak_bytes" => Some(Self::PeakBytes(name())),
-            _ => task().or_else(difference),
+            _ => task().or_else(difference).or_else(bench),
         }
     }
 }
@@ -123,6 +132,7 @@ impl fmt::Display for Metric {
             Self::Retained => f.write_str("acc_retained"),
             Self::Seconds(step) => write!(f, "seconds/{step}"),
             Self::PeakBytes(step) => write!(f, "peak_bytes/{step}"),
+            Self::Bench(quantity, workload) => write!(f, "{BENCH}{}/{workload}", quantity.name()),
             Self::Harness(metric) => write!(f, "{HARNESS}{metric}"),
             Self::Other(text) => f.write_str(text),
         }
@@ -204,6 +214,7 @@ mod tests {
             "acc_retained",
             "seconds/search-1",
             "peak_bytes/search-1",
+            "bench_tokens_per_s/512+64x8",
         ];
         for text in known {
             let metric = Metric::from(text);
@@ -213,7 +224,7 @@ mod tests {
             assert_eq!(Metric::from(harness.as_str()), Metric::Harness(Box::new(metric)));
             assert_eq!(Metric::from(harness.as_str()).to_string(), harness);
         }
-        for text in ["", "other", "acc", "exact_match/gsm8k", "kl/x", "loss_diff/x"] {
+        for text in ["", "other", "acc", "exact_match/gsm8k", "kl/x", "loss_diff/x", "bench_x/1+2x1"] {
             assert_eq!(Metric::from(text), Metric::Other(text.into()));
             assert_eq!(Metric::from(text).to_string(), text);
         }
@@ -238,6 +249,7 @@ mod tests {
             "acc_retained",
             "seconds/a",
             "peak_bytes/a",
+            "bench_decode_ratio/1+2x1",
             "bits_per_byte/a",
             "lm_eval:acc/a",
             "other",

@@ -60,13 +60,13 @@ fn models(report: &Report) -> Titled {
 
 const COLUMNS: [&str; 9] = [
     "model",
-    "first token s",
-    "prefill ratio",
-    "flops ratio",
-    "decode tokens/s",
-    "decode ratio",
-    "bytes ratio",
-    "of read speed",
+    "seconds to first token",
+    "prefill × faster",
+    "flops × fewer",
+    "tokens/s decoding",
+    "decode × faster",
+    "bytes × fewer",
+    "of read",
     "KV cache",
 ];
 
@@ -74,11 +74,11 @@ fn of_workload(report: &Report, workload: Workload) -> Titled {
     let row = |speed: &Speed| {
         vec![
             report.models[speed.model].0.clone(),
-            spread(&speed.first_token, digits),
-            spread(&speed.prefill_ratio, ratio),
+            with_percent(&speed.first_token),
+            spread(&speed.prefill_ratio),
             ratio(speed.expected_prefill_ratio),
-            spread(&speed.tokens_per_second, digits),
-            spread(&speed.decode_ratio, ratio),
+            with_percent(&speed.tokens_per_second),
+            spread(&speed.decode_ratio),
             ratio(speed.expected_decode_ratio),
             format!("{:.0}%", speed.read_share.median * 100.0),
             bytes(speed.cache_bytes as f64),
@@ -93,8 +93,13 @@ fn of_workload(report: &Report, workload: Workload) -> Titled {
     }
 }
 
-fn spread(of: &Spread, text: fn(f64) -> String) -> String {
-    format!("{} ± {}", text(of.median), text(of.width()))
+/// A median with the larger distance of a quartile, in per cent of it.
+fn with_percent(of: &Spread) -> String {
+    format!("{} ± {:.0}%", digits(of.median), of.width() / of.median * 100.0)
+}
+
+fn spread(of: &Spread) -> String {
+    format!("{} ± {}", ratio(of.median), ratio(of.width()))
 }
 
 fn ratio(value: f64) -> String {
@@ -206,8 +211,8 @@ mod tests {
             "prompts of 512 tokens, 64 written, 8 texts at once",
             "134.5M",
             "269 MB",
-            "1.00 ± 0.200",
-            "80.0 ± 16.0",
+            "2.00 ± 20%",
+            "80.0 ± 20%",
             "2.00 ± 0.40",
             "2.10",
             "80%",

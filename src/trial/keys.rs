@@ -38,12 +38,22 @@ pub enum Versioned {
     Tasks,
     /// What the harness is asked, and how its answers are read.
     Harness,
+    /// What is timed how.
+    Bench,
 }
 
 impl Versioned {
     /// All of them, in the order of a trial.
-    pub const ALL: [Self; 7] =
-        [Self::Supernet, Self::Search, Self::Model, Self::Perplexity, Self::Kl, Self::Tasks, Self::Harness];
+    pub const ALL: [Self; 8] = [
+        Self::Supernet,
+        Self::Search,
+        Self::Model,
+        Self::Perplexity,
+        Self::Kl,
+        Self::Tasks,
+        Self::Harness,
+        Self::Bench,
+    ];
 
     /// The table of versions; each is part of the keys of what it computes.
     ///
@@ -61,6 +71,7 @@ impl Versioned {
             Self::Kl => 1,
             Self::Tasks => 1,
             Self::Harness => 1,
+            Self::Bench => 1,
         }
     }
 
@@ -74,6 +85,7 @@ impl Versioned {
             Self::Kl => "kl",
             Self::Tasks => "tasks",
             Self::Harness => "lm_eval",
+            Self::Bench => "bench",
         }
     }
 
@@ -83,7 +95,7 @@ impl Versioned {
             Self::Supernet => StepKind::Supernet,
             Self::Search => StepKind::Search,
             Self::Model => StepKind::Model,
-            Self::Perplexity | Self::Kl | Self::Tasks | Self::Harness => StepKind::Evaluate,
+            Self::Perplexity | Self::Kl | Self::Tasks | Self::Harness | Self::Bench => StepKind::Evaluate,
         }
     }
 }
@@ -267,6 +279,10 @@ pub fn evaluation(input_hashes: &InputHashes, model: &str, evaluation: &Evaluati
                 "harness": input_hashes.harness,
             });
             Key::new(Versioned::Harness, of)
+        }
+        Evaluation::Bench => {
+            let of = json!({ "model": model, "dense": input_hashes.model, "bench": e.bench, "seed": spec.seed });
+            Key::new(Versioned::Bench, of)
         }
     }
 }
