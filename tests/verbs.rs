@@ -252,7 +252,9 @@ fn models_are_timed_in_turn_and_the_tables_are_left_in_a_folder() {
     let sizes = ["--prompt", "20,5", "--output", "3", "--batch", "1,2", "--repeats", "2", "--out", "new/out"];
     let shown = prints(&tiny, &[&["bench", dense.to_str().unwrap(), "small"], &sizes[..]].concat());
     assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
-    for words in ["timed in turn 2 times", "prompts of 20 tokens, 3 written, 2 texts at once", " model ", " small "] {
+    for words in
+        ["timed in turn 2 times", "prompts of 20 tokens, 3 written, 2 texts at once", " model ", " small "]
+    {
         assert!(shown.contains(words), "{words} in\n{shown}");
     }
     let csv = String::from_utf8(tiny.read("new/out/bench.csv")).unwrap();
@@ -286,7 +288,9 @@ fn a_trial_times_its_last_model_beside_the_dense_one_and_no_result_depends_on_th
     let table = |name: &str| String::from_utf8(tiny.read(&format!("runs/tiny/{name}"))).unwrap();
     let (results, timings) = (table("results.csv"), table("timings.csv"));
     assert!(!results.contains("bench") && results.contains(",kl,"), "{results}");
-    for metric in ["first_token_s", "tokens_per_s", "dense_tokens_per_s", "decode_ratio", "bytes_ratio", "kv_bytes"] {
+    for metric in
+        ["first_token_s", "tokens_per_s", "dense_tokens_per_s", "decode_ratio", "bytes_ratio", "kv_bytes"]
+    {
         for workload in ["8+3x1", "8+3x2"] {
             let row = format!("main,refit,bench_{metric}/{workload},");
             assert!(timings.contains(&row), "{row} in\n{timings}");

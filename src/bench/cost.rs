@@ -9,7 +9,8 @@ use crate::spec;
 /// All rounds of one model: prompts by their operations, tokens after them by the weights that are read.
 pub fn work(config: &Config, bench: &spec::Bench) -> Work {
     let once = |w: &Workload| {
-        let prompts = hidden(config, Tokens::new(w.prompt * w.batch, w.prompt)) + logits(config, w.batch as f64);
+        let prompts =
+            hidden(config, Tokens::new(w.prompt * w.batch, w.prompt)) + logits(config, w.batch as f64);
         let steps = (w.output - 1) as f64;
         let writing = hidden(config, Tokens::new(w.batch, 1)) + logits(config, w.batch as f64);
         let read = Work { weights: config.parameters().total() as f64, ..Work::default() };

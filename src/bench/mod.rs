@@ -134,7 +134,12 @@ pub struct Report {
 ///
 /// # Errors
 /// Those of opening it; a workload that it cannot do.
-pub fn size(name: &str, open: impl FnOnce() -> Result<Model>, workloads: &[Workload], seed: u64) -> Result<Size> {
+pub fn size(
+    name: &str,
+    open: impl FnOnce() -> Result<Model>,
+    workloads: &[Workload],
+    seed: u64,
+) -> Result<Size> {
     let meter = Meter::start();
     let model = open()?;
     check(name, &model, workloads)?;
@@ -203,8 +208,7 @@ fn speeds(
             watch.advance(1);
         }
     }
-    let expected: Vec<Expected> =
-        models.iter().map(|m| Expected::of(m, workload)).collect::<Result<_>>()?;
+    let expected: Vec<Expected> = models.iter().map(|m| Expected::of(m, workload)).collect::<Result<_>>()?;
     Ok((0..models.len()).map(|i| speed(i, workload, &rounds, &expected)).collect())
 }
 

@@ -104,7 +104,8 @@ fn what_a_model_cannot_do_is_refused_before_any_model_runs() {
 #[test]
 fn a_round_more_costs_as_much_as_any_and_more_texts_read_the_weights_no_more_often() {
     let config = Pico::of_bytes(256).config().unwrap();
-    let bench = |batch, repeats| spec::Bench { prompt: vec![8], output: vec![5], batch: vec![batch], repeats };
+    let bench =
+        |batch, repeats| spec::Bench { prompt: vec![8], output: vec![5], batch: vec![batch], repeats };
     let cost = |batch, repeats| cost::work(&config, &bench(batch, repeats));
     assert_eq!(cost(1, 3), cost(1, 1) * 2.0);
     assert_eq!(cost(3, 1).weights, (config.parameters().total() * 4 * 2) as f64);
@@ -116,7 +117,9 @@ fn a_round_more_costs_as_much_as_any_and_more_texts_read_the_weights_no_more_oft
 #[test]
 fn quantities_are_known_by_their_names() {
     use super::quantity::Quantity;
-    Quantity::ALL.iter().for_each(|quantity| assert_eq!(Quantity::from_name(quantity.name()), Some(*quantity)));
+    Quantity::ALL
+        .iter()
+        .for_each(|quantity| assert_eq!(Quantity::from_name(quantity.name()), Some(*quantity)));
     assert_eq!(Quantity::from_name("speed"), None);
     assert_eq!(Workload { prompt: 512, output: 64, batch: 8 }.to_string(), "512+64x8");
 }

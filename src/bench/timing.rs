@@ -80,4 +80,3 @@ pub fn read_weights(model: &Model) -> f64 {
     black_box(sums.into_par_iter().map(sum).reduce(|| 0, u64::wrapping_add));
     model.checkpoint().bytes() as f64 / started.elapsed().as_secs_f64().max(f64::MIN_POSITIVE)
 }
-

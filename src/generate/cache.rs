@@ -162,7 +162,13 @@ fn run_layer(model: &Model, layer: &Layer, l: usize, x: &Tensor, parts: &mut [Pa
 }
 
 /// The same for one token of each of a few texts.
-fn write_layer(model: &Model, layer: &StoredLayer, l: usize, x: &Tensor, parts: &mut [Part]) -> Result<Tensor> {
+fn write_layer(
+    model: &Model,
+    layer: &StoredLayer,
+    l: usize,
+    x: &Tensor,
+    parts: &mut [Part],
+) -> Result<Tensor> {
     let epsilon = model.config().norm_epsilon;
     let h = rms_norm(x, &layer.norm(Matrix::AttentionNorm)?, epsilon)?;
     let [q, k, v] = [Matrix::Query, Matrix::Key, Matrix::Value].map(|matrix| layer.product(matrix, &h));

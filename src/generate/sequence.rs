@@ -158,6 +158,7 @@ fn entry(logits: &Tensor, token: u32, top: usize) -> Result<Entry> {
 pub fn advance(model: &Model, sequences: &mut [&mut Sequence]) -> Result<Vec<Option<Result<Step>>>> {
     let mut streams: Vec<&mut Stream> = sequences.iter_mut().map(|s| &mut s.stream).collect();
     let logits = pass(model, &mut streams)?;
-    let take = |(s, logits): (&mut &mut Sequence, Option<Tensor>)| logits.map(|logits| s.take(model, &logits));
+    let take =
+        |(s, logits): (&mut &mut Sequence, Option<Tensor>)| logits.map(|logits| s.take(model, &logits));
     Ok(sequences.iter_mut().zip(logits).map(take).collect())
 }

@@ -22,7 +22,9 @@ pub struct StoredLayer<'a> {
 impl StoredLayer<'_> {
     /// A norm's weight [d].
     pub fn norm(&self, matrix: Matrix) -> Result<Tensor> {
-        self.model.checkpoint().tensor(&self.model.config().required(matrix, self.layer)?, self.model.device())
+        self.model
+            .checkpoint()
+            .tensor(&self.model.config().required(matrix, self.layer)?, self.model.device())
     }
 
     /// x·Wᵀ + b for `x` [n, in] on the host.
@@ -32,7 +34,8 @@ impl StoredLayer<'_> {
     /// is, where it is used.
     pub fn product(&self, matrix: Matrix, x: &Tensor) -> Result<Tensor> {
         let bias = self.model.config().place(matrix, Part::Bias, self.layer);
-        let bias = bias.map(|place| self.model.checkpoint().tensor(&place, self.model.device())).transpose()?;
+        let bias =
+            bias.map(|place| self.model.checkpoint().tensor(&place, self.model.device())).transpose()?;
         add_bias(linear_stored(x, &self.model.stored(matrix, self.layer)?)?, bias.as_ref())
     }
 }

@@ -286,7 +286,8 @@ impl Estimator<'_, '_> {
             }
             Evaluation::Bench => {
                 let bench = spec.evaluate.bench.clone().unwrap_or_default();
-                let work = [&self.model.config, &of.config].map(|c| timing::work(c, &bench)).into_iter().sum();
+                let work =
+                    [&self.model.config, &of.config].map(|c| timing::work(c, &bench)).into_iter().sum();
                 self.forward(of, work, timing::largest(&bench), rows.min(timing::texts(&bench)))
             }
         }

@@ -106,8 +106,7 @@ impl Metric {
             let metric = eval::Metric::from_name(family.strip_suffix(DIFFERENCE)?)?;
             Some(Self::Difference(metric, name()))
         };
-        let bench =
-            || Some(Self::Bench(Quantity::from_name(family.strip_prefix(BENCH)?)?, name()));
+        let bench = || Some(Self::Bench(Quantity::from_name(family.strip_prefix(BENCH)?)?, name()));
         match family {
             "perplexity" => Some(Self::Perplexity(name())),
             "seconds" => Some(Self::Seconds(name())),

@@ -52,15 +52,16 @@ fn models(report: &Report) -> Titled {
     };
     let rows = report.models.iter().map(row).collect();
     let Report { repeats, threads, .. } = report;
+    let plural = if *threads == 1 { "" } else { "s" };
     Titled {
-        title: format!("models, timed in turn {repeats} times with {threads} threads"),
+        title: format!("models, timed in turn {repeats} times with {threads} thread{plural}"),
         grid: grid(&["model", "parameters", "weights", "peak memory"], rows),
     }
 }
 
 const COLUMNS: [&str; 9] = [
     "model",
-    "seconds to first token",
+    "first token, s",
     "prefill × faster",
     "flops × fewer",
     "tokens/s decoding",
@@ -86,7 +87,7 @@ fn of_workload(report: &Report, workload: Workload) -> Titled {
     };
     let rows = report.speeds.iter().filter(|s| s.workload == workload).map(row).collect();
     let Workload { prompt, output, batch } = workload;
-    let texts = if batch == 1 { "text".to_string() } else { "texts at once".to_string() };
+    let texts = if batch == 1 { "text" } else { "texts at once" };
     Titled {
         title: format!("prompts of {prompt} tokens, {output} written, {batch} {texts}"),
         grid: grid(&COLUMNS, rows),
@@ -95,11 +96,11 @@ fn of_workload(report: &Report, workload: Workload) -> Titled {
 
 /// A median with the larger distance of a quartile, in per cent of it.
 fn with_percent(of: &Spread) -> String {
-    format!("{} ± {:.0}%", digits(of.median), of.width() / of.median * 100.0)
+    format!("{}±{:.0}%", digits(of.median), of.width() / of.median * 100.0)
 }
 
 fn spread(of: &Spread) -> String {
-    format!("{} ± {}", ratio(of.median), ratio(of.width()))
+    format!("{}±{}", ratio(of.median), ratio(of.width()))
 }
 
 fn ratio(value: f64) -> String {
@@ -211,26 +212,34 @@ mod tests {
             "prompts of 512 tokens, 64 written, 8 texts at once",
             "134.5M",
             "269 MB",
-            "2.00 ± 20%",
-            "80.0 ± 20%",
-            "2.00 ± 0.40",
+            "2.00±20%",
+            "80.0±20%",
+            "2.00±0.40",
             "2.10",
             "80%",
             "1.00 MB",
         ] {
             assert!(text.contains(words), "{words} in\n{text}");
         }
-        assert!(markdown(&report()).starts_with("### models, timed in turn 5 times with 2 threads\n\n| model "));
+        // Neither too wide nor split.
+        assert_eq!(text.matches("│ model ").count(), 2, "{text}");
+        assert!(
+            markdown(&report()).starts_with("### models, timed in turn 5 times with 2 threads\n\n| model ")
+        );
     }
 
     #[test]
     fn csv_has_a_row_for_each_model_and_workload_and_empty_cells_for_what_is_not_known() {
         let text = csv(&report()).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[0].starts_with("model,prompt,output,batch,parameters,weight_bytes,peak_bytes,kv_bytes,"));
+        assert!(
+            lines[0].starts_with("model,prompt,output,batch,parameters,weight_bytes,peak_bytes,kv_bytes,")
+        );
         assert_eq!(lines.len(), 3);
         assert!(lines[1].starts_with("dense,512,64,8,134515008,269000000,900000000,1000000,1000000000,"));
-        assert!(lines[2].starts_with("half,512,64,8,134515008,269000000,,1000000,500000000,50000000,2,2.1,1,"));
+        assert!(
+            lines[2].starts_with("half,512,64,8,134515008,269000000,,1000000,500000000,50000000,2,2.1,1,")
+        );
         assert_eq!(lines[0].split(',').count(), lines[2].split(',').count());
     }
 }

@@ -109,7 +109,8 @@ impl OpenedModel<'_> {
             }
             Evaluation::Bench => {
                 let dense = self.dense.ok_or_else(|| missing(evaluation, "the dense model"))?;
-                let bench = spec.evaluate.bench.as_ref().ok_or_else(|| missing(evaluation, "its settings"))?;
+                let bench =
+                    spec.evaluate.bench.as_ref().ok_or_else(|| missing(evaluation, "its settings"))?;
                 Ok(evaluate::timed(model, dense, bench, spec.seed, watch)?.into())
             }
         }

@@ -290,7 +290,9 @@ mod tests {
 
     #[test]
     fn a_product_is_candle_s_for_every_dtype_and_shape() {
-        for (n, k, m) in [(1, 7, 1), (2, 64, 3), (3, 65, 4), (4, 33, 5), (5, 300, 400), (16, 576, 62), (9, 1, 2)] {
+        for (n, k, m) in
+            [(1, 7, 1), (2, 64, 3), (3, 65, 4), (4, 33, 5), (5, 300, 400), (16, 576, 62), (9, 1, 2)]
+        {
             let x = random(n, k, "x");
             let values = random(m, k, "w");
             for dtype in [Dtype::F32, Dtype::F16, Dtype::BF16] {

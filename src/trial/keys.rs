@@ -281,7 +281,8 @@ pub fn evaluation(input_hashes: &InputHashes, model: &str, evaluation: &Evaluati
             Key::new(Versioned::Harness, of)
         }
         Evaluation::Bench => {
-            let of = json!({ "model": model, "dense": input_hashes.model, "bench": e.bench, "seed": spec.seed });
+            let of =
+                json!({ "model": model, "dense": input_hashes.model, "bench": e.bench, "seed": spec.seed });
             Key::new(Versioned::Bench, of)
         }
     }

@@ -305,7 +305,8 @@ mod tests {
 
     #[test]
     fn the_last_model_is_timed_once_where_the_spec_asks_and_its_texts_fit_the_context() {
-        let (calls, ..) = calls("[supernet]\nintervals = [0.5]\nrefit = true\n[evaluate.bench]\nprompt = [8]");
+        let (calls, ..) =
+            calls("[supernet]\nintervals = [0.5]\nrefit = true\n[evaluate.bench]\nprompt = [8]");
         let timed: Vec<usize> = (0..calls.len()).filter(|&i| calls[i].ends_with(": bench")).collect();
         assert_eq!(timed, [calls.len() - 1]);
         assert_eq!(calls[timed[0]], "evaluate refit: bench");
