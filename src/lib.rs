@@ -37,6 +37,8 @@ pub mod generate;
 
 pub mod export;
 
+pub mod bench;
+
 pub mod serve;
 
 pub mod trial;

@@ -29,6 +29,7 @@ type Row = (&'static str, In, &'static [&'static str], &'static [&'static str], 
 
 const SIMILARITY: &[&str] = &["fitness.kind=similarity"];
 const HARNESS: &[&str] = &["evaluate.lm_eval.python=./python", "evaluate.lm_eval.tasks=['boolq']"];
+const BENCH: &[&str] = &["evaluate.bench.prompt=[8]"];
 const OWN_TASK: &[&str] = &[
     "evaluate.tasks=['mine']",
     "tasks.mine={ file = 'own.jsonl', context = 'q', choices = 'c', gold = 'g' }",
@@ -46,6 +47,10 @@ const TABLE: &[Row] = &[
     ("corpora.NAME.test", In::Keys, &[], &[], &["corpora.text.test=['other.txt']"]),
     ("corpora.NAME.train", In::Keys, &[], &[], &["corpora.text.train=['other.txt']"]),
     ("defaults", In::Keys, &[], &[], &["defaults=paper"]),
+    ("evaluate.bench.batch", In::Plan, BENCH, &[], &["evaluate.bench.batch=[2]"]),
+    ("evaluate.bench.output", In::Plan, BENCH, &[], &["evaluate.bench.output=[9]"]),
+    ("evaluate.bench.prompt", In::Plan, BENCH, &[], &["evaluate.bench.prompt=[9]"]),
+    ("evaluate.bench.repeats", In::Plan, BENCH, &[], &["evaluate.bench.repeats=2"]),
     ("evaluate.bos", In::Keys, &[], &[], &["evaluate.bos=true"]),
     ("evaluate.data", In::Keys, &["evaluate.tasks=['rte']"], &["evaluate.data=hub"], &["evaluate.data=other_hub"]),
     ("evaluate.kl_tokens", In::Plan, &[], &[], &["evaluate.kl_tokens=128"]),

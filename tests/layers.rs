@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The modules, one layer per line; modules of one line do not use each other.
-const LAYERS: [&[&str]; 22] = [
+const LAYERS: [&[&str]; 23] = [
     &["base"],
     &["builtin"],
     &["space"],
@@ -22,6 +22,7 @@ const LAYERS: [&[&str]; 22] = [
     &["eval"],
     &["generate"],
     &["export"],
+    &["bench"],
     &["serve"],
     &["trial"],
     &["report"],

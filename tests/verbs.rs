@@ -241,3 +241,61 @@ fn a_sequence_of_less_than_two_tokens_is_a_wrong_argument() {
         assert!(said.contains("--sequence-length"), "{said}");
     }
 }
+
+#[test]
+fn models_are_timed_in_turn_and_the_tables_are_left_in_a_folder() {
+    let tiny = tiny("");
+    let dense = tiny.path("model");
+    tyr::model::pico::Pico { layers: 1, vocabulary: 68, ..Default::default() }
+        .write(&tiny.path("small"), 4)
+        .unwrap();
+    let sizes = ["--prompt", "20,5", "--output", "3", "--batch", "1,2", "--repeats", "2", "--out", "new/out"];
+    let shown = prints(&tiny, &[&["bench", dense.to_str().unwrap(), "small"], &sizes[..]].concat());
+    assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
+    for words in
+        ["timed in turn 2 times", "prompts of 20 tokens, 3 written, 2 texts at once", " model ", " small "]
+    {
+        assert!(shown.contains(words), "{words} in\n{shown}");
+    }
+    let csv = String::from_utf8(tiny.read("new/out/bench.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 1 + 2 * 4, "{csv}");
+    let begins = |row: usize, with: &str| csv.lines().nth(row + 1).unwrap().starts_with(with);
+    assert!(begins(0, "model,20,3,1,") && begins(1, "small,20,3,1,") && begins(2, "model,20,3,2,"), "{csv}");
+    let markdown = String::from_utf8(tiny.read("new/out/bench.md")).unwrap();
+    assert!(markdown.contains("### prompts of 5 tokens, 3 written, 1 text\n\n| model "), "{markdown}");
+}
+
+#[test]
+fn a_bench_of_nothing_or_of_more_than_a_context_is_a_wrong_argument() {
+    let tiny = tiny("");
+    for (more, said) in [
+        (&["model", "--prompt", "2040", "--output", "10"][..], "2040 + 10 tokens are more than the context"),
+        (&["model", "--output", "1"], "outputs of 2"),
+        (&["model", "--batch", "0"], "batches of 1"),
+        (&["model", "--repeats", "0"], "one round at least"),
+        (&[], "MODEL"),
+    ] {
+        let (code, printed) = failure(tiny.tyr().arg("bench").args(more).assert());
+        assert!(code == 2 && printed.contains(said), "{more:?}: {code} {printed}");
+    }
+}
+
+#[test]
+fn a_trial_times_its_last_model_beside_the_dense_one_and_no_result_depends_on_the_clock() {
+    let tiny = tiny("[evaluate.bench]\nprompt = [8]\noutput = [3]\nbatch = [1, 2]\nrepeats = 1");
+    let short = ["--set", "search.generations=0", "--set", "evaluate.tasks=[]"];
+    tiny.run(&short).success();
+    let table = |name: &str| String::from_utf8(tiny.read(&format!("runs/tiny/{name}"))).unwrap();
+    let (results, timings) = (table("results.csv"), table("timings.csv"));
+    assert!(!results.contains("bench") && results.contains(",kl,"), "{results}");
+    for metric in
+        ["first_token_s", "tokens_per_s", "dense_tokens_per_s", "decode_ratio", "bytes_ratio", "kv_bytes"]
+    {
+        for workload in ["8+3x1", "8+3x2"] {
+            let row = format!("main,refit,bench_{metric}/{workload},");
+            assert!(timings.contains(&row), "{row} in\n{timings}");
+        }
+    }
+    tiny.run(&short).success();
+    assert_eq!((table("results.csv"), table("timings.csv")), (results, timings), "what was measured is kept");
+}

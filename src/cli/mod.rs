@@ -1,5 +1,6 @@
 //! The command line: one file per verb.
 
+mod bench;
 mod cache;
 mod check;
 mod eval;
@@ -53,6 +54,8 @@ enum Verb {
     Serve(serve::ServeArgs),
     /// Write text after a prompt
     Generate(generate::GenerateArgs),
+    /// Measure how fast models write, several in turn
+    Bench(bench::Arguments),
     /// Print the JSON schema of an experiment
     Schema,
 }
@@ -122,6 +125,7 @@ pub fn main() -> ExitCode {
         Verb::Export(arguments) => export::run(&arguments, &watched()),
         Verb::Serve(arguments) => serve::run(&arguments, &watched()),
         Verb::Generate(arguments) => generate::run(&arguments, &watched()),
+        Verb::Bench(arguments) => bench::run(&arguments, &watched()),
         Verb::Schema => schema::run(),
     };
     conclude(result)

@@ -2,13 +2,15 @@
 //! nothing.
 
 use candle_core::Tensor;
+use rayon::prelude::*;
 
 use crate::base::{Error, Kind, Result};
-use crate::model::Model;
-use crate::model::decoder::{Attention, Layer};
+use crate::model::stored::StoredLayer;
+use crate::model::{Layer, Matrix, Model};
 use crate::tensor::attention::Heads;
 use crate::tensor::cached::Kv;
-use crate::tensor::rms_norm;
+use crate::tensor::stored::FEW;
+use crate::tensor::{rms_norm, swiglu};
 
 /// What a model keeps of one text.
 #[derive(Debug)]
@@ -49,13 +51,94 @@ pub struct Part<'a> {
 /// A token outside the vocabulary, or a text longer than the model's context. The caches are of no use after
 /// an error.
 pub fn extend(model: &Model, parts: &mut [Part]) -> Result<Tensor> {
+    let weights = Weights::for_parts(model, parts);
+    run(model, weights, parts)
+}
+
+/// Runs the next tokens of several texts at once and gives the logits [texts, V] of what follows each.
+///
+/// # Errors
+/// As [`extend`]; a text without a next token.
+pub fn next_logits(model: &Model, parts: &mut [Part]) -> Result<Tensor> {
+    let mut end = 0;
+    let ends: Vec<u32> = parts
+        .iter()
+        .map(|part| {
+            end += part.tokens.len() as u32;
+            end.saturating_sub(1)
+        })
+        .collect();
+    let last = |hidden: Tensor| -> Result<Tensor> {
+        Ok(hidden.index_select(&Tensor::from_iter(ends.clone(), hidden.device())?, 0)?)
+    };
+    let weights = Weights::for_parts(model, parts);
+    match weights {
+        Weights::Wide => model.next_logits(&last(run(model, weights, parts)?)?),
+        // Inside the pool, where the many short loops of a token hand nothing over between threads.
+        Weights::Stored => rayon::scope(|_| model.few_logits(&last(run(model, weights, parts)?)?)),
+    }
+}
+
+/// How a pass reads the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weights {
+    /// As they are stored: once, for the few rows of a pass that writes one token per text. Prompts, which come
+    /// first, have shown that all weights are numbers.
+    Stored,
+    /// In f32, for many rows.
+    Wide,
+}
+
+impl Weights {
+    fn for_parts(model: &Model, parts: &[Part]) -> Self {
+        let writes = |part: &Part| part.tokens.len() == 1 && part.cache.length > 0;
+        match parts.iter().all(writes) {
+            true => Self::to_write(model, parts.len()),
+            false => Self::Wide,
+        }
+    }
+
+    /// For one token of each text.
+    fn to_write(model: &Model, texts: usize) -> Self {
+        match model.device().is_cpu() && texts <= FEW {
+            true => Self::Stored,
+            false => Self::Wide,
+        }
+    }
+}
+
+/// Bytes of weights that writing one token of each of so many texts reads: all but an embedding that gives no
+/// logits, of which single rows are read.
+///
+/// # Errors
+/// The checkpoint lacks the embedding.
+pub fn step_bytes(model: &Model, texts: usize) -> Result<usize> {
+    let config = model.config();
+    let embedding = config.required(Matrix::Embedding, 0)?;
+    let passed_over = !config.tied;
+    Ok(match Weights::to_write(model, texts) {
+        Weights::Stored => {
+            let embedding = model.checkpoint().rows(&embedding)?.1.len();
+            model.checkpoint().bytes() - if passed_over { embedding } else { 0 }
+        }
+        Weights::Wide => {
+            let parameters = config.parameters();
+            let embedding = if passed_over { parameters.of(Matrix::Embedding) } else { 0 };
+            (parameters.total() - embedding) * size_of::<f32>()
+        }
+    })
+}
+
+fn run(model: &Model, weights: Weights, parts: &mut [Part]) -> Result<Tensor> {
     let tokens: Vec<u32> = parts.iter().flat_map(|p| p.tokens).copied().collect();
     for part in parts.iter_mut() {
         part.cache.length += part.tokens.len();
         check_length(model, part.cache.length)?;
     }
-    (0..model.config().layers.len())
-        .try_fold(model.embed(&tokens)?, |x, l| run_layer(model, &*model.layer(l)?, l, &x, parts))
+    (0..model.config().layers.len()).try_fold(model.embed(&tokens)?, |x, l| match weights {
+        Weights::Stored => write_layer(model, &model.stored_layer(l), l, &x, parts),
+        Weights::Wide => run_layer(model, &*model.layer(l)?, l, &x, parts),
+    })
 }
 
 fn check_length(model: &Model, length: usize) -> Result<()> {
@@ -71,28 +154,56 @@ fn check_length(model: &Model, length: usize) -> Result<()> {
 }
 
 fn run_layer(model: &Model, layer: &Layer, l: usize, x: &Tensor, parts: &mut [Part]) -> Result<Tensor> {
-    let x = (x + layer.attention.o.forward(&context(model, &layer.attention, l, x, parts)?)?)?;
+    let attention = &layer.attention;
+    let h = rms_norm(x, &attention.norm, model.config().norm_epsilon)?;
+    let inputs = [attention.q.forward(&h)?, attention.k.forward(&h)?, attention.v.forward(&h)?];
+    let x = (x + attention.o.forward(&context(model, &attention.kv_of, l, inputs, parts)?)?)?;
     Ok((&x + layer.mlp.down.forward(&model.mlp_activations(&layer.mlp, &x)?)?)?)
 }
 
-/// Input of `o_proj`: [Σ tokens, heads·c].
-fn context(model: &Model, attention: &Attention, l: usize, x: &Tensor, parts: &mut [Part]) -> Result<Tensor> {
-    let config = model.config();
-    let h = rms_norm(x, &attention.norm, config.norm_epsilon)?;
-    let q = attention.q.forward(&h)?;
-    let k = attention.k.forward(&h)?;
-    let v = attention.v.forward(&h)?;
-    if attention.kv_of.is_empty() {
+/// The same for one token of each of a few texts.
+fn write_layer(
+    model: &Model,
+    layer: &StoredLayer,
+    l: usize,
+    x: &Tensor,
+    parts: &mut [Part],
+) -> Result<Tensor> {
+    let epsilon = model.config().norm_epsilon;
+    let h = rms_norm(x, &layer.norm(Matrix::AttentionNorm)?, epsilon)?;
+    let [q, k, v] = [Matrix::Query, Matrix::Key, Matrix::Value].map(|matrix| layer.product(matrix, &h));
+    let context = context(model, &layer.kv_of, l, [q?, k?, v?], parts)?;
+    let x = (x + layer.product(Matrix::AttentionOutput, &context)?)?;
+    let h = rms_norm(&x, &layer.norm(Matrix::MlpNorm)?, epsilon)?;
+    let activations = swiglu(layer.product(Matrix::Gate, &h)?, &layer.product(Matrix::Up, &h)?)?;
+    Ok((&x + layer.product(Matrix::Down, &activations)?)?)
+}
+
+/// Input of `o_proj`: [Σ tokens, heads·c], from queries, keys and values.
+fn context(
+    model: &Model,
+    kv_of: &[usize],
+    l: usize,
+    [q, k, v]: [Tensor; 3],
+    parts: &mut [Part],
+) -> Result<Tensor> {
+    if kv_of.is_empty() {
         return Ok(q);
     }
-    let heads = Heads { kv_of: &attention.kv_of, width: config.head_width, window: config.window };
+    let config = model.config();
+    let heads = Heads { kv_of, width: config.head_width, window: config.window };
     let rotary = model.rotary(parts.iter().map(|part| part.cache.length).max().unwrap_or(0));
-    let mut start = 0;
-    let each = parts.iter_mut().map(|part| {
+    let mut end = 0;
+    let starts: Vec<usize> = parts
+        .iter()
+        .map(|part| {
+            end += part.tokens.len();
+            end - part.tokens.len()
+        })
+        .collect();
+    let each = parts.par_iter_mut().zip(starts).map(|(part, start)| {
         let rows = |x: &Tensor| x.narrow(0, start, part.tokens.len());
-        let context = part.cache.layers[l].attend(&rows(&q)?, &rows(&k)?, &rows(&v)?, heads, &rotary);
-        start += part.tokens.len();
-        context
+        part.cache.layers[l].attend(&rows(&q)?, &rows(&k)?, &rows(&v)?, heads, &rotary)
     });
     Ok(Tensor::cat(&each.collect::<Result<Vec<_>>>()?, 0)?)
 }

@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod sample;
 pub mod sequence;
+pub mod stream;
 pub mod text;
 
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod tests;
 pub use cache::Cache;
 pub use sample::Sampling;
 pub use sequence::{Entry, Finish, Sequence, Settings, Step, advance};
+pub use stream::{Stream, pass};
 
 use crate::base::{Error, Kind, Result, Watch};
 use crate::data::tokenizer::Tokenizer;

@@ -4,16 +4,14 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use super::cache::{Cache, Part, extend};
+use super::cache::Cache;
 use super::sample::{Sampler, Sampling};
+use super::stream::{Stream, pass};
 use super::text::{Passed, Stops, Writer};
 use crate::base::Result;
 use crate::data::tokenizer::Tokenizer;
 use crate::model::Model;
 use crate::tensor::loss::{pair_logprobs, top_logprobs};
-
-/// Tokens of a prompt that are run at once, so that a long prompt lets others have their turn.
-const CHUNK: usize = 1024;
 
 /// What is requested.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,9 +77,7 @@ pub struct Step {
 
 /// A text being written.
 pub struct Sequence<'a> {
-    cache: Cache,
-    /// Tokens that were not run yet.
-    waiting: Vec<u32>,
+    stream: Stream,
     sampler: Sampler,
     writer: Writer<'a>,
     stops: Stops,
@@ -94,8 +90,7 @@ impl<'a> Sequence<'a> {
     pub fn new(model: &Model, tokenizer: &'a Tokenizer, prompt: &[u32], settings: &Settings) -> Self {
         let room = (model.config().context + 1).saturating_sub(prompt.len());
         Self {
-            cache: Cache::new(model),
-            waiting: prompt.to_vec(),
+            stream: Stream::new(model, prompt),
             sampler: Sampler::new(settings.sampling),
             writer: Writer::new(tokenizer, prompt),
             stops: Stops::new(settings.stop.clone()),
@@ -106,7 +101,7 @@ impl<'a> Sequence<'a> {
 
     /// What is kept of the tokens so far.
     pub fn cache(&self) -> &Cache {
-        &self.cache
+        self.stream.cache()
     }
 
     /// Chooses the next token from logits [V] and takes it.
@@ -119,7 +114,7 @@ impl<'a> Sequence<'a> {
     /// Takes a token that was chosen elsewhere.
     pub fn accept(&mut self, model: &Model, token: u32, entry: Option<Entry>) -> Result<Step> {
         self.left = self.left.saturating_sub(1);
-        self.waiting = vec![token];
+        self.stream.push(token);
         if model.config().eos.contains(&token) {
             let piece = self.writer.finish()?;
             let text = self.last(&piece).0;
@@ -161,21 +156,9 @@ fn entry(logits: &Tensor, token: u32, top: usize) -> Result<Entry> {
 /// # Errors
 /// One that concerns all of them.
 pub fn advance(model: &Model, sequences: &mut [&mut Sequence]) -> Result<Vec<Option<Result<Step>>>> {
-    let now: Vec<Vec<u32>> =
-        sequences.iter_mut().map(|s| s.waiting.drain(..s.waiting.len().min(CHUNK)).collect()).collect();
-    let mut parts: Vec<Part> =
-        sequences.iter_mut().zip(&now).map(|(s, tokens)| Part { tokens, cache: &mut s.cache }).collect();
-    let hidden = extend(model, &mut parts)?;
-    let mut end = 0;
-    let ends = now.iter().map(|tokens| {
-        end += tokens.len();
-        end as u32 - 1
-    });
-    let last = Tensor::from_iter(ends.collect::<Vec<_>>(), hidden.device())?;
-    let logits = model.next_logits(&hidden.index_select(&last, 0)?)?;
-    let take = |(i, s): (usize, &mut &mut Sequence)| match s.waiting.is_empty() {
-        true => Ok(Some(s.take(model, &logits.get(i)?))),
-        false => Ok(None),
-    };
-    sequences.iter_mut().enumerate().map(take).collect()
+    let mut streams: Vec<&mut Stream> = sequences.iter_mut().map(|s| &mut s.stream).collect();
+    let logits = pass(model, &mut streams)?;
+    let take =
+        |(s, logits): (&mut &mut Sequence, Option<Tensor>)| logits.map(|logits| s.take(model, &logits));
+    Ok(sequences.iter_mut().zip(logits).map(take).collect())
 }

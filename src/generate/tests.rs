@@ -111,6 +111,22 @@ fn cached_writing_equals_uncached_for_dense_and_pruned_models_alone_and_together
     }
 }
 
+/// The first token's logits come from a product of as many rows as there are texts; those after it do not.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn what_is_written_beside_a_text_does_not_change_its_bits() {
+    for f in [dense(), pruned()] {
+        let prompts: [&[u32]; 3] = [&[5, 9, 80, 33], &[100, 7], &[7; 70]];
+        let settings = Fixture::settings(Sampling::GREEDY, 12);
+        let together = f.cached(&prompts, &settings);
+        for (prompt, together) in prompts.iter().zip(&together) {
+            let alone = f.cached(&[prompt], &settings).concat();
+            assert_eq!(alone[0].token, together[0].token);
+            assert_eq!(alone[1..], together[1..]);
+        }
+    }
+}
+
 #[test]
 fn hidden_states_through_the_cache_are_those_of_the_whole_text() {
     for f in [dense(), pruned()] {

@@ -159,6 +159,16 @@ impl Checkpoint {
         self.entries.values().map(|e| e.shape.iter().product::<usize>()).sum()
     }
 
+    /// The bytes of each tensor as it is stored.
+    pub fn stored(&self) -> impl Iterator<Item = &[u8]> {
+        self.entries.values().map(|e| &self.shards[e.shard].bytes[e.range.clone()])
+    }
+
+    /// Bytes of all tensors as they are stored.
+    pub fn bytes(&self) -> usize {
+        self.entries.values().map(|e| e.range.len()).sum()
+    }
+
     /// Storage dtype of a tensor.
     pub fn dtype(&self, name: &str) -> Result<Dtype> {
         Ok(self.entry(name)?.dtype)

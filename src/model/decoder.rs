@@ -329,11 +329,15 @@ impl Model {
         Ok(logits)
     }
 
+    /// The matrix that gives logits.
+    pub(super) fn output_matrix(&self) -> Matrix {
+        if self.config.tied { Matrix::Embedding } else { Matrix::Output }
+    }
+
     /// The same for the last tokens of texts that are being written: a single row takes a third of the time
     /// and rounds otherwise.
     pub fn next_logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        let output = if self.config.tied { Matrix::Embedding } else { Matrix::Output };
-        let read = || Ok((self.required(Matrix::FinalNorm, 0)?, self.required(output, 0)?));
+        let read = || Ok((self.required(Matrix::FinalNorm, 0)?, self.required(self.output_matrix(), 0)?));
         // Another thread may be first, with the same tensors.
         let (norm, output) = base::get_or_try_init(&self.output, read)?;
         linear(&rms_norm(hidden, norm, self.config.norm_epsilon)?, output)

@@ -21,6 +21,7 @@ pub mod remote;
 pub mod rope;
 pub mod save;
 pub mod source;
+pub mod stored;
 mod wire;
 
 pub use checkpoint::Checkpoint;

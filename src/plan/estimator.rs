@@ -13,6 +13,7 @@ use super::texts::Texts;
 use super::trial::{self, Spread, Tasks, TrialPlan, pruned};
 use super::{Missing, Rates, Standing, Step, StepCost, StepKey};
 use crate::base::{Result, Work, files};
+use crate::bench::cost as timing;
 use crate::eval::cost as evaluating;
 use crate::export::{self, COMPARED_TOKENS};
 use crate::fitness::cost::Searching;
@@ -310,6 +311,12 @@ impl Estimator<'_, '_> {
             Evaluation::Harness => {
                 let sequences = self.tasks.tokens.sequences();
                 self.forward(of, self.harness(&of.config), sequences, rows.min(length))
+            }
+            Evaluation::Bench => {
+                let bench = spec.evaluate.bench.clone().unwrap_or_default();
+                let work =
+                    [&self.model.config, &of.config].map(|c| timing::work(c, &bench)).into_iter().sum();
+                self.forward(of, work, timing::largest(&bench), rows.min(timing::texts(&bench)))
             }
         }
     }

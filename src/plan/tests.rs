@@ -242,7 +242,10 @@ fn a_plan_fits_a_hundred_columns() {
 }
 
 /// Keys of lists, whose elements go together, and those that are no part of a plan.
-const NOT_SET_ALONE: [&str; 5] = [
+const NOT_SET_ALONE: [&str; 8] = [
+    "evaluate.bench.batch[0]",
+    "evaluate.bench.output[0]",
+    "evaluate.bench.prompt[0]",
     "seed",
     "search.stages[0].tokens",
     "search.stages[0].survivors",

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bench::quantity::Quantity;
 use crate::eval;
 use crate::spec::Form;
 
@@ -45,6 +46,9 @@ pub enum Metric {
     Seconds(String),
     /// `peak_bytes/<step>`.
     PeakBytes(String),
+    /// `bench_<quantity>/<workload>`: how fast the model writes, a workload being `512+64x8` for 8 prompts of 512
+    /// tokens with 64 written after each.
+    Bench(Quantity, String),
     /// `lm_eval:<metric>/<task>`: what the lm-evaluation-harness says of the metric.
     Harness(Box<Metric>),
     /// Any other text: metrics that only the harness has, and those of logs of other builds.
@@ -53,6 +57,8 @@ pub enum Metric {
 
 /// Before the metrics that the harness measured.
 const HARNESS: &str = "lm_eval:";
+/// Before quantities of a bench.
+const BENCH: &str = "bench_";
 /// After the name of a metric, for the difference to the dense model's.
 const DIFFERENCE: &str = "_diff";
 
@@ -64,7 +70,7 @@ impl Metric {
 
     /// Whether it is a cost, which differs from run to run.
     pub fn is_cost(&self) -> bool {
-        matches!(self, Self::Seconds(_) | Self::PeakBytes(_))
+        matches!(self, Self::Seconds(_) | Self::PeakBytes(_) | Self::Bench(..))
     }
 
     /// Whether it is a fraction of documents, or a difference or ratio of such fractions. The harness has
@@ -95,7 +101,8 @@ impl Metric {
             Self::ExportBytes(_) | Self::ExportLogitDifference(_) | Self::ExportPerplexity(_) => 11,
             Self::Seconds(_) => 12,
             Self::PeakBytes(_) => 13,
-            Self::Task(..) | Self::Difference(..) | Self::Harness(_) | Self::Other(_) => 14,
+            Self::Bench(..) => 14,
+            Self::Task(..) | Self::Difference(..) | Self::Harness(_) | Self::Other(_) => 15,
         }
     }
 
@@ -108,6 +115,7 @@ impl Metric {
             let metric = eval::Metric::from_name(family.strip_suffix(DIFFERENCE)?)?;
             Some(Self::Difference(metric, name()))
         };
+        let bench = || Some(Self::Bench(Quantity::from_name(family.strip_prefix(BENCH)?)?, name()));
         match family {
             "perplexity" => Some(Self::Perplexity(name())),
             "seconds" => Some(Self::Seconds(name())),
@@ -115,7 +123,7 @@ impl Metric {
             "export_bytes" => form().map(Self::ExportBytes),
             "export_logit_difference" => form().map(Self::ExportLogitDifference),
             "export_perplexity" => form().map(Self::ExportPerplexity),
-            _ => task().or_else(difference),
+            _ => task().or_else(difference).or_else(bench),
         }
     }
 }
@@ -138,6 +146,7 @@ impl fmt::Display for Metric {
             Self::ExportBytes(form) => write!(f, "export_bytes/{form}"),
             Self::ExportLogitDifference(form) => write!(f, "export_logit_difference/{form}"),
             Self::ExportPerplexity(form) => write!(f, "export_perplexity/{form}"),
+            Self::Bench(quantity, workload) => write!(f, "{BENCH}{}/{workload}", quantity.name()),
             Self::Harness(metric) => write!(f, "{HARNESS}{metric}"),
             Self::Other(text) => f.write_str(text),
         }
@@ -222,6 +231,7 @@ mod tests {
             "export_perplexity/stock",
             "seconds/search-1",
             "peak_bytes/search-1",
+            "bench_tokens_per_s/512+64x8",
         ];
         for text in known {
             let metric = Metric::from(text);
@@ -231,7 +241,7 @@ mod tests {
             assert_eq!(Metric::from(harness.as_str()), Metric::Harness(Box::new(metric)));
             assert_eq!(Metric::from(harness.as_str()).to_string(), harness);
         }
-        for text in ["", "other", "acc", "exact_match/gsm8k", "kl/x", "loss_diff/x"] {
+        for text in ["", "other", "acc", "exact_match/gsm8k", "kl/x", "loss_diff/x", "bench_x/1+2x1"] {
             assert_eq!(Metric::from(text), Metric::Other(text.into()));
             assert_eq!(Metric::from(text).to_string(), text);
         }
@@ -258,6 +268,7 @@ mod tests {
             "export_perplexity/gguf",
             "seconds/a",
             "peak_bytes/a",
+            "bench_decode_ratio/1+2x1",
             "bits_per_byte/a",
             "lm_eval:acc/a",
             "other",

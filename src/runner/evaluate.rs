@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::base::{Error, Kind, Result, Watch};
+use crate::bench::quantity::Quantity;
+use crate::bench::{self, Speed, Workload};
 use crate::data::{EvaluationSet, Sequences, SpecialTokens, Tokenizer};
 use crate::eval::effort::{Effort, Tokens};
 use crate::eval::perplexity::{divergence, perplexity};
@@ -12,7 +14,7 @@ use crate::eval::{self, Bos, Encoder, Options, Scorer, Selection};
 use crate::model::{Model, Source};
 use crate::report::{Figure, Metric, published};
 use crate::serve::{self, lm_eval::HarnessOptions};
-use crate::spec::{LmEval, Spec};
+use crate::spec::{self, LmEval, Spec};
 use crate::trial::kl_sequences;
 
 /// What a measurement gives: figures, the records behind them, what it took.
@@ -117,6 +119,37 @@ pub fn on_harness(
         .map(|(task, (metric, estimate))| Figure::new(Metric::harness(metric, task), *estimate))
         .collect();
     Ok(Measured { figures, report: None, effort })
+}
+
+/// How fast a model writes beside the dense one, timed in turn.
+pub fn timed(
+    model: &Model,
+    dense: &Model,
+    settings: &spec::Bench,
+    seed: u64,
+    watch: &dyn Watch,
+) -> Result<Vec<Figure>> {
+    let models = [("dense", dense), ("pruned", model)].map(|(name, m)| (name.into(), m, bench::resting(m)));
+    let report = bench::run(models.into(), &Workload::all(settings), settings.repeats, seed, watch)?;
+    let figure = |speed: &Speed, quantity: Quantity, value: f64| {
+        Figure::exact(Metric::Bench(quantity, speed.workload.to_string()), value)
+    };
+    let figures = report.speeds.iter().flat_map(|s| match s.model {
+        0 => vec![
+            figure(s, Quantity::DenseFirstToken, s.first_token.median),
+            figure(s, Quantity::DenseTokensPerSecond, s.tokens_per_second.median),
+        ],
+        _ => vec![
+            figure(s, Quantity::FirstToken, s.first_token.median),
+            figure(s, Quantity::TokensPerSecond, s.tokens_per_second.median),
+            figure(s, Quantity::PrefillRatio, s.prefill_ratio.median),
+            figure(s, Quantity::DecodeRatio, s.decode_ratio.median),
+            figure(s, Quantity::FlopsRatio, s.expected_prefill_ratio),
+            figure(s, Quantity::BytesRatio, s.expected_decode_ratio),
+            figure(s, Quantity::CacheBytes, s.cache_bytes as f64),
+        ],
+    });
+    Ok(figures.collect())
 }
 
 /// Figures of a report: each task's and group's metrics, and the mean accuracy over what was named (a group

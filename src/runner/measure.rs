@@ -107,6 +107,12 @@ impl OpenedModel<'_> {
                 let settings = settings.ok_or_else(|| missing(evaluation, "its settings"))?;
                 evaluate::on_harness(self.source, model.clone(), settings, spec, watch)
             }
+            Evaluation::Bench => {
+                let dense = self.dense.ok_or_else(|| missing(evaluation, "the dense model"))?;
+                let bench =
+                    spec.evaluate.bench.as_ref().ok_or_else(|| missing(evaluation, "its settings"))?;
+                Ok(evaluate::timed(model, dense, bench, spec.seed, watch)?.into())
+            }
         }
     }
 

@@ -8,6 +8,7 @@
 //!                 Loaded { spec, trials, warnings }
 //! ```
 
+mod bench;
 mod check;
 mod export;
 mod finding;
@@ -30,6 +31,7 @@ pub mod types;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use bench::Bench;
 pub use check::nearest;
 pub use finding::{Finding, Provenance, Severity, Style, count, render};
 pub use key::KeyPath;

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::bench::Bench;
+
 pub use super::export::*;
 pub use super::pruning::*;
 
@@ -386,6 +388,9 @@ pub struct Evaluate {
     /// Also run tasks through the lm-evaluation-harness.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lm_eval: Option<LmEval>,
+    /// Also time the trial's last model beside the dense one: tokens per second, and the time to the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bench: Option<Bench>,
 }
 
 /// `[evaluate.lm_eval]`

@@ -10,6 +10,7 @@ pub mod cached;
 mod cpu;
 pub mod loss;
 mod math;
+pub mod stored;
 
 use candle_core::{CpuStorage, D, Device, Storage, Tensor};
 use rayon::prelude::*;

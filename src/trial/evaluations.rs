@@ -22,6 +22,8 @@ pub enum Evaluation {
     Tasks,
     /// Tasks through the lm-evaluation-harness.
     Harness,
+    /// How fast it writes, beside the dense model.
+    Bench,
 }
 
 impl Evaluation {
@@ -30,7 +32,7 @@ impl Evaluation {
         match self {
             Self::Perplexity(corpus) => Some(corpus),
             Self::Kl => spec.evaluate.perplexity.first(),
-            Self::Tasks | Self::Harness => None,
+            Self::Tasks | Self::Harness | Self::Bench => None,
         }
     }
 }
@@ -43,6 +45,7 @@ impl Display for Evaluation {
             Self::Kl => f.write_str("kl"),
             Self::Tasks => f.write_str("tasks"),
             Self::Harness => f.write_str("lm_eval"),
+            Self::Bench => f.write_str("bench"),
         }
     }
 }
@@ -57,6 +60,7 @@ impl FromStr for Evaluation {
             "kl" => Ok(Self::Kl),
             "tasks" => Ok(Self::Tasks),
             "lm_eval" => Ok(Self::Harness),
+            "bench" => Ok(Self::Bench),
             _ => corpus
                 .map(|corpus| Self::Perplexity(corpus.into()))
                 .ok_or_else(|| Error::new(Kind::Usage, format!("no measurement is called \"{text}\""))),
@@ -64,7 +68,7 @@ impl FromStr for Evaluation {
     }
 }
 
-/// What a spec has a model evaluated on, in order. The dense model is not compared with itself.
+/// What a spec has each model evaluated on, in order. The dense model is not compared with itself.
 pub fn evaluations(spec: &Spec, model: ModelName) -> Vec<Evaluation> {
     let e = &spec.evaluate;
     let corpora: BTreeSet<&String> = e.perplexity.iter().collect();

@@ -40,11 +40,13 @@ pub enum Versioned {
     Harness,
     /// A model's files in another form, and how they are compared with it.
     Export,
+    /// What is timed how.
+    Bench,
 }
 
 impl Versioned {
     /// All of them, in the order of a trial.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Supernet,
         Self::Search,
         Self::Model,
@@ -53,6 +55,7 @@ impl Versioned {
         Self::Tasks,
         Self::Harness,
         Self::Export,
+        Self::Bench,
     ];
 
     /// The table of versions; each is part of the keys of what it computes.
@@ -72,6 +75,7 @@ impl Versioned {
             Self::Tasks => 1,
             Self::Harness => 1,
             Self::Export => 1,
+            Self::Bench => 1,
         }
     }
 
@@ -86,6 +90,7 @@ impl Versioned {
             Self::Tasks => "tasks",
             Self::Harness => "lm_eval",
             Self::Export => "export",
+            Self::Bench => "bench",
         }
     }
 
@@ -95,7 +100,7 @@ impl Versioned {
             Self::Supernet => StepKind::Supernet,
             Self::Search => StepKind::Search,
             Self::Model => StepKind::Model,
-            Self::Perplexity | Self::Kl | Self::Tasks | Self::Harness => StepKind::Evaluate,
+            Self::Perplexity | Self::Kl | Self::Tasks | Self::Harness | Self::Bench => StepKind::Evaluate,
             Self::Export => StepKind::Export,
         }
     }
@@ -286,6 +291,11 @@ pub fn evaluation(input_hashes: &InputHashes, model: &str, evaluation: &Evaluati
                 "harness": input_hashes.harness,
             });
             Key::new(Versioned::Harness, of)
+        }
+        Evaluation::Bench => {
+            let of =
+                json!({ "model": model, "dense": input_hashes.model, "bench": e.bench, "seed": spec.seed });
+            Key::new(Versioned::Bench, of)
         }
     }
 }

@@ -222,8 +222,12 @@ mod tests {
     fn steps() -> Vec<StepName> {
         let supernets = [SupernetName::Iteration(3), SupernetName::Refit].map(StepName::Supernet);
         let measured = ["text", "wikitext-2", "a-dense", "c"].map(|c| Evaluation::Perplexity(c.into()));
-        let evaluations =
-            measured.into_iter().chain([Evaluation::Kl, Evaluation::Tasks, Evaluation::Harness]);
+        let evaluations = measured.into_iter().chain([
+            Evaluation::Kl,
+            Evaluation::Tasks,
+            Evaluation::Harness,
+            Evaluation::Bench,
+        ]);
         let of_models = evaluations
             .flat_map(|e| models().map(|model| StepName::Evaluate(e.clone(), model)))
             .chain(models().map(StepName::Compact))

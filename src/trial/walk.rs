@@ -2,7 +2,8 @@
 //! search each, then the refit.
 
 use super::{Evaluation, ModelName, SupernetName, bounds, evaluations, uniform};
-use crate::base::Result;
+use crate::base::{Error, Kind, Result};
+use crate::bench::Workload;
 use crate::model::Config;
 use crate::schedule::{Iteration, schedule};
 use crate::space::{Bounds, ModuleKind, Shape, Space, SparsityDistribution};
@@ -116,14 +117,19 @@ pub struct Outcome<S: Steps> {
 /// Goes through the trial of a spec and a dense model's configuration: evaluates the dense model, then per
 /// interval builds a supernet, searches it and makes the model found. The first supernet also gives the
 /// uniform model; where nothing is searched, nothing comes after that. With `supernet.refit` what was found
-/// last is pruned once more. The last model is exported to the forms that `export.to` names.
+/// last is pruned once more. With `evaluate.bench` the last model is timed beside the dense one; it is exported to
+/// the forms that `export.to` names.
 ///
 /// # Errors
-/// A sparsity out of reach, a schedule without a space, and those of the steps.
+/// A sparsity out of reach, a schedule without a space, texts of a bench that are longer than the model's context,
+/// and those of the steps.
 pub fn walk<S: Steps>(spec: &Spec, config: &Config, steps: &mut S) -> Result<Outcome<S>> {
     let start = uniform(spec, config)?;
     let bounds = bounds(spec, config);
     let iterations = schedule(&config.shape(spec.prune.unit.attention), &bounds, &spec.supernet.intervals)?;
+    let workloads = spec.evaluate.bench.as_ref().map(Workload::all).unwrap_or_default();
+    let fits = |w: &Workload| w.check(config.context).map_err(|e| Error { kind: Kind::Spec, ..e });
+    workloads.iter().try_for_each(fits).map_err(|e| e.at("evaluate.bench"))?;
     let dense = steps.dense()?;
     steps.evaluate(&dense, &evaluations(spec, ModelName::Dense))?;
     let distribution = steps.start(start)?;
@@ -138,6 +144,9 @@ pub fn walk<S: Steps>(spec: &Spec, config: &Config, steps: &mut S) -> Result<Out
         walk.refit()?;
     }
     let Walk { last, steps, .. } = walk;
+    if spec.evaluate.bench.is_some() {
+        steps.evaluate(&last.model, &[Evaluation::Bench])?;
+    }
     spec.export.to.iter().try_for_each(|&form| steps.export(&last.model, form))?;
     Ok(last)
 }
@@ -338,6 +347,20 @@ mod tests {
             built[0].contains("levels of [2, 16]") && built[1].contains("levels of [2, 16]"),
             "{built:?}"
         );
+    }
+
+    #[test]
+    fn the_last_model_is_timed_once_where_the_spec_asks_and_its_texts_fit_the_context() {
+        let (calls, ..) =
+            calls("[supernet]\nintervals = [0.5]\nrefit = true\n[evaluate.bench]\nprompt = [8]");
+        let timed: Vec<usize> = (0..calls.len()).filter(|&i| calls[i].ends_with(": bench")).collect();
+        assert_eq!(timed, [calls.len() - 1]);
+        assert_eq!(calls[timed[0]], "evaluate refit: bench");
+        let spec = spec::parse("[evaluate.bench]\nprompt = [8, 250]", "spec.toml", &KNOWN).unwrap().spec;
+        let refused =
+            walk(&spec, &Pico::default().config().unwrap(), &mut Recorder::default()).err().unwrap();
+        assert_eq!(refused.kind, Kind::Spec);
+        assert!(refused.to_string().contains("250 + 64 tokens"), "{refused}");
     }
 
     #[test]

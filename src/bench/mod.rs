@@ -1,0 +1,237 @@
+//! How fast models write: the time to the first token, and tokens per second after it, of several models in turn.
+//!
+//! Machines are shared and their clocks vary, so models are timed in turn (A B A B …), each round gives one ratio
+//! to the first model, and medians are reported with their quartiles. Beside each ratio stands the one to expect:
+//! a prompt takes as long as its operations, a token as long as reading the bytes that it needs.
+
+pub mod cost;
+pub mod expect;
+pub mod quantity;
+pub mod spread;
+pub mod timing;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use serde::Serialize;
+
+use self::expect::Expected;
+use self::spread::Spread;
+use self::timing::{Timing, read_weights, time};
+use crate::base::meter::Meter;
+use crate::base::{Error, Kind, Result, Watch};
+use crate::model::Model;
+use crate::spec;
+
+/// Lengths and number of the texts that are written together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Workload {
+    /// Tokens of each prompt.
+    pub prompt: usize,
+    /// Tokens written after each, 2 at least: the first comes with the prompt.
+    pub output: usize,
+    /// Texts.
+    pub batch: usize,
+}
+
+impl Workload {
+    /// Those of a bench: all combinations, batch sizes innermost.
+    pub fn all(bench: &spec::Bench) -> Vec<Self> {
+        let mut all = Vec::new();
+        for &prompt in &bench.prompt {
+            for &output in &bench.output {
+                all.extend(bench.batch.iter().map(|&batch| Self { prompt, output, batch }));
+            }
+        }
+        all
+    }
+
+    /// Tokens that the models see.
+    fn tokens(&self) -> usize {
+        self.batch * (self.prompt + self.output)
+    }
+
+    /// Refuses what a model with a context of so many tokens cannot do.
+    ///
+    /// # Errors
+    /// Of kind [`Kind::Usage`]: nothing to write, or a text longer than the model's context.
+    pub fn check(&self, context: usize) -> Result<()> {
+        if self.prompt == 0 || self.batch == 0 || self.output < 2 {
+            let what = "a bench needs prompts of 1 token, outputs of 2 and batches of 1 at least";
+            return Err(Error::new(Kind::Usage, what));
+        }
+        if self.prompt + self.output > context {
+            let Self { prompt, output, .. } = self;
+            let what = format!("{prompt} + {output} tokens are more than the context of {context} tokens");
+            return Err(Error::new(Kind::Usage, what).hint("give a shorter prompt or output"));
+        }
+        Ok(())
+    }
+}
+
+/// `512+64x8`: 8 prompts of 512 tokens, with 64 written after each.
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}+{}x{}", self.prompt, self.output, self.batch)
+    }
+}
+
+/// What is known of a model without a clock.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Size {
+    /// Parameters in the checkpoint.
+    pub parameters: usize,
+    /// Bytes of its weights as they are stored.
+    pub weight_bytes: usize,
+    /// Peak resident memory of this process while the model alone was opened and did the largest workload;
+    /// absent where the system does not tell, or other models were in memory.
+    pub peak_bytes: Option<u64>,
+}
+
+/// A model's measurements at one workload.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Speed {
+    /// What was written.
+    pub workload: Workload,
+    /// Index of the model.
+    pub model: usize,
+    /// Seconds from the prompts to the first token of each text.
+    pub first_token: Spread,
+    /// Tokens per second after it, of all texts.
+    pub tokens_per_second: Spread,
+    /// How many times faster than the first model to the first token, round by round.
+    pub prefill_ratio: Spread,
+    /// The same of the tokens after it.
+    pub decode_ratio: Spread,
+    /// Part of the speed of a plain read of the weights at which decoding reads its bytes.
+    pub read_share: Spread,
+    /// Bytes of all texts' keys and values at the end.
+    pub cache_bytes: usize,
+    /// What was to be expected.
+    pub expected: Expected,
+    /// How many times fewer operations than the first model's the prompts take.
+    pub expected_prefill_ratio: f64,
+    /// How many times fewer bytes than the first model's a step reads.
+    pub expected_decode_ratio: f64,
+}
+
+/// Everything that was measured.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// The models' names and sizes, in the order given.
+    pub models: Vec<(String, Size)>,
+    /// Workload by workload, models in order.
+    pub speeds: Vec<Speed>,
+    /// Rounds.
+    pub repeats: usize,
+    /// Threads that computed.
+    pub threads: usize,
+}
+
+/// A model alone in memory: opens it, does the largest workload once, and tells its size.
+///
+/// # Errors
+/// Those of opening it; a workload that it cannot do.
+pub fn size(
+    name: &str,
+    open: impl FnOnce() -> Result<Model>,
+    workloads: &[Workload],
+    seed: u64,
+) -> Result<Size> {
+    let meter = Meter::start();
+    let model = open()?;
+    check(name, &model, workloads)?;
+    if let Some(largest) = workloads.iter().max_by_key(|w| w.tokens()) {
+        time(&model, largest, seed)?;
+    }
+    Ok(Size { peak_bytes: meter.stop().peak_bytes, ..resting(&model) })
+}
+
+fn check(name: &str, model: &Model, workloads: &[Workload]) -> Result<()> {
+    workloads.iter().try_for_each(|w| w.check(model.config().context)).map_err(|e| e.at(name))
+}
+
+/// The size of a model that is not alone in memory.
+pub fn resting(model: &Model) -> Size {
+    let checkpoint = model.checkpoint();
+    Size { parameters: checkpoint.parameters(), weight_bytes: checkpoint.bytes(), peak_bytes: None }
+}
+
+/// Times models in turn at every workload: one round that does not count, then `repeats` that do. Prompts are
+/// random tokens of each model's vocabulary, drawn by `seed`; texts go on greedily and never end early.
+///
+/// # Errors
+/// A workload that a model cannot do, those of running a model, and a stop requested through `watch`.
+pub fn run(
+    models: Vec<(String, &Model, Size)>,
+    workloads: &[Workload],
+    repeats: usize,
+    seed: u64,
+    watch: &dyn Watch,
+) -> Result<Report> {
+    for (name, model, _) in &models {
+        check(name, model, workloads)?;
+    }
+    let rounds = (workloads.len() * (repeats + 1) * models.len()) as u64;
+    let opened: Vec<&Model> = models.iter().map(|(_, model, _)| *model).collect();
+    let speeds = watch.step("bench", rounds, || {
+        let each = workloads.iter().map(|w| speeds(&opened, w, repeats, seed, watch));
+        each.collect::<Result<Vec<_>>>()
+    })?;
+    Ok(Report {
+        models: models.into_iter().map(|(name, _, size)| (name, size)).collect(),
+        speeds: speeds.concat(),
+        repeats,
+        threads: rayon::current_num_threads(),
+    })
+}
+
+/// One workload: a speed for each model.
+fn speeds(
+    models: &[&Model],
+    workload: &Workload,
+    repeats: usize,
+    seed: u64,
+    watch: &dyn Watch,
+) -> Result<Vec<Speed>> {
+    let mut rounds: Vec<Vec<Timing>> = vec![Vec::new(); models.len()];
+    for round in 0..=repeats {
+        for (model, timings) in models.iter().zip(&mut rounds) {
+            watch.checkpoint()?;
+            let read = read_weights(model);
+            let timing = Timing { read, ..time(model, workload, seed)? };
+            if round > 0 {
+                timings.push(timing);
+            }
+            watch.advance(1);
+        }
+    }
+    let expected: Vec<Expected> = models.iter().map(|m| Expected::of(m, workload)).collect::<Result<_>>()?;
+    Ok((0..models.len()).map(|i| speed(i, workload, &rounds, &expected)).collect())
+}
+
+/// A model's speed from all rounds of all models.
+fn speed(model: usize, workload: &Workload, rounds: &[Vec<Timing>], expected: &[Expected]) -> Speed {
+    let own = &rounds[model];
+    let written = (workload.batch * (workload.output - 1)) as f64;
+    let steps = (workload.output - 1) as f64;
+    let ratio = |of: fn(&Timing) -> f64| {
+        Spread::of(rounds[0].iter().zip(own).map(|(first, own)| of(first) / of(own)).collect())
+    };
+    let read_share = |t: &Timing| expected[model].step_bytes * steps / t.decode / t.read;
+    Speed {
+        workload: *workload,
+        model,
+        first_token: Spread::of(own.iter().map(|t| t.first_token).collect()),
+        tokens_per_second: Spread::of(own.iter().map(|t| written / t.decode).collect()),
+        prefill_ratio: ratio(|t| t.first_token),
+        decode_ratio: ratio(|t| t.decode),
+        read_share: Spread::of(own.iter().map(read_share).collect()),
+        cache_bytes: own.first().map_or(0, |t| t.cache_bytes),
+        expected: expected[model],
+        expected_prefill_ratio: expected[0].prompt_flops / expected[model].prompt_flops,
+        expected_decode_ratio: expected[0].step_bytes / expected[model].step_bytes,
+    }
+}
