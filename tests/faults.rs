@@ -19,12 +19,14 @@ use common::Tiny;
 
 /// Files of a finished run that must be the same whatever happened on the way. Tables tell of warnings, so the
 /// figures alone are compared.
-const ARTEFACTS: [&str; 5] = [
+const ARTEFACTS: [&str; 7] = [
     "results.csv",
     "trials/main/distribution.json",
     "trials/main/model/config.json",
     "trials/main/model/tokenizer.json",
     "trials/main/model/model.safetensors",
+    "trials/main/model/modeling_pruned_llama.py",
+    "trials/main/model/README.md",
 ];
 
 /// What goes wrong at a call, and for how many calls.

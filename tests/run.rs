@@ -15,13 +15,14 @@ use tyr::model::save::{save, with_layers};
 use tyr::model::{Config, LayerShape, Model, Source};
 
 /// Final artefacts, which must be equal byte for byte.
-const ARTEFACTS: [&str; 6] = [
+const ARTEFACTS: [&str; 7] = [
     "results.csv",
     "results.md",
     "results.json",
     "trials/main/distribution.json",
     "trials/main/model/config.json",
     "trials/main/model/model.safetensors",
+    "trials/main/model/README.md",
 ];
 
 fn artefacts(tiny: &Tiny) -> Vec<Vec<u8>> {
@@ -120,6 +121,17 @@ fn a_run_leaves_tidy_results_and_a_model_that_loads() {
     let measured = tiny.tyr().args(arguments).assert().success();
     let printed = String::from_utf8_lossy(&measured.get_output().stdout).into_owned();
     assert!(printed.contains(&perplexity_of(&csv, "refit")), "{printed}\n{csv}");
+    let card = String::from_utf8(tiny.read("runs/tiny/trials/main/model/README.md")).unwrap();
+    let perplexity: f64 = perplexity_of(&csv, "refit").parse().unwrap();
+    for words in
+        ["# tiny, main: refit", "`model` pruned by tyr", "| perplexity/text", &format!("{perplexity:.2} ±")]
+    {
+        assert!(card.contains(words), "{words}\n{card}");
+    }
+    assert!(
+        card.contains("source = \"model\"") && !card.contains(tiny.dir.path().to_str().unwrap()),
+        "{card}"
+    );
 }
 
 /// The perplexity that a run found for a model, as its CSV prints it.

@@ -85,7 +85,7 @@ def check(folder):
     eager = model(tokens, use_cache=False).logits
     batch, mask = padded(prompts)
     last = model(batch, attention_mask=mask).logits[:, -1]
-    beams = [generated(model, prompts, new, num_beams=3, use_cache=cached) for cached in (True, False)]
+    beams = [generated(model, prompts, new, num_beams=2, use_cache=cached) for cached in (True, False)]
     hidden = AutoModel.from_pretrained(folder, trust_remote_code=True, torch_dtype=torch.float32).eval()
     states = hidden(tokens, use_cache=False).last_hidden_state
     saved = folder / "saved"
