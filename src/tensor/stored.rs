@@ -98,10 +98,14 @@ fn task(x: &[f32], w: &Stored, bytes: &[u8]) -> Vec<f32> {
     let step = TILE * w.stride();
     for (i, tile) in bytes.chunks(step).enumerate() {
         let next = ((i + 1) * step).min(bytes.len());
-        prefetch(&bytes[next..(next + step).min(bytes.len())]);
+        // In two parts, as the processor waits for only so many lines at a time.
+        let soon = &bytes[next..(next + step).min(bytes.len())];
+        let (first, rest) = soon.split_at(soon.len() / 2);
         let height = tile.len() / w.stride();
         let wide = &mut wide[..height * w.columns];
+        prefetch(first);
         widen(w.dtype, tile, wide);
+        prefetch(rest);
         let products = Products { x, w: wide, columns: w.columns, out: &mut out[i * TILE..], stride: rows };
         Arch::new().dispatch(products);
     }
