@@ -26,9 +26,11 @@ struct Recorded {
 const RECORD: &str = "tests/fixtures/arithmetic.json";
 
 /// What computes results, in the order of a trial; a change in one changes those after it. The harness is
-/// another program, which is not always there, and times are no results.
+/// another program, which is not always there, times are no results, and an export has the model's numbers in
+/// another order.
 fn steps() -> impl Iterator<Item = Versioned> {
-    Versioned::ALL.into_iter().filter(|step| ![Versioned::Harness, Versioned::Bench].contains(step))
+    let others = [Versioned::Harness, Versioned::Bench, Versioned::Export];
+    Versioned::ALL.into_iter().filter(move |step| !others.contains(step))
 }
 
 /// What of this machine decides about the order of sums.
