@@ -65,7 +65,7 @@ const TABLE: &[Row] = &[
     ("evaluate.tokens", In::Keys, &[], &[], &["evaluate.tokens=512"]),
     ("export.gguf", In::Plan, &["export.to=['gguf']"], &["export.gguf=f32"], &["export.gguf=f16"]),
     ("export.gguf_base", In::Check, &["export.to=['gguf']"], &["export.gguf_base=/no/a"], &["export.gguf_base=/no/b"]),
-    ("export.to", In::Plan, &[], &[], &["export.to=['hf']"]),
+    ("export.to[0]", In::Plan, &[], &[], &["export.to=['hf']"]),
     ("fitness.corpora", In::Keys, &["fitness.kind=perplexity"], &["fitness.corpora=['text']"], &["fitness.corpora=['quickstart']"]),
     ("fitness.kind", In::Keys, &["fitness.corpora=['text']"], &[], &["fitness.kind=perplexity"]),
     ("fitness.layers[0].layer", In::Keys, SIMILARITY, &["fitness.layers=[{ layer = 0, weight = 1 }]"], &["fitness.layers=[{ layer = 1, weight = 1 }]"]),
