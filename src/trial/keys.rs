@@ -302,7 +302,7 @@ pub fn evaluation(input_hashes: &InputHashes, model: &str, evaluation: &Evaluati
 
 /// An export's, of the model with a hash.
 pub fn export(input_hashes: &InputHashes, model: &str, form: Form, spec: &Spec) -> Key {
-    let gguf = (form == Form::Gguf).then(|| (spec.export.gguf, &input_hashes.gguf_base));
+    let gguf = (form == Form::Gguf).then_some((spec.export.gguf, &input_hashes.gguf_base));
     let text = spec.evaluate.perplexity.first().and_then(|corpus| input_hashes.evaluation.get(corpus));
     let of = json!({
         "model": model,
