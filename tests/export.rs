@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
 mod common;
+mod runtimes_support;
 
 use std::collections::BTreeMap;
 
@@ -77,8 +78,7 @@ fn a_trial_exports_its_last_model_compares_it_and_keeps_that() {
 
 #[test]
 fn a_form_that_is_asked_for_later_is_all_that_is_made() {
-    let tiny = tiny("[search]\ngenerations = 0\n");
-    // One table per file: the key goes to the command line.
+    let tiny = tiny("");
     std::fs::write(tiny.path("spec.toml"), SPEC.replace("generations = 3", "generations = 0")).unwrap();
     tiny.run(&[]).success();
     let dense_only =
@@ -112,6 +112,59 @@ fn the_verb_takes_a_model_or_a_run_and_says_what_came_of_it() {
     assert!(config.contains("openelm"), "{config}");
     // What was exported is a model like any other.
     prints(&tiny, &["export", "tiny-stock", "--to", "gguf"]);
+}
+
+const BUILTIN: &str = r#"
+name = "tiny"
+
+[calibration]
+tokens = 1024
+sequence_length = 128
+
+[supernet]
+levels = 1
+refit = false
+
+[search]
+generations = 0
+stages = [{ tokens = 256, survivors = 1 }]
+tokens = 1024
+
+[evaluate]
+sequence_length = 128
+tokens = 1024
+kl_tokens = 0
+"#;
+
+#[test]
+fn the_pruned_built_in_model_is_the_same_in_every_runtime() {
+    let modules = ["xllamacpp", "mlx_lm", "transformers"];
+    let Some(python) = modules.into_iter().map(runtimes_support::python).collect::<Option<Vec<_>>>() else {
+        return;
+    };
+    let tiny = Tiny::new();
+    std::fs::write(tiny.path("spec.toml"), BUILTIN).unwrap();
+    tiny.run(&[]).success();
+    let python = python[0].to_str().unwrap();
+    let all =
+        ["export", "runs/tiny", "--to", "gguf,mlx,hf,stock", "--gguf", "f32", "--verify", "--python", python];
+    let said = prints(&tiny, &all);
+    for (form, runtime) in
+        [("gguf", "llama.cpp"), ("mlx", "mlx-lm"), ("hf", "transformers"), ("stock", "transformers")]
+    {
+        let line = said.lines().find(|line| line.starts_with(&format!("{form} in {runtime}"))).unwrap();
+        let after =
+            |word: &str| line.split(word).nth(1).unwrap().trim_start().split([',', ' ', ')']).next().unwrap();
+        let apart: f64 = after("log-probability|").parse().unwrap();
+        let perplexities: [f64; 2] = [after("perplexity"), after("here")].map(|text| text.parse().unwrap());
+        assert!(apart < 2e-4, "{line}");
+        assert!((perplexities[0] / perplexities[1] - 1.0).abs() < 1e-3, "{line}");
+    }
+    let (code, error) = fails(
+        &tiny,
+        &["export", "runs/tiny", "--to", "hf", "--out", "again", "--verify", "--python", "false"],
+    );
+    assert!(code == 2 && error.contains("does not have"), "{code} {error}");
 }
 
 #[test]

@@ -8,15 +8,16 @@ use super::serve::parse_device;
 use super::{show, with_known};
 use crate::base::{Error, Kind, Result, Watch, files};
 use crate::data::Tokenizer;
-use crate::export::Options;
-use crate::export::runtimes::Verified;
+use crate::export::runtimes::{self, Verified};
+use crate::export::{self, Options};
 use crate::model::provenance::{CARD, Provenance};
-use crate::model::{Model, Source};
+use crate::model::{Config, Model, Source};
 use crate::report::Card;
 use crate::report::columns::{Side, columns};
+use crate::report::folder::run_log;
 use crate::report::number;
 use crate::runner::exporting::{Compared, Exporting, held_out};
-use crate::runner::kept;
+use crate::runner::kept::{self, Kept};
 use crate::spec::{self, DeviceChoice, Form, Quantisation, model_folder};
 use crate::tensor;
 use crate::trial::ModelName;
@@ -57,6 +58,14 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments, watch: &dyn Watch) -> Result<()> {
+    if !arguments.to.contains(&Form::Gguf)
+        && (arguments.gguf != Quantisation::Auto || arguments.gguf_base.is_some())
+    {
+        let what = "--gguf and --gguf-base say how a GGUF file is written, and none is";
+        return Err(Error::new(Kind::Usage, what).at("--to").hint("add gguf to --to, or leave them out"));
+    }
+    let verified = arguments.to.iter().filter(|_| arguments.verify);
+    verified.into_iter().try_for_each(|&form| runtimes::installed(form, &arguments.python))?;
     let chosen = Chosen::of(arguments)?;
     let folders = folders(arguments, &chosen)?;
     let source = Source::resolve(&chosen.source)?;
@@ -64,13 +73,21 @@ pub(crate) fn run(arguments: &Arguments, watch: &dyn Watch) -> Result<()> {
     model.tell(watch);
     let spec = with_known(|_| spec::Inputs::default(), |known| spec::parse("", "command line", known))?.spec;
     let text = held_out(&spec, &Tokenizer::open(&source)?)?;
-    let options = Options { quantisation: arguments.gguf, gguf_base: arguments.gguf_base.as_deref() };
+    let options = Options {
+        gguf_base: arguments.gguf_base.as_deref(),
+        quantisation: arguments.gguf,
+        stored: None,
+        name: Some(&chosen.name),
+    };
+    let forms = folders.iter().map(|(form, _)| *form);
+    forms.clone().try_for_each(|form| export::check(model.config(), &source, form, &options))?;
     let exporting = Exporting { model: &model, source: &source, text: &text };
     let (mut rows, mut written) = (Vec::new(), Vec::new());
     for (form, folder) in folders {
         let compared = exporting.export(form, &options, &folder, watch)?;
         compared.exported.notes.iter().for_each(|note| watch.note(&format!("{form}: {note}")));
-        files::write(&folder.join(CARD), card(&chosen, &source, &model, form)?.as_bytes())?;
+        let card = chosen.card(&source, &model, form, &folder, &compared)?;
+        files::write(&folder.join(CARD), card.as_bytes())?;
         rows.push(row(form, &folder, &compared));
         written.push((form, folder));
     }
@@ -89,21 +106,6 @@ pub(crate) fn run(arguments: &Arguments, watch: &dyn Watch) -> Result<()> {
     Ok(())
 }
 
-/// The card of an export, as far as the model alone tells.
-fn card(chosen: &Chosen, source: &Source, model: &Model, form: Form) -> Result<String> {
-    let card = Card {
-        title: format!("{}: {form}", chosen.name),
-        source: &chosen.name,
-        provenance: &Provenance::of(source, &chosen.source)?,
-        form,
-        config: model.config(),
-        dense: None,
-        rows: Vec::new(),
-        spec: None,
-    };
-    Ok(card.text())
-}
-
 /// What a runtime made of an export.
 fn told(form: Form, verified: &Verified) -> String {
     let [here, there] = verified.perplexity;
@@ -118,13 +120,15 @@ fn told(form: Form, verified: &Verified) -> String {
 struct Chosen {
     source: String,
     name: String,
+    /// Of a run: the model with the card, and the spec.
+    kept: Option<Kept>,
 }
 
 impl Chosen {
     fn of(arguments: &Arguments) -> Result<Self> {
         let own = &arguments.model;
-        let is_run =
-            model_folder(own).is_some_and(|folder| !folder.join("config.json").exists() && folder.is_dir());
+        let is_run = model_folder(own)
+            .is_some_and(|folder| !folder.join("config.json").exists() && run_log(folder).exists());
         let name = end_of(own);
         if !is_run {
             if arguments.trial.is_some() || arguments.name.is_some() {
@@ -133,13 +137,45 @@ impl Chosen {
                     .at(own)
                     .hint("leave them out, or name a run's folder"));
             }
-            return Ok(Self { source: own.clone(), name });
+            return Ok(Self { source: own.clone(), name, kept: None });
         }
-        let folder = kept::find(Path::new(own), arguments.trial.as_deref(), arguments.name)?;
+        let kept = kept::find(Path::new(own), arguments.trial.as_deref(), arguments.name)?;
         let parts = [Some(name), arguments.trial.clone(), arguments.name.map(|name| name.to_string())];
-        let name =
-            parts.into_iter().flatten().map(|part| part.replace('/', "-")).collect::<Vec<_>>().join("-");
-        Ok(Self { source: folder.to_string_lossy().into_owned(), name })
+        let parts = parts.into_iter().flatten().map(|part| part.replace('/', "-"));
+        let source = kept.folder.to_string_lossy().into_owned();
+        Ok(Self { source, name: parts.collect::<Vec<_>>().join("-"), kept: Some(kept) })
+    }
+
+    /// The card of an export: where the model comes from, how far the export is from it and, of a run, the spec.
+    fn card(
+        &self,
+        source: &Source,
+        model: &Model,
+        form: Form,
+        folder: &Path,
+        compared: &Compared,
+    ) -> Result<String> {
+        let written = match form {
+            Form::Stock => Config::parse(&Source::folder(folder)?.text("config.json")?)?,
+            Form::Gguf | Form::Mlx | Form::Hf => model.config().clone(),
+        };
+        let spec = self.kept.as_ref().map(|kept| kept.spec.to_toml()).transpose()?;
+        let provenance = match &self.kept {
+            Some(kept) => Provenance::of(&Source::folder(&kept.last)?, &self.source)?,
+            None => Provenance::of(source, &self.source)?,
+        };
+        let card = Card {
+            title: format!("{}: {form}", self.name),
+            source: self.kept.as_ref().map_or(&self.name, |kept| &kept.spec.model.source),
+            provenance: &provenance,
+            form,
+            notes: &compared.exported.notes,
+            config: &written,
+            dense: None,
+            rows: compared.figures(form).into_iter().map(|figure| figure.of("", &self.name)).collect(),
+            spec: spec.as_deref(),
+        };
+        Ok(card.text())
     }
 }
 
@@ -148,7 +184,9 @@ fn end_of(source: &str) -> String {
     let whole =
         std::fs::canonicalize(source).map_or(source.to_owned(), |path| path.to_string_lossy().into_owned());
     let last = whole.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default();
-    last.split('@').next().unwrap_or_default().to_owned()
+    // Of the hub alone, a revision follows.
+    let revision = if source.starts_with("hf:") { '@' } else { '/' };
+    last.split(revision).next().unwrap_or_default().to_owned()
 }
 
 /// The folder of each form: none of them has anything in it yet.
@@ -181,7 +219,10 @@ fn row(form: Form, folder: &Path, compared: &Compared) -> [String; 6] {
     [
         form.to_string(),
         number::bytes(compared.exported.bytes as f64),
-        format!("{:.1e}", compared.parity.max_logit_difference),
+        match compared.parity.max_logit_difference {
+            0.0 => "0".into(),
+            difference => format!("{difference:.1e}"),
+        },
         format!("{here:.4}"),
         format!("{there:.4}"),
         folder.display().to_string(),

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{Experiment, Runs, show, with_known};
 use crate::base::{Result, stderr};
 use crate::plan;
-use crate::runner::{self, OnFailure, kept};
+use crate::runner::{self, EXPORTS, OnFailure, kept};
 use crate::spec::{self, Loaded, Style};
 
 #[derive(Args)]
@@ -44,7 +44,13 @@ fn next(folder: &Path, loaded: &Loaded) -> String {
         ([only], 1) => (*only, String::new()),
         _ => ("*", format!(" --trial {}", quoted(first))),
     };
+    let exports = folder.join("trials").join(first).join(EXPORTS);
     let folder = folder.display();
+    if exports.is_dir() {
+        return format!(
+            "the model:  {folder}/trials/{model}/model\nits exports: {folder}/trials/{model}/{EXPORTS}\n"
+        );
+    }
     format!(
         "the model:  {folder}/trials/{model}/model (tyr eval, tyr generate, tyr serve; transformers)\n\
          elsewhere:  tyr export {folder}{choice} --to gguf (llama.cpp, Ollama), mlx or stock\n"

@@ -39,12 +39,26 @@ pub struct Options<'a> {
     pub quantisation: Quantisation,
     /// A GGUF file whose tokenizer and description a GGUF file takes over.
     pub gguf_base: Option<&'a Path>,
+    /// What a model that is only looked at will be stored in, where that is not what its configuration names.
+    pub stored: Option<Dtype>,
+    /// What runtimes call the model, where that is known better than its folder tells.
+    pub name: Option<&'a str>,
 }
 
 impl<'a> Options<'a> {
     /// Those of a spec.
     pub fn of(spec: &'a Spec) -> Self {
-        Self { quantisation: spec.export.gguf, gguf_base: spec.export.gguf_base.as_deref() }
+        Self {
+            quantisation: spec.export.gguf,
+            gguf_base: spec.export.gguf_base.as_deref(),
+            stored: None,
+            name: Some(spec.model_name()),
+        }
+    }
+
+    /// The dtype of a model that is only looked at.
+    fn dtype(&self, config: &Config) -> Dtype {
+        self.stored.unwrap_or_else(|| config.named_dtype())
     }
 }
 
@@ -101,7 +115,7 @@ pub fn write(
 /// What the form cannot carry, as for [`write()`].
 pub fn look(config: &Config, form: Form, options: &Options) -> Result<Exported> {
     let of = |target: &Config, notes: Vec<String>| {
-        let bytes = target.parameters().total() * declared_dtype(config).bitsize() / 8;
+        let bytes = target.parameters().total() * options.dtype(config).bitsize() / 8;
         Exported { files: Vec::new(), bytes: bytes as u64, notes }
     };
     match form {
@@ -174,16 +188,6 @@ fn next(watch: &dyn Watch) -> Result<()> {
     watch.checkpoint()?;
     watch.advance(1);
     Ok(())
-}
-
-/// The dtype that a configuration names.
-fn declared_dtype(config: &Config) -> Dtype {
-    let named = ["torch_dtype", "dtype"].iter().find_map(|key| config.raw.get(*key)?.as_str());
-    match named.map(|name| name.trim_start_matches("torch.")) {
-        Some("bfloat16") => Dtype::BF16,
-        Some("float16") => Dtype::F16,
-        _ => Dtype::F32,
-    }
 }
 
 /// An error of a form that cannot carry a model.

@@ -49,17 +49,18 @@ struct Answer {
 /// A runtime of a form.
 struct Runtime {
     script: &'static str,
+    modules: &'static str,
     packages: &'static str,
 }
 
 impl Runtime {
     fn of(form: Form) -> Self {
-        let (script, packages) = match form {
-            Form::Gguf => (LLAMA_CPP, "xllamacpp gguf"),
-            Form::Mlx => (MLX, "\"mlx[cpu]\" mlx-lm"),
-            Form::Hf | Form::Stock => (TRANSFORMERS, "torch transformers"),
+        let (script, modules, packages) = match form {
+            Form::Gguf => (LLAMA_CPP, "xllamacpp gguf", "xllamacpp gguf"),
+            Form::Mlx => (MLX, "mlx_lm", "\"mlx[cpu]\" mlx-lm"),
+            Form::Hf | Form::Stock => (TRANSFORMERS, "torch transformers", "torch transformers"),
         };
-        Self { script, packages }
+        Self { script, modules, packages }
     }
 }
 
@@ -111,6 +112,27 @@ fn exported(form: Form, folder: &Path) -> Result<PathBuf> {
     })
 }
 
+/// Refuses a Python that has not the runtime of a form.
+///
+/// # Errors
+/// There is no such Python, or it lacks a module.
+pub fn installed(form: Form, python: &Path) -> Result<()> {
+    let Runtime { modules, packages, .. } = Runtime::of(form);
+    let lacking = format!(
+        "import importlib.util, sys; sys.exit(any(importlib.util.find_spec(m) is None for m in '{modules}'.split()))"
+    );
+    let output = Command::new(python).args(["-c", &lacking]).output().map_err(|e| {
+        let hint = "name a Python that has the runtime with --python";
+        Error::new(Kind::Usage, format!("cannot start Python: {e}")).at(python.display()).hint(hint)
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let hint = format!("install it: {} -m pip install {packages}", python.display());
+    let what = format!("this Python does not have what the form {form} is verified with: {modules}");
+    Err(Error::new(Kind::Usage, what).at(python.display()).hint(hint))
+}
+
 fn ask(runtime: &Runtime, python: &Path, request: &str, scratch: &Path) -> Result<Answer> {
     let script = scratch.join("check.py");
     let asked = scratch.join("request.json");
@@ -122,17 +144,15 @@ fn ask(runtime: &Runtime, python: &Path, request: &str, scratch: &Path) -> Resul
     })?;
     let said = String::from_utf8_lossy(&output.stderr);
     let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
-    if said.contains("ModuleNotFoundError") {
-        let hint = format!("install it: {} -m pip install {}", python.display(), runtime.packages);
-        return Err(Error::new(Kind::Usage, last.to_owned()).at(python.display()).hint(hint));
-    }
     if !output.status.success() {
         let what = format!("the runtime does not run the export ({}): {last}", output.status);
         return Err(Error::new(Kind::Checkpoint, what).at(python.display()));
     }
     let text = String::from_utf8_lossy(&output.stdout);
     let answer = text.lines().rev().find(|line| line.starts_with('{')).unwrap_or_default();
-    serde_json::from_str(answer).or_error(Kind::Internal, "the runtime's script gave no answer")
+    serde_json::from_str(answer)
+        .or_error(Kind::Checkpoint, "the runtime's script gave no answer")
+        .map_err(|e| e.at(python.display()))
 }
 
 /// Largest difference between a model's log-probabilities and others of the same tokens, row after row, and the

@@ -15,7 +15,8 @@ use subjects::{Subject, layer, random_tokens};
 /// Largest difference of logits that sums in another order may make.
 const CLOSE: f64 = 1e-5;
 
-const PLAIN: Options<'static> = Options { quantisation: Quantisation::F32, gguf_base: None };
+const PLAIN: Options<'static> =
+    Options { quantisation: Quantisation::F32, gguf_base: None, stored: None, name: None };
 
 /// Writes the subject in a form, reads it back, and compares.
 fn round_trip(subject: &Subject, form: Form) -> (Exported, Parity) {

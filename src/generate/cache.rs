@@ -60,12 +60,15 @@ pub fn extend(model: &Model, parts: &mut [Part]) -> Result<Tensor> {
 /// # Errors
 /// As [`extend`]; a text without a next token.
 pub fn next_logits(model: &Model, parts: &mut [Part]) -> Result<Tensor> {
+    if parts.iter().any(|part| part.tokens.is_empty()) {
+        return Err(Error::new(Kind::Internal, "a text without a next token has no logits"));
+    }
     let mut end = 0;
     let ends: Vec<u32> = parts
         .iter()
         .map(|part| {
             end += part.tokens.len() as u32;
-            end.saturating_sub(1)
+            end - 1
         })
         .collect();
     let last = |hidden: Tensor| -> Result<Tensor> {

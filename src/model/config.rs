@@ -1,5 +1,6 @@
 //! A checked configuration: sizes, switches, and what every layer keeps (read in `wire.rs`).
 
+use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
 use super::families::FAMILIES;
@@ -127,6 +128,16 @@ impl Config {
             )));
         }
         Ok(())
+    }
+
+    /// The dtype that the file names; f32, the widest, where it names none.
+    pub fn named_dtype(&self) -> Dtype {
+        let name = ["torch_dtype", "dtype"].iter().find_map(|key| self.raw.get(*key)?.as_str());
+        match name.map(|name| name.trim_start_matches("torch.")) {
+            Some("bfloat16") => Dtype::BF16,
+            Some("float16") => Dtype::F16,
+            _ => Dtype::F32,
+        }
     }
 
     /// Query heads per key/value head of a dense layer.

@@ -218,8 +218,14 @@ impl Steps for Estimator<'_, '_> {
         Ok(())
     }
 
+    /// Takes links only.
+    fn keep(&mut self, _: &PlannedModel, _: &Expected) -> Result<()> {
+        Ok(())
+    }
+
     fn export(&mut self, model: &PlannedModel, form: Form) -> Result<()> {
-        let options = export::Options::of(self.spec);
+        let stored = Some(self.model.storage(self.spec.model.dtype));
+        let options = export::Options { stored, ..export::Options::of(self.spec) };
         // What cannot be carried at the uniform distribution may be at the one that is found: the run says so.
         let looked = export::look(&model.config, form, &options);
         let bytes = match &looked {

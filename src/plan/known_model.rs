@@ -41,7 +41,7 @@ impl KnownModel {
         let text = facts::config(repository).ok_or_else(|| unknown(repository))?;
         let config = Config::parse(text)?;
         Ok(Self {
-            checkpoint: named_dtype(&config),
+            checkpoint: config.named_dtype(),
             config,
             origin: "facts that ship with tyr".into(),
             source: None,
@@ -58,7 +58,7 @@ impl KnownModel {
             let embedding = config.required(Matrix::Embedding, 0)?.name;
             Checkpoint::open(&source)?.dtype(&embedding).map_err(at)?
         } else {
-            named_dtype(&config)
+            config.named_dtype()
         };
         let origin = if whole { place.to_string() } else { format!("{place}, configuration only") };
         Ok(Self { config, origin, source: whole.then_some(source), checkpoint })
@@ -83,16 +83,6 @@ impl KnownModel {
 /// Bytes of a stored number.
 pub(crate) fn bytes_of(dtype: Dtype) -> f64 {
     dtype.bitsize() as f64 / 8.0
-}
-
-/// The dtype that a configuration names; f32, the widest, where it names none.
-fn named_dtype(config: &Config) -> Dtype {
-    let name = ["torch_dtype", "dtype"].iter().find_map(|key| config.raw.get(*key)?.as_str());
-    match name {
-        Some("bfloat16") => Dtype::BF16,
-        Some("float16") => Dtype::F16,
-        _ => Dtype::F32,
-    }
 }
 
 fn unknown(repository: &str) -> Error {

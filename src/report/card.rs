@@ -20,7 +20,9 @@ pub struct Card<'a> {
     pub provenance: &'a Provenance,
     /// The form in which the model lies beside the card.
     pub form: Form,
-    /// The model, as `tyr` reads it.
+    /// What is not as in the model that was exported.
+    pub notes: &'a [String],
+    /// The model, as `tyr` reads it; of a folder of the plain family, that folder's.
     pub config: &'a Config,
     /// The dense model.
     pub dense: Option<&'a Config>,
@@ -42,6 +44,7 @@ impl Card<'_> {
             Some(self.front_matter()),
             Some(format!("# {}\n\n{}", self.title, self.summary())),
             Some(section("Layers", &self.layers())),
+            (!self.notes.is_empty()).then(|| section("Not as in the model", &bullets(self.notes))),
             scores,
             Some(section("Loading", &self.loading())),
             Some(section("Licence", &self.licence())),
@@ -62,9 +65,14 @@ impl Card<'_> {
             Form::Gguf => "gguf",
         };
         let licence: String = licence.collect();
+        let tags = if self.is_pruned() { "- tyr\n- pruning" } else { "- tyr" };
         format!(
-            "---\n{licence}{base}library_name: {library}\npipeline_tag: text-generation\ntags:\n- tyr\n- pruning\n---\n"
+            "---\n{licence}{base}library_name: {library}\npipeline_tag: text-generation\ntags:\n{tags}\n---\n"
         )
+    }
+
+    fn is_pruned(&self) -> bool {
+        self.dense.is_some() || self.spec.is_some() || !self.config.is_dense()
     }
 
     fn summary(&self) -> String {
@@ -74,6 +82,9 @@ impl Card<'_> {
             Some(dense) => format!("{own} parameters of {dense}"),
             None => format!("{own} parameters"),
         };
+        if !self.is_pruned() {
+            return format!("`{base}` in the form `{}`, written by tyr: {sizes}.\n", self.form);
+        }
         format!("`{base}` pruned by tyr, which removes whole attention heads and MLP neurons: {sizes}.\n")
     }
 
@@ -128,6 +139,11 @@ impl Card<'_> {
             }
         }
     }
+}
+
+/// A list.
+fn bullets(items: &[String]) -> String {
+    items.iter().map(|item| format!("- {item}\n")).collect()
 }
 
 const TESTED: &str = "The layers have sizes of their own, which `modeling_pruned_llama.py` in this folder builds: \
@@ -226,6 +242,7 @@ mod tests {
             source: "models/tiny",
             provenance,
             form,
+            notes: &[],
             config,
             dense,
             rows: if full { rows } else { vec![] },

@@ -3,23 +3,42 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::winner::MODEL;
-use crate::base::{Error, Kind, Result};
+use super::winner::{MODEL, RESOLVED};
+use crate::base::{Error, Kind, Result, ResultExt, files};
 use crate::report::{Event, folder, log};
+use crate::spec::Spec;
 use crate::trial::{ModelName, StepName};
 
-/// The folder of a model that a run made: the last one of its trial, or the one of a name. A run of several
-/// trials takes the label of one.
+/// A model that a run made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The trial's last model, whose card says where all of them come from.
+    pub last: PathBuf,
+    /// The trial's spec, every key written.
+    pub spec: Spec,
+}
+
+/// A model that a run made: the last one of its trial, or the one of a name. A run of several trials takes the
+/// label of one.
 ///
 /// # Errors
 /// There is no such run, trial or model; several trials and no label; the dense model, which is no run's own.
-pub fn find(run: &Path, trial: Option<&str>, model: Option<ModelName>) -> Result<PathBuf> {
+pub fn find(run: &Path, trial: Option<&str>, model: Option<ModelName>) -> Result<Kept> {
     let labels = folder::labels(&folder::run_events(run)?);
     let label = choose(run, &labels, trial)?;
-    match model {
-        None => last(run, label),
-        Some(name) => stored(run, label, name),
-    }
+    let folder = match model {
+        None => last(run, label)?,
+        Some(name) => stored(run, label, name)?,
+    };
+    let home = run.join("trials").join(label);
+    let resolved = home.join(RESOLVED);
+    let spec = toml::from_str(&files::read_text(&resolved)?);
+    let spec = spec
+        .or_error(Kind::Disk, "the trial's spec cannot be read")
+        .map_err(|e| e.at(resolved.display()).hint("run the experiment again: finished work is kept"))?;
+    Ok(Kept { folder, last: home.join(MODEL), spec })
 }
 
 fn choose<'a>(run: &Path, labels: &'a [String], trial: Option<&str>) -> Result<&'a str> {

@@ -33,6 +33,7 @@ use crate::spec::{Loaded, Trial};
 use journal::Journal;
 use lock::Lock;
 use store::Store;
+pub use winner::EXPORTS;
 
 /// What happens when a trial fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

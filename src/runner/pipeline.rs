@@ -36,6 +36,9 @@ use crate::trial::{
 const FIGURES: &str = "figures.json";
 const SAMPLES: &str = "samples.json";
 
+/// File of an export: what is not as in the model.
+const NOTES: &str = "notes.json";
+
 /// Runs one trial of an experiment that lies in `place`; the trial's own files go to `home`.
 ///
 /// # Errors
@@ -54,11 +57,8 @@ pub(crate) fn run(
     let states = DenseStates::default();
     let mut pipeline = Pipeline { engine, spec, place, home, prepared: &prepared, states, dense: None };
     let Outcome { model, distribution } = walk(spec, prepared.model.config(), &mut pipeline)?;
-    if let Some(entry) = &model.entry {
-        let card = pipeline.card(model.name, &Source::folder(&entry.folder)?, Form::Hf)?;
-        winner::publish(&home.join(winner::MODEL), entry, &entry.names()?, &card)?;
-    }
-    winner::keep(home, &distribution)
+    // Once more: its card tells all figures now.
+    pipeline.keep(&model, &distribution)
 }
 
 /// A trial that is being run.
@@ -195,6 +195,16 @@ impl Steps for Pipeline<'_> {
         Ok(())
     }
 
+    /// Puts it where users look for it, before anything else can fail.
+    fn keep(&mut self, of: &ModelOnDisk, distribution: &SparsityDistribution) -> Result<()> {
+        if let Some(entry) = &of.entry {
+            let source = Source::folder(&entry.folder)?;
+            let card = self.card(of.name, &source, Form::Hf, &[])?;
+            winner::publish(&self.home.join(winner::MODEL), entry, &entry.names()?, &card)?;
+        }
+        winner::keep(self.home, distribution)
+    }
+
     /// Without pruning, the dense model is exported.
     fn export(&mut self, of: &ModelOnDisk, form: Form) -> Result<()> {
         let prepared = self.prepared;
@@ -209,14 +219,19 @@ impl Steps for Pipeline<'_> {
             let model = Model::open(&source, prepared.model.device())?;
             let exporting = Exporting { model: &model, source: &source, text: &text };
             let compared = exporting.export(form, &options, &entry.folder, watch)?;
-            compared.exported.notes.iter().for_each(|note| watch.note(note));
+            compared.exported.notes.iter().for_each(|note| watch.note(&format!("export to {form}: {note}")));
             files::write_json(&entry.folder.join(FIGURES), &compared.figures(form))?;
-            Ok([compared.exported.files, vec![FIGURES.into()]].concat())
+            files::write_json(&entry.folder.join(NOTES), &compared.exported.notes)?;
+            Ok([compared.exported.files, vec![FIGURES.into(), NOTES.into()]].concat())
         })?;
         let figures: Vec<Figure> = files::read_json(&entry.folder.join(FIGURES))?;
         figures.into_iter().try_for_each(|figure| self.engine.figure(of.name, figure))?;
-        let files: Vec<String> = entry.names()?.into_iter().filter(|name| name != FIGURES).collect();
-        let card = self.card(of.name, &source, form)?;
+        let own = [FIGURES, NOTES];
+        let files: Vec<String> =
+            entry.names()?.into_iter().filter(|name| !own.contains(&name.as_str())).collect();
+        let notes: Vec<String> = files::read_json(&entry.folder.join(NOTES))?;
+        let written = if form == Form::Stock { Source::folder(&entry.folder)? } else { source };
+        let card = self.card(of.name, &written, form, &notes)?;
         winner::publish(&self.home.join(winner::EXPORTS).join(form.name()), &entry, &files, &card)
     }
 }
@@ -232,7 +247,7 @@ impl Pipeline<'_> {
     }
 
     /// The card of a stored model in a form, in which paths count from the experiment's folder.
-    fn card(&self, name: ModelName, source: &Source, form: Form) -> Result<String> {
+    fn card(&self, name: ModelName, source: &Source, form: Form, notes: &[String]) -> Result<String> {
         let spec = self.spec.relative_to(self.place);
         let dense = &spec.model.source;
         let config = Config::parse(&source.text("config.json")?)?;
@@ -241,6 +256,7 @@ impl Pipeline<'_> {
             source: dense,
             provenance: &Provenance::of(&self.prepared.source, dense)?,
             form,
+            notes,
             config: &config,
             dense: Some(self.prepared.model.config()),
             rows: self.engine.rows(&[ModelName::Dense, name]),

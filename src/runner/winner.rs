@@ -10,13 +10,13 @@ use crate::space::SparsityDistribution;
 use crate::trial::FOUND;
 
 /// The spec of a trial, every key written.
-const RESOLVED: &str = "resolved.toml";
+pub(crate) const RESOLVED: &str = "resolved.toml";
 
 /// The folder of the last model.
 pub(crate) const MODEL: &str = "model";
 
 /// The folder of the last model's other forms, a folder each.
-pub(crate) const EXPORTS: &str = "exports";
+pub const EXPORTS: &str = "exports";
 
 /// Writes the spec of a trial that begins into its folder. What was found under another spec goes from there: it
 /// stays in the store.

@@ -58,6 +58,12 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// The last part of what names the dense model.
+    pub fn model_name(&self) -> &str {
+        let source = self.model.source.trim_end_matches('/');
+        source.rsplit(['/', ':']).next().unwrap_or(source)
+    }
+
     /// Whether there is a search: without generations, or with layers that stay alike, there is none.
     pub fn searches(&self) -> bool {
         self.search.generations > 0 && self.sparsity.shape == SparsityShape::Free

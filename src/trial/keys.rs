@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{Build, Evaluation, StepKind};
 use crate::base::{Kind, Result, ResultExt, hash};
 use crate::eval::{self, Selection};
+use crate::model::remote;
 use crate::serve;
 use crate::spec::{Accumulation, Fitness, Form, Prune, Spec, Task};
 
@@ -248,6 +249,7 @@ pub fn compact(input_hashes: &InputHashes, supernet: &str, distribution: &impl S
     let of = json!({
         "supernet": supernet,
         "distribution": value(distribution)?,
+        "code": hash::of_bytes(remote::CODE.as_bytes()),
         "companions": input_hashes.companions,
     });
     Ok(Key::new(Versioned::Model, of))
@@ -293,8 +295,14 @@ pub fn evaluation(input_hashes: &InputHashes, model: &str, evaluation: &Evaluati
             Key::new(Versioned::Harness, of)
         }
         Evaluation::Bench => {
-            let of =
-                json!({ "model": model, "dense": input_hashes.model, "bench": e.bench, "seed": spec.seed });
+            let of = json!({
+                "model": model,
+                "dense": input_hashes.model,
+                "bench": e.bench,
+                "seed": spec.seed,
+                "device": spec.model.device,
+                "threads": rayon::current_num_threads(),
+            });
             Key::new(Versioned::Bench, of)
         }
     }
@@ -302,13 +310,18 @@ pub fn evaluation(input_hashes: &InputHashes, model: &str, evaluation: &Evaluati
 
 /// An export's, of the model with a hash.
 pub fn export(input_hashes: &InputHashes, model: &str, form: Form, spec: &Spec) -> Key {
-    let gguf = (form == Form::Gguf).then_some((spec.export.gguf, &input_hashes.gguf_base));
-    let text = spec.evaluate.perplexity.first().and_then(|corpus| input_hashes.evaluation.get(corpus));
+    let gguf = (form == Form::Gguf).then_some((spec.export.gguf, &input_hashes.gguf_base, spec.model_name()));
+    let e = &spec.evaluate;
+    let text = e.perplexity.first().and_then(|corpus| input_hashes.evaluation.get(corpus));
+    // Without a corpus the text is generated, as much of it as these say.
+    let generated = e.perplexity.is_empty().then_some((e.sequence_length, e.tokens));
     let of = json!({
         "model": model,
         "form": form,
+        "code": hash::of_bytes(remote::CODE.as_bytes()),
         "gguf": gguf,
         "text": text,
+        "generated": generated,
         "companions": input_hashes.companions,
     });
     Key::new(Versioned::Export, of)
@@ -352,146 +365,4 @@ pub fn script(spec: &Spec) -> Result<Option<String>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-    use crate::base::files;
-    use crate::spec::{self, AttentionUnit, Known, Method};
-
-    #[test]
-    fn an_address_depends_on_what_is_computed_and_from_what() {
-        let address = |computed, of: i32| Key::new(computed, json!(of)).address().unwrap();
-        assert_eq!(address(Versioned::Kl, 1), address(Versioned::Kl, 1));
-        assert_ne!(address(Versioned::Kl, 1), address(Versioned::Kl, 2));
-        assert_ne!(address(Versioned::Kl, 1), address(Versioned::Tasks, 1));
-        assert!(address(Versioned::Kl, 1).starts_with("evaluate-"));
-        assert!(address(Versioned::Search, 1).starts_with("search-"));
-    }
-
-    #[test]
-    fn a_supernet_depends_on_what_its_method_reads_of_prune() {
-        let mut spec = spec_of("[prune]\nmethod = \"obs\"");
-        let mut whole = value(&spec.prune).unwrap();
-        whole.as_object_mut().unwrap().retain(|key, _| !["align", "keep_at_least"].contains(&key.as_str()));
-        assert_eq!(pruning(&spec.prune, 1).unwrap(), whole);
-        assert_ne!(pruning(&spec.prune, 2).unwrap(), whole);
-        let read = |prune: &Prune| pruning(prune, 1).unwrap();
-        let obs = read(&spec.prune);
-        spec.prune.damping *= 2.0;
-        assert_ne!(read(&spec.prune), obs);
-        spec.prune.method = Method::Magnitude;
-        let magnitude = read(&spec.prune);
-        assert_eq!(magnitude, json!({ "method": "magnitude", "unit": spec.prune.unit }));
-        spec.prune.damping *= 2.0;
-        assert_eq!(read(&spec.prune), magnitude);
-        spec.prune.unit.attention = match spec.prune.unit.attention {
-            AttentionUnit::Head => AttentionUnit::KvGroup,
-            AttentionUnit::KvGroup => AttentionUnit::Head,
-        };
-        assert_ne!(read(&spec.prune), magnitude);
-    }
-
-    /// The spec of a text.
-    fn spec_of(text: &str) -> Spec {
-        let known = Known {
-            corpora: &["quickstart"],
-            tasks: &[],
-            script: |_, _| Ok(()),
-            inputs: |_| crate::spec::Inputs::default(),
-        };
-        spec::parse(text, "spec.toml", &known).unwrap().spec
-    }
-
-    /// Hashes of inputs that are all alike.
-    fn hashes() -> InputHashes {
-        InputHashes {
-            model: "m".into(),
-            calibration: "c".into(),
-            search: "s".into(),
-            corpora: BTreeMap::new(),
-            evaluation: BTreeMap::new(),
-            script: Some("r".into()),
-            tasks: Some("t".into()),
-            companions: "k".into(),
-            harness: None,
-            gguf_base: None,
-        }
-    }
-
-    #[test]
-    fn no_key_depends_on_where_files_lie() {
-        let toml = "[evaluate.lm_eval]\ntasks = [\"rte\"]";
-        let keys = |folder: &str| {
-            let mut spec = spec_of(toml);
-            let file = |name: &str| PathBuf::from(format!("{folder}/{name}"));
-            let task =
-                Task { file: file("own.jsonl"), context: "c".into(), choices: "o".into(), gold: "g".into() };
-            spec.tasks.insert("own".into(), task);
-            spec.evaluate.data = Some(file("hub"));
-            spec.fitness.script = Some(file("f.rhai"));
-            let evaluated = |of: Evaluation| evaluation(&hashes(), "m", &of, &spec);
-            [evaluated(Evaluation::Tasks), evaluated(Evaluation::Harness), search(&hashes(), "n", &spec, 1)]
-        };
-        assert_eq!(keys("/a"), keys("/b/c"));
-        let text = format!("{:?}", keys("/somewhere"));
-        assert!(!text.contains("somewhere"), "{text}");
-    }
-
-    #[test]
-    fn a_result_of_the_harness_depends_on_its_version_its_files_and_the_tokenizers() {
-        let dir = tempfile::tempdir().unwrap();
-        let python = dir.path().join("python");
-        let rows = dir.path().join("hub/nyu-mll/glue/rte/validation-0.jsonl");
-        files::create_dir(rows.parent().unwrap()).unwrap();
-        let write = |version: &str, text: &str| {
-            use std::os::unix::fs::PermissionsExt as _;
-            std::fs::write(&python, format!("#!/bin/sh\necho {version}\n")).unwrap();
-            std::fs::set_permissions(&python, std::fs::Permissions::from_mode(0o755)).unwrap();
-            std::fs::write(&rows, text).unwrap();
-        };
-        write("0.4.13", "{}");
-        let toml = format!(
-            "[evaluate]\ndata = \"{0}/hub\"\n[evaluate.lm_eval]\npython = \"{0}/python\"\ntasks = [\"rte\"]\n",
-            dir.path().display()
-        );
-        let spec = spec_of(&toml);
-        let key = |companions: &str| {
-            let harness = harness(&spec).unwrap();
-            assert!(harness.is_some());
-            let hashes = InputHashes { companions: companions.into(), harness, ..hashes() };
-            evaluation(&hashes, "m", &Evaluation::Harness, &spec)
-        };
-        let first = key("k");
-        assert_eq!(key("k"), first);
-        assert_ne!(key("another tokenizer_config.json"), first);
-        write("0.4.14", "{}");
-        assert_ne!(key("k"), first);
-        write("0.4.13", "{\"label\":1}");
-        assert_ne!(key("k"), first);
-        std::fs::write(&python, "#!/bin/sh\nexit 1\n").unwrap();
-        assert_eq!(harness(&spec).unwrap_err().kind, Kind::Network);
-    }
-
-    #[test]
-    fn a_smaller_model_depends_on_the_files_that_it_takes_over() {
-        let key = |companions: &str| {
-            let hashes = InputHashes { companions: companions.into(), ..hashes() };
-            compact(&hashes, "n", &[1, 2]).unwrap()
-        };
-        assert_eq!(key("a"), key("a"));
-        assert_ne!(key("a"), key("b"));
-    }
-
-    #[test]
-    fn no_two_have_the_same_name() {
-        let names: BTreeSet<&str> = Versioned::ALL.iter().map(|computed| computed.name()).collect();
-        assert_eq!(names.len(), Versioned::ALL.len());
-    }
-
-    #[test]
-    fn a_version_is_part_of_the_key() {
-        let key = Key::new(Versioned::Kl, json!(1)).value();
-        assert_eq!(key["version"], Versioned::Kl.version());
-    }
-}
+mod tests;

@@ -49,6 +49,9 @@ pub trait Steps {
     /// Evaluates a model.
     fn evaluate(&mut self, model: &Self::Model, evaluations: &[Evaluation]) -> Result<()>;
 
+    /// The last model is made; what follows only measures or rewrites it.
+    fn keep(&mut self, model: &Self::Model, distribution: &Self::Distribution) -> Result<()>;
+
     /// Writes a model in another form.
     fn export(&mut self, model: &Self::Model, form: Form) -> Result<()>;
 }
@@ -144,6 +147,7 @@ pub fn walk<S: Steps>(spec: &Spec, config: &Config, steps: &mut S) -> Result<Out
         walk.refit()?;
     }
     let Walk { last, steps, .. } = walk;
+    steps.keep(&last.model, &last.distribution)?;
     if spec.evaluate.bench.is_some() {
         steps.evaluate(&last.model, &[Evaluation::Bench])?;
     }
@@ -253,6 +257,11 @@ mod tests {
             Ok(())
         }
 
+        fn keep(&mut self, model: &String, distribution: &String) -> Result<()> {
+            self.note(format!("keep {model} at {distribution}"));
+            Ok(())
+        }
+
         fn export(&mut self, model: &String, form: Form) -> Result<()> {
             self.note(format!("export {model} to {form}"));
             Ok(())
@@ -282,6 +291,7 @@ mod tests {
             "search 1 of supernet 1 around start",
             "iteration-1 from supernet 1 at found 1",
             "evaluate iteration-1: perplexity-quickstart, kl",
+            "keep iteration-1 at found 1",
         ];
         assert_eq!(calls, expected);
         assert_eq!((distribution.as_str(), model.as_str()), ("found 1", "iteration-1"));
@@ -305,6 +315,7 @@ mod tests {
             "iteration-2 from supernet 2 at found 2",
             "supernet refit around found 2: 1 levels of [1, 1], Single",
             "refit from supernet refit at found 2",
+            "keep refit at found 2",
         ];
         assert_eq!(made, expected);
         assert_eq!(calls.len() - made.len(), 5);
@@ -369,10 +380,10 @@ mod tests {
             calls(&format!("[search]\ngenerations = 0\n[supernet]\nintervals = [0.5, 0.25]\nrefit = {refit}"))
         };
         let (calls, distribution, model) = one(false);
-        assert!(calls[3].starts_with("uniform from") && calls.len() == 5, "{calls:?}");
+        assert!(calls[3].starts_with("uniform from") && calls.len() == 6, "{calls:?}");
         assert_eq!((distribution.as_str(), model.as_str()), ("start", "uniform"));
         let (calls, distribution, model) = one(true);
-        assert!(calls[5].starts_with("supernet refit around start") && calls.len() == 8, "{calls:?}");
+        assert!(calls[5].starts_with("supernet refit around start") && calls.len() == 9, "{calls:?}");
         assert_eq!((distribution.as_str(), model.as_str()), ("start", "refit"));
     }
 }

@@ -98,7 +98,7 @@ impl Subject {
 
     /// Writes it in a form.
     pub fn export(&self, form: Form, quantisation: Quantisation, out: &Path) -> Exported {
-        let options = Options { quantisation, gguf_base: None };
+        let options = Options { quantisation, gguf_base: None, stored: None, name: None };
         write(&self.model, &self.source, form, &options, out, &Silent).unwrap()
     }
 

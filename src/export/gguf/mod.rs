@@ -29,7 +29,7 @@ use candle_core::quantized::GgmlDType;
 
 use super::layout::{Layout, Rewritten};
 use super::notes::{Dummies, dummies, groups, larger};
-use super::{Options, declared_dtype, next, refusal, refuse_window, watched};
+use super::{Options, next, refusal, refuse_window, watched};
 use crate::base::{Result, Watch, files};
 use crate::model::family::When::*;
 use crate::model::family::{BiasKeys, Family, Given, TensorEntry, TensorRule, Windows, bias, weight};
@@ -179,7 +179,7 @@ fn layout(config: &Config, dummy_neurons: usize) -> Layout {
 
 /// Bytes and notes of the file's tensors.
 pub(super) fn look(config: &Config, options: &Options) -> Result<super::Exported> {
-    let plan = Plan::new(config, options.quantisation, declared_dtype(config))?;
+    let plan = Plan::new(config, options.quantisation, options.dtype(config))?;
     let bytes = plan.infos().iter().map(file::Info::bytes).sum();
     Ok(super::Exported { files: Vec::new(), bytes, notes: plan.notes })
 }
@@ -240,7 +240,10 @@ fn metadata(model: &Model, source: &Source, options: &Options, plan: &Plan) -> R
     match options.gguf_base {
         Some(file) => pairs.extend(base::taken_over(file, model.config())?),
         None => {
-            pairs.push(("general.name".into(), file::text(metadata::name(source, model.config()))));
+            pairs.push((
+                "general.name".into(),
+                file::text(options.name.map_or_else(|| metadata::name(source, model.config()), String::from)),
+            ));
             pairs.extend(tokenizer::metadata(source, model.config())?);
         }
     }

@@ -13,7 +13,7 @@ use crate::model::{LayerShape, Source};
 use crate::spec::{Form, Quantisation};
 
 fn options(quantisation: Quantisation) -> Options<'static> {
-    Options { quantisation, gguf_base: None }
+    Options { quantisation, gguf_base: None, stored: None, name: None }
 }
 
 /// Writes a file; its folder, its keys, and the name.
@@ -121,7 +121,8 @@ fn a_base_files_tokenizer_and_description_are_taken_over() {
     let (dir, expected, name) = written(&base, &options(Quantisation::F16));
     let path = dir.path().join(name);
     let subject = Subject::new(&traps(), |_| {});
-    let taking = Options { quantisation: Quantisation::F32, gguf_base: Some(&path) };
+    let taking =
+        Options { quantisation: Quantisation::F32, gguf_base: Some(&path), stored: None, name: None };
     let (_out, content, _) = written(&subject, &taking);
     assert_eq!(text(&content, "general.architecture"), "deci");
     assert_eq!(content.metadata["general.file_type"].to_u32().unwrap(), 0);

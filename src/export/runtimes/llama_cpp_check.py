@@ -51,7 +51,7 @@ def ask(server, path, question):
         headers={"Content-Type": "application/json"},
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(sent) as answer:
+    with opener.open(sent, timeout=600) as answer:
         return json.load(answer)
 
 

@@ -25,8 +25,9 @@ pub struct ModelSizes {
     pub layers: usize,
 }
 
-/// Looks at the inputs that a spec names, and whether the model can lose what is asked: `model`, the tasks,
-/// `sparsity`, and what `prune` says of units and their numbers. Other keys must not matter, because trials that agree in these share the answer.
+/// Looks at the inputs that a spec names, and whether the model can lose what is asked and be exported: `model`, the
+/// tasks, `sparsity`, what `prune` says of units and their numbers, and `export`. Other keys must not matter,
+/// because trials that agree in these share the answer.
 pub type LookAtInputs = fn(&Spec) -> Inputs;
 
 pub(super) fn check(spec: &Spec, inputs: &Inputs, issues: &mut Issues) {
@@ -42,7 +43,9 @@ pub(super) fn check(spec: &Spec, inputs: &Inputs, issues: &mut Issues) {
 
 /// A forward pass takes a whole sequence, so none may be longer than the context.
 fn context(spec: &Spec, model: ModelSizes, issues: &mut Issues) {
-    let evaluated = (!spec.evaluate.perplexity.is_empty()).then_some(spec.evaluate.sequence_length);
+    // Exports are compared with the model on such sequences.
+    let reads = !spec.evaluate.perplexity.is_empty() || !spec.export.to.is_empty();
+    let evaluated = reads.then_some(spec.evaluate.sequence_length);
     let lengths = [
         ("calibration.sequence_length", Some(spec.calibration.sequence_length)),
         ("evaluate.sequence_length", evaluated),

@@ -2,6 +2,7 @@
 //! here.
 
 mod corpora;
+mod export;
 mod files;
 mod inputs;
 mod search;
@@ -82,7 +83,7 @@ pub(crate) fn check(spec: &Spec, known: &Known, files: Files, inputs: &Inputs) -
     fitness(spec, &mut issues);
     corpora::check(spec, known, &mut issues);
     evaluate(spec, known, &mut issues);
-    repeated_forms(spec, &mut issues);
+    export::check(spec, &mut issues);
     files::check(spec, known, files, &mut issues);
     inputs::check(spec, inputs, &mut issues);
     unused::check(spec, &mut issues);
@@ -222,14 +223,6 @@ fn repeated_corpora(spec: &Spec, issues: &mut Issues) {
     for i in repeated(corpora) {
         let at = [KeyPath::of("fitness.corpora").index(i)];
         issues.error(&at, format!("corpus \"{}\" is listed twice", corpora[i]), "keep one of them");
-    }
-}
-
-fn repeated_forms(spec: &Spec, issues: &mut Issues) {
-    let forms = &spec.export.to;
-    for i in repeated(forms) {
-        let at = [KeyPath::of("export.to").index(i)];
-        issues.error(&at, format!("form \"{}\" is listed twice", forms[i]), "keep one of them");
     }
 }
 

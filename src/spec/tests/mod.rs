@@ -1,6 +1,7 @@
 //! Tests of the experiment file as a whole.
 
 mod broken;
+mod exports;
 mod large;
 mod layering;
 mod properties;
