@@ -1,12 +1,14 @@
 //! Runtimes that exported models are tried in, by scripts of ours that a Python with the runtime runs. All scripts
 //! take the same request and give the same answer; each says which in its first lines.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use serde::Deserialize;
 use serde_json::json;
 
+use super::gguf;
 use crate::base::{Error, Kind, Result, ResultExt, files};
 use crate::model::Model;
 use crate::spec::Form;
@@ -102,13 +104,14 @@ pub fn verify(
 /// What the runtime opens: a file for GGUF, else the folder, by its full path.
 fn exported(form: Form, folder: &Path) -> Result<PathBuf> {
     let folder = std::path::absolute(folder).map_err(|e| files::io_error(folder, "find", &e))?;
-    if form != Form::Gguf {
-        return Ok(folder);
-    }
-    let entries = std::fs::read_dir(&folder).map_err(|e| files::io_error(&folder, "list", &e))?;
-    let mut found = entries.flatten().map(|entry| entry.path());
-    found.find(|path| path.extension().is_some_and(|e| e == "gguf")).ok_or_else(|| {
-        Error::new(Kind::Checkpoint, "there is no GGUF file in the folder").at(folder.display())
+    if form == Form::Gguf { gguf::only_file(&folder) } else { Ok(folder) }
+}
+
+/// What a Python says that is started with arguments.
+fn python_says(python: &Path, arguments: &[&OsStr]) -> Result<Output> {
+    Command::new(python).args(arguments).output().map_err(|e| {
+        let hint = "name a Python that has the runtime with --python";
+        Error::new(Kind::Usage, format!("cannot start Python: {e}")).at(python.display()).hint(hint)
     })
 }
 
@@ -121,10 +124,7 @@ pub fn installed(form: Form, python: &Path) -> Result<()> {
     let lacking = format!(
         "import importlib.util, sys; sys.exit(any(importlib.util.find_spec(m) is None for m in '{modules}'.split()))"
     );
-    let output = Command::new(python).args(["-c", &lacking]).output().map_err(|e| {
-        let hint = "name a Python that has the runtime with --python";
-        Error::new(Kind::Usage, format!("cannot start Python: {e}")).at(python.display()).hint(hint)
-    })?;
+    let output = python_says(python, &["-c".as_ref(), lacking.as_ref()])?;
     if output.status.success() {
         return Ok(());
     }
@@ -138,10 +138,7 @@ fn ask(runtime: &Runtime, python: &Path, request: &str, scratch: &Path) -> Resul
     let asked = scratch.join("request.json");
     files::write(&script, runtime.script.as_bytes())?;
     files::write(&asked, request.as_bytes())?;
-    let output = Command::new(python).arg(&script).arg(&asked).output().map_err(|e| {
-        let hint = "name a Python that has the runtime with --python";
-        Error::new(Kind::Usage, format!("cannot start Python: {e}")).at(python.display()).hint(hint)
-    })?;
+    let output = python_says(python, &[script.as_os_str(), asked.as_os_str()])?;
     let said = String::from_utf8_lossy(&output.stderr);
     let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
     if !output.status.success() {

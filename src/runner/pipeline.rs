@@ -1,6 +1,7 @@
 //! One trial from the dense model to the table: every step that [`walk`] calls is executed, or its result
 //! taken from the store.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -87,6 +88,8 @@ struct Built {
 struct ModelOnDisk {
     name: ModelName,
     entry: Option<Entry>,
+    /// Of its files.
+    hash: String,
 }
 
 impl Built {
@@ -105,7 +108,7 @@ impl Steps for Pipeline<'_> {
         let parameters = self.prepared.model.checkpoint().parameters() as f64;
         self.engine.figure(name, Figure::exact(Metric::Parameters, parameters))?;
         self.engine.figure(name, Figure::exact(Metric::Sparsity, 0.0))?;
-        Ok(ModelOnDisk { name, entry: None })
+        Ok(ModelOnDisk { name, entry: None, hash: self.prepared.input_hashes.model.clone() })
     }
 
     fn start(&mut self, uniform: SparsityDistribution) -> Result<SparsityDistribution> {
@@ -171,10 +174,11 @@ impl Steps for Pipeline<'_> {
             let net = built.open(&prepared.model);
             compact(&prepared.model, &prepared.source, &net, of, dtype, &entry.folder)
         })?;
-        let model = Model::open(&Source::folder(&entry.folder)?, prepared.model.device())?;
+        let source = Source::folder(&entry.folder)?;
+        let model = Model::open(&source, prepared.model.device())?;
         recount(&model, prepared, of)?;
         self.describe(name, &model, of)?;
-        Ok(ModelOnDisk { name, entry: Some(entry) })
+        Ok(ModelOnDisk { name, entry: Some(entry), hash: source.hash()? })
     }
 
     fn evaluate(&mut self, of: &ModelOnDisk, evaluations: &[Evaluation]) -> Result<()> {
@@ -182,14 +186,12 @@ impl Steps for Pipeline<'_> {
             None => {
                 let prepared = self.prepared;
                 let model = prepared.model.clone();
-                let hash = prepared.input_hashes.model.clone();
-                self.dense = self.measure(of.name, &prepared.source, model, hash, evaluations)?;
+                self.dense = self.measure(of.name, &prepared.source, model, of.hash.clone(), evaluations)?;
             }
             Some(entry) => {
                 let source = Source::folder(&entry.folder)?;
                 let model = Arc::new(Model::open(&source, self.prepared.model.device())?);
-                let hash = source.hash()?;
-                self.measure(of.name, &source, model, hash, evaluations)?;
+                self.measure(of.name, &source, model, of.hash.clone(), evaluations)?;
             }
         }
         Ok(())
@@ -212,11 +214,12 @@ impl Steps for Pipeline<'_> {
             None => prepared.source.clone(),
             Some(entry) => Source::folder(&entry.folder)?,
         };
-        let key = keys::export(&prepared.input_hashes, &source.hash()?, form, self.spec);
-        let text = self.held_out()?;
+        let key = keys::export(&prepared.input_hashes, &of.hash, form, self.spec);
+        let spec = self.spec;
         let options = export::Options::of(self.spec);
         let entry = self.engine.step(&StepName::Export(form, of.name), &key, |entry, watch| {
             let model = Model::open(&source, prepared.model.device())?;
+            let text = held_out(spec, prepared)?;
             let exporting = Exporting { model: &model, source: &source, text: &text };
             let compared = exporting.export(form, &options, &entry.folder, watch)?;
             compared.exported.notes.iter().for_each(|note| watch.note(&format!("export to {form}: {note}")));
@@ -237,15 +240,6 @@ impl Steps for Pipeline<'_> {
 }
 
 impl Pipeline<'_> {
-    /// The text that exports are compared on.
-    fn held_out(&self) -> Result<EvaluationSet> {
-        let read = self.spec.evaluate.perplexity.first().and_then(|c| self.prepared.sets.evaluation.get(c));
-        match read {
-            Some(set) => Ok(set.clone()),
-            None => exporting::held_out(self.spec, &self.prepared.tokenizer),
-        }
-    }
-
     /// The card of a stored model in a form, in which paths count from the experiment's folder.
     fn card(&self, name: ModelName, source: &Source, form: Form, notes: &[String]) -> Result<String> {
         let spec = self.spec.relative_to(self.place);
@@ -311,6 +305,15 @@ impl Pipeline<'_> {
         let engine = &mut self.engine;
         let mut kept = Kept { engine, spec: self.spec, input_hashes: &prepared.input_hashes, name, hash };
         measure::measure(&opened, self.spec, evaluations, &mut kept)
+    }
+}
+
+/// The text that exports are compared on.
+fn held_out<'a>(spec: &Spec, prepared: &'a Prepared) -> Result<Cow<'a, EvaluationSet>> {
+    let read = spec.evaluate.perplexity.first().and_then(|corpus| prepared.sets.evaluation.get(corpus));
+    match read {
+        Some(set) => Ok(Cow::Borrowed(set)),
+        None => exporting::held_out(spec, &prepared.tokenizer).map(Cow::Owned),
     }
 }
 

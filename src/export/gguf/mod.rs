@@ -39,7 +39,7 @@ use crate::model::{Config, Model, Source};
 use crate::spec::Quantisation;
 use numbers::Numbers;
 
-pub(super) use read::read_back;
+pub(super) use read::{only_file, read_back};
 
 /// Layers that llama.cpp has room for.
 const MOST_LAYERS: usize = 512;

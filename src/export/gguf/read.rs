@@ -38,7 +38,8 @@ pub(in crate::export) fn read_back(folder: &Path, into: &Path) -> Result<Model> 
     Model::open(&Source::folder(into)?, &Device::Cpu)
 }
 
-fn only_file(folder: &Path) -> Result<PathBuf> {
+/// The one GGUF file of a folder, or the file itself.
+pub(in crate::export) fn only_file(folder: &Path) -> Result<PathBuf> {
     if folder.is_file() {
         return Ok(folder.to_path_buf());
     }
