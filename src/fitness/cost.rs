@@ -10,8 +10,8 @@ use crate::base::{Result, Work, rng};
 use crate::data::FitnessText;
 use crate::model::Config;
 use crate::model::cost::{self, Tokens, attention_inputs, layer_parameters, mlp_inputs, output};
-use crate::search::offspring;
-use crate::space::{Candidate, ModuleId, ModuleKind, Space};
+use crate::search::{Mutations, Sensitivities, offspring};
+use crate::space::{Budget, Candidate, ModuleId, ModuleKind, Space};
 use crate::spec::{AttentionUnit, Spec};
 
 const SINGLE: f64 = 4.0;
@@ -61,7 +61,10 @@ impl<'a> Searching<'a> {
         let parent = space.start();
         let sampled = spec.search.offspring.min(SAMPLED);
         let mut rng = rng::stream(spec.seed, "plan");
-        let mut left = offspring(space, &parent, sampled, spec.search.max_flips, &mut rng, &|| Ok(()))?;
+        let budget = Budget::units(&space.centre);
+        let max_flips = spec.search.max_flips;
+        let mutations = Mutations { space: space.clone(), budget, max_flips, increases: None };
+        let mut left = offspring(&mutations, &parent, sampled, &mut rng, &|| Ok(()))?;
         // A sample that is not full holds all offspring that exist.
         let mut count = if left.len() == SAMPLED { spec.search.offspring } else { left.len() };
         let last = spec.search.stages.len().saturating_sub(1);
@@ -90,6 +93,33 @@ impl<'a> Searching<'a> {
             + cost::conversions(self.config, 1.0)
     }
 
+    /// The candidates of one round of sensitivities, as they are scored together.
+    fn round(&self) -> Vec<Stage> {
+        let settings = self.spec.search.sensitivity;
+        let budget = Budget::units(&self.space.centre);
+        let measuring = Sensitivities::new(self.space.clone(), budget, settings.tokens, 1);
+        let stage = |candidates: Vec<Candidate>| Stage {
+            tokens: settings.tokens,
+            count: candidates.len(),
+            candidates,
+        };
+        measuring.first_round().into_iter().map(stage).collect()
+    }
+
+    /// Operations of the sensitivities that a search starts from; the dense model's states are counted with the
+    /// search.
+    pub fn sensitivities(&self) -> Work {
+        let round: Work = self.round().iter().map(|stage| self.stage(stage)).sum();
+        round * self.spec.search.sensitivity.rounds as f64 + cost::conversions(self.config, 1.0)
+    }
+
+    /// Bytes of the sensitivities on disk.
+    pub fn sensitivities_disk(&self) -> f64 {
+        // A number of about twenty digits for every level.
+        let levels: f64 = self.space.range.iter().map(|(low, high)| f64::from(high - low + 1)).sum();
+        (24.0 * levels + 12.0 * self.space.range.len() as f64) * self.spec.search.sensitivity.rounds as f64
+    }
+
     /// Bytes of the log of generations.
     pub fn disk(&self) -> f64 {
         // Two candidates and the stages, as JSON.
@@ -97,12 +127,20 @@ impl<'a> Searching<'a> {
         record * self.spec.search.generations as f64 + 6.0 * self.space.shape.modules() as f64
     }
 
+    /// Memory that measuring sensitivities takes, as [`Searching::memory`] counts it.
+    pub fn sensitivities_memory(&self) -> f64 {
+        self.layers() + self.round().iter().map(|s| self.stage_memory(s)).fold(0.0, f64::max)
+    }
+
     /// Memory that searching takes beside what is there already, mapped files and the dense model's states
     /// apart, bytes.
     pub fn memory(&self) -> f64 {
-        let layers =
-            if cost::is_resident(self.config) { 0.0 } else { 2.0 * layer_parameters(self.config) * SINGLE };
-        layers + self.stages.iter().map(|s| self.stage_memory(s)).fold(0.0, f64::max)
+        self.layers() + self.stages.iter().map(|s| self.stage_memory(s)).fold(0.0, f64::max)
+    }
+
+    /// Two layers, where the model's are not kept.
+    fn layers(&self) -> f64 {
+        if cost::is_resident(self.config) { 0.0 } else { 2.0 * layer_parameters(self.config) * SINGLE }
     }
 
     /// Passes over the search set (one or none), and over corpora of the fitness that are texts of their own.

@@ -25,7 +25,7 @@ use crate::spec::{AttentionUnit, Form, SparsityShape, Spec, Trial};
 use crate::supernet::cost::{self as supernet, Building};
 use crate::trial::{
     Build, Evaluation, FOUND, Found, InputHashes, Key, MANIFEST, Manifest, ModelName, StepName, Steps,
-    bounds, keys, kl_sequences, reached, uniform, walk,
+    bounds, budget, keys, kl_sequences, reached, uniform, walk,
 };
 
 /// Memory of the process itself: the program, its tokenizer, the token sets.
@@ -106,6 +106,8 @@ pub(super) struct Estimator<'p, 'a> {
 impl Steps for Estimator<'_, '_> {
     type Distribution = Expected;
     type Supernet = PlannedSupernet;
+    /// Their address.
+    type Sensitivities = String;
     type Model = PlannedModel;
 
     fn dense(&mut self) -> Result<PlannedModel> {
@@ -152,9 +154,36 @@ impl Steps for Estimator<'_, '_> {
         Ok(PlannedSupernet { placed, space, bytes })
     }
 
-    fn search(&mut self, iteration: usize, net: &PlannedSupernet, centre: &Expected) -> Result<Expected> {
+    fn sensitivities(
+        &mut self,
+        iteration: usize,
+        net: &PlannedSupernet,
+        centre: &Expected,
+    ) -> Result<String> {
+        let spec = self.spec;
+        let budget = budget(spec, &self.model.config)?;
+        let searching = Searching::new(&self.model.config, &net.space, spec)?;
+        let cost = Cost {
+            work: searching.sensitivities(),
+            memory: self.rest.max(self.resident()) + searching.sensitivities_memory(),
+            mapped: self.checkpoint() + net.bytes,
+            disk: searching.sensitivities_disk(),
+        };
+        let key = keys::sensitivities(&self.input_hashes, &net.placed.address, &budget, spec, iteration)?;
+        let placed = self.place(StepName::Sensitivities(iteration), &key, self.waits(centre), cost)?;
+        Ok(placed.address)
+    }
+
+    fn search(
+        &mut self,
+        iteration: usize,
+        net: &PlannedSupernet,
+        centre: &Expected,
+        start: Option<&String>,
+    ) -> Result<Expected> {
         let model = self.model.clone();
         let spec = self.spec;
+        let budget = budget(spec, &model.config)?;
         let searching = Searching::new(&model.config, &net.space, spec)?;
         let before = self.carried;
         let after = searching.dense_state_bytes(iteration);
@@ -165,7 +194,8 @@ impl Steps for Estimator<'_, '_> {
             disk: searching.disk(),
         };
         self.carried = after;
-        let key = keys::search(&self.input_hashes, &net.placed.address, spec, iteration);
+        let from = start.map(String::as_str);
+        let key = keys::search(&self.input_hashes, &net.placed.address, from, &budget, spec, iteration)?;
         let name = StepName::Search(iteration);
         let placed = self.place(name.clone(), &key, self.waits(centre), cost)?;
         let found = placed.folder.and_then(|folder| files::read_json::<Found>(&folder.join(FOUND)).ok());

@@ -12,7 +12,7 @@ use super::journal::Journal;
 use super::measure::{self, OpenedModel, Recorder};
 use super::prepare::Prepared;
 use super::recount::recount;
-use super::searching::{GenerationLog, Job};
+use super::searching::{self, GenerationLog, Job};
 use super::store::{Entry, Store};
 use super::winner;
 use crate::base::{Result, Watch, files};
@@ -26,11 +26,13 @@ use crate::prune;
 use crate::report::event::{Event, GenerationSummary};
 use crate::report::{Card, Figure, Metric};
 use crate::schedule::Iteration;
-use crate::space::{Space, SparsityDistribution};
+use crate::search::Round;
+use crate::space::{Budget, Space, SparsityDistribution};
 use crate::spec::{self, Form, Spec, Trial};
 use crate::supernet::{self, Supernet, compact::compact, storage_dtype};
 use crate::trial::{
-    Build, Evaluation, FOUND, Found, InputHashes, ModelName, Outcome, StepName, Steps, keys, reached, walk,
+    self, Build, Evaluation, FOUND, Found, InputHashes, ModelName, Outcome, SENSITIVITIES, StepName, Steps,
+    keys, reached, walk,
 };
 
 /// Files of a measurement: its figures, and what the model made of each document.
@@ -56,7 +58,9 @@ pub(crate) fn run(
     let engine = Engine::new(&trial.label, store, journal, watch);
     let prepared = Prepared::new(spec, engine.watch())?;
     let states = DenseStates::default();
-    let mut pipeline = Pipeline { engine, spec, place, home, prepared: &prepared, states, dense: None };
+    let budget = trial::budget(spec, prepared.model.config())?;
+    let mut pipeline =
+        Pipeline { engine, spec, place, home, prepared: &prepared, budget, states, dense: None };
     let Outcome { model, distribution } = walk(spec, prepared.model.config(), &mut pipeline)?;
     // Once more: its card tells all figures now.
     pipeline.keep(&model, &distribution)
@@ -71,6 +75,8 @@ struct Pipeline<'a> {
     /// The trial's own folder.
     home: &'a Path,
     prepared: &'a Prepared,
+    /// What all searches of the trial keep to.
+    budget: Budget,
     /// The dense model's hidden states, which all searches of the trial share.
     states: DenseStates,
     /// What the dense model made of each document, with which pruned models are compared.
@@ -82,6 +88,12 @@ struct Built {
     folder: PathBuf,
     address: String,
     space: Space,
+}
+
+/// Sensitivities with the address that names them in later keys.
+struct Sensed {
+    address: String,
+    rounds: Vec<Round>,
 }
 
 /// A model on disk; without an entry of the store it is the dense one.
@@ -101,6 +113,7 @@ impl Built {
 impl Steps for Pipeline<'_> {
     type Distribution = SparsityDistribution;
     type Supernet = Built;
+    type Sensitivities = Sensed;
     type Model = ModelOnDisk;
 
     fn dense(&mut self) -> Result<ModelOnDisk> {
@@ -142,20 +155,38 @@ impl Steps for Pipeline<'_> {
         Ok(Built { folder: entry.folder, address: entry.address, space })
     }
 
+    /// What is measured is stored every few modules.
+    fn sensitivities(&mut self, iteration: usize, built: &Built, _: &SparsityDistribution) -> Result<Sensed> {
+        let prepared = self.prepared;
+        let hashes = &prepared.input_hashes;
+        let key = keys::sensitivities(hashes, &built.address, &self.budget, self.spec, iteration)?;
+        let net = built.open(&prepared.model);
+        let job = self.job(prepared, &net, iteration);
+        let entry = self.engine.step(&StepName::Sensitivities(iteration), &key, |entry, watch| {
+            job.sensitivities(&entry.folder, watch)?;
+            Ok(vec![SENSITIVITIES.into()])
+        })?;
+        let rounds = searching::read_rounds(&entry.folder.join(SENSITIVITIES))?;
+        Ok(Sensed { address: entry.address, rounds })
+    }
+
     /// Every generation is stored as it ends.
     fn search(
         &mut self,
         iteration: usize,
         built: &Built,
         _: &SparsityDistribution,
+        start: Option<&Sensed>,
     ) -> Result<SparsityDistribution> {
         let prepared = self.prepared;
-        let key = keys::search(&prepared.input_hashes, &built.address, self.spec, iteration);
+        let hashes = &prepared.input_hashes;
+        let from = start.map(|sensed| sensed.address.as_str());
+        let key = keys::search(hashes, &built.address, from, &self.budget, self.spec, iteration)?;
         let net = built.open(&prepared.model);
-        let job = Job { spec: self.spec, prepared, net: &net, number: iteration, states: &self.states };
+        let job = self.job(prepared, &net, iteration);
         let mut records = Vec::new();
         let entry = self.engine.step(&StepName::Search(iteration), &key, |entry, watch| {
-            records = job.run(&entry.folder, watch)?;
+            records = job.run(start.map(|sensed| sensed.rounds.as_slice()), &entry.folder, watch)?;
             Ok(vec![GenerationLog::NAME.into(), FOUND.into()])
         })?;
         for summary in records.iter().map(GenerationSummary::from) {
@@ -239,7 +270,14 @@ impl Steps for Pipeline<'_> {
     }
 }
 
-impl Pipeline<'_> {
+impl<'a> Pipeline<'a> {
+    fn job<'j>(&self, prepared: &'a Prepared, net: &'j Supernet<'j>, number: usize) -> Job<'j>
+    where
+        'a: 'j,
+    {
+        Job { spec: self.spec, prepared, net, budget: self.budget, number, states: self.states.clone() }
+    }
+
     /// The card of a stored model in a form, in which paths count from the experiment's folder.
     fn card(&self, name: ModelName, source: &Source, form: Form, notes: &[String]) -> Result<String> {
         let spec = self.spec.relative_to(self.place);

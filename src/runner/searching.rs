@@ -9,35 +9,65 @@ use serde::{Deserialize, Serialize};
 use crate::base::{Error, Kind, Result, ResultExt, Watch, files, hash};
 use crate::data::FitnessText;
 use crate::fitness::{Corpus, DenseStates, Evaluator, Objective, Population, Sampler};
-use crate::search::{Ending, GenerationRecord, Search, State};
-use crate::space::{Candidate, ModuleKind, Space};
+use crate::search::{Ending, GenerationRecord, Mutations, Round, Search, Sensitivities, State};
+use crate::space::Budget;
 use crate::spec::Spec;
 use crate::supernet::Supernet;
-use crate::trial::{FOUND, Found};
+use crate::trial::{FOUND, Found, SENSITIVITIES};
 
-/// One search of one supernet.
+/// One search of one supernet, and what it starts from.
 pub(crate) struct Job<'a> {
     pub spec: &'a Spec,
     pub prepared: &'a Prepared,
     pub net: &'a Supernet<'a>,
+    /// What every candidate keeps to.
+    pub budget: Budget,
     /// Of the iteration, from 1.
     pub number: usize,
     /// What earlier searches of the trial computed of the dense model, and this one adds to.
-    pub states: &'a DenseStates,
+    pub states: DenseStates,
 }
 
 impl Job<'_> {
+    /// Measures what single changes cost, after what is in `folder` already; all of it is written there.
+    ///
+    /// # Errors
+    /// Those of [`Sensitivities::run`].
+    pub(crate) fn sensitivities(&self, folder: &Path, watch: &dyn Watch) -> Result<()> {
+        let path = folder.join(SENSITIVITIES);
+        let settings = &self.spec.search.sensitivity;
+        let space = self.net.space().clone();
+        let measuring = Sensitivities::new(space, self.budget, settings.tokens, settings.rounds);
+        let mut rounds = if path.exists() { read_rounds(&path).unwrap_or_default() } else { vec![] };
+        let mut evaluator = self.evaluator(watch)?;
+        let what = format!("sensitivities {}", self.number);
+        watch.step(&what, measuring.candidates() as u64, || {
+            watch.advance(measuring.done(&rounds) as u64);
+            measuring.run(&mut rounds, &mut evaluator, |rounds, scored| {
+                write_rounds(&path, rounds)?;
+                watch.advance(scored as u64);
+                watch.checkpoint()
+            })
+        })
+    }
+
     /// Resumes the search after the generations in `folder`, where every generation and then the distribution
-    /// found are written; gives all generations.
+    /// found are written; gives all generations. It starts from what the last of `rounds` gives, if there are any.
     ///
     /// # Errors
     /// [`Kind::Search`] when the space has no legal flip; those of the evaluator.
-    pub(crate) fn run(&self, folder: &Path, watch: &dyn Watch) -> Result<Vec<GenerationRecord>> {
-        let mut records = GenerationLog::at(folder).read(self.net.space(), watch)?;
+    pub(crate) fn run(
+        &self,
+        rounds: Option<&[Round]>,
+        folder: &Path,
+        watch: &dyn Watch,
+    ) -> Result<Vec<GenerationRecord>> {
+        let search = self.search(rounds)?;
+        let mut records = GenerationLog::at(folder).read(&search, watch)?;
         let mut evaluator = self.evaluator(watch)?;
         let generations = self.spec.search.generations as u64;
         let ended = watch.step(&format!("search {}", self.number), generations, || {
-            self.evolve(&mut evaluator, &mut records, folder, watch)
+            self.evolve(&search, &mut evaluator, &mut records, folder, watch)
         });
         let state = ended?;
         let found = Found {
@@ -46,6 +76,16 @@ impl Job<'_> {
         };
         files::write_json(&folder.join(FOUND), &found)?;
         Ok(records)
+    }
+
+    fn search(&self, rounds: Option<&[Round]>) -> Result<Search> {
+        let settings = self.spec.search.clone();
+        let space = self.net.space().clone();
+        let last = rounds.and_then(<[Round]>::last);
+        let start = last.and_then(Round::best).cloned().unwrap_or_else(|| space.start());
+        let increases = last.filter(|_| settings.guided).map(|round| round.increases.clone());
+        let mutations = Mutations { space, budget: self.budget, max_flips: settings.max_flips, increases };
+        Search::new(mutations, start, settings, self.spec.seed, self.number)
     }
 
     fn evaluator<'b>(&'b self, watch: &'b dyn Watch) -> Result<Evaluator<'b>> {
@@ -64,14 +104,13 @@ impl Job<'_> {
     /// The remaining generations, each written as it ends.
     fn evolve(
         &self,
+        search: &Search,
         evaluator: &mut Evaluator,
         records: &mut Vec<GenerationRecord>,
         folder: &Path,
         watch: &dyn Watch,
     ) -> Result<State> {
-        let search =
-            Search::new(self.net.space().clone(), self.spec.search.clone(), self.spec.seed, self.number)?;
-        let start = records.last().map_or_else(|| search.start(), GenerationRecord::state);
+        let start = records.iter().fold(search.start(), |state, record| state.after(record));
         watch.advance(records.len() as u64);
         let (state, ending) = search.run(start, evaluator, |record| {
             records.push(record.clone());
@@ -84,6 +123,29 @@ impl Job<'_> {
             _ => Ok(state),
         }
     }
+}
+
+/// Rounds of sensitivities with the hash that shows damage.
+#[derive(Serialize, Deserialize)]
+struct StoredRounds {
+    hash: String,
+    rounds: Vec<Round>,
+}
+
+/// The rounds in a file.
+///
+/// # Errors
+/// The file cannot be read, or is not what was written.
+pub(crate) fn read_rounds(path: &Path) -> Result<Vec<Round>> {
+    let stored: StoredRounds = files::read_json(path)?;
+    if hash::of_json(&stored.rounds)? == stored.hash {
+        return Ok(stored.rounds);
+    }
+    Err(Error::new(Kind::Disk, "the file is not what was written").at(path.display()))
+}
+
+fn write_rounds(path: &Path, rounds: &[Round]) -> Result<()> {
+    files::write_json(path, &StoredRounds { hash: hash::of_json(&rounds)?, rounds: rounds.to_vec() })
 }
 
 fn no_flip() -> Error {
@@ -103,20 +165,12 @@ struct LoggedGeneration {
     record: GenerationRecord,
 }
 
-/// The generation of a line, if it is what was written, follows `last` and keeps the totals of the space.
-fn verified(line: &[u8], last: &State, space: &Space) -> Option<GenerationRecord> {
+/// The generation of a line, if it is what was written, follows `last` and keeps to the space and the budget.
+fn verified(line: &[u8], last: &State, search: &Search) -> Option<GenerationRecord> {
     let LoggedGeneration { hash, record } = serde_json::from_slice(line).ok()?;
     let whole = hash::of_json(&record).ok()? == hash;
     let follows = record.generation == last.generation + 1 && record.parent == last.parent;
-    (whole && follows && is_legal(&record.winner, space)).then_some(record)
-}
-
-/// Whether a candidate has levels of the space and keeps its totals.
-fn is_legal(candidate: &Candidate, space: &Space) -> bool {
-    space.contains(candidate) && {
-        let distribution = space.distribution(candidate);
-        ModuleKind::ALL.iter().all(|&kind| distribution.total(kind) == space.centre.total(kind))
-    }
+    (whole && follows && search.budget().allows_candidate(search.space(), &record.winner)).then_some(record)
 }
 
 /// The generations of one search, one JSON line each.
@@ -133,20 +187,20 @@ impl GenerationLog {
     }
 
     /// The generations from which the search can go on: those before the first damaged one.
-    fn read(&self, space: &Space, watch: &dyn Watch) -> Result<Vec<GenerationRecord>> {
+    fn read(&self, search: &Search, watch: &dyn Watch) -> Result<Vec<GenerationRecord>> {
         if !self.path.exists() {
             return Ok(vec![]);
         }
         let bytes = std::fs::read(&self.path).map_err(|e| files::io_error(&self.path, "read", &e))?;
         let mut records: Vec<GenerationRecord> = Vec::new();
-        let mut last = State { generation: 0, parent: space.start(), fitness: None };
+        let mut last = search.start();
         for line in bytes.split(|&b| b == b'\n').filter(|line| !line.is_empty()) {
-            let Some(record) = verified(line, &last, space) else {
+            let Some(record) = verified(line, &last, search) else {
                 let place = format!("{}:{}", self.path.display(), records.len() + 1);
                 watch.note(&format!("{place} is damaged; the search resumes before it"));
                 break;
             };
-            last = record.state();
+            last = last.after(&record);
             records.push(record);
         }
         Ok(records)

@@ -4,15 +4,19 @@
 //! draws from a random stream of its own; so a search that was stopped resumes from the last record with the
 //! same results.
 
+mod knapsack;
 mod offspring;
 mod select;
+mod sensitivity;
 
-pub use offspring::{neighbours, offspring};
+pub use knapsack::optimum;
+pub use offspring::{Mutations, neighbours, offspring};
+pub use sensitivity::{Outcome as RoundOutcome, Round, Sensitivities};
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Error, Kind, Result, rng};
-use crate::space::{Candidate, Space};
+use crate::space::{Budget, Candidate, Space};
 use crate::spec::{MOST_OFFSPRING, Search as Settings, Stage};
 
 /// Scores candidates.
@@ -30,9 +34,9 @@ pub trait Evaluate {
 /// Names the token subset of one stage: the evaluator draws it from a random stream of this name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Draw {
-    /// Generation, from 1.
+    /// Generation, from 1; 0 for what is measured before the first.
     pub generation: usize,
-    /// Stage of the generation, from 1.
+    /// Stage of the generation, or round before the first one, from 1.
     pub stage: usize,
     /// Tokens to draw.
     pub tokens: usize,
@@ -48,6 +52,26 @@ pub struct State {
     /// Its fitness on the tokens of the last stage that scored it; absent before the first generation and
     /// when it is infinite.
     pub fitness: Option<f64>,
+    /// Generations in a row, the last one among them, that kept their parent.
+    pub stalled: usize,
+}
+
+impl State {
+    /// Before the first generation.
+    pub fn before(parent: Candidate) -> Self {
+        Self { generation: 0, parent, fitness: None, stalled: 0 }
+    }
+
+    /// The state that a generation led to.
+    pub fn after(&self, record: &GenerationRecord) -> Self {
+        let stalled = if record.winner == record.parent { self.stalled + 1 } else { 0 };
+        Self {
+            generation: record.generation,
+            parent: record.winner.clone(),
+            fitness: record.fitness,
+            stalled,
+        }
+    }
 }
 
 /// One generation in the log.
@@ -67,13 +91,6 @@ pub struct GenerationRecord {
     pub offspring: usize,
     /// The stages in order.
     pub stages: Vec<StageRecord>,
-}
-
-impl GenerationRecord {
-    /// The state that the generation led to.
-    pub fn state(&self) -> State {
-        State { generation: self.generation, parent: self.winner.clone(), fitness: self.fitness }
-    }
 }
 
 /// One selection stage in the log.
@@ -109,6 +126,8 @@ pub enum Outcome {
 pub enum Ending {
     /// All generations requested are done.
     Generations,
+    /// The last generations brought nothing better, as many as `search.patience` waits for.
+    Patience,
     /// The parent has no legal flip (one layer, one level): there was nothing to search.
     NoFlip,
 }
@@ -116,31 +135,44 @@ pub enum Ending {
 /// One search: the space, its settings, and the names of its random streams.
 #[derive(Debug, Clone)]
 pub struct Search {
-    space: Space,
+    mutations: Mutations,
+    start: Candidate,
     settings: Settings,
     seed: u64,
     iteration: usize,
 }
 
 impl Search {
-    /// A search of `space` for iteration `iteration` (from 1) of the coarse-to-fine schedule.
+    /// A search from `start` for iteration `iteration` (from 1) of the coarse-to-fine schedule, by mutations
+    /// in a space within a budget.
     ///
     /// # Errors
     /// `settings` request no offspring, no flip or no stage, a stage keeps no candidate, or the last one
     /// keeps several; or more offspring than [`MOST_OFFSPRING`].
-    pub fn new(space: Space, settings: Settings, seed: u64, iteration: usize) -> Result<Self> {
+    pub fn new(
+        mutations: Mutations,
+        start: Candidate,
+        settings: Settings,
+        seed: u64,
+        iteration: usize,
+    ) -> Result<Self> {
         check(&settings)?;
-        Ok(Self { space, settings, seed, iteration })
+        Ok(Self { mutations, start, settings, seed, iteration })
     }
 
     /// The space that is searched.
     pub fn space(&self) -> &Space {
-        &self.space
+        &self.mutations.space
     }
 
-    /// The state before the first generation: the space's centre.
+    /// What every candidate keeps to.
+    pub fn budget(&self) -> &Budget {
+        &self.mutations.budget
+    }
+
+    /// The state before the first generation.
     pub fn start(&self) -> State {
-        State { generation: 0, parent: self.space.start(), fitness: None }
+        State::before(self.start.clone())
     }
 
     /// Runs the generation after `state`: offspring of the parent pass the stages, the last of which scores
@@ -152,17 +184,17 @@ impl Search {
         self.check_parent(state)?;
         let generation = state.generation + 1;
         let mut rng = rng::stream(self.seed, &format!("search/{}/{generation}", self.iteration));
-        let Settings { offspring: count, max_flips, .. } = self.settings;
         let proceed = || evaluator.checkpoint();
-        let offspring = offspring(&self.space, &state.parent, count, max_flips, &mut rng, &proceed)?;
+        let offspring =
+            offspring(&self.mutations, &state.parent, self.settings.offspring, &mut rng, &proceed)?;
         if offspring.is_empty() {
             return Ok(Outcome::NoFlip);
         }
         let record = self.select(generation, &state.parent, offspring, evaluator)?;
-        Ok(Outcome::Generation { state: record.state(), record })
+        Ok(Outcome::Generation { state: state.after(&record), record })
     }
 
-    /// Runs generations after `state` until all are done or no flip is left; `each` is called after every
+    /// Runs generations after `state` until all are done, patience ends or no flip is left; `each` is called after every
     /// generation, so that the caller can store the record, and stops the search by returning an error.
     ///
     /// # Errors
@@ -174,6 +206,9 @@ impl Search {
         mut each: impl FnMut(&GenerationRecord) -> Result<()>,
     ) -> Result<(State, Ending)> {
         while state.generation < self.settings.generations {
+            if self.settings.patience > 0 && state.stalled >= self.settings.patience {
+                return Ok((state, Ending::Patience));
+            }
             match self.run_generation(&state, evaluator)? {
                 Outcome::NoFlip => return Ok((state, Ending::NoFlip)),
                 Outcome::Generation { state: next, record } => {
@@ -233,7 +268,7 @@ impl Search {
     }
 
     fn check_parent(&self, state: &State) -> Result<()> {
-        if self.space.contains(&state.parent) {
+        if self.budget().allows_candidate(self.space(), &state.parent) {
             return Ok(());
         }
         let what = format!("the parent of generation {} is not in the search space", state.generation + 1);

@@ -7,10 +7,12 @@
 //! one module and one level up in another of its kind (a *flip*) keep the total exactly.
 
 mod bounds;
+mod budget;
 mod flips;
 mod uniform;
 
 pub use bounds::Bounds;
+pub use budget::Budget;
 pub use flips::{Flip, legal_flips};
 pub use uniform::{Request, uniform};
 

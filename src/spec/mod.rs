@@ -24,6 +24,7 @@ mod repeated;
 mod rules;
 mod schema;
 mod script;
+mod searching;
 mod shape;
 mod sweep;
 pub mod types;

@@ -11,11 +11,12 @@ use super::bench::Bench;
 
 pub use super::export::*;
 pub use super::pruning::*;
+pub use super::searching::*;
 
 /// Candidates of a generation at most, and generations of a search.
 pub const MOST_OFFSPRING: usize = 100_000;
 /// Tokens (and documents) of a set at most: 2^40.
-const MOST_TOKENS: u64 = 1 << 40;
+pub(super) const MOST_TOKENS: u64 = 1 << 40;
 /// Tokens of one sequence at most, and others that no model has more of: 2^24.
 pub(super) const MOST_OF_A_MODEL: u32 = 1 << 24;
 /// Levels of a module at most: odd, as all numbers of levels.
@@ -64,9 +65,11 @@ impl Spec {
         source.rsplit(['/', ':']).next().unwrap_or(source)
     }
 
-    /// Whether there is a search: without generations, or with layers that stay alike, there is none.
+    /// Whether there is a search: from the uniform distribution and without generations, or with layers that stay
+    /// alike, there is none.
     pub fn searches(&self) -> bool {
-        self.search.generations > 0 && self.sparsity.shape == SparsityShape::Free
+        let moves = self.search.generations > 0 || self.search.start == SearchStart::Sensitivity;
+        moves && self.sparsity.shape == SparsityShape::Free
     }
 
     /// Whether every key/value head of a layer has to keep as many query heads as the others, which whole groups
@@ -186,6 +189,9 @@ pub struct Sparsity {
     pub basis: Basis,
     /// Whether layers may keep different sizes. `uniform` leaves nothing to search.
     pub shape: SparsityShape,
+    /// Whether the search may trade heads for neurons, as long as no more parameters are kept than at the uniform
+    /// distribution; else as many units of each kind are removed as there (the paper's).
+    pub trade: bool,
     /// How the uniform distribution that a search starts from rounds a fraction that is not a whole number of
     /// units per layer. Layers that are to stay alike (`shape`) all lose the same number.
     pub rounding: Rounding,
@@ -266,52 +272,6 @@ pub enum Sequential {
     Module,
     /// Collect both modules' statistics with both dense, then prune (the released code).
     Layer,
-}
-
-/// `[search]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Search {
-    /// Generations per interval.
-    #[schemars(range(max = MOST_OFFSPRING), extend("x-unit" = "generations", "x-paper" = "generations, 50"))]
-    pub generations: usize,
-    /// Distinct offspring of a generation.
-    #[schemars(range(min = 1, max = MOST_OFFSPRING), extend("x-unit" = "candidates", "x-paper" = "offspring, 128"))]
-    pub offspring: usize,
-    /// Largest number of flips in one mutation: the minimum of two draws from 1..=max_flips. A flip moves one
-    /// level of sparsity from one module to another of the same kind.
-    #[schemars(range(min = 1, max = 1_000), extend("x-unit" = "flips", "x-paper" = "number of flips, 3"))]
-    pub max_flips: usize,
-    /// Selection stages; the last one keeps one and also scores the parent.
-    #[schemars(length(min = 1), extend("x-paper" = "multi-stage selection: 2K/16, 16K/4, 128K/1"))]
-    pub stages: Vec<Stage>,
-    /// Text that fitness is measured on: sequences apart from the calibration sequences, or the same ones.
-    pub text: SearchText,
-    /// Tokens of the search set; stages draw theirs from it.
-    #[schemars(range(min = 1, max = MOST_TOKENS), extend("x-unit" = "tokens"))]
-    pub tokens: usize,
-}
-
-/// One selection stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Stage {
-    /// Tokens that each candidate is scored on.
-    #[schemars(range(min = 1, max = MOST_TOKENS), extend("x-unit" = "tokens"))]
-    pub tokens: usize,
-    /// Candidates kept.
-    #[schemars(range(min = 1, max = MOST_OFFSPRING), extend("x-unit" = "candidates", "x-paper" = "survivors"))]
-    pub survivors: usize,
-}
-
-/// Where the search set comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum SearchText {
-    /// Sequences of the training text that no calibration sequence overlaps.
-    Disjoint,
-    /// The calibration sequences themselves (the paper's).
-    Calibration,
 }
 
 /// `[fitness]`

@@ -16,6 +16,7 @@ use crate::base::{Kind, Result, ResultExt, hash};
 use crate::eval::{self, Selection};
 use crate::model::remote;
 use crate::serve;
+use crate::space::Budget;
 use crate::spec::{Accumulation, Fitness, Form, Prune, Spec, Task};
 
 /// Version of the store's own format: how a folder, its manifest and its key are written. Part of every
@@ -27,6 +28,8 @@ pub const FORMAT: u32 = 2;
 pub enum Versioned {
     /// Gram matrices, local pruning, accumulation, and the files of a supernet's levels.
     Supernet,
+    /// What single changes cost, the optimum of their sum, and how both are stored.
+    Sensitivity,
     /// Offspring, selection, fitness, and the log of generations.
     Search,
     /// Compaction, and the files of a smaller model.
@@ -47,8 +50,9 @@ pub enum Versioned {
 
 impl Versioned {
     /// All of them, in the order of a trial.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Supernet,
+        Self::Sensitivity,
         Self::Search,
         Self::Model,
         Self::Perplexity,
@@ -69,6 +73,7 @@ impl Versioned {
     pub const fn version(self) -> u32 {
         match self {
             Self::Supernet => 2,
+            Self::Sensitivity => 1,
             Self::Search => 2,
             Self::Model => 2,
             Self::Perplexity => 1,
@@ -84,6 +89,7 @@ impl Versioned {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Supernet => "supernet",
+            Self::Sensitivity => "sensitivity",
             Self::Search => "search",
             Self::Model => "model",
             Self::Perplexity => "perplexity",
@@ -99,6 +105,7 @@ impl Versioned {
     pub const fn kind(self) -> StepKind {
         match self {
             Self::Supernet => StepKind::Supernet,
+            Self::Sensitivity => StepKind::Sensitivity,
             Self::Search => StepKind::Search,
             Self::Model => StepKind::Model,
             Self::Perplexity | Self::Kl | Self::Tasks | Self::Harness | Self::Bench => StepKind::Evaluate,
@@ -226,21 +233,59 @@ fn pruning(prune: &Prune, head_groups: usize) -> Result<Value> {
     Ok(read)
 }
 
-/// A search's, on the supernet at an address.
-pub fn search(input_hashes: &InputHashes, supernet: &str, spec: &Spec, iteration: usize) -> Key {
+/// Of what single changes cost in the supernet at an address.
+pub fn sensitivities(
+    input_hashes: &InputHashes,
+    supernet: &str,
+    budget: &Budget,
+    spec: &Spec,
+    iteration: usize,
+) -> Result<Key> {
+    let of = json!({
+        "scored": scored(input_hashes, supernet, spec, iteration),
+        "budget": value(budget)?,
+        "sensitivity": spec.search.sensitivity,
+    });
+    Ok(Key::new(Versioned::Sensitivity, of))
+}
+
+/// A search's, on the supernet at an address, from the sensitivities at another where it starts from these.
+pub fn search(
+    input_hashes: &InputHashes,
+    supernet: &str,
+    sensitivities: Option<&str>,
+    budget: &Budget,
+    spec: &Spec,
+    iteration: usize,
+) -> Result<Key> {
+    let mut settings = value(&spec.search)?;
+    if let Some(keys) = settings.as_object_mut() {
+        // The address of the sensitivities says it.
+        keys.remove("sensitivity");
+        keys.remove("start");
+    }
+    let of = json!({
+        "scored": scored(input_hashes, supernet, spec, iteration),
+        "sensitivities": sensitivities,
+        "budget": value(budget)?,
+        "search": settings,
+    });
+    Ok(Key::new(Versioned::Search, of))
+}
+
+/// What decides the fitness of the candidates of a supernet.
+fn scored(input_hashes: &InputHashes, supernet: &str, spec: &Spec, iteration: usize) -> Value {
     // The script counts by its text.
     let fitness = Fitness { script: None, ..spec.fitness.clone() };
-    let of = json!({
+    json!({
         "supernet": supernet,
-        "search": spec.search,
         "fitness": fitness,
         "seed": spec.seed,
         "iteration": iteration,
         "text": input_hashes.search,
         "corpora": input_hashes.corpora,
         "script": input_hashes.script,
-    });
-    Key::new(Versioned::Search, of)
+    })
 }
 
 /// A smaller model's: the supernet and the distribution that picks from it, or a stand-in for that, and the

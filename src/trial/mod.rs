@@ -5,9 +5,9 @@
 //! plan estimates it. So what a plan lists is what a run does.
 //!
 //! ```text
-//! evaluate dense ─┬─ supernet ─ (first: uniform model) ─ search ─ model ─┐  (once per interval)
-//!                 │      ▲                                               │
-//!                 │      └───────────────────────────────────────────────┘
+//! evaluate dense ─┬─ supernet ─ (first: uniform model) ─ sensitivities ─ search ─ model ─┐  (once per interval)
+//!                 │      ▲                                                               │
+//!                 │      └───────────────────────────────────────────────────────────────┘
 //!                 └─ refit: supernet of one level ─ model
 //! ```
 //!
@@ -23,6 +23,6 @@ mod walk;
 pub use evaluations::{Evaluation, evaluations, kl_sequences};
 pub use keys::{InputHashes, Key};
 pub use names::{ModelName, StepKind, StepName, SupernetName};
-pub use sparsity::{bounds, fraction, reached, uniform};
-pub use stored::{COST, FOUND, Found, KEY, MANIFEST, Manifest};
+pub use sparsity::{bounds, budget, fraction, reached, uniform};
+pub use stored::{COST, FOUND, Found, KEY, MANIFEST, Manifest, SENSITIVITIES};
 pub use walk::{Build, Outcome, Steps, walk};

@@ -95,6 +95,8 @@ pub enum StepName {
     Tokenise,
     /// Building a supernet: `supernet-1`.
     Supernet(SupernetName),
+    /// Measuring what single changes cost in the supernet of an iteration: `sensitivities-1`.
+    Sensitivities(usize),
     /// Searching the supernet of an iteration: `search-1`.
     Search(usize),
     /// Writing a smaller model: `compact-uniform`.
@@ -110,7 +112,7 @@ impl StepName {
     pub fn model(&self) -> Option<ModelName> {
         match self {
             Self::Compact(model) | Self::Evaluate(_, model) | Self::Export(_, model) => Some(*model),
-            Self::Tokenise | Self::Supernet(_) | Self::Search(_) => None,
+            Self::Tokenise | Self::Supernet(_) | Self::Sensitivities(_) | Self::Search(_) => None,
         }
     }
 }
@@ -120,6 +122,7 @@ impl Display for StepName {
         match self {
             Self::Tokenise => f.write_str("tokenise"),
             Self::Supernet(name) => write!(f, "supernet-{name}"),
+            Self::Sensitivities(iteration) => write!(f, "sensitivities-{iteration}"),
             Self::Search(iteration) => write!(f, "search-{iteration}"),
             Self::Compact(model) => write!(f, "compact-{model}"),
             Self::Evaluate(evaluation, model) => write!(f, "{evaluation}-{model}"),
@@ -135,9 +138,11 @@ impl FromStr for StepName {
         if text == "tokenise" {
             return Ok(Self::Tokenise);
         }
+        let iteration = |number: &str| number.parse().map_err(|_| unknown("step", text));
         match text.split_once('-') {
             Some(("supernet", name)) => name.parse().map(Self::Supernet),
-            Some(("search", number)) => number.parse().map(Self::Search).map_err(|_| unknown("step", text)),
+            Some(("sensitivities", number)) => iteration(number).map(Self::Sensitivities),
+            Some(("search", number)) => iteration(number).map(Self::Search),
             Some(("compact", model)) => model.parse().map(Self::Compact),
             Some(("export", of)) => {
                 let (form, model) = of.split_once('-').ok_or_else(|| unknown("step", text))?;
@@ -166,6 +171,8 @@ impl Serialize for StepName {
 pub enum StepKind {
     /// A supernet's levels: `supernet`.
     Supernet,
+    /// What single changes cost: `sensitivity`.
+    Sensitivity,
     /// Generations and what they found: `search`.
     Search,
     /// A smaller model: `model`.
@@ -178,12 +185,14 @@ pub enum StepKind {
 
 impl StepKind {
     /// All of them, in the order of a trial.
-    pub const ALL: [Self; 5] = [Self::Supernet, Self::Search, Self::Model, Self::Evaluate, Self::Export];
+    pub const ALL: [Self; 6] =
+        [Self::Supernet, Self::Sensitivity, Self::Search, Self::Model, Self::Evaluate, Self::Export];
 
     /// As it is printed.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Supernet => "supernet",
+            Self::Sensitivity => "sensitivity",
             Self::Search => "search",
             Self::Model => "model",
             Self::Evaluate => "evaluate",
@@ -234,7 +243,11 @@ mod tests {
             .chain(
                 Form::ALL.into_iter().flat_map(|form| models().map(|model| StepName::Export(form, model))),
             );
-        [StepName::Tokenise, StepName::Search(2)].into_iter().chain(supernets).chain(of_models).collect()
+        [StepName::Tokenise, StepName::Sensitivities(1), StepName::Search(2)]
+            .into_iter()
+            .chain(supernets)
+            .chain(of_models)
+            .collect()
     }
 
     #[test]

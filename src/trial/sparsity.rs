@@ -3,7 +3,7 @@
 
 use crate::base::Result;
 use crate::model::Config;
-use crate::space::{Bounds, Request, Shape, SparsityDistribution};
+use crate::space::{Bounds, Budget, ModuleKind, Request, Shape, SparsityDistribution};
 use crate::spec::{Basis, Rounding, SparsityShape, Spec};
 
 /// The fraction of the prunable parameters that a spec asks to remove from a model.
@@ -41,6 +41,21 @@ pub fn uniform(spec: &Spec, config: &Config) -> Result<SparsityDistribution> {
     };
     let uniform = bounds(spec, config).uniform(&shape, request);
     uniform.map_err(|e| if e.place.is_some() { e } else { e.at("sparsity.target") })
+}
+
+/// What the searches of a spec keep constant, from the first interval to the last: what the uniform distribution
+/// removes of each kind, or the parameters that it keeps.
+///
+/// # Errors
+/// As [`uniform`].
+pub fn budget(spec: &Spec, config: &Config) -> Result<Budget> {
+    let uniform = uniform(spec, config)?;
+    if !spec.sparsity.trade {
+        return Ok(Budget::units(&uniform));
+    }
+    let shape = config.shape(spec.prune.unit.attention);
+    let per_unit = ModuleKind::ALL.map(|kind| shape.units(kind).parameters as u64);
+    Ok(Budget::cost(&shape, &uniform, per_unit))
 }
 
 /// The fraction of what `basis` counts that a smaller model lacks, given all parameters of the dense model and

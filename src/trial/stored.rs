@@ -20,6 +20,9 @@ pub const COST: &str = "cost.json";
 /// The file with what a search found.
 pub const FOUND: &str = "distribution.json";
 
+/// The file with what single changes cost.
+pub const SENSITIVITIES: &str = "sensitivities.json";
+
 /// What a finished result consists of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {

@@ -7,7 +7,7 @@ use crate::bench::Workload;
 use crate::model::Config;
 use crate::schedule::{Iteration, schedule};
 use crate::space::{Bounds, ModuleKind, Shape, Space, SparsityDistribution};
-use crate::spec::{Accumulation, Form, Spec};
+use crate::spec::{Accumulation, Form, SearchStart, Spec};
 
 /// Who goes through a trial: executes its steps, or estimates them.
 pub trait Steps {
@@ -15,6 +15,8 @@ pub trait Steps {
     type Distribution;
     /// A supernet that was built.
     type Supernet;
+    /// What single changes around a distribution cost.
+    type Sensitivities;
     /// A model that can be evaluated.
     type Model;
 
@@ -30,12 +32,22 @@ pub trait Steps {
     /// Builds a supernet around a distribution.
     fn supernet(&mut self, build: &Build, centre: &Self::Distribution) -> Result<Self::Supernet>;
 
-    /// Searches the supernet of an iteration, which lies around `centre`.
+    /// Measures what single changes cost in the supernet of an iteration, which lies around `centre`.
+    fn sensitivities(
+        &mut self,
+        iteration: usize,
+        supernet: &Self::Supernet,
+        centre: &Self::Distribution,
+    ) -> Result<Self::Sensitivities>;
+
+    /// Searches the supernet of an iteration, which lies around `centre`, from there or from what
+    /// sensitivities give.
     fn search(
         &mut self,
         iteration: usize,
         supernet: &Self::Supernet,
         centre: &Self::Distribution,
+        start: Option<&Self::Sensitivities>,
     ) -> Result<Self::Distribution>;
 
     /// Makes the model that a distribution picks from a supernet.
@@ -118,7 +130,7 @@ pub struct Outcome<S: Steps> {
 }
 
 /// Goes through the trial of a spec and a dense model's configuration: evaluates the dense model, then per
-/// interval builds a supernet, searches it and makes the model found. The first supernet also gives the
+/// interval builds a supernet, measures what single changes cost where the search starts from that, searches it and makes the model found. The first supernet also gives the
 /// uniform model; where nothing is searched, nothing comes after that. With `supernet.refit` what was found
 /// last is pruned once more. With `evaluate.bench` the last model is timed beside the dense one; it is exported to
 /// the forms that `export.to` names.
@@ -175,7 +187,14 @@ impl<S: Steps> Walk<'_, S> {
         if !self.spec.searches() {
             return Ok(());
         }
-        self.last.distribution = self.steps.search(iteration.number, &supernet, &self.last.distribution)?;
+        let centre = &self.last.distribution;
+        let start = match self.spec.search.start {
+            SearchStart::Uniform => None,
+            SearchStart::Sensitivity => {
+                Some(self.steps.sensitivities(iteration.number, &supernet, centre)?)
+            }
+        };
+        self.last.distribution = self.steps.search(iteration.number, &supernet, centre, start.as_ref())?;
         self.model(ModelName::Iteration(iteration.number), &supernet)
     }
 
@@ -217,6 +236,7 @@ mod tests {
     impl Steps for Recorder {
         type Distribution = String;
         type Supernet = String;
+        type Sensitivities = String;
         type Model = String;
 
         fn dense(&mut self) -> Result<String> {
@@ -241,8 +261,20 @@ mod tests {
             Ok(format!("supernet {name}"))
         }
 
-        fn search(&mut self, iteration: usize, supernet: &String, centre: &String) -> Result<String> {
-            self.note(format!("search {iteration} of {supernet} around {centre}"));
+        fn sensitivities(&mut self, iteration: usize, supernet: &String, centre: &String) -> Result<String> {
+            self.note(format!("sensitivities {iteration} of {supernet} around {centre}"));
+            Ok(format!("sensitivities {iteration}"))
+        }
+
+        fn search(
+            &mut self,
+            iteration: usize,
+            supernet: &String,
+            centre: &String,
+            start: Option<&String>,
+        ) -> Result<String> {
+            let start = start.map_or(String::new(), |start| format!(" from {start}"));
+            self.note(format!("search {iteration} of {supernet} around {centre}{start}"));
             Ok(format!("found {iteration}"))
         }
 

@@ -2,17 +2,17 @@
 
 use super::{Issues, keys};
 use crate::spec::key::KeyPath;
-use crate::spec::types::{Search, SearchText, SparsityShape, Spec};
+use crate::spec::types::{Search, SearchStart, SearchText, SparsityShape, Spec};
 
 pub(super) fn check(spec: &Spec, issues: &mut Issues) {
     levels(spec, issues);
     intervals(spec, issues);
     stages(&spec.search, issues);
     tokens(spec, issues);
-    if spec.search.generations == 0 && spec.sparsity.shape == SparsityShape::Free {
+    if !spec.searches() && spec.sparsity.shape == SparsityShape::Free {
         issues.warning(
-            &keys(["search.generations"]),
-            "without generations nothing is searched",
+            &keys(["search.generations", "search.start"]),
+            "without generations and sensitivities nothing is searched",
             "the result is the uniform distribution",
         );
     }
@@ -91,6 +91,7 @@ fn stages(search: &Search, issues: &mut Issues) {
         issues.error(&at(last, "survivors"), message, "set it to 1: the survivor is the next parent");
     }
     first_stage(search, issues);
+    sensitivity(search, issues);
     for (i, stage) in search.stages.iter().enumerate().filter(|(_, stage)| stage.tokens > search.tokens) {
         let message = format!(
             "stage {} scores on {} tokens, but the search set has {}",
@@ -104,6 +105,16 @@ fn stages(search: &Search, issues: &mut Issues) {
             message,
             "raise `search.tokens` or lower the stage's",
         );
+    }
+}
+
+fn sensitivity(search: &Search, issues: &mut Issues) {
+    let tokens = search.sensitivity.tokens;
+    if search.start == SearchStart::Sensitivity && tokens > search.tokens {
+        let message =
+            format!("single changes are scored on {tokens} tokens, but the search set has {}", search.tokens);
+        let at = keys(["search.sensitivity.tokens", "search.tokens"]);
+        issues.error(&at, message, "raise `search.tokens` or lower `search.sensitivity.tokens`");
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::LazyLock;
 
 use super::{Issue, Issues};
 use crate::spec::key::KeyPath;
-use crate::spec::types::{AttentionUnit, FitnessKind, Form, Method, Ranking, SparsityShape, Spec, Target};
+use crate::spec::types::{
+    AttentionUnit, FitnessKind, Form, Method, Ranking, SearchStart, SparsityShape, Spec, Target,
+};
 
 /// A key, when it has no effect, why, and what gives it one.
 #[derive(Clone, Copy)]
@@ -31,6 +33,10 @@ const OTHER_TARGET: &str = "set `prune.target` to \"dense\" or \"residual\"";
 const NO_SIMILARITY: &str = "`fitness.kind` is not \"similarity\"";
 const SIMILARITY: &str = "set `fitness.kind` to \"similarity\"";
 const NO_GENERATION: &str = "`search.generations` is 0";
+const NOT_SEARCHED: &str = "`search.generations` is 0, and `search.start` is \"uniform\"";
+const SEARCH: &str = "raise `search.generations`, or set `search.start` to \"sensitivity\"";
+const NO_SENSITIVITY: &str = "`search.start` is \"uniform\"";
+const SENSITIVITY: &str = "set `search.start` to \"sensitivity\"";
 const ONE_LEVEL: &str = "`supernet.levels` is 1";
 const UNIFORM: &str = "`sparsity.shape` is \"uniform\"";
 const FREE: &str = "set `sparsity.shape` to \"free\"";
@@ -49,9 +55,14 @@ const NO_TEXT: &str = "`prune.method` is \"magnitude\", and nothing is searched"
 
 /// Keys that nothing but a search reads. Text for it is drawn together with the calibration text, so that
 /// `search.tokens` and `search.text` count without one, too.
-const SEARCHED: [&str; 9] = [
+const SEARCHED: [&str; 14] = [
+    "sparsity.trade",
     "search.offspring",
     "search.max_flips",
+    "search.patience",
+    "search.guided",
+    "search.sensitivity",
+    "search.start",
     "search.stages",
     "fitness.kind",
     "fitness.top_k",
@@ -61,10 +72,15 @@ const SEARCHED: [&str; 9] = [
     "fitness.script",
 ];
 const ROUNDS: &str = "search.generations";
+/// Keys that only generations read.
+const EVOLVED: [&str; 5] =
+    ["search.offspring", "search.max_flips", "search.patience", "search.guided", "search.stages"];
 
 const PYTHON: &str = "evaluate.lm_eval.python";
 
-const TABLE: [Unused; 30] = [
+const TABLE: [Unused; 32] = [
+    unused("search.sensitivity", from_uniform, NO_SENSITIVITY, SENSITIVITY),
+    unused("search.guided", |spec| from_uniform(spec) && spec.search.guided, NO_SENSITIVITY, SENSITIVITY),
     unused("prune.target_interpolation", no_target, NO_TARGET, OTHER_TARGET),
     unused("prune.target_shrinkage", no_target, NO_TARGET, OTHER_TARGET),
     unused(
@@ -185,12 +201,15 @@ fn unsearched(spec: &Spec) -> Vec<Unused> {
         let rounds = unused(ROUNDS, |_| true, UNIFORM, FREE);
         return [all(UNIFORM, FREE), vec![rounds]].concat();
     }
-    if spec.search.generations == 0 {
-        return all(NO_GENERATION, GENERATIONS);
+    if !spec.searches() {
+        return all(NOT_SEARCHED, SEARCH).into_iter().filter(|row| row.key != "search.start").collect();
     }
     if spec.supernet.levels == 1 {
         let rounds = unused(ROUNDS, |_| true, ONE_LEVEL, LEVELS);
         return [all(ONE_LEVEL, LEVELS), vec![rounds]].concat();
+    }
+    if spec.search.generations == 0 {
+        return EVOLVED.map(|key| unused(key, |_| true, NO_GENERATION, GENERATIONS)).to_vec();
     }
     Vec::new()
 }
@@ -244,6 +263,10 @@ fn magnitude(spec: &Spec) -> bool {
 /// Layers stay alike: nothing is searched, and query heads are equal in number for all key/value heads.
 fn uniform(spec: &Spec) -> bool {
     spec.sparsity.shape == SparsityShape::Uniform
+}
+
+fn from_uniform(spec: &Spec) -> bool {
+    spec.search.start == SearchStart::Uniform
 }
 
 fn no_target(spec: &Spec) -> bool {
