@@ -70,6 +70,9 @@ impl Job<'_> {
             self.evolve(&search, &mut evaluator, &mut records, folder, watch)
         });
         let state = ended?;
+        if records.is_empty() {
+            GenerationLog::at(folder).write(&records)?;
+        }
         let found = Found {
             distribution: self.net.space().distribution(&state.parent),
             generations: state.generation,
@@ -223,7 +226,16 @@ mod tests {
     use super::*;
     use crate::base::Silent;
     use crate::runner::watched::Watched;
-    use crate::space::{Request, Shape, UnitSpec, uniform};
+    use crate::space::{Candidate, Request, Shape, Space, UnitSpec, uniform};
+
+    /// The search of a small space by the default settings.
+    fn search(space: Space) -> Search {
+        let settings = toml::from_str::<Spec>(crate::spec::defaults_toml()).unwrap().search;
+        let start = space.start();
+        let budget = Budget::units(&space.centre);
+        let mutations = Mutations { space, budget, max_flips: 1, increases: None };
+        Search::new(mutations, start, settings, 0, 1).unwrap()
+    }
 
     fn space() -> Space {
         let attention = UnitSpec { units: 4, width: 4, parameters: 64 };
@@ -245,6 +257,22 @@ mod tests {
     }
 
     #[test]
+    fn rounds_are_read_back_and_damage_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(SENSITIVITIES);
+        let around = space().start();
+        let increases = vec![vec![Some(0.25), Some(0.0), None]];
+        let round = Round { around, fitness: Some(0.5), tokens: 8, increases, outcome: None };
+        write_rounds(&path, std::slice::from_ref(&round)).unwrap();
+        assert_eq!(read_rounds(&path).unwrap(), [round]);
+        let text = std::fs::read_to_string(&path).unwrap();
+        for damage in [text.replace("0.25", "0.35"), text[..text.len() / 2].into(), String::new()] {
+            std::fs::write(&path, damage).unwrap();
+            assert!(read_rounds(&path).is_err());
+        }
+    }
+
+    #[test]
     fn what_is_damaged_out_of_order_or_outside_of_the_space_is_left_out_with_all_after_it() {
         let dir = tempfile::tempdir().unwrap();
         let log = GenerationLog::at(dir.path());
@@ -254,7 +282,7 @@ mod tests {
         let good = [generation(1, start.clone(), moved.clone()), generation(2, moved.clone(), start.clone())];
         let read = || {
             let watched = Watched::new(&Silent, "t", None);
-            (log.read(&space, &watched).unwrap(), watched.take_notes())
+            (log.read(&search(space.clone()), &watched).unwrap(), watched.take_notes())
         };
         assert_eq!(read(), (vec![], vec![]));
         log.write(&good).unwrap();

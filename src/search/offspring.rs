@@ -88,7 +88,7 @@ impl DistinctCandidates {
 impl Mutations {
     /// One mutation: min(u, v) changes with u and v uniform in 1..=`max_flips`. Later ones may undo earlier ones, so
     /// the result can be the parent.
-    fn mutate(&self, parent: &Candidate, rng: &mut Rng) -> Candidate {
+    pub(super) fn mutate(&self, parent: &Candidate, rng: &mut Rng) -> Candidate {
         let changes = rng.random_range(1..=self.max_flips).min(rng.random_range(1..=self.max_flips));
         let mut child = parent.clone();
         for _ in 0..changes {

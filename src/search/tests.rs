@@ -5,13 +5,22 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::rng::Rng;
 use crate::space::{
-    Bounds, ModuleKind, Request, Shape, SparsityDistribution, UnitSpec, legal_flips, uniform,
+    Bounds, Budget, ModuleId, ModuleKind, Request, Shape, SparsityDistribution, UnitSpec, legal_flips,
+    uniform,
 };
-use crate::spec::SearchText;
+use crate::spec::{SearchStart, SearchText, Sensitivity};
+
+mod sensitivities;
 
 /// Offspring of a search that nobody stops.
 fn offspring(space: &Space, parent: &Candidate, count: usize, flips: usize, rng: &mut Rng) -> Vec<Candidate> {
-    super::offspring(space, parent, count, flips, rng, &|| Ok(())).unwrap()
+    super::offspring(&mutations(space.clone(), flips), parent, count, rng, &|| Ok(())).unwrap()
+}
+
+/// The paper's mutations: within one kind, all flips equally likely.
+fn mutations(space: Space, max_flips: usize) -> Mutations {
+    let budget = Budget::units(&space.centre);
+    Mutations { space, budget, max_flips, increases: None }
 }
 
 /// Neighbours for a search that nobody stops.
@@ -47,11 +56,28 @@ fn space(layers: usize, levels: usize) -> Space {
 fn settings(generations: usize, offspring: usize, survivors: &[usize]) -> Settings {
     let stages =
         survivors.iter().enumerate().map(|(i, &survivors)| Stage { tokens: 10 << i, survivors }).collect();
-    Settings { generations, offspring, max_flips: 3, stages, text: SearchText::Disjoint, tokens: 1000 }
+    Settings {
+        start: SearchStart::Uniform,
+        sensitivity: Sensitivity { tokens: 10, rounds: 1 },
+        generations,
+        offspring,
+        max_flips: 3,
+        stages,
+        patience: 0,
+        guided: false,
+        text: SearchText::Disjoint,
+        tokens: 1000,
+    }
+}
+
+/// A search from the centre.
+fn create(space: Space, settings: Settings, seed: u64, iteration: usize) -> Result<Search> {
+    let start = space.start();
+    Search::new(mutations(space, settings.max_flips), start, settings, seed, iteration)
 }
 
 fn search(space: Space, settings: Settings) -> Search {
-    Search::new(space, settings, 7, 1).unwrap()
+    create(space, settings, 7, 1).unwrap()
 }
 
 /// Convex and separable, with its minimum off the centre and different weights per module.
@@ -188,7 +214,8 @@ fn a_search_that_is_stopped_draws_and_enumerates_no_further() {
             if asked.get() == calls { stop } else { Ok(()) }
         };
         let rng = &mut rng::stream(0, "x");
-        let stopped = super::offspring(&space, &space.start(), count, 3, rng, &proceed).unwrap_err();
+        let stopped =
+            super::offspring(&mutations(space.clone(), 3), &space.start(), count, rng, &proceed).unwrap_err();
         assert_eq!((stopped.kind, asked.get()), (Kind::Interrupted, calls));
     }
     let space = space(2, 3);
@@ -198,8 +225,8 @@ fn a_search_that_is_stopped_draws_and_enumerates_no_further() {
 
 #[test]
 fn more_offspring_than_a_generation_may_have_are_refused() {
-    assert!(Search::new(space(2, 3), settings(1, MOST_OFFSPRING, &[1]), 7, 1).is_ok());
-    let refused = Search::new(space(2, 3), settings(1, MOST_OFFSPRING + 1, &[1]), 7, 1).unwrap_err();
+    assert!(create(space(2, 3), settings(1, MOST_OFFSPRING, &[1]), 7, 1).is_ok());
+    let refused = create(space(2, 3), settings(1, MOST_OFFSPRING + 1, &[1]), 7, 1).unwrap_err();
     assert_eq!((refused.kind, refused.place.as_deref()), (Kind::Spec, Some("search.offspring")));
 }
 
@@ -241,11 +268,13 @@ fn a_search_goes_on_from_any_generation_with_the_same_results() {
     let search = search(space(4, 5), settings(8, 12, &[6, 3, 1]));
     let (end, records) = run(&search, rugged);
     assert_eq!(records.len(), 8);
+    let mut state = search.start();
     for (i, from) in records.iter().enumerate() {
         let text = serde_json::to_string(from).unwrap();
         let read: GenerationRecord = serde_json::from_str(&text).unwrap();
         let mut rest = Vec::new();
-        let resumed = search.run(read.state(), &mut Mock::new(rugged), |r| {
+        state = state.after(&read);
+        let resumed = search.run(state.clone(), &mut Mock::new(rugged), |r| {
             rest.push(r.clone());
             Ok(())
         });
@@ -258,7 +287,7 @@ fn a_search_goes_on_from_any_generation_with_the_same_results() {
 fn seed_and_iteration_change_the_offspring() {
     let first = |seed, iteration| {
         let mut mock = Mock::new(|c: &Candidate, _: &Draw| convex(c));
-        let search = Search::new(space(4, 5), settings(1, 12, &[1]), seed, iteration).unwrap();
+        let search = create(space(4, 5), settings(1, 12, &[1]), seed, iteration).unwrap();
         search.run_generation(&search.start(), &mut mock).unwrap();
         mock.asked
     };
@@ -294,6 +323,31 @@ fn the_parent_stays_when_nothing_is_better() {
     let (state, records) = run(&search, |_, _| 1.0);
     assert_eq!((state.parent, state.fitness), (search.start().parent, Some(1.0)));
     assert!(records.iter().all(|r| r.parent == r.winner && r.parent_fitness == r.fitness));
+}
+
+#[test]
+fn patience_ends_a_search_whose_parents_stay_and_counts_across_a_resumption() {
+    let patient = |generations| Settings { patience: 3, ..settings(generations, 12, &[6, 1]) };
+    // The first two generations find something better, and none after them.
+    let falling = |c: &Candidate, d: &Draw| if d.generation < 3 { convex(c) } else { 1.0 };
+    let all = |settings: Settings, from: Option<State>| {
+        let search = search(space(4, 5), settings);
+        let mut records = Vec::new();
+        let from = from.unwrap_or_else(|| search.start());
+        let ended = search.run(from, &mut Mock::new(falling), |r| {
+            records.push(r.clone());
+            Ok(())
+        });
+        (ended.unwrap(), records.len())
+    };
+    let ((end, why), count) = all(patient(20), None);
+    assert_eq!((why, count, end.generation, end.stalled), (Ending::Patience, 5, 5, 3));
+    let ((middle, _), _) = all(patient(4), None);
+    assert_eq!(middle.stalled, 2);
+    assert_eq!(all(patient(20), Some(middle)), ((end.clone(), Ending::Patience), 1));
+    assert_eq!(all(patient(20), Some(end.clone())), ((end, Ending::Patience), 0));
+    let ((_, why), count) = all(settings(20, 12, &[6, 1]), None);
+    assert_eq!((why, count), (Ending::Generations, 20));
 }
 
 #[test]
@@ -362,7 +416,7 @@ fn the_caller_stops_a_search_between_generations() {
 fn a_parent_from_another_space_is_refused() {
     let search = search(space(3, 3), settings(5, 8, &[1]));
     for parent in [vec![2, 0, -2, 0, 0, 0], vec![0, 0]] {
-        let state = State { generation: 1, parent, fitness: None };
+        let state = State { generation: 1, ..State::before(parent) };
         assert_eq!(search.run_generation(&state, &mut Mock::new(rugged)).unwrap_err().kind, Kind::Search);
     }
 }
@@ -377,7 +431,7 @@ fn settings_that_cannot_select_name_their_key() {
         ("search.stages", settings(1, 8, &[0, 1])),
     ];
     for (key, settings) in wrong {
-        let e = Search::new(space(2, 3), settings, 0, 1).unwrap_err();
+        let e = create(space(2, 3), settings, 0, 1).unwrap_err();
         assert_eq!((e.kind, e.place.as_deref()), (Kind::Spec, Some(key)));
     }
 }
@@ -416,7 +470,7 @@ proptest! {
 
     #[test]
     fn fitness_never_rises_when_the_tokens_do_not_matter(seed: u64, offspring in 1usize..20) {
-        let search = Search::new(space(4, 5), settings(6, offspring, &[4, 1]), seed, 2).unwrap();
+        let search = create(space(4, 5), settings(6, offspring, &[4, 1]), seed, 2).unwrap();
         let (_, records) = run(&search, |c, _| convex(c));
         for r in &records {
             prop_assert!(r.fitness <= r.parent_fitness);

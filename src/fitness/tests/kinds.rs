@@ -8,8 +8,9 @@ use crate::data::{EvaluationSet, FitnessText, SearchSet, Sequences};
 use crate::eval::perplexity::{divergence, perplexity};
 use crate::model::Model;
 use crate::model::pico::Pico;
-use crate::search::{Draw, Evaluate as _, Search};
-use crate::spec::{self, AttentionUnit, FitnessKind, LayerWeight, SearchText, Stage};
+use crate::search::{Draw, Evaluate as _, Mutations, Search};
+use crate::space::Budget;
+use crate::spec::{self, AttentionUnit, FitnessKind, LayerWeight, Stage};
 use crate::supernet::Supernet;
 use crate::supernet::tests::{Fixture, fixture, options, tokens};
 use crate::tensor::attention::Segments;
@@ -149,15 +150,13 @@ fn a_script_of_kl_alone_searches_like_the_kind() {
     let supernet = net(&f);
     let sets = sets();
     let stages = vec![Stage { tokens: 24, survivors: 4 }, Stage { tokens: 96, survivors: 1 }];
-    let settings = spec::Search {
-        generations: 4,
-        offspring: 12,
-        max_flips: 3,
-        stages,
-        text: SearchText::Disjoint,
-        tokens: 192,
-    };
-    let search = Search::new(supernet.space().clone(), settings, 4, 1).unwrap();
+    let defaults: spec::Spec = toml::from_str(spec::defaults_toml()).unwrap();
+    let settings = spec::Search { generations: 4, offspring: 12, stages, tokens: 192, ..defaults.search };
+    let space = supernet.space().clone();
+    let start = space.start();
+    let budget = Budget::units(&space.centre);
+    let mutations = Mutations { space, budget, max_flips: settings.max_flips, increases: None };
+    let search = Search::new(mutations, start, settings, 4, 1).unwrap();
     let log = |table: &spec::Fitness| {
         let mut records = String::new();
         let each = |r: &crate::search::GenerationRecord| {

@@ -66,6 +66,35 @@ fn hashes() -> InputHashes {
     }
 }
 
+/// A search's on a supernet, from its centre.
+fn searched(spec: &Spec) -> Key {
+    search(&hashes(), "n", None, &Budget::Units([1, 2]), spec, 1).unwrap()
+}
+
+#[test]
+fn what_a_search_starts_from_and_keeps_to_is_part_of_its_key_and_how_it_was_measured_of_its_own() {
+    let spec = spec_of("search.start = 'sensitivity'");
+    let other = spec_of("search.start = 'sensitivity'\nsearch.sensitivity.tokens = 8");
+    let units = Budget::Units([1, 2]);
+    let measured = |spec: &Spec, budget: &Budget| sensitivities(&hashes(), "n", budget, spec, 1).unwrap();
+    assert_ne!(measured(&spec, &units), measured(&other, &units));
+    assert_ne!(measured(&spec, &units), measured(&spec, &Budget::Units([2, 1])));
+    let evolved = spec_of("search.generations = 3");
+    assert_eq!(
+        measured(&spec, &units),
+        measured(
+            &Spec { search: spec::Search { generations: 3, ..spec.search.clone() }, ..spec.clone() },
+            &units
+        )
+    );
+    let from = |address, budget: &Budget| search(&hashes(), "n", address, budget, &spec, 1).unwrap();
+    assert_ne!(from(None, &units), from(Some("a"), &units));
+    assert_ne!(from(Some("a"), &units), from(Some("b"), &units));
+    assert_ne!(from(Some("a"), &units), from(Some("a"), &Budget::Cost { per_unit: [1, 1], most: 9 }));
+    assert_eq!(from(Some("a"), &units), search(&hashes(), "n", Some("a"), &units, &other, 1).unwrap());
+    assert_ne!(searched(&spec), searched(&evolved));
+}
+
 #[test]
 fn no_key_depends_on_where_files_lie() {
     let toml = "[evaluate.lm_eval]\ntasks = [\"rte\"]";
@@ -78,7 +107,7 @@ fn no_key_depends_on_where_files_lie() {
         spec.evaluate.data = Some(file("hub"));
         spec.fitness.script = Some(file("f.rhai"));
         let evaluated = |of: Evaluation| evaluation(&hashes(), "m", &of, &spec);
-        [evaluated(Evaluation::Tasks), evaluated(Evaluation::Harness), search(&hashes(), "n", &spec, 1)]
+        [evaluated(Evaluation::Tasks), evaluated(Evaluation::Harness), searched(&spec)]
     };
     assert_eq!(keys("/a"), keys("/b/c"));
     let text = format!("{:?}", keys("/somewhere"));
