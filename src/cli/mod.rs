@@ -10,6 +10,7 @@ mod plan;
 mod report;
 mod run;
 mod schema;
+mod sensitivity;
 mod serve;
 mod status;
 
@@ -40,6 +41,8 @@ enum Verb {
     Check(check::Arguments),
     /// Show what an experiment would do and cost: trials, steps, what is cached, memory, disk, time
     Plan(plan::Arguments),
+    /// Measure which module of which layer can lose what: the fitness of every single change
+    Sensitivity(sensitivity::Arguments),
     /// Show the state of each trial of a run
     Status(status::Arguments),
     /// Rebuild the tables of runs from their event logs
@@ -118,6 +121,7 @@ pub fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Plan(arguments) => plan::run(&arguments),
+        Verb::Sensitivity(arguments) => sensitivity::run(&arguments),
         Verb::Status(arguments) => status::run(&arguments),
         Verb::Report(arguments) => report::run(&arguments),
         Verb::Cache(arguments) => cache::run(&arguments),

@@ -16,6 +16,7 @@ pub mod metric;
 pub mod number;
 pub mod progress;
 pub mod published;
+pub mod sensitivities;
 pub mod speed;
 pub mod status;
 pub mod tables;

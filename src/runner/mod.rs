@@ -32,6 +32,7 @@ use crate::spec::{Loaded, Trial};
 
 use journal::Journal;
 use lock::Lock;
+pub use pipeline::Sensed;
 use store::Store;
 pub use winner::EXPORTS;
 
@@ -61,6 +62,55 @@ pub struct Finished {
 /// Another process holds the run, its folder is of another experiment, the user stopped it, or trials failed
 /// (kind of the only trial's error, or [`Kind::Partial`] when other trials succeeded).
 pub fn run(loaded: &Loaded, runs: &Path, on_failure: OnFailure, watch: &dyn Watch) -> Result<Finished> {
+    with_run(loaded, runs, |folder, store, journal| {
+        let failures = run_trials(loaded, folder, store, journal, on_failure, watch)?;
+        journal.emit(Event::RunFinished { run: loaded.spec.name.clone(), failed: failures.len() })?;
+        journal.publish()?;
+        summary(failures, loaded.trials.len())?;
+        Ok(Finished {
+            folder: folder.to_path_buf(),
+            tables: journal.tables().terminal(),
+            distributions: journal.tables().terminal_distributions(),
+        })
+    })
+}
+
+/// Measures what single changes cost in the first supernet of a trial, into the folder of its run, where the run
+/// itself takes it from. An experiment of several trials takes the label of one.
+///
+/// # Errors
+/// As [`run`]; no or an unknown label where one is needed.
+pub fn sensitivities(loaded: &Loaded, runs: &Path, label: Option<&str>, watch: &dyn Watch) -> Result<Sensed> {
+    let trial = choose(loaded, label)?;
+    with_run(loaded, runs, |folder, store, journal| {
+        journal.begin_trial(&trial.label)?;
+        let home = folder.join("trials").join(&trial.label);
+        winner::begin(&home, &trial.spec.to_toml()?)?;
+        pipeline::sensitivities(trial, &loaded.folder, &home, store, journal, watch)
+    })
+}
+
+fn choose<'a>(loaded: &'a Loaded, label: Option<&str>) -> Result<&'a Trial> {
+    let known = || loaded.trials.iter().map(|trial| trial.label.as_str()).collect::<Vec<_>>().join(", ");
+    let refused = |what: String| {
+        Err(Error::new(Kind::Usage, what).at("--trial").hint(format!("its trials: {}", known())))
+    };
+    match (label, &loaded.trials[..]) {
+        (None, [only]) => Ok(only),
+        (None, several) => refused(format!("the experiment has {} trials", several.len())),
+        (Some(label), trials) => match trials.iter().find(|trial| trial.label == label) {
+            Some(trial) => Ok(trial),
+            None => refused(format!("the experiment has no trial \"{label}\"")),
+        },
+    }
+}
+
+/// Opens the folder of an experiment's run, which nobody else holds meanwhile.
+fn with_run<T>(
+    loaded: &Loaded,
+    runs: &Path,
+    work: impl FnOnce(&Path, &Store, &mut Journal) -> Result<T>,
+) -> Result<T> {
     let folder = runs.join(&loaded.spec.name);
     files::create_dir(&folder)?;
     let _lock = Lock::take(&folder)?;
@@ -70,15 +120,7 @@ pub fn run(loaded: &Loaded, runs: &Path, on_failure: OnFailure, watch: &dyn Watc
     let store = Store::at(&folder.join("store"));
     let labels: Vec<String> = loaded.trials.iter().map(|t| t.label.clone()).collect();
     let mut journal = Journal::open(&folder, &loaded.spec.name, &labels, origin)?;
-    let failures = run_trials(loaded, &folder, &store, &mut journal, on_failure, watch)?;
-    journal.emit(Event::RunFinished { run: loaded.spec.name.clone(), failed: failures.len() })?;
-    journal.publish()?;
-    summary(failures, labels.len())?;
-    Ok(Finished {
-        folder,
-        tables: journal.tables().terminal(),
-        distributions: journal.tables().terminal_distributions(),
-    })
+    work(&folder, &store, &mut journal)
 }
 
 fn run_trials(

@@ -66,6 +66,25 @@ pub(crate) fn run(
     pipeline.keep(&model, &distribution)
 }
 
+/// Measures what single changes cost in the first supernet of a trial, whatever its search starts from.
+///
+/// # Errors
+/// Those of the steps.
+pub(crate) fn sensitivities(
+    trial: &Trial,
+    place: &Path,
+    home: &Path,
+    store: &Store,
+    journal: &mut Journal,
+    watch: &dyn Watch,
+) -> Result<Sensed> {
+    let spec = &trial.spec;
+    let engine = Engine::new(&trial.label, store, journal, watch);
+    let prepared = Prepared::new(spec, engine.watch())?;
+    let mut pipeline = Pipeline::new(engine, spec, place, home, &prepared)?;
+    trial::sensitivities(spec, prepared.model.config(), &mut pipeline)
+}
+
 /// A trial that is being run.
 struct Pipeline<'a> {
     engine: Engine<'a>,
@@ -90,10 +109,15 @@ struct Built {
     space: Space,
 }
 
-/// Sensitivities with the address that names them in later keys.
-struct Sensed {
+/// What single changes in a supernet cost, with the address that names it in later keys.
+pub struct Sensed {
     address: String,
-    rounds: Vec<Round>,
+    /// Where it is stored.
+    pub file: PathBuf,
+    /// The levels of every module.
+    pub space: Space,
+    /// What was measured.
+    pub rounds: Vec<Round>,
 }
 
 /// A model on disk; without an entry of the store it is the dense one.
@@ -166,8 +190,9 @@ impl Steps for Pipeline<'_> {
             job.sensitivities(&entry.folder, watch)?;
             Ok(vec![SENSITIVITIES.into()])
         })?;
-        let rounds = searching::read_rounds(&entry.folder.join(SENSITIVITIES))?;
-        Ok(Sensed { address: entry.address, rounds })
+        let file = entry.folder.join(SENSITIVITIES);
+        let rounds = searching::read_rounds(&file)?;
+        Ok(Sensed { address: entry.address, file, space: built.space.clone(), rounds })
     }
 
     /// Every generation is stored as it ends.
@@ -271,6 +296,18 @@ impl Steps for Pipeline<'_> {
 }
 
 impl<'a> Pipeline<'a> {
+    fn new(
+        engine: Engine<'a>,
+        spec: &'a Spec,
+        place: &'a Path,
+        home: &'a Path,
+        prepared: &'a Prepared,
+    ) -> Result<Self> {
+        let budget = trial::budget(spec, prepared.model.config())?;
+        let states = DenseStates::default();
+        Ok(Self { engine, spec, place, home, prepared, budget, states, dense: None })
+    }
+
     fn job<'j>(&self, prepared: &'a Prepared, net: &'j Supernet<'j>, number: usize) -> Job<'j>
     where
         'a: 'j,

@@ -25,4 +25,4 @@ pub use keys::{InputHashes, Key};
 pub use names::{ModelName, StepKind, StepName, SupernetName};
 pub use sparsity::{bounds, budget, fraction, reached, uniform};
 pub use stored::{COST, FOUND, Found, KEY, MANIFEST, Manifest, SENSITIVITIES};
-pub use walk::{Build, Outcome, Steps, walk};
+pub use walk::{Build, Outcome, Steps, sensitivities, walk};

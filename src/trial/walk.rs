@@ -167,6 +167,21 @@ pub fn walk<S: Steps>(spec: &Spec, config: &Config, steps: &mut S) -> Result<Out
     Ok(last)
 }
 
+/// Goes no further than what single changes of the uniform distribution cost, in the first supernet.
+///
+/// # Errors
+/// As [`walk`], of the steps that are taken; [`Kind::Spec`] where nothing can be searched.
+pub fn sensitivities<S: Steps>(spec: &Spec, config: &Config, steps: &mut S) -> Result<S::Sensitivities> {
+    let centre = steps.start(uniform(spec, config)?)?;
+    let bounds = bounds(spec, config);
+    let iterations = schedule(&config.shape(spec.prune.unit.attention), &bounds, &spec.supernet.intervals)?;
+    let nothing = || Error::new(Kind::Spec, "there is no interval to measure at").at("supernet.intervals");
+    let first = iterations.first().ok_or_else(nothing)?;
+    steps.begin(first)?;
+    let supernet = steps.supernet(&Build::iteration(first, spec, bounds), &centre)?;
+    steps.sensitivities(first.number, &supernet, &centre)
+}
+
 /// A trial on its way.
 struct Walk<'a, S: Steps> {
     spec: &'a Spec,
