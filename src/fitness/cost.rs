@@ -18,6 +18,8 @@ const SINGLE: f64 = 4.0;
 
 /// Offspring drawn at most: a generation of more is estimated from so many of them.
 const SAMPLED: usize = 512;
+/// Parts of a round of sensitivities that are estimated at most: those between them cost as much.
+const SAMPLED_BLOCKS: usize = 16;
 
 /// A search that is to be run.
 pub struct Searching<'a> {
@@ -93,8 +95,9 @@ impl<'a> Searching<'a> {
             + cost::conversions(self.config, 1.0)
     }
 
-    /// The candidates of one round of sensitivities, as they are scored together.
-    fn round(&self) -> Vec<Stage> {
+    /// A sample of what one round of sensitivities scores together, and how many of these each stands for; last
+    /// what it departs from and its optimum.
+    fn round(&self) -> Vec<(Stage, f64)> {
         let settings = self.spec.search.sensitivity;
         let budget = Budget::units(&self.space.centre);
         let measuring = Sensitivities::new(self.space.clone(), budget, settings.tokens, 1);
@@ -103,13 +106,18 @@ impl<'a> Searching<'a> {
             count: candidates.len(),
             candidates,
         };
-        measuring.first_round().into_iter().map(stage).collect()
+        let blocks = measuring.blocks();
+        let every = blocks.len().div_ceil(SAMPLED_BLOCKS).max(1);
+        let sampled: Vec<_> = blocks.iter().step_by(every).cloned().collect();
+        let stands_for = blocks.len() as f64 / sampled.len().max(1) as f64;
+        let changed = sampled.into_iter().map(|block| (stage(measuring.changes(block)), stands_for));
+        changed.chain([(stage(vec![self.space.start()]), 2.0)]).collect()
     }
 
     /// Operations of the sensitivities that a search starts from; the dense model's states are counted with the
     /// search.
     pub fn sensitivities(&self) -> Work {
-        let round: Work = self.round().iter().map(|stage| self.stage(stage)).sum();
+        let round: Work = self.round().iter().map(|(stage, times)| self.stage(stage) * *times).sum();
         round * self.spec.search.sensitivity.rounds as f64 + cost::conversions(self.config, 1.0)
     }
 
@@ -129,7 +137,7 @@ impl<'a> Searching<'a> {
 
     /// Memory that measuring sensitivities takes, as [`Searching::memory`] counts it.
     pub fn sensitivities_memory(&self) -> f64 {
-        self.layers() + self.round().iter().map(|s| self.stage_memory(s)).fold(0.0, f64::max)
+        self.layers() + self.round().iter().map(|(s, _)| self.stage_memory(s)).fold(0.0, f64::max)
     }
 
     /// Memory that searching takes beside what is there already, mapped files and the dense model's states

@@ -36,11 +36,13 @@ fn a_model_known_by_its_facts_is_planned_step_by_step() {
         "compact-uniform",
         "perplexity-quickstart-uniform",
         "kl-uniform",
+        "sensitivities-1",
         "search-1",
         "compact-iteration-1",
         "perplexity-quickstart-iteration-1",
         "kl-iteration-1",
         "supernet-2",
+        "sensitivities-2",
         "search-2",
         "compact-iteration-2",
         "perplexity-quickstart-iteration-2",
@@ -156,7 +158,7 @@ fn trials_that_share_a_supernet_say_so() {
 
 #[test]
 fn nothing_is_searched_without_generations() {
-    let plan = llama("[search]\ngenerations = 0");
+    let plan = llama("[search]\nstart = \"uniform\"\ngenerations = 0");
     let found =
         |s: &Step| matches!(s.name, StepName::Search(_)) || matches!(s.model, Some(ModelName::Iteration(_)));
     assert!(!plan.trials[0].steps.iter().any(found));
@@ -261,6 +263,7 @@ const MORE_THAN_A_MODEL_HAS: [&str; 3] =
 fn along(key: &str, most: usize) -> String {
     match key {
         "calibration.sequence_length" => format!("calibration.tokens = {most}\nsearch.tokens = {most}\n"),
+        "search.sensitivity.tokens" => format!("search.tokens = {most}\n"),
         "evaluate.lm_eval.num_fewshot" => "evaluate.lm_eval.tasks = ['rte']\n".into(),
         _ => String::new(),
     }

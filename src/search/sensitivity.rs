@@ -84,23 +84,21 @@ impl Sensitivities {
         Self { space, budget, tokens, rounds }
     }
 
-    /// Candidates that are scored in all rounds.
+    /// Candidates that are scored in all rounds: of each what it departs from, the changes, and the optimum.
     pub fn candidates(&self) -> usize {
-        self.rounds * self.first_round().iter().map(Vec::len).sum::<usize>()
+        let changes: usize = self.space.range.iter().map(|(low, high)| (high - low) as usize).sum();
+        self.rounds * (2 + changes)
     }
 
-    /// The candidates of the first round as they are scored together: what it departs from, the changes of some
-    /// modules at a time, and what stands for the optimum.
-    pub fn first_round(&self) -> Vec<Vec<Candidate>> {
-        let start = self.space.start();
-        let mut together = vec![vec![start.clone()]];
-        let mut first = 0;
-        while let Some(modules) = self.block(&start, first) {
-            first = modules.end;
-            together.push(singles(&self.space, &start, modules));
-        }
-        together.push(vec![start]);
-        together
+    /// Modules as they are measured together in the first round.
+    pub fn blocks(&self) -> Vec<Range<usize>> {
+        let next = |end: usize| self.block(end);
+        std::iter::successors(next(0), |block| next(block.end)).collect()
+    }
+
+    /// The changes of some modules in the first round.
+    pub fn changes(&self, modules: Range<usize>) -> Vec<Candidate> {
+        singles(&self.space, &self.space.start(), modules)
     }
 
     /// Candidates that were scored for rounds so far.
@@ -131,9 +129,7 @@ impl Sensitivities {
                 rounds.push(self.begin(number, around, evaluator)?);
                 each(rounds, 1)?;
             }
-            while let Some(modules) =
-                self.block(&rounds[number - 1].around, rounds[number - 1].increases.len())
-            {
+            while let Some(modules) = self.block(rounds[number - 1].increases.len()) {
                 evaluator.checkpoint()?;
                 let (measured, count) = self.measure(number, &rounds[number - 1], modules, evaluator)?;
                 rounds[number - 1].increases.extend(measured);
@@ -178,9 +174,10 @@ impl Sensitivities {
     }
 
     /// The modules from `first` on that are measured together; none when there are no more.
-    fn block(&self, around: &Candidate, first: usize) -> Option<Range<usize>> {
+    fn block(&self, first: usize) -> Option<Range<usize>> {
         let all = self.space.range.len();
-        let enough = |&end: &usize| singles(&self.space, around, first..end).len() >= TOGETHER;
+        let changes = |module: usize| (self.space.range[module].1 - self.space.range[module].0) as usize;
+        let enough = |&end: &usize| (first..end).map(changes).sum::<usize>() >= TOGETHER;
         (first < all).then(|| first..(first + 1..=all).find(enough).unwrap_or(all))
     }
 

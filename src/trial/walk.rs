@@ -335,13 +335,26 @@ mod tests {
             "supernet 1 around start: 3 levels of [2, 24], Uniform",
             "uniform from supernet 1 at start",
             "evaluate uniform: perplexity-quickstart, kl",
-            "search 1 of supernet 1 around start",
+            "sensitivities 1 of supernet 1 around start",
+            "search 1 of supernet 1 around start from sensitivities 1",
             "iteration-1 from supernet 1 at found 1",
             "evaluate iteration-1: perplexity-quickstart, kl",
             "keep iteration-1 at found 1",
         ];
         assert_eq!(calls, expected);
         assert_eq!((distribution.as_str(), model.as_str()), ("found 1", "iteration-1"));
+    }
+
+    #[test]
+    fn a_search_from_the_uniform_distribution_measures_no_single_changes_first() {
+        let text = |start: &str| {
+            format!("[search]\nstart = \"{start}\"\n[supernet]\nintervals = [0.5]\nlevels = 3\nrefit = false")
+        };
+        let (uniform, ..) = calls(&text("uniform"));
+        let (sensed, ..) = calls(&text("sensitivity"));
+        let left: Vec<String> = sensed.iter().filter(|c| !c.starts_with("sensitivities")).cloned().collect();
+        assert_eq!((left.len(), sensed.len()), (uniform.len(), uniform.len() + 1));
+        assert!(uniform.contains(&"search 1 of supernet 1 around start".to_string()), "{uniform:?}");
     }
 
     #[test]
@@ -354,11 +367,13 @@ mod tests {
             "iteration 1",
             "supernet 1 around start: 3 levels of [2, 24], Expectation",
             "uniform from supernet 1 at start",
-            "search 1 of supernet 1 around start",
+            "sensitivities 1 of supernet 1 around start",
+            "search 1 of supernet 1 around start from sensitivities 1",
             "iteration-1 from supernet 1 at found 1",
             "iteration 2",
             "supernet 2 around found 1: 3 levels of [1, 12], Expectation",
-            "search 2 of supernet 2 around found 1",
+            "sensitivities 2 of supernet 2 around found 1",
+            "search 2 of supernet 2 around found 1 from sensitivities 2",
             "iteration-2 from supernet 2 at found 2",
             "supernet refit around found 2: 1 levels of [1, 1], Single",
             "refit from supernet refit at found 2",
@@ -424,7 +439,9 @@ mod tests {
     #[test]
     fn without_generations_the_uniform_model_is_the_end_or_is_refitted() {
         let one = |refit: bool| {
-            calls(&format!("[search]\ngenerations = 0\n[supernet]\nintervals = [0.5, 0.25]\nrefit = {refit}"))
+            calls(&format!(
+                "[search]\nstart = \"uniform\"\ngenerations = 0\n[supernet]\nintervals = [0.5, 0.25]\nrefit = {refit}"
+            ))
         };
         let (calls, distribution, model) = one(false);
         assert!(calls[3].starts_with("uniform from") && calls.len() == 6, "{calls:?}");

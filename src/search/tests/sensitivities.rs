@@ -89,7 +89,10 @@ fn every_single_change_is_scored_once_around_the_centre_on_the_tokens_of_its_rou
         }
     }
     assert_eq!(Some(&rounds[1].around), rounds[0].best());
-    assert_eq!(sensitivities.first_round().concat().len() * 2, counted);
+    let blocks = sensitivities.blocks();
+    assert_eq!((blocks[0].start, blocks.last().unwrap().end), (0, space.range.len()));
+    let changes: usize = blocks.into_iter().map(|block| sensitivities.changes(block).len()).sum();
+    assert_eq!(2 * (changes + 2), counted);
 }
 
 #[test]

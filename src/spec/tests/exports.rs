@@ -19,7 +19,7 @@ fn padding_is_warned_about_where_a_search_leaves_layers_different() {
     let found = said(stock);
     assert!(found.len() == 1 && found[0].1.contains("fills every layer up"), "{found:?}");
     assert_eq!(said(&format!("{stock}sparsity.shape = 'uniform'\n")), []);
-    let unsearched = said(&format!("{stock}search.generations = 0\n"));
+    let unsearched = said(&format!("{stock}search = {{ start = 'uniform', generations = 0 }}\n"));
     assert!(unsearched.iter().all(|(key, _)| key == "search.generations"), "{unsearched:?}");
     assert_eq!(said("export.to = ['mlx', 'hf', 'gguf']\n"), []);
 }
