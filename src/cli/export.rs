@@ -15,7 +15,7 @@ use crate::model::{Model, Source};
 use crate::report::Card;
 use crate::report::columns::{Side, columns};
 use crate::report::number;
-use crate::runner::exported::{self, Record};
+use crate::runner::exported::{self, ModelHashes, Record};
 use crate::runner::exporting::{Compared, Exporting, held_out_start, text_name};
 use crate::runner::kept::{self, Kept, RunFolder};
 use crate::spec::{self, DeviceChoice, Form, Quantisation, model_folder};
@@ -24,8 +24,8 @@ use crate::trial::ModelName;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// A model folder, hf:OWNER/NAME or builtin:quickstart; or a run's folder, as in runs/NAME, whose last model
-    /// is taken
+    /// A model folder, hf:OWNER/NAME or builtin:quickstart; or a run's folder, as in runs/NAME, or that of one of
+    /// its trials, whose last model is taken
     model: String,
     /// The form: gguf, mlx, hf or stock; several separated by commas
     #[arg(long = "to", value_name = "FORMS", required = true, value_delimiter = ',')]
@@ -79,7 +79,8 @@ pub(crate) fn run(arguments: &Arguments, watch: &dyn Watch) -> Result<()> {
         stored: None,
         name: Some(&chosen.name),
     };
-    let there = folders.iter().map(|(form, folder)| there(&source, *form, &options, folder));
+    let hashes = ModelHashes::of(&source)?;
+    let there = folders.iter().map(|(form, folder)| there(&hashes, *form, &options, folder));
     let there = there.collect::<Result<Vec<_>>>()?;
     let model = Model::open(&source, &tensor::device(arguments.device)?)?;
     model.tell(watch);
@@ -87,7 +88,14 @@ pub(crate) fn run(arguments: &Arguments, watch: &dyn Watch) -> Result<()> {
     new.into_iter().try_for_each(|((form, _), _)| export::check(model.config(), &source, *form, &options))?;
     let (text, words) = chosen.text(&Tokenizer::open(&source)?, watch)?;
     let exporting = Exporting { model: &model, source: &source, text: &text };
-    let making = Making { chosen: &chosen, exporting: &exporting, options: &options, text: &words, watch };
+    let making = Making {
+        chosen: &chosen,
+        exporting: &exporting,
+        options: &options,
+        hashes: &hashes,
+        text: &words,
+        watch,
+    };
     let mut rows = Vec::new();
     for ((form, folder), there) in folders.iter().zip(there) {
         let compared = making.compared(*form, folder, there)?;
@@ -115,6 +123,7 @@ struct Making<'a> {
     chosen: &'a Chosen,
     exporting: &'a Exporting<'a>,
     options: &'a Options<'a>,
+    hashes: &'a ModelHashes,
     /// What exports are compared on, in words.
     text: &'a str,
     watch: &'a dyn Watch,
@@ -135,8 +144,7 @@ impl Making<'_> {
     }
 
     fn made(&self, form: Form, folder: &Path) -> Result<Compared> {
-        let source = self.exporting.source;
-        let identity = exported::identity(source, form, self.options)?;
+        let identity = exported::identity(self.hashes, form, self.options)?;
         let mut made = None;
         files::publish_folder(folder, |staged| {
             let compared = self.exporting.export(form, self.options, staged, self.watch)?;
@@ -280,12 +288,12 @@ fn folders(arguments: &Arguments, chosen: &Chosen) -> Result<Vec<(Form, PathBuf)
 ///
 /// # Errors
 /// There is something else in it.
-fn there(source: &Source, form: Form, options: &Options, folder: &Path) -> Result<Option<Record>> {
+fn there(hashes: &ModelHashes, form: Form, options: &Options, folder: &Path) -> Result<Option<Record>> {
     if !folder.exists() || std::fs::read_dir(folder).is_ok_and(|mut all| all.next().is_none()) {
         return Ok(None);
     }
     if let Some(record) = Record::of(folder)
-        && record.of == exported::identity(source, form, options)?
+        && record.of == exported::identity(hashes, form, options)?
     {
         return Ok(Some(record));
     }

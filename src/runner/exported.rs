@@ -28,17 +28,35 @@ pub struct Record {
     notes: Vec<String>,
 }
 
+/// Hashes of a model's files.
+#[derive(Debug, Serialize)]
+pub struct ModelHashes {
+    /// Of what decides its output.
+    model: String,
+    /// Of the small files beside that.
+    companions: String,
+}
+
+impl ModelHashes {
+    /// Those of a model.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn of(source: &Source) -> Result<Self> {
+        Ok(Self { model: source.hash()?, companions: companions_hash(source)? })
+    }
+}
+
 /// Hash of what an export is made of.
 ///
 /// # Errors
-/// A file of the model that cannot be read.
-pub fn identity(source: &Source, form: Form, options: &Options) -> Result<String> {
+/// A base GGUF file that cannot be read.
+pub fn identity(hashes: &ModelHashes, form: Form, options: &Options) -> Result<String> {
     let gguf_base = options.gguf_base.map(hash::of_file).transpose()?;
     let gguf = (form == Form::Gguf).then_some((options.quantisation, gguf_base, options.name));
     hash::of_json(&json!({
         "version": Versioned::Export.version(),
-        "model": source.hash()?,
-        "companions": companions_hash(source)?,
+        "files": hashes,
         "form": form,
         "code": hash::of_bytes(remote::CODE.as_bytes()),
         "gguf": gguf,
@@ -107,7 +125,8 @@ mod tests {
             [1, 2].map(|seed| Pico::default().write(&dir.path().join(seed.to_string()), seed).unwrap());
         let options = |quantisation, name| Options { quantisation, gguf_base: None, stored: None, name };
         let plain = options(Quantisation::Auto, Some("a"));
-        let of = |source: usize, form, options: &Options| identity(&sources[source], form, options).unwrap();
+        let hashes = sources.map(|source| ModelHashes::of(&source).unwrap());
+        let of = |source: usize, form, options: &Options| identity(&hashes[source], form, options).unwrap();
         let own = of(0, Form::Gguf, &plain);
         assert_eq!(of(0, Form::Gguf, &plain), own);
         for other in [

@@ -75,7 +75,8 @@ fn refuse_empty(
     let most = ModuleKind::ALL.map(most).into_iter().fold(1.0, f64::min) * spec.sparsity.target / fraction;
     let hint = format!(
         "set sparsity.target to at most {}, or sparsity.shape to \"free\"",
-        ((most * 1000.0).ceil() - 1.0) / 1000.0
+        // Less than half a step, whatever the last bits are.
+        ((most * 1000.0 - 1e-6).ceil() - 1.0) / 1000.0
     );
     Err(Error::new(Kind::Search, what).at("sparsity.target").hint(hint))
 }

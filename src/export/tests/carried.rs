@@ -148,6 +148,7 @@ fn a_folder_for_mlx_names_a_class_that_opens_its_tokenizer() {
     ] {
         let subject = Subject::new(&[layer(&[2, 1], 9)], |_| {});
         let path = std::path::PathBuf::from(subject.source.place()).join(file);
+        std::fs::remove_file(&path).unwrap();
         own.iter().for_each(|own| std::fs::write(&path, own.to_string()).unwrap());
         let dir = tempfile::tempdir().unwrap();
         let exported =
