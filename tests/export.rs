@@ -52,6 +52,9 @@ fn a_trial_exports_its_last_model_compares_it_and_keeps_that() {
             .map(|file| (file.file_name().into_string().unwrap(), file.metadata().unwrap().len()))
             .collect();
         assert!(sizes.remove("README.md").is_some(), "{form}: a card");
+        let card = std::fs::read_to_string(exports.join(form).join("README.md")).unwrap();
+        assert!(card.contains("## Against the model") && !card.contains("export_"), "{form}: {card}");
+        assert!(!card.contains("FILE.gguf"), "{form}: {card}");
         let bytes = figures[&format!("export_bytes/{form}")];
         assert_eq!(sizes.values().sum::<u64>() as f64, bytes, "{form}: {sizes:?}");
         assert!(!sizes.contains_key("figures.json"), "{form}: {sizes:?}");
@@ -60,6 +63,18 @@ fn a_trial_exports_its_last_model_compares_it_and_keeps_that() {
         let there = figures[&format!("export_perplexity/{form}")];
         let here = figures["perplexity/text"];
         assert!((there / here - 1.0).abs() < 1e-4, "{form}: {there} and {here}");
+    }
+    // A card has the sizes that are written.
+    let mlx = |name: &str| std::fs::read_to_string(exports.join("mlx").join(name)).unwrap();
+    let config: serde_json::Value = serde_json::from_str(&mlx("config.json")).unwrap();
+    let card = mlx("README.md");
+    assert!(card.contains("written with equal ones"), "its layers are not the model's: {card}");
+    for (layer, heads) in config["num_query_heads"].as_array().unwrap().iter().enumerate() {
+        let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+        let is_own =
+            |row: &Vec<String>| row.len() > 2 && [layer.to_string(), "all 2".into()].contains(&row[1]);
+        let row = card.lines().map(cells).find(is_own).unwrap_or_else(|| panic!("{card}"));
+        assert!(row[2].starts_with(&format!("{heads}/")), "{heads} query heads: {row:?}");
     }
     let table = String::from_utf8(tiny.read("runs/tiny/results.md")).unwrap();
     assert!(
@@ -103,15 +118,96 @@ fn the_verb_takes_a_model_or_a_run_and_says_what_came_of_it() {
 
     let of_run = prints(&tiny, &["export", "runs/tiny", "--to", "gguf,stock", "--gguf", "f32"]);
     assert!(of_run.contains("tiny-gguf") && of_run.contains("tiny-stock"), "{of_run}");
+    assert!(of_run.contains("on 1024 tokens of the held-out text of corpus \"text\""), "{of_run}");
     assert!(tiny.path("tiny-stock/config.json").is_file());
+    // Its card says what the trial's says, and how far the export is from the model.
+    let card = |path: &str| String::from_utf8(tiny.read(path)).unwrap();
+    let scores = |card: &str| card.split("## ").find(|part| part.starts_with("Scores")).unwrap().to_owned();
+    let own = card("tiny-gguf/README.md");
+    assert_eq!(scores(&own), scores(&card("runs/tiny/trials/main/model/README.md")));
+    assert!(own.contains("## Against the model") && own.contains("of corpus \"text\""), "{own}");
+    assert!(own.contains("-m model-f32.gguf") && !own.contains("FILE.gguf"), "{own}");
     let uniform = ["export", "runs/tiny", "--model", "uniform", "--to", "hf", "--out", "out/uniform"];
     assert!(prints(&tiny, &uniform).contains("out/uniform"));
     assert!(tiny.path("out/uniform/model.safetensors").is_file());
+    // The folder of the trial is as good as that of the run.
+    let of_trial = ["export", "runs/tiny/trials/main", "--to", "mlx"];
+    assert!(prints(&tiny, &of_trial).contains("tiny-main-mlx"));
+    let (code, said) = fails(&tiny, &["export", "runs/tiny/trials/main", "--trial", "other", "--to", "mlx"]);
+    assert!(code == 2 && said.contains("leave --trial out"), "{said}");
+    for run in ["runs/tiny", "runs/tiny/trials/main"] {
+        for line in [&["bench", run][..], &["generate", run, "--prompt", "a"]] {
+            let (code, said) = fails(&tiny, line);
+            assert!(code == 2 && said.contains("its model: runs/tiny/trials/main/model"), "{line:?}: {said}");
+        }
+    }
     prints(&tiny, &["export", "model", "--to", "mlx"]);
     let config = String::from_utf8(tiny.read("model-mlx/config.json")).unwrap();
     assert!(config.contains("openelm"), "{config}");
     // What was exported is a model like any other.
     prints(&tiny, &["export", "tiny-stock", "--to", "gguf"]);
+    // Without the run's own text, generated text does.
+    std::fs::remove_file(tiny.path("test.txt")).unwrap();
+    let done = tiny.tyr().args(["export", "runs/tiny", "--to", "hf", "--out", "later"]).assert().success();
+    let said = String::from_utf8(done.get_output().stderr.clone()).unwrap();
+    assert!(said.contains("compared on generated text") && said.contains("test.txt"), "{said}");
+    assert!(card("later/README.md").contains("tokens of generated text"));
+}
+
+#[test]
+fn an_export_appears_whole_and_the_same_one_is_known_again() {
+    let tiny = tiny("");
+    let all = ["export", "model", "--to", "gguf,stock", "--gguf", "f32", "--out", "out"];
+    // What a killed export leaves does not stand in the way and goes.
+    let left = tiny.path("out/gguf.4194303.partial");
+    std::fs::create_dir_all(&left).unwrap();
+    std::fs::write(left.join("model-f32.gguf"), "half").unwrap();
+    prints(&tiny, &all);
+    let there = |name: &str| {
+        let files = std::fs::read_dir(tiny.path(name)).unwrap();
+        let mut names: Vec<_> = files.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(there("out"), ["gguf", "stock"]);
+    assert_eq!(there("out/gguf"), ["README.md", "export.json", "model-f32.gguf"]);
+    let file = tiny.path("out/gguf/model-f32.gguf");
+    let made = std::fs::metadata(&file).unwrap().modified().unwrap();
+
+    let done = tiny.tyr().args(all).assert().success();
+    let (out, said) = (done.get_output().stdout.clone(), done.get_output().stderr.clone());
+    assert_eq!(String::from_utf8(said).unwrap().matches("was there already").count(), 2);
+    assert!(String::from_utf8(out).unwrap().contains("out/stock"));
+    assert_eq!(std::fs::metadata(&file).unwrap().modified().unwrap(), made);
+    assert_eq!(there("out/gguf"), ["README.md", "export.json", "model-f32.gguf"]);
+
+    // Of other options, of another model, or damaged, it is in the way.
+    let other = ["export", "model", "--to", "gguf", "--gguf", "q8_0", "--out", "out/gguf"];
+    let same = ["export", "model", "--to", "gguf", "--gguf", "f32", "--out", "out/gguf"];
+    let stock = ["export", "out/stock", "--to", "gguf", "--gguf", "f32", "--out", "out/gguf"];
+    prints(&tiny, &same);
+    let refuses = |line: &[&str]| {
+        let (code, said) = fails(&tiny, line);
+        assert!(code == 2 && said.contains("already"), "{line:?}: {said}");
+    };
+    refuses(&other);
+    refuses(&stock);
+    std::fs::write(&file, "short").unwrap();
+    refuses(&same);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "short");
+}
+
+#[test]
+fn layers_that_are_alike_and_keep_nothing_are_an_error_before_anything_is_pruned() {
+    let tiny = tiny("");
+    let set = ["--set", "sparsity.shape='uniform'", "--set", "sparsity.target=0.95"];
+    for verb in ["check", "plan", "run"] {
+        let (code, said) = fails(&tiny, &[&[verb, "spec.toml"], &set[..]].concat());
+        assert!([3, 6, 10].contains(&code) && said.contains("query heads"), "{verb} {code} {said}");
+        assert!(said.contains("sparsity.target") && said.contains("at most"), "{verb} {said}");
+    }
+    let made = tiny.path("runs/tiny/store").read_dir().is_ok_and(|mut all| all.any(|_| true));
+    assert!(!made, "nothing was made");
 }
 
 const BUILTIN: &str = r#"

@@ -4,6 +4,8 @@
 // Helpers beside the test functions are tests, too.
 #![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
 
+mod runtimes_support;
+
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
@@ -160,19 +162,6 @@ fn expect(model: &Model, source: &Source, folder: &Path) {
     std::fs::write(folder.join("expected.json"), expected.to_string()).unwrap();
 }
 
-/// The interpreter with transformers.
-fn python() -> Option<PathBuf> {
-    if let Some(python) = std::env::var_os("TYR_RUNTIMES_PYTHON") {
-        return Some(python.into());
-    }
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/runtimes/bin/python");
-    let found = python.exists().then_some(python);
-    if found.is_none() {
-        eprintln!("skipped: no Python with transformers (scripts/install_runtimes, or TYR_RUNTIMES_PYTHON)");
-    }
-    found
-}
-
 /// What the script prints of folders: what it runs on, then a report of each.
 fn reports(python: &Path, folders: &[PathBuf], home: &Path) -> (Value, Vec<Value>) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runtimes/transformers_check.py");
@@ -193,7 +182,7 @@ fn reports(python: &Path, folders: &[PathBuf], home: &Path) -> (Value, Vec<Value
 
 #[test]
 fn every_pruned_model_is_the_same_one_in_transformers() {
-    let Some(python) = python() else { return };
+    let Some(python) = runtimes_support::python("transformers") else { return };
     let dir = tempfile::tempdir().unwrap();
     let base = dir.path().join("base");
     let source = Pico::of_bytes(128).write(&base, 3).unwrap();

@@ -109,7 +109,18 @@ impl std::error::Error for Error {}
 /// memory.
 impl From<candle_core::Error> for Error {
     fn from(e: candle_core::Error) -> Self {
-        Error::new(Kind::Internal, format!("tensor operation failed: {e}"))
+        Error::new(Kind::Internal, format!("tensor operation failed: {}", without_backtrace(&e)))
+    }
+}
+
+/// What a tensor operation says, without the backtrace that it has where `RUST_BACKTRACE` is set.
+pub fn without_backtrace(e: &candle_core::Error) -> String {
+    use candle_core::Error::{Context, WithBacktrace, WithPath};
+    match e {
+        WithBacktrace { inner, .. } => without_backtrace(inner),
+        WithPath { inner, path } => format!("{}: {}", path.display(), without_backtrace(inner)),
+        Context { inner, context } => format!("{context}: {}", without_backtrace(inner)),
+        other => other.to_string(),
     }
 }
 
@@ -139,6 +150,16 @@ mod tests {
             e.to_string(),
             "shape differs\n  at: model.safetensors: model.norm.weight\n  hint: copy it again"
         );
+    }
+
+    #[test]
+    fn a_tensor_operation_tells_no_backtrace() {
+        let backtrace = Box::new(std::backtrace::Backtrace::force_capture());
+        let inner = Box::new(candle_core::Error::Msg("no such tensor".into()));
+        let e = candle_core::Error::WithBacktrace { inner, backtrace }.with_path("a.gguf").context("reading");
+        assert!(e.to_string().lines().count() > 2);
+        assert_eq!(without_backtrace(&e), "reading: a.gguf: no such tensor");
+        assert_eq!(Error::from(e).what, "tensor operation failed: reading: a.gguf: no such tensor");
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod estimate;
 pub mod files;
 pub mod hash;
 pub mod meter;
+mod names;
 pub mod once;
 pub mod rng;
 pub mod stderr;
@@ -16,8 +17,9 @@ pub mod watch;
 pub mod work;
 
 pub use caught::caught;
-pub use error::{Error, Kind, Result, ResultExt};
+pub use error::{Error, Kind, Result, ResultExt, without_backtrace};
 pub use estimate::Estimate;
+pub use names::last_part;
 pub use once::get_or_try_init;
 pub use watch::{Silent, Watch};
 pub use work::Work;

@@ -7,7 +7,7 @@ use candle_core::Device;
 use clap::Args;
 
 use super::serve::parse_device;
-use crate::base::{Kind, Result, ResultExt, Watch, files};
+use crate::base::{Kind, Result, ResultExt, Watch, files, last_part};
 use crate::bench::{Report, Size, Workload, run as time_in_turn, size};
 use crate::model::{Model, Source};
 use crate::report::speed::{csv, markdown, terminal};
@@ -71,7 +71,7 @@ fn measure(arguments: &Arguments, watch: &dyn Watch) -> Result<Report> {
     let device = device(arguments.device)?;
     let names = names(&arguments.models);
     let sources: Vec<Source> =
-        arguments.models.iter().map(|model| Source::resolve(model)).collect::<Result<_>>()?;
+        arguments.models.iter().map(|model| super::model_source(model)).collect::<Result<_>>()?;
     let sizes = watch.step("memory of each model", sources.len() as u64, || {
         let alone = |(source, name): (&Source, &String)| {
             watch.checkpoint()?;
@@ -94,7 +94,7 @@ fn open(source: &Source, device: &Device, watch: &dyn Watch) -> Result<Model> {
 
 /// The last part of each model's name; as much as was given where that part is not its alone.
 fn names(models: &[String]) -> Vec<String> {
-    let last = |model: &str| model.trim_end_matches('/').rsplit('/').next().unwrap_or(model).to_string();
+    let last = |model: &str| last_part(model).to_string();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     models.iter().for_each(|model| *counts.entry(last(model)).or_default() += 1);
     models.iter().map(|model| if counts[&last(model)] == 1 { last(model) } else { model.clone() }).collect()

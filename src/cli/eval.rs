@@ -10,7 +10,7 @@ use crate::base::{Error, Kind, Result, Watch, files};
 use crate::data::inputs::evaluation_set;
 use crate::data::{Tokenizer, corpus};
 use crate::eval;
-use crate::model::{Model, Source};
+use crate::model::Model;
 use crate::report::{Figure, Metric, Tables, event::Event};
 use crate::runner::evaluate::Measured;
 use crate::runner::measure::{self, OpenedModel, Recorder};
@@ -179,7 +179,7 @@ fn measure(
     dense_report: Option<&eval::Report>,
     watch: &dyn Watch,
 ) -> Result<(Vec<Figure>, Option<eval::Report>)> {
-    let source = Source::resolve(&spec.model.source)?;
+    let source = super::model_source(&spec.model.source)?;
     let model = Arc::new(Model::open(&source, &tensor::device(spec.model.device)?)?);
     model.tell(watch);
     let tokenizer = Tokenizer::open(&source)?;

@@ -8,7 +8,7 @@ use super::serve::parse_device;
 use crate::base::{Kind, Result, ResultExt, Watch};
 use crate::data::tokenizer::Tokenizer;
 use crate::generate::{Sampling, Settings, write};
-use crate::model::{Model, Source};
+use crate::model::Model;
 use crate::spec::DeviceChoice;
 use crate::tensor::device;
 
@@ -46,7 +46,7 @@ pub(super) fn run(args: &GenerateArgs, watch: &dyn Watch) -> Result<()> {
 }
 
 fn print_to(args: &GenerateArgs, out: &mut dyn Write, watch: &dyn Watch) -> Result<()> {
-    let source = Source::resolve(&args.model)?;
+    let source = super::model_source(&args.model)?;
     let tokenizer = Tokenizer::open(&source)?;
     let sampling = Sampling { temperature: args.temperature, top_p: args.top_p, seed: args.seed }.check()?;
     let settings =

@@ -22,8 +22,10 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::base::{Kind, Result, ResultExt, stderr};
 use crate::data::corpus;
+use crate::model::Source;
 use crate::report::{Bars, install_interrupt_handler};
-use crate::spec::{self, Known, LookAtInputs};
+use crate::runner::kept::RunFolder;
+use crate::spec::{self, Known, LookAtInputs, model_folder};
 
 /// Structural pruning of large language models as declarative experiments.
 #[derive(Parser)]
@@ -125,11 +127,11 @@ pub fn main() -> ExitCode {
         Verb::Status(arguments) => status::run(&arguments),
         Verb::Report(arguments) => report::run(&arguments),
         Verb::Cache(arguments) => cache::run(&arguments),
-        Verb::Eval(arguments) => eval::run(&arguments),
-        Verb::Export(arguments) => export::run(&arguments, &watched()),
-        Verb::Serve(arguments) => serve::run(&arguments, &watched()),
-        Verb::Generate(arguments) => generate::run(&arguments, &watched()),
-        Verb::Bench(arguments) => bench::run(&arguments, &watched()),
+        Verb::Eval(arguments) => from_the_start(NOTHING_KEPT, eval::run(&arguments)),
+        Verb::Export(arguments) => from_the_start(export::KEPT, export::run(&arguments, &watched())),
+        Verb::Serve(arguments) => from_the_start(NOTHING_KEPT, serve::run(&arguments, &watched())),
+        Verb::Generate(arguments) => from_the_start(NOTHING_KEPT, generate::run(&arguments, &watched())),
+        Verb::Bench(arguments) => from_the_start(NOTHING_KEPT, bench::run(&arguments, &watched())),
         Verb::Schema => schema::run(),
     };
     conclude(result)
@@ -139,6 +141,25 @@ pub fn main() -> ExitCode {
 pub fn command() -> clap::Command {
     Cli::command()
 }
+
+/// The files of a model that the command line names.
+///
+/// # Errors
+/// There are none; a run's folder, whose models the hint names.
+fn model_source(named: &str) -> Result<Source> {
+    match model_folder(named).and_then(RunFolder::of) {
+        Some(run) => Err(run.is_no_model()),
+        None => Source::resolve(named),
+    }
+}
+
+/// Of a verb that cannot be resumed: what is true after Ctrl-C.
+fn from_the_start(hint: &'static str, result: Result<()>) -> Result<()> {
+    result.map_err(|e| if e.kind == Kind::Interrupted { e.hint(hint) } else { e })
+}
+
+/// What a verb that only measures or prints keeps when it is stopped.
+const NOTHING_KEPT: &str = "nothing is kept: the same command starts from the beginning";
 
 /// Prints to stdout; a reader that has closed the pipe is not an error.
 fn show(text: &str) -> Result<()> {
@@ -170,5 +191,36 @@ fn conclude(result: Result<()>) -> ExitCode {
             stderr::print(&format!("{heading}{e}\n"));
             ExitCode::from(e.kind.exit_code())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Error, Watch};
+
+    struct Stopped;
+
+    impl Watch for Stopped {
+        fn begin(&self, _what: &str, _units: u64) {}
+        fn advance(&self, _units: u64) {}
+        fn end(&self) {}
+        fn note(&self, _message: &str) {}
+        fn stopped(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn a_verb_that_cannot_be_resumed_does_not_say_that_it_can() {
+        let stopped = || Stopped.checkpoint();
+        let of_run = stopped().unwrap_err();
+        for kept in [NOTHING_KEPT, export::KEPT] {
+            let e = from_the_start(kept, stopped()).unwrap_err();
+            assert_eq!((e.kind, e.hint.as_deref()), (Kind::Interrupted, Some(kept)));
+            assert!(of_run.to_string().contains("resume") && !e.to_string().contains("resume"), "{e}");
+        }
+        let other = Error::new(Kind::Disk, "full").hint("free some");
+        assert_eq!(from_the_start(NOTHING_KEPT, Err(other.clone())), Err(other));
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use clap::Args;
 
 use crate::base::{Error, Kind, Result, Watch};
-use crate::model::{Model, Source};
+use crate::model::Model;
 use crate::serve::{self, Limits, Options, secret};
 use crate::spec::DeviceChoice;
 use crate::tensor::device;
@@ -54,7 +54,7 @@ pub(crate) fn parse_device(name: &str) -> Result<DeviceChoice, String> {
 
 /// Serves until interrupted; prints the address on standard output.
 pub(crate) fn run(args: &ServeArgs, watch: &dyn Watch) -> Result<()> {
-    let source = Source::resolve(&args.model)?;
+    let source = super::model_source(&args.model)?;
     let model = Model::open(&source, &device(args.device)?)?;
     model.tell(watch);
     let options = options(args)?;

@@ -11,9 +11,10 @@ use serde_json::{Map, Value, json};
 
 use super::layout::Layout;
 use super::notes::{Dummies, dummies, groups, larger};
-use super::{Draft, refusal, refuse_window};
-use crate::base::{Error, Kind, Result, files};
+use super::{Draft, refusal, refuse_window, write_folder};
+use crate::base::{Error, Kind, Result, Watch, files};
 use crate::model::checkpoint::SINGLE;
+use crate::model::companions::{Companions, TOKENIZER_CONFIG};
 use crate::model::family::When::{Always, Untied};
 use crate::model::family::{BiasKeys, Biases, Family, Given, TensorRule, Windows, weight};
 use crate::model::matrix::Matrix::*;
@@ -84,6 +85,25 @@ pub(super) fn draft(config: &Config) -> Result<Draft> {
         larger(config, target.parameters().total()),
     ];
     Ok(Draft { notes: notes.into_iter().flatten().collect(), layout, target })
+}
+
+/// Writes the folder; the names of its files and the notes. The tokenizer's class, which MLX-LM leaves to
+/// transformers, is named where the model's own files leave it to the model type: transformers has none for this
+/// one.
+pub(super) fn write(
+    model: &Model,
+    source: &Source,
+    out: &Path,
+    watch: &dyn Watch,
+) -> Result<(Vec<String>, Vec<String>)> {
+    let (mut names, notes) = write_folder(model, source, draft(model.config())?, out, watch)?;
+    if let Some(settings) = Companions::open(source)?.with_tokenizer_class() {
+        files::write_json(&out.join(TOKENIZER_CONFIG), &settings)?;
+        if !names.iter().any(|name| name == TOKENIZER_CONFIG) {
+            names.push(TOKENIZER_CONFIG.into());
+        }
+    }
+    Ok((names, notes))
 }
 
 /// The config.json that MLX-LM reads.

@@ -100,7 +100,7 @@ pub fn write(
 ) -> Result<Exported> {
     let (names, notes) = match form {
         Form::Gguf => gguf::write(model, source, options, out, watch)?,
-        Form::Mlx => write_folder(model, source, mlx::draft(model.config())?, out, watch)?,
+        Form::Mlx => mlx::write(model, source, out, watch)?,
         Form::Stock => write_folder(model, source, stock::draft(model.config())?, out, watch)?,
         Form::Hf => write_folder(model, source, as_it_is(model.config())?, out, watch)?,
     };
@@ -123,6 +123,32 @@ pub fn look(config: &Config, form: Form, options: &Options) -> Result<Exported> 
         Form::Mlx => mlx::draft(config).map(|draft| of(&draft.target, draft.notes)),
         Form::Stock => stock::draft(config).map(|draft| of(&draft.target, draft.notes)),
         Form::Hf => as_it_is(config).map(|draft| of(&draft.target, draft.notes)),
+    }
+}
+
+/// The configuration of what a form writes: its layers have the sizes that lie in the files, and its family is
+/// the form's.
+///
+/// # Errors
+/// What the form cannot carry, as for [`write()`].
+pub fn written(config: &Config, form: Form, options: &Options) -> Result<Config> {
+    match form {
+        Form::Gguf => gguf::written(config, options),
+        Form::Mlx => mlx::draft(config).map(|draft| draft.target),
+        Form::Stock => stock::draft(config).map(|draft| draft.target),
+        Form::Hf => as_it_is(config).map(|draft| draft.target),
+    }
+}
+
+/// Bytes of weights that [`read_back`] writes into its own folder: a copy in 32-bit floats of what our readers do not
+/// read as it lies there.
+///
+/// # Errors
+/// What the form cannot carry, as for [`write()`].
+pub fn read_back_bytes(config: &Config, form: Form, options: &Options) -> Result<u64> {
+    match form {
+        Form::Gguf => Ok(4 * written(config, form, options)?.parameters().total() as u64),
+        Form::Mlx | Form::Hf | Form::Stock => Ok(0),
     }
 }
 

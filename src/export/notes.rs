@@ -87,14 +87,37 @@ pub(super) fn filled(config: &Config, layout: &Layout) -> Option<String> {
     let shape = layout.layers.first()?.shape();
     (!smaller.is_empty()).then(|| {
         format!(
-            "{}: filled up with zeros to {} query heads, {} key/value heads and {} neurons, so that all layers are \
-             alike; sparsity.shape = \"uniform\" avoids this",
+            "{}: filled up with zeros to {} query heads, {} key/value heads and {} neurons, {}",
             numbers(&smaller),
             shape.heads(),
             shape.kv_heads(),
-            shape.intermediate_size
+            shape.intermediate_size,
+            why_filled(config)
         )
     })
+}
+
+/// Why layers do not stay as they are in a plain family, and what avoids it.
+fn why_filled(config: &Config) -> String {
+    let all = &config.layers;
+    let first = &all[0];
+    let groups = &first.query_heads_per_kv;
+    if all.iter().any(|layer| layer != first) {
+        "so that all layers are alike; sparsity.shape = \"uniform\" avoids this".into()
+    } else if groups.is_empty() || first.intermediate_size == 0 {
+        "since a plain layer has both heads and neurons; prune.keep_at_least avoids this".into()
+    } else if groups.iter().any(|group| group != &groups[0]) {
+        "since a plain layer has as many query heads for each key/value head; prune.align.heads = \"equal\" or \
+         prune.unit.attention = \"kv_group\" avoids this"
+            .into()
+    } else {
+        format!(
+            "since plain classes that have the model's biases and window take a number of query heads that divides \
+             {} channels, and layers have {}; another sparsity.target avoids this",
+            config.hidden,
+            first.heads()
+        )
+    }
 }
 
 /// Of parameters that the model does not have.

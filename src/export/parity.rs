@@ -10,7 +10,7 @@ use crate::tensor::loss::token_logprobs;
 /// Two models compared.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Parity {
-    /// Largest |difference of logits|.
+    /// Largest |difference of logits|; of what another runtime gives, of log-probabilities.
     pub max_logit_difference: f64,
     /// Perplexity of the first and of the second model over every token but each sequence's first; 1 where
     /// there is no such token.
@@ -45,8 +45,9 @@ pub fn parity(model: &Model, other: &Model, sequences: &[&[u32]]) -> Result<Pari
     Ok(sums.parity())
 }
 
+/// Sums over tokens of what two models make of them.
 #[derive(Default)]
-struct Sums {
+pub(super) struct Sums {
     largest: f64,
     nats: [f64; 2],
     predicted: usize,
@@ -54,10 +55,14 @@ struct Sums {
 }
 
 impl Sums {
-    /// Adds logits [n, V] of both models; `next` has the token after each row, none after a text's last.
-    fn add(&mut self, both: &[Tensor; 2], next: &[u32]) -> Result<()> {
-        let apart = (both[0].to_device(both[1].device())? - &both[1])?.abs()?.flatten_all()?.max(0)?;
-        self.largest = self.largest.max(f64::from(apart.to_scalar::<f32>()?));
+    /// Adds logits [n, V] of both models, or log-probabilities; `next` has the token after each row, none after a
+    /// text's last.
+    pub(super) fn add(&mut self, both: &[Tensor; 2], next: &[u32]) -> Result<()> {
+        let apart = (both[0].to_device(both[1].device())? - &both[1])?.abs()?.flatten_all()?;
+        let apart = apart.to_vec1::<f32>()?.into_iter().map(f64::from);
+        // What is no number is an infinite difference.
+        self.largest =
+            apart.fold(self.largest, |most, d| if d.is_nan() { f64::INFINITY } else { most.max(d) });
         for (nats, logits) in self.nats.iter_mut().zip(both) {
             *nats -=
                 token_logprobs(&logits.narrow(0, 0, next.len())?, next)?.iter().map(|(p, _)| p).sum::<f64>();
@@ -67,7 +72,7 @@ impl Sums {
         Ok(())
     }
 
-    fn parity(self) -> Parity {
+    pub(super) fn parity(self) -> Parity {
         let perplexity = self.nats.map(|nats| (nats / self.predicted.max(1) as f64).exp());
         Parity { max_logit_difference: self.largest, perplexity, tokens: self.tokens }
     }

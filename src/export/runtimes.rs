@@ -5,10 +5,12 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use candle_core::{D, Device, Tensor};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::gguf;
+use super::parity::{Parity, Sums};
 use crate::base::{Error, Kind, Result, ResultExt, files};
 use crate::model::Model;
 use crate::spec::Form;
@@ -31,11 +33,9 @@ const GREEDY: usize = 32;
 pub struct Verified {
     /// The runtime with its version.
     pub runtime: String,
-    /// Largest |difference of log-probabilities| over the whole vocabulary: of logits, up to a constant that
-    /// changes no probability.
-    pub max_logprob_difference: f64,
-    /// Perplexity of the model here, and of the export there.
-    pub perplexity: [f64; 2],
+    /// The export there beside the model here. The difference is that of log-probabilities over the whole
+    /// vocabulary: of logits, up to a constant that changes no probability.
+    pub parity: Parity,
     /// What the runtime writes after a prompt, taking the likeliest token each time.
     pub text: String,
 }
@@ -44,7 +44,6 @@ pub struct Verified {
 #[derive(Deserialize)]
 struct Answer {
     runtime: String,
-    perplexity: Option<f64>,
     text: Option<String>,
 }
 
@@ -92,13 +91,8 @@ pub fn verify(
     let answer = ask(&Runtime::of(form), python, &request.to_string(), scratch)?;
     let theirs = std::fs::read(&rows).map_err(|e| files::io_error(&rows, "read", &e))?;
     let theirs: Vec<f32> = theirs.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-    let (difference, own) = compared(model, sequences, &theirs)?;
-    Ok(Verified {
-        runtime: answer.runtime,
-        max_logprob_difference: difference,
-        perplexity: [own, answer.perplexity.unwrap_or(f64::NAN)],
-        text: answer.text.unwrap_or_default(),
-    })
+    let parity = compared(model, sequences, &theirs)?;
+    Ok(Verified { runtime: answer.runtime, parity, text: answer.text.unwrap_or_default() })
 }
 
 /// What the runtime opens: a file for GGUF, else the folder, by its full path.
@@ -152,37 +146,57 @@ fn ask(runtime: &Runtime, python: &Path, request: &str, scratch: &Path) -> Resul
         .map_err(|e| e.at(python.display()))
 }
 
-/// Largest difference between a model's log-probabilities and others of the same tokens, row after row, and the
-/// model's perplexity.
-fn compared(model: &Model, sequences: &[&[u32]], theirs: &[f32]) -> Result<(f64, f64)> {
+/// A model beside log-probabilities that another runtime gives after the same tokens, row after row.
+fn compared(model: &Model, sequences: &[&[u32]], theirs: &[f32]) -> Result<Parity> {
     let vocabulary = model.config().vocabulary;
     let expected: usize = sequences.iter().map(|tokens| tokens.len() * vocabulary).sum();
     if expected != theirs.len() {
         let what = format!("the runtime gave {} log-probabilities, not {expected}", theirs.len());
         return Err(Error::new(Kind::Checkpoint, what).hint("its vocabulary is not the model's"));
     }
-    let mut rows = theirs.chunks_exact(vocabulary);
-    let (mut largest, mut nats, mut predicted) = (0f64, 0.0, 0usize);
-    for tokens in sequences {
+    let mut sums = Sums::default();
+    let mut rest = theirs;
+    for tokens in sequences.iter().filter(|tokens| !tokens.is_empty()) {
         let hidden = model.hidden(tokens, &Segments::sequences(1, tokens.len()))?;
-        let logits = model.logits(&hidden)?.to_vec2::<f32>()?;
-        for (place, (own, theirs)) in logits.iter().zip(&mut rows).enumerate() {
-            let own = logprobs(own);
-            let apart = own.iter().zip(theirs).map(|(a, b)| (a - f64::from(*b)).abs());
-            // A NaN of theirs is an infinite difference.
-            largest = apart.fold(largest, |most, d| if d.is_nan() { f64::INFINITY } else { most.max(d) });
-            if let Some(&next) = tokens.get(place + 1) {
-                nats -= own[next as usize];
-                predicted += 1;
-            }
-        }
+        let logits = model.logits(&hidden)?.to_device(&Device::Cpu)?;
+        let own = logits.broadcast_sub(&logits.log_sum_exp(D::Minus1)?.unsqueeze(1)?)?;
+        let (rows, after) = rest.split_at(tokens.len() * vocabulary);
+        rest = after;
+        let theirs = Tensor::from_slice(rows, (tokens.len(), vocabulary), &Device::Cpu)?;
+        sums.add(&[own, theirs], &tokens[1..])?;
     }
-    Ok((largest, (nats / predicted.max(1) as f64).exp()))
+    Ok(sums.parity())
 }
 
-/// Log-probabilities of a row of logits.
-fn logprobs(logits: &[f32]) -> Vec<f64> {
-    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let total = logits.iter().map(|x| f64::from(x - top).exp()).sum::<f64>().ln();
-    logits.iter().map(|x| f64::from(x - top) - total).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::tests::subjects::{Subject, layer, random_tokens};
+
+    #[test]
+    fn log_probabilities_are_compared_token_by_token() {
+        let subject = Subject::new(&[layer(&[2, 1], 9), layer(&[3], 5)], |_| {});
+        let tokens = random_tokens(12, subject.model.config().vocabulary);
+        let sequences: [&[u32]; 2] = [&tokens, &tokens[..1]];
+        let mut theirs = Vec::new();
+        for tokens in sequences {
+            let segments = Segments::sequences(1, tokens.len());
+            let logits = subject.model.logits(&subject.model.hidden(tokens, &segments).unwrap()).unwrap();
+            for row in logits.to_vec2::<f32>().unwrap() {
+                let total = row.iter().map(|x| f64::from(*x).exp()).sum::<f64>().ln();
+                theirs.extend(row.iter().map(|x| (f64::from(*x) - total) as f32));
+            }
+        }
+        let same = compared(&subject.model, &sequences, &theirs).unwrap();
+        let [own, other] = same.perplexity;
+        assert!(same.tokens == 13 && same.max_logit_difference < 1e-5, "{same:?}");
+        assert!((own / other - 1.0).abs() < 1e-5 && own > 1.0, "{same:?}");
+        *theirs.last_mut().unwrap() += 0.5;
+        let apart = compared(&subject.model, &sequences, &theirs).unwrap();
+        assert!((apart.max_logit_difference - 0.5).abs() < 1e-4, "{apart:?}");
+        theirs[3] = f32::NAN;
+        let none = compared(&subject.model, &sequences, &theirs).unwrap();
+        assert_eq!(none.max_logit_difference, f64::INFINITY);
+        assert!(compared(&subject.model, &sequences, &theirs[1..]).unwrap_err().what.contains("not"));
+    }
 }

@@ -13,7 +13,11 @@ pub const TOKENIZER: &str = "tokenizer.json";
 /// Key of tokenizer_config.json and of config.json: the tokenizer's class in transformers.
 pub(super) const TOKENIZER_CLASS: &str = "tokenizer_class";
 
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+/// The class that reads any tokenizer.json.
+pub(super) const ANY_TOKENIZER: &str = "PreTrainedTokenizerFast";
+
+/// Settings of the tokenizer for transformers.
+pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS: &str = "special_tokens_map.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
 const CHAT_TEMPLATE: &str = "chat_template.jinja";
@@ -119,6 +123,15 @@ impl Companions {
     /// The tokenizer's class in transformers, where tokenizer_config.json names it.
     pub(super) fn tokenizer_class(&self) -> Option<&str> {
         self.tokenizer.get(TOKENIZER_CLASS)?.as_str()
+    }
+
+    /// tokenizer_config.json with a class that reads any tokenizer.json; `None` where it names one.
+    pub fn with_tokenizer_class(&self) -> Option<Map<String, Value>> {
+        let mut settings = self.tokenizer.clone();
+        self.tokenizer_class().is_none().then(|| {
+            settings.insert(TOKENIZER_CLASS.into(), ANY_TOKENIZER.into());
+            settings
+        })
     }
 
     /// How chats are written: chat_template.jinja, else tokenizer_config.json; of several the default one.

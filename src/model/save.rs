@@ -10,7 +10,7 @@ use safetensors::tensor::TensorInfo;
 use serde_json::{Value, json};
 
 use super::checkpoint::{SINGLE, narrowed};
-use super::companions::{self, Companions, TOKENIZER_CLASS};
+use super::companions::{self, ANY_TOKENIZER, Companions, TOKENIZER_CLASS};
 use super::config::{Config, LayerShape};
 use super::family::{Biases, TensorEntry};
 use super::source::Source;
@@ -108,7 +108,7 @@ pub fn save(
     raw.remove("dtype");
     if config.family.per_layer && Companions::open(base)?.tokenizer_class().is_none() {
         // No table of transformers has a tokenizer for this model type.
-        raw.entry(TOKENIZER_CLASS).or_insert(json!("PreTrainedTokenizerFast"));
+        raw.entry(TOKENIZER_CLASS).or_insert(json!(ANY_TOKENIZER));
     }
     // Last, so that a folder with a configuration is whole.
     files::write_json(&folder.join("config.json"), &raw)?;

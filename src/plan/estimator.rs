@@ -80,6 +80,8 @@ struct Cost {
     memory: f64,
     mapped: f64,
     disk: f64,
+    /// On disk while it is done.
+    meanwhile: f64,
 }
 
 /// Estimates one trial.
@@ -141,6 +143,7 @@ impl Steps for Estimator<'_, '_> {
             memory: self.rest.max(self.resident()) + building.memory(),
             mapped: self.checkpoint() + bytes,
             disk: bytes,
+            ..Cost::default()
         };
         let around = match &centre.pending {
             None => keys::value(&space)?,
@@ -192,6 +195,7 @@ impl Steps for Estimator<'_, '_> {
             memory: self.rest.max(self.resident()) + searching.memory() + (after - before).max(0.0),
             mapped: self.checkpoint() + net.bytes,
             disk: searching.disk(),
+            ..Cost::default()
         };
         self.carried = after;
         let from = start.map(String::as_str);
@@ -219,6 +223,7 @@ impl Steps for Estimator<'_, '_> {
             memory: self.resident() + supernet::compaction_memory(&dense.config, stored),
             mapped: self.checkpoint() + net.bytes,
             disk: bytes + self.copied(),
+            ..Cost::default()
         };
         let distribution = match &of.pending {
             None => keys::value(&of.distribution)?,
@@ -270,10 +275,12 @@ impl Steps for Estimator<'_, '_> {
         let tokens = Tokens::new(COMPARED_TOKENS.max(length), length);
         let compared = evaluating::perplexity(&model.config, tokens) * 2.0;
         let weights = evaluating::weights(&model.config);
-        let work = compared + Work { read: bytes + weights, written: bytes + weights, ..Work::default() };
+        // What is read back is another copy where our readers do not read the form as it is.
+        let copy = export::read_back_bytes(&model.config, form, &options).unwrap_or_default() as f64;
+        let work = compared + Work { read: bytes + weights, written: bytes + copy, ..Work::default() };
         let rows = model.config.logit_rows().min(length);
         let forward = self.forward(model, work, tokens, rows);
-        let cost = Cost { memory: forward.memory + weights, disk: bytes, ..forward };
+        let cost = Cost { memory: forward.memory + weights, disk: bytes, meanwhile: copy, ..forward };
         let key = keys::export(&self.input_hashes, &model.hash, form, self.spec);
         self.place(StepName::Export(form, model.name), &key, model.missing.clone(), cost)?;
         Ok(())
@@ -361,7 +368,7 @@ impl Estimator<'_, '_> {
     fn forward(&self, of: &PlannedModel, work: Work, tokens: Tokens, rows: usize) -> Cost {
         let beside = if of.name == ModelName::Dense { 0.0 } else { self.resident() };
         let memory = beside + evaluating::memory(&of.config, tokens, rows);
-        Cost { work, memory, mapped: self.checkpoint() + of.file, disk: 0.0 }
+        Cost { work, memory, mapped: self.checkpoint() + of.file, ..Cost::default() }
     }
 
     /// The harness's tasks as far as they are those that are built in.
@@ -402,6 +409,7 @@ impl Estimator<'_, '_> {
             memory: PROCESS + own.max(tokenising),
             mapped: cost.mapped,
             disk: cost.disk,
+            meanwhile: cost.meanwhile,
             flops: cost.work.flops(),
             seconds: self.rates.map(|rates| rates.seconds(&cost.work)),
         }
@@ -446,6 +454,13 @@ impl Estimator<'_, '_> {
             notes.push(
                 "key/value heads are removed only with the last of their query heads: k_proj and v_proj are \
                  given as a range"
+                    .into(),
+            );
+        }
+        if self.spec.searches() && !self.spec.export.to.is_empty() {
+            notes.push(
+                "exports are judged at the uniform distribution; what a search finds may need more repeated heads and \
+                 zeros, or fit: the run tells it of each export"
                     .into(),
             );
         }

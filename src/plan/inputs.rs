@@ -10,7 +10,7 @@ use crate::eval::Selection;
 use crate::export;
 use crate::model::{Model, hub};
 use crate::space::SparsityDistribution;
-use crate::spec::{Inputs, KeyPath, ModelSizes, Spec, model_folder};
+use crate::spec::{Form, Inputs, KeyPath, ModelSizes, Spec, model_folder};
 use crate::tensor;
 use crate::trial::uniform;
 
@@ -29,7 +29,7 @@ pub fn opened(spec: &Spec) -> Inputs {
         Ok(Some(model)) => {
             inputs.model = Some(sizes_of(&model));
             match uniform(spec, &model.config) {
-                Ok(start) => exports(spec, &model, &start).into_iter().for_each(|e| fault("export.to", e)),
+                Ok(start) => exports(spec, &model, &start).into_iter().for_each(|(key, e)| fault(key, e)),
                 Err(e) => {
                     // Bounds that cannot be kept to have keys of their own.
                     let bound = e.place.clone().filter(|place| place.starts_with("prune."));
@@ -48,13 +48,21 @@ pub fn opened(spec: &Spec) -> Inputs {
     inputs
 }
 
-/// What forms cannot carry of the uniform model, or of the tokenizer where it is at hand.
-fn exports(spec: &Spec, model: &KnownModel, start: &SparsityDistribution) -> Vec<Error> {
+/// What forms cannot carry of the uniform model, or of the tokenizer where it is at hand, with the key that decides
+/// it.
+fn exports(spec: &Spec, model: &KnownModel, start: &SparsityDistribution) -> Vec<(&'static str, Error)> {
     let uniform = pruned(&model.config, spec.prune.unit.attention, start, Spread::Wide);
     let options = export::Options::of(spec);
-    let checked = spec.export.to.iter().map(|&form| match &model.source {
-        Some(source) => export::check(&uniform, source, form, &options),
-        None => export::look(&uniform, form, &options).map(drop),
+    let checked = spec.export.to.iter().map(|&form| {
+        export::look(&uniform, form, &options).map_err(|e| ("export.to", e))?;
+        let Some(source) = &model.source else { return Ok(()) };
+        let tokenizer = match &spec.export.gguf_base {
+            // It has a finding of its own.
+            Some(base) if form == Form::Gguf && !base.is_file() => return Ok(()),
+            Some(_) if form == Form::Gguf => "export.gguf_base",
+            _ => "export.to",
+        };
+        export::check(&uniform, source, form, &options).map_err(|e| (tokenizer, e))
     });
     checked.filter_map(Result::err).collect()
 }
@@ -105,7 +113,7 @@ fn task_files(spec: &Spec) -> Result<()> {
 mod tests {
     use super::*;
     use crate::model::pico::Pico;
-    use crate::spec;
+    use crate::spec::{self, AttentionUnit, SparsityShape};
 
     fn spec_of(source: &str) -> Spec {
         let mut spec: Spec = toml::from_str(crate::spec::defaults_toml()).unwrap();
@@ -166,6 +174,59 @@ mod tests {
         assert!(kept.len() == 1 && kept[0].starts_with("prune.keep_at_least.neurons "), "{kept:?}");
         let kept = found(|spec| spec.prune.keep_at_least.heads = 7);
         assert!(kept.len() == 1 && kept[0].starts_with("prune.keep_at_least.heads "), "{kept:?}");
+    }
+
+    #[test]
+    fn layers_that_are_alike_and_keep_no_heads_or_neurons_are_refused() {
+        let found = |change: fn(&mut Spec)| {
+            let mut spec = spec_of("builtin:quickstart");
+            spec.sparsity.shape = SparsityShape::Uniform;
+            change(&mut spec);
+            opened(&spec).faults.into_iter().map(|(key, e)| format!("{key} {e}")).collect::<Vec<_>>()
+        };
+        // 8 query heads, removed in steps of one for each of 4 key/value heads; 704 neurons.
+        let heads = found(|spec| spec.sparsity.target = 0.8);
+        assert!(
+            heads.len() == 1 && heads[0].starts_with("sparsity.target every layer would lose all"),
+            "{heads:?}"
+        );
+        assert!(heads[0].contains("8 query heads") && heads[0].contains("at most 0.749"), "{heads:?}");
+        assert_eq!(found(|spec| spec.sparsity.target = 0.749), [""; 0]);
+        let groups = found(|spec| {
+            spec.sparsity.target = 0.9;
+            spec.prune.unit.attention = AttentionUnit::KvGroup;
+        });
+        assert!(groups.len() == 1 && groups[0].contains("4 key/value heads"), "{groups:?}");
+        let neurons = found(|spec| {
+            spec.sparsity.target = 0.7;
+            spec.prune.align.neurons = 704;
+        });
+        assert!(neurons.len() == 1 && neurons[0].contains("704 neurons"), "{neurons:?}");
+        let kept = found(|spec| {
+            spec.sparsity.target = 0.8;
+            spec.prune.keep_at_least.heads = 1;
+        });
+        assert!(kept.len() == 1 && kept[0].starts_with("prune.keep_at_least.heads"), "{kept:?}");
+        assert_eq!(
+            found(|spec| (spec.sparsity.target, spec.sparsity.shape) = (0.8, SparsityShape::Free)),
+            [""; 0]
+        );
+    }
+
+    #[test]
+    fn a_base_file_of_another_model_is_found_under_its_own_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().join("base.gguf");
+        std::fs::write(&base, b"GGUF").unwrap();
+        let mut spec = spec_of("builtin:quickstart");
+        spec.export.to = vec![Form::Mlx, Form::Gguf];
+        assert_eq!(opened(&spec).faults, []);
+        spec.export.gguf_base = Some(base.clone());
+        let found = opened(&spec).faults;
+        assert_eq!((found.len(), found[0].0.to_string().as_str()), (1, "export.gguf_base"));
+        assert_eq!(found[0].1.what.lines().count(), 1, "{}", found[0].1);
+        std::fs::remove_file(&base).unwrap();
+        assert_eq!(opened(&spec).faults, [], "it has a finding of its own");
     }
 
     #[test]

@@ -138,6 +138,8 @@ pub struct StepCost {
     pub mapped: f64,
     /// Bytes that stay on disk.
     pub disk: f64,
+    /// Bytes that lie on disk while it is done, and are removed.
+    pub meanwhile: f64,
     /// Floating-point operations.
     pub flops: f64,
     /// Wall time, where rates are known.
@@ -171,7 +173,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Over all steps that have to be done: largest memory, sums of the rest.
+    /// Over all steps that have to be done: largest memory and largest passing files, sums of the rest.
     pub fn total(&self) -> StepCost {
         total(self.trials.iter().flat_map(|t| &t.steps))
     }
@@ -191,6 +193,7 @@ impl StepCost {
             memory: larger.memory,
             mapped: larger.mapped,
             disk: self.disk + next.disk,
+            meanwhile: self.meanwhile.max(next.meanwhile),
             flops: self.flops + next.flops,
             seconds: self.seconds.zip(next.seconds).map(|(a, b)| a + b),
         }

@@ -239,8 +239,12 @@ fn sum(e: &StepCost, (to_do, all): (usize, usize)) -> String {
     let time = e.seconds.map(|s| format!(", {}", time(Some(s)))).unwrap_or_default();
     let mapped =
         if e.mapped > 0.0 { format!(" ({} of it mapped files)", bytes(e.mapped)) } else { String::new() };
+    let meanwhile = match e.meanwhile {
+        0.0 => String::new(),
+        passing => format!(" ({} more meanwhile)", bytes(passing)),
+    };
     format!(
-        "{to_do} of {all} steps to do, {} of memory{mapped}, {} of disk, {}FLOP{time}",
+        "{to_do} of {all} steps to do, {} of memory{mapped}, {} of disk{meanwhile}, {}FLOP{time}",
         bytes(e.memory),
         bytes(e.disk),
         prefixed(e.flops)

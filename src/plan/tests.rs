@@ -134,6 +134,20 @@ fn more_tokens_offspring_and_levels_cost_more() {
 }
 
 #[test]
+fn reading_an_export_back_takes_room_on_disk_and_exports_are_judged_at_the_uniform_distribution() {
+    let plan = llama("[export]\nto = [\"gguf\", \"mlx\"]");
+    let gguf = step(&plan, "export-gguf-refit").estimate;
+    let mlx = step(&plan, "export-mlx-refit").estimate;
+    // A copy in 32-bit floats of what lies there in 16 bits.
+    assert!((gguf.meanwhile / gguf.disk - 2.0).abs() < 0.01, "{gguf:?}");
+    assert_eq!((mlx.meanwhile, plan.total().meanwhile), (0.0, gguf.meanwhile));
+    let judged = |plan: &Plan| plan.trials[0].notes.iter().any(|note| note.contains("judged at the uniform"));
+    assert!(text(&plan).contains("more meanwhile") && judged(&plan), "{}", text(&plan));
+    let alike = llama("[sparsity]\nshape = \"uniform\"\n[export]\nto = [\"mlx\"]");
+    assert!(!text(&alike).contains("meanwhile") && !judged(&alike), "{}", text(&alike));
+}
+
+#[test]
 fn the_layer_target_takes_less_than_the_residual_one() {
     let flops =
         |target: &str| step(&llama(&format!("[prune]\ntarget = \"{target}\"")), "supernet-1").estimate.flops;

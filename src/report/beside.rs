@@ -14,7 +14,8 @@ use crate::spec::Form;
 /// Title of the paired differences.
 pub(crate) const PAIRED: &str = "against dense on the same documents: difference in points ± standard error";
 /// Title of the exports.
-pub(crate) const EXPORTS: &str = "exports, read back and compared with the model";
+pub(crate) const EXPORTS: &str = "exports, read back and compared with the model on the start of the first corpus evaluated \
+     on: 1024 tokens, one sequence at least";
 /// Title of the harness's figures.
 pub(crate) const HARNESS: &str = "native scoring / lm-evaluation-harness";
 
@@ -108,9 +109,10 @@ pub(crate) fn exports<'a>(results: impl Iterator<Item = &'a ResultRow>) -> Optio
     (!rows.is_empty()).then_some(Grid { columns: columns.into(), rows })
 }
 
-/// All figures of models with their standard errors, a row per metric: for a card.
+/// All figures of models with their standard errors but those of exports, a row per metric: for a card.
 pub(crate) fn scores<'a>(results: impl Iterator<Item = &'a ResultRow> + Clone) -> Option<Grid> {
-    let shown = results.filter(|row| *row.metric() != Metric::AskedSparsity && row.value().is_finite());
+    let is_score = |metric: &Metric| *metric != Metric::AskedSparsity && metric.form().is_none();
+    let shown = results.filter(move |row| is_score(row.metric()) && row.value().is_finite());
     let mut table = MetricTable::new("metric", shown.clone().map(|row| model_key(&row.model)));
     for row in shown {
         let Figure { metric, estimate } = &row.figure;

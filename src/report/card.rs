@@ -22,12 +22,16 @@ pub struct Card<'a> {
     pub form: Form,
     /// What is not as in the model that was exported.
     pub notes: &'a [String],
-    /// The model, as `tyr` reads it; of a folder of the plain family, that folder's.
+    /// The model in the sizes that lie beside the card.
     pub config: &'a Config,
+    /// The files that lie there.
+    pub files: &'a [String],
     /// The dense model.
     pub dense: Option<&'a Config>,
-    /// Figures of the dense model and of this one.
+    /// Figures of the dense model and of this one, and of exports.
     pub rows: Vec<ResultRow>,
+    /// What exports were compared on.
+    pub compared_on: Option<String>,
     /// The experiment, every key written.
     pub spec: Option<&'a str>,
 }
@@ -46,11 +50,24 @@ impl Card<'_> {
             Some(section("Layers", &self.layers())),
             (!self.notes.is_empty()).then(|| section("Not as in the model", &bullets(self.notes))),
             scores,
+            self.compared(),
             Some(section("Loading", &self.loading())),
             Some(section("Licence", &self.licence())),
             spec,
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join("\n")
+    }
+
+    /// How far the files are from the model that was exported, where that was measured.
+    fn compared(&self) -> Option<String> {
+        let own = self.rows.iter().filter(|row| row.metric().form() == Some(self.form));
+        let grid = beside::exports(own)?;
+        let on = self.compared_on.as_ref().map(|text| format!(" on {text}")).unwrap_or_default();
+        let text = format!(
+            "Read back by tyr and compared with the model that was exported{on}.\n\n{}",
+            grid.markdown()
+        );
+        Some(section("Against the model", &text))
     }
 
     fn front_matter(&self) -> String {
@@ -112,7 +129,10 @@ impl Card<'_> {
             }
             Form::Hf => [transformers(&[], self.plain_versions()), harness(&[]), TYR.into()].concat(),
             Form::Stock => [transformers(&[], self.plain_versions()), harness(&[])].concat(),
-            Form::Gguf => LLAMA_CPP.into(),
+            Form::Gguf => {
+                let file = self.files.iter().find(|file| file.ends_with(".gguf"));
+                LLAMA_CPP.replace("FILE.gguf", file.map_or("FILE.gguf", String::as_str))
+            }
             Form::Mlx => MLX.into(),
         }
     }
@@ -159,7 +179,7 @@ const TYR: &str = "tyr:\n\n```sh\ntyr generate FOLDER --prompt \"Once\"\ntyr eva
                    `--to stock` (any, zeros where something was removed).\n";
 const LLAMA_CPP: &str = "llama.cpp:\n\n```sh\nllama-cli -m FILE.gguf -p \"Once\"\n```\n\n\
                          Ollama: a Modelfile with the line `FROM ./FILE.gguf`.\n";
-const MLX: &str = "MLX-LM:\n\n```sh\nmlx_lm.generate --model FOLDER --prompt \"Once\"\n```\n";
+const MLX: &str = "`FOLDER` is the folder of this card.\n\nMLX-LM:\n\n```sh\nmlx_lm.generate --model FOLDER --prompt \"Once\"\n```\n";
 
 fn transformers(more: &[&str], remark: &str) -> String {
     let more: String = more.iter().map(|argument| format!(", {argument}")).collect();
@@ -236,6 +256,9 @@ mod tests {
             mean("t", "refit", "perplexity/wikitext2", 7.25, 0.06, 1000),
             mean("t", "refit", "acc/rte", 0.5, 0.03, 277),
             mean("t", "refit", "lm_eval:acc/rte", 0.5, 0.03, 277),
+            figure("t", "refit", "export_bytes/gguf", 21_000_000.0),
+            figure("t", "refit", "export_perplexity/gguf", 7.251234),
+            figure("t", "refit", "export_perplexity/mlx", 7.4),
         ];
         let card = Card {
             title: "tiny".into(),
@@ -244,8 +267,10 @@ mod tests {
             form,
             notes: &[],
             config,
+            files: &["README.md".into(), "model-f16.gguf".into()],
             dense,
             rows: if full { rows } else { vec![] },
+            compared_on: Some("1024 tokens of generated text".into()),
             spec: full.then_some("name = \"tiny\"\n\n[sparsity]\ntarget = 0.5\n"),
         };
         card.text()
@@ -272,6 +297,25 @@ mod tests {
         let narrow = with_layers(&dense, vec![layer(&[3], 24); 3]).unwrap();
         assert_eq!(narrow.family.model_type, "mistral");
         assert!(card(&narrow, None, &Provenance::default(), Form::Stock, false).contains("4.48 or later"));
+    }
+
+    #[test]
+    fn figures_of_an_export_have_a_table_of_their_own_in_its_card() {
+        let dense = Pico::default().config().unwrap();
+        let text = card(&dense, Some(&dense), &Provenance::default(), Form::Gguf, true);
+        assert!(!text.contains("export_"), "{text}");
+        let own = text.split("## Against the model").nth(1).unwrap().split("##").next().unwrap();
+        assert!(own.contains("1024 tokens of generated text") && own.contains("7.25"), "{own}");
+        assert!(own.contains("gguf") && !own.contains("mlx"), "{own}");
+        assert!(text.contains("-m model-f16.gguf") && text.contains("./model-f16.gguf`"), "{text}");
+    }
+
+    #[test]
+    fn more_heads_than_the_dense_model_has_fill_the_bar() {
+        let dense = LayerShape { query_heads_per_kv: vec![1], intermediate_size: 1 };
+        let cells = row("0".into(), &layer(&[2, 2], 32), Some(&dense));
+        assert_eq!(cells[2], cells[5]);
+        assert!(cells[1].starts_with("4/1") && !cells[2].contains('░'), "{cells:?}");
     }
 
     #[test]

@@ -8,6 +8,9 @@ use super::log::{self, Stamped};
 use super::tables::Tables;
 use crate::base::{Error, Kind, Result, files};
 
+/// The folder of a run's trials, each in one of its own.
+pub const TRIALS: &str = "trials";
+
 /// The log of the run as a whole.
 pub fn run_log(run: &Path) -> PathBuf {
     run.join("events.jsonl")
@@ -15,7 +18,7 @@ pub fn run_log(run: &Path) -> PathBuf {
 
 /// The log of one trial.
 pub fn trial_log(run: &Path, label: &str) -> PathBuf {
-    run.join("trials").join(label).join("events.jsonl")
+    run.join(TRIALS).join(label).join("events.jsonl")
 }
 
 /// Labels of all trials that a run ever had, in the order in which its log first names them.

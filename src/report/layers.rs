@@ -66,7 +66,7 @@ pub(super) fn bar((kept, units): (usize, usize)) -> String {
     let width = units.min(BAR);
     let filled = match kept {
         0 => 0,
-        k if k == units => width,
+        k if k >= units => width,
         k => ((k as f64 / units as f64 * width as f64).round() as usize).clamp(1, width - 1),
     };
     "█".repeat(filled) + "░".repeat(width - filled).as_str()

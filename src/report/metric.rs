@@ -84,6 +84,16 @@ impl Metric {
         }
     }
 
+    /// The form of an export that it is of.
+    pub fn form(&self) -> Option<Form> {
+        match self {
+            Self::ExportBytes(form) | Self::ExportLogitDifference(form) | Self::ExportPerplexity(form) => {
+                Some(*form)
+            }
+            _ => None,
+        }
+    }
+
     /// Place in the order of metrics: size, then quality, then costs, then the rest.
     fn rank(&self) -> u8 {
         match self {

@@ -45,12 +45,20 @@ impl Exporting<'_> {
     /// A form that cannot carry the model; a disk failure; what was written does not read back.
     pub fn export(&self, form: Form, options: &Options, out: &Path, watch: &dyn Watch) -> Result<Compared> {
         let exported = export::write(self.model, self.source, form, options, out, watch)?;
-        let scratch = out.join(READ_BACK);
+        Ok(Compared { exported, parity: self.compare(form, out)? })
+    }
+
+    /// Reads an export back from its folder and compares it with the model.
+    ///
+    /// # Errors
+    /// It does not read back; a disk failure.
+    pub fn compare(&self, form: Form, folder: &Path) -> Result<Parity> {
+        let scratch = folder.join(READ_BACK);
         clear(&scratch)?;
-        let compared = export::read_back(form, out, &scratch)
+        let compared = export::read_back(form, folder, &scratch)
             .and_then(|back| export::parity(self.model, &back, &self.sequences()));
         clear(&scratch)?;
-        Ok(Compared { exported, parity: compared? })
+        compared
     }
 
     /// Runs what was written into a folder in its own runtime, by a Python that has it.
@@ -66,6 +74,11 @@ impl Exporting<'_> {
         let verified = runtimes::verify(self.model, form, folder, &few, python, &scratch);
         clear(&scratch)?;
         verified
+    }
+
+    /// Tokens that an export is compared on.
+    pub fn tokens(&self) -> usize {
+        self.sequences().iter().map(|tokens| tokens.len()).sum()
     }
 
     fn sequences(&self) -> Vec<&[u32]> {
@@ -85,8 +98,31 @@ fn clear(folder: &Path) -> Result<()> {
 /// # Errors
 /// Those of reading the text.
 pub fn held_out(spec: &Spec, tokenizer: &Tokenizer) -> Result<EvaluationSet> {
-    let corpus = spec.evaluate.perplexity.first().map_or(QUICKSTART, String::as_str);
-    evaluation_set(spec, corpus, tokenizer)
+    evaluation_set(spec, corpus(spec), tokenizer)
+}
+
+/// As much of it as is compared.
+///
+/// # Errors
+/// As for [`held_out`].
+pub fn held_out_start(spec: &Spec, tokenizer: &Tokenizer) -> Result<EvaluationSet> {
+    let mut few = spec.clone();
+    let compared = COMPARED_TOKENS.max(few.evaluate.sequence_length);
+    let all = few.evaluate.tokens;
+    few.evaluate.tokens = if all == 0 { compared } else { all.min(compared) };
+    held_out(&few, tokenizer)
+}
+
+/// What that text is called.
+pub fn text_name(spec: &Spec) -> String {
+    match corpus(spec) {
+        QUICKSTART => "generated text".into(),
+        named => format!("the held-out text of corpus \"{named}\""),
+    }
+}
+
+fn corpus(spec: &Spec) -> &str {
+    spec.evaluate.perplexity.first().map_or(QUICKSTART, String::as_str)
 }
 
 impl Compared {

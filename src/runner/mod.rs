@@ -10,6 +10,7 @@ pub mod cache;
 mod contents;
 mod engine;
 pub mod evaluate;
+pub mod exported;
 pub mod exporting;
 mod journal;
 pub mod kept;

@@ -257,8 +257,10 @@ impl Steps for Pipeline<'_> {
     fn keep(&mut self, of: &ModelOnDisk, distribution: &SparsityDistribution) -> Result<()> {
         if let Some(entry) = &of.entry {
             let source = Source::folder(&entry.folder)?;
-            let card = self.card(of.name, &source, Form::Hf, &[])?;
-            winner::publish(&self.home.join(winner::MODEL), entry, &entry.names()?, &card)?;
+            let config = Config::parse(&source.text("config.json")?)?;
+            let names = entry.names()?;
+            let card = self.card(of.name, Form::Hf, &config, &names, &[])?;
+            winner::publish(&self.home.join(winner::MODEL), entry, &names, &card)?;
         }
         winner::keep(self.home, distribution)
     }
@@ -289,8 +291,8 @@ impl Steps for Pipeline<'_> {
         let files: Vec<String> =
             entry.names()?.into_iter().filter(|name| !own.contains(&name.as_str())).collect();
         let notes: Vec<String> = files::read_json(&entry.folder.join(NOTES))?;
-        let written = if form == Form::Stock { Source::folder(&entry.folder)? } else { source };
-        let card = self.card(of.name, &written, form, &notes)?;
+        let written = export::written(&Config::parse(&source.text("config.json")?)?, form, &options)?;
+        let card = self.card(of.name, form, &written, &files, &notes)?;
         winner::publish(&self.home.join(winner::EXPORTS).join(form.name()), &entry, &files, &card)
     }
 }
@@ -315,20 +317,29 @@ impl<'a> Pipeline<'a> {
         Job { spec: self.spec, prepared, net, budget: self.budget, number, states: self.states.clone() }
     }
 
-    /// The card of a stored model in a form, in which paths count from the experiment's folder.
-    fn card(&self, name: ModelName, source: &Source, form: Form, notes: &[String]) -> Result<String> {
+    /// The card of a stored model in a form, in which paths count from the experiment's folder; `config` has the
+    /// sizes that lie in `files`.
+    fn card(
+        &self,
+        name: ModelName,
+        form: Form,
+        config: &Config,
+        files: &[String],
+        notes: &[String],
+    ) -> Result<String> {
         let spec = self.spec.relative_to(self.place);
         let dense = &spec.model.source;
-        let config = Config::parse(&source.text("config.json")?)?;
         let card = Card {
             title: format!("{}: {name}", self.engine.title()),
             source: dense,
             provenance: &Provenance::of(&self.prepared.source, dense)?,
             form,
             notes,
-            config: &config,
+            config,
+            files,
             dense: Some(self.prepared.model.config()),
             rows: self.engine.rows(&[ModelName::Dense, name]),
+            compared_on: Some(format!("the start of {}", exporting::text_name(&spec))),
             spec: Some(&spec.to_toml()?),
         };
         Ok(card.text())

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::base::last_part;
+
 use super::bench::Bench;
 
 pub use super::export::*;
@@ -61,8 +63,7 @@ pub struct Spec {
 impl Spec {
     /// The last part of what names the dense model.
     pub fn model_name(&self) -> &str {
-        let source = self.model.source.trim_end_matches('/');
-        source.rsplit(['/', ':']).next().unwrap_or(source)
+        last_part(&self.model.source)
     }
 
     /// Whether there is a search: from the uniform distribution and without generations, or with layers that stay

@@ -80,7 +80,7 @@ impl Versioned {
             Self::Kl => 1,
             Self::Tasks => 1,
             Self::Harness => 1,
-            Self::Export => 1,
+            Self::Export => 2,
             Self::Bench => 1,
         }
     }

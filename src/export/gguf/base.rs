@@ -5,7 +5,7 @@ use std::path::Path;
 use candle_core::quantized::gguf_file::{Content, Value};
 
 use super::file::Metadata;
-use crate::base::{Error, Kind, Result, files};
+use crate::base::{Error, Kind, Result, files, without_backtrace};
 use crate::model::Config;
 
 /// Keys that say how that file is stored, not what it is.
@@ -46,8 +46,8 @@ pub(super) fn open(path: &Path) -> Result<Content> {
 }
 
 /// An error of a file that cannot be read as GGUF.
-pub(super) fn damaged(path: &Path, e: &dyn std::fmt::Display) -> Error {
-    Error::new(Kind::Checkpoint, format!("not a complete GGUF file: {e}"))
+pub(super) fn damaged(path: &Path, e: &candle_core::Error) -> Error {
+    Error::new(Kind::Checkpoint, format!("not a complete GGUF file: {}", without_backtrace(e)))
         .at(path.display())
         .hint("the file may be damaged or only partly downloaded: make or fetch it again")
 }

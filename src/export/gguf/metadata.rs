@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::file::{Metadata, text};
 use super::numbers::Numbers;
+use crate::base::last_part;
 use crate::model::rope::RopeScaling;
 use crate::model::{Config, LayerShape, Source};
 
@@ -84,7 +85,5 @@ pub(super) fn provenance(config: &Config) -> Metadata {
 pub(super) fn name(source: &Source, config: &Config) -> String {
     let named =
         config.raw.get("_name_or_path").and_then(|name| name.as_str()).filter(|name| !name.is_empty());
-    let place = source.place();
-    let last = |path: &str| path.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or(path).to_string();
-    last(named.unwrap_or(&place))
+    last_part(named.unwrap_or(&source.place())).to_string()
 }

@@ -184,6 +184,11 @@ pub(super) fn look(config: &Config, options: &Options) -> Result<super::Exported
     Ok(super::Exported { files: Vec::new(), bytes, notes: plan.notes })
 }
 
+/// The sizes that are written.
+pub(super) fn written(config: &Config, options: &Options) -> Result<Config> {
+    Plan::new(config, options.quantisation, options.dtype(config)).map(|plan| plan.target)
+}
+
 /// Writes the file; its name and the notes.
 pub(super) fn write(
     model: &Model,

@@ -3,7 +3,10 @@
 //! llama.cpp joins the neighbours whose join has the highest score; tokenizer.json has an ordered list of
 //! joins. The scores come from tokenizer.model where it is there. Else the places in the list are scores,
 //! provided that the list says nothing else: whatever gives a piece is there and lies together, so that the
-//! order is one of pieces.
+//! order is one of pieces. Joins that give one piece then have one score, and of equal scores llama.cpp takes the
+//! left one, where the list takes the earlier one. That is the same: before any of them is made, the piece's text is
+//! cut in the one way in which it is cut alone, wherever it stands between two cuts, so that only one of its joins is
+//! ever possible.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -97,6 +97,72 @@ fn notes_name_layers_reasons_and_keys() {
 }
 
 #[test]
+fn what_fills_a_model_up_whose_layers_are_alike_does_not_advise_to_make_them_alike() {
+    let note = |pico: fn(&mut Pico), own: LayerShape| {
+        let subject = Subject::new(&vec![own; 2], pico);
+        look(subject.model.config(), Form::Stock, &PLAIN).unwrap().notes.join("\n")
+    };
+    let cases = [
+        (note(|_| {}, layer(&[4, 2], 9)), "prune.align.heads"),
+        (note(|_| {}, layer(&[], 9)), "prune.keep_at_least"),
+        (note(|_| {}, layer(&[2, 2], 0)), "prune.keep_at_least"),
+        (note(|pico| pico.bias = true, layer(&[3, 3], 9)), "6"),
+    ];
+    for (note, words) in cases {
+        assert!(note.contains("filled up") && note.contains(words), "{words}: {note}");
+        assert!(!note.contains("sparsity.shape"), "{note}");
+    }
+}
+
+#[test]
+fn what_is_written_has_the_sizes_that_are_read_back() {
+    let layers = [layer(&[], 5), layer(&[4, 4, 2, 1], 0), layer(&[2, 2], 9)];
+    let subject = Subject::new(&layers, |_| {});
+    let config = subject.model.config();
+    for form in Form::ALL {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        write(&subject.model, &subject.source, form, &PLAIN, &out, &Silent).unwrap();
+        let other = read_back(form, &out, &dir.path().join("read")).unwrap();
+        let said = written(config, form, &PLAIN).unwrap();
+        assert_eq!(said.layers, other.config().layers, "{form}");
+        assert_eq!(said.layers == config.layers, form == Form::Hf);
+        let copied = dir.path().join("read/model.safetensors");
+        let expected = read_back_bytes(config, form, &PLAIN).unwrap();
+        // MLX's weights get a second name there, which takes no room.
+        let bytes = match form {
+            Form::Gguf => std::fs::metadata(copied).unwrap().len(),
+            Form::Mlx | Form::Hf | Form::Stock => 0,
+        };
+        assert!((expected..expected + 8000).contains(&bytes), "{form}: {expected} {bytes}");
+    }
+}
+
+#[test]
+fn a_folder_for_mlx_names_a_class_that_opens_its_tokenizer() {
+    let file = "tokenizer_config.json";
+    for (own, class) in [
+        (None, "PreTrainedTokenizerFast"),
+        (Some(json!({"bos_token": "<s>"})), "PreTrainedTokenizerFast"),
+        (Some(json!({"bos_token": "<s>", "tokenizer_class": "LlamaTokenizerFast"})), "LlamaTokenizerFast"),
+    ] {
+        let subject = Subject::new(&[layer(&[2, 1], 9)], |_| {});
+        let path = std::path::PathBuf::from(subject.source.place()).join(file);
+        std::fs::remove_file(&path).unwrap();
+        own.iter().for_each(|own| std::fs::write(&path, own.to_string()).unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let exported =
+            write(&subject.model, &subject.source, Form::Mlx, &PLAIN, dir.path(), &Silent).unwrap();
+        let settings: serde_json::Value = files::read_json(&dir.path().join(file)).unwrap();
+        assert_eq!(settings["tokenizer_class"], class);
+        assert_eq!(settings.get("bos_token"), own.as_ref().map(|own| &own["bos_token"]));
+        assert_eq!(exported.files.iter().filter(|name| *name == file).count(), 1);
+        let sizes = exported.files.iter().map(|name| dir.path().join(name).metadata().unwrap().len());
+        assert_eq!(sizes.sum::<u64>(), exported.bytes);
+    }
+}
+
+#[test]
 fn a_missing_folder_and_a_file_that_is_none_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let missing = dir.path().join("none");

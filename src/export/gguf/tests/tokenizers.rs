@@ -1,9 +1,12 @@
 //! Which of llama.cpp's tokenizers a tokenizer.json is, and what is refused.
 
+use std::collections::BTreeMap;
+
+use rand::RngExt;
 use serde_json::{Value as Json, json};
 
 use super::super::tokenizer::metadata;
-use crate::base::{Kind, Result};
+use crate::base::{Kind, Result, rng};
 use crate::model::Source;
 use crate::model::pico::Pico;
 
@@ -163,6 +166,74 @@ fn joins_in_the_order_of_pieces_become_scores() {
     let kinds = value(&keys, "ggml.token_type");
     assert!(kinds.starts_with("Some(Array([I32(2), I32(3), I32(3), I32(6)"), "{kinds}");
     assert_eq!(value(&keys, "ggml.unknown_token_id"), "Some(U32(0))");
+}
+
+/// The pieces of a text whose neighbours are joined one pair at a time, that of the lowest rank first and of equals
+/// the left one.
+fn joined(text: &str, rank: impl Fn(&str, &str) -> Option<usize>) -> Vec<String> {
+    let mut parts: Vec<String> = text.chars().map(String::from).collect();
+    loop {
+        let ranked = (1..parts.len()).filter_map(|i| Some((rank(&parts[i - 1], &parts[i])?, i)));
+        let Some((_, right)) = ranked.min() else { return parts };
+        let part = parts.remove(right);
+        parts[right - 1].push_str(&part);
+    }
+}
+
+/// Joins of a few random pieces of two letters, each in every way that there is, in random order.
+fn random_joins(rng: &mut impl RngExt) -> Vec<(String, String)> {
+    let mut all = vec!["a".to_string(), "b".to_string()];
+    for _ in 0..rng.random_range(3..9) {
+        let [left, right] = [0; 2].map(|_| all[rng.random_range(0..all.len())].as_str());
+        let piece = [left, right].concat();
+        if piece.len() < 7 && !all.contains(&piece) {
+            all.push(piece);
+        }
+    }
+    let mut joins = Vec::new();
+    for piece in &all[2..] {
+        let ways = (1..piece.len()).map(|at| piece.split_at(at));
+        let known = |part: &str| all.iter().any(|piece| piece == part);
+        let mut ways: Vec<_> = ways.filter(|(left, right)| known(left) && known(right)).collect();
+        while !ways.is_empty() {
+            let (left, right) = ways.swap_remove(rng.random_range(0..ways.len()));
+            joins.push((left.to_string(), right.to_string()));
+        }
+    }
+    joins
+}
+
+#[test]
+fn one_score_for_all_joins_of_a_piece_cuts_texts_as_their_order_does() {
+    let mut rng = rng::stream(11, "joins");
+    let (mut several, mut joins_made) = (0, 0);
+    for _ in 0..400 {
+        let joins = random_joins(&mut rng);
+        let listed: Vec<(&str, &str)> = joins.iter().map(|(l, r)| (l.as_str(), r.as_str())).collect();
+        let given = keys(pieces(&listed)).unwrap();
+        let found = |name: &str| {
+            let (_, value) = given.iter().find(|(key, _)| key == &format!("tokenizer.ggml.{name}")).unwrap();
+            value.to_vec().unwrap().clone()
+        };
+        let scores: BTreeMap<String, f32> = found("tokens")
+            .iter()
+            .zip(found("scores"))
+            .map(|(token, score)| (token.to_string().unwrap().clone(), score.to_f32().unwrap()))
+            .collect();
+        let place = |left: &str, right: &str| listed.iter().position(|join| *join == (left, right));
+        // llama.cpp joins whatever gives a piece.
+        let score = |left: &str, right: &str| Some(-scores.get(&format!("{left}{right}"))? as usize);
+        several +=
+            listed.windows(2).filter(|w| [w[0].0, w[0].1].concat() == [w[1].0, w[1].1].concat()).count();
+        for _ in 0..40 {
+            let length = rng.random_range(2..16);
+            let text: String = (0..length).map(|_| if rng.random() { 'a' } else { 'b' }).collect();
+            let cut = joined(&text, place);
+            assert_eq!(joined(&text, score), cut, "{text} by {listed:?}");
+            joins_made += text.len() - cut.len();
+        }
+    }
+    assert!(several > 400 && joins_made > 40_000, "{several} {joins_made}");
 }
 
 #[test]
