@@ -320,9 +320,11 @@ impl Estimator<'_, '_> {
             }
             Evaluation::Bench => {
                 let bench = spec.evaluate.bench.clone().unwrap_or_default();
-                let work =
-                    [&self.model.config, &of.config].map(|c| timing::work(c, &bench)).into_iter().sum();
-                self.forward(of, work, timing::largest(&bench), rows.min(timing::texts(&bench)))
+                let both = [&self.model.config, &of.config];
+                let work = both.map(|c| timing::work(c, &bench)).into_iter().sum();
+                let memory = self.resident() + timing::memory(both, &bench);
+                // The dense model is opened once more, to see what it takes alone.
+                Cost { work, memory, mapped: self.checkpoint() * 2.0, disk: 0.0 }
             }
         }
     }

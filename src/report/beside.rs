@@ -108,9 +108,12 @@ pub(crate) fn exports<'a>(results: impl Iterator<Item = &'a ResultRow>) -> Optio
     (!rows.is_empty()).then_some(Grid { columns: columns.into(), rows })
 }
 
-/// All figures of models with their standard errors, a row per metric: for a card.
+/// All figures of models but costs, with their standard errors, a row per metric: for a card.
 pub(crate) fn scores<'a>(results: impl Iterator<Item = &'a ResultRow> + Clone) -> Option<Grid> {
-    let shown = results.filter(|row| *row.metric() != Metric::AskedSparsity && row.value().is_finite());
+    let is_shown = |row: &&ResultRow| {
+        *row.metric() != Metric::AskedSparsity && !row.metric().is_cost() && row.value().is_finite()
+    };
+    let shown = results.filter(is_shown);
     let mut table = MetricTable::new("metric", shown.clone().map(|row| model_key(&row.model)));
     for row in shown {
         let Figure { metric, estimate } = &row.figure;

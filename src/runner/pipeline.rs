@@ -299,7 +299,7 @@ impl Pipeline<'_> {
             model,
             tokenizer: &prepared.tokenizer,
             texts: &prepared.sets.evaluation,
-            dense: Some(&prepared.model),
+            dense: Some((&prepared.source, &prepared.model)),
             dense_report: self.dense.as_ref(),
         };
         let engine = &mut self.engine;

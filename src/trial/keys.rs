@@ -76,7 +76,7 @@ impl Versioned {
             Self::Tasks => 1,
             Self::Harness => 1,
             Self::Export => 1,
-            Self::Bench => 1,
+            Self::Bench => 2,
         }
     }
 
