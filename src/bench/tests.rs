@@ -3,6 +3,7 @@
 use candle_core::Device;
 
 use super::expect::cache_bytes_of_a_token;
+use super::memory::COPIES;
 use super::*;
 use crate::base::{self, Silent};
 use crate::model::LayerShape;
@@ -133,11 +134,11 @@ fn memory_is_counted_by_what_is_there_at_once() {
     let config = Pico::of_bytes(256).config().unwrap();
     let of = |prompt, output, batch| Memory::of(&config, &Workload { prompt, output, batch });
     let (one, three) = (of(8, 5, 1), of(8, 5, 3));
-    assert_eq!(one.cache, (12 * cache_bytes_of_a_token(&config)) as f64);
+    assert_eq!(one.cache, COPIES * (12 * cache_bytes_of_a_token(&config)) as f64);
     assert_eq!((three.cache, three.activations), (one.cache * 3.0, one.activations * 3.0));
     assert_eq!(one.weights, three.weights);
     let row = 4 * config.hidden + 3 * config.neurons;
-    assert_eq!(one.activations, (4 * (8 * row + config.vocabulary)) as f64);
+    assert_eq!(one.activations, COPIES * (4 * (8 * row + config.vocabulary)) as f64);
     // Long prompts run in parts.
     assert_eq!(of(5000, 5, 1).activations, of(1024, 5, 1).activations);
     let all = [Workload { prompt: 8, output: 2, batch: 30 }, Workload { prompt: 200, output: 2, batch: 1 }];
@@ -158,7 +159,7 @@ fn memory_is_counted_by_what_is_there_at_once() {
     let heads = 3 * config.dense_layer().heads() + 2 * config.dense_layer().kv_heads();
     let row = 4 * config.hidden + heads * config.head_width;
     let memory = Memory::of(&narrow, &Workload { prompt: 8, output: 5, batch: 1 });
-    assert_eq!(memory.activations, (4 * (8 * row + config.vocabulary)) as f64);
+    assert_eq!(memory.activations, COPIES * (4 * (8 * row + config.vocabulary)) as f64);
 }
 
 #[test]

@@ -25,7 +25,8 @@ pub fn tables(report: &Report) -> Vec<Titled> {
     report.speeds.iter().filter(|s| s.model == 0).for_each(|s| workloads.push(s.workload));
     let Report { repeats, threads, .. } = report;
     let plural = if *threads == 1 { "" } else { "s" };
-    let title = format!("models, timed in turn {repeats} times with {threads} thread{plural}");
+    let times = if *repeats == 1 { "time" } else { "times" };
+    let title = format!("models, timed in turn {repeats} {times} with {threads} thread{plural}");
     let of_workload = |workload: Workload| {
         let speeds = report.speeds.iter().filter(|s| s.workload == workload);
         let rows = speeds.map(|speed| Row::of(&report.models[speed.model].0, speed));
