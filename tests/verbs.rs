@@ -270,14 +270,42 @@ fn a_bench_of_nothing_or_of_more_than_a_context_is_a_wrong_argument() {
     let tiny = tiny("");
     for (more, said) in [
         (&["model", "--prompt", "2040", "--output", "10"][..], "2040 + 10 tokens are more than the context"),
-        (&["model", "--output", "1"], "outputs of 2"),
-        (&["model", "--batch", "0"], "batches of 1"),
-        (&["model", "--repeats", "0"], "one round at least"),
+        (&["no/model", "--prompt", "8,0"], "'0' for '--prompt <TOKENS>': it takes 1 at least"),
+        (&["no/model", "--output", "1"], "'1' for '--output <TOKENS>': it takes 2 at least"),
+        (&["no/model", "--batch", "0"], "'0' for '--batch <TEXTS>': it takes 1 at least"),
+        (&["no/model", "--repeats", "0"], "'0' for '--repeats <REPEATS>': it takes 1 at least"),
+        (&["no/model", "--prompt", "8,9,8"], "8 is given twice"),
+        (&["no/model", "--batch", "2,2"], "at: --batch"),
+        (&["model", "./model"], "named twice"),
         (&[], "MODEL"),
     ] {
         let (code, printed) = failure(tiny.tyr().arg("bench").args(more).assert());
         assert!(code == 2 && printed.contains(said), "{more:?}: {code} {printed}");
     }
+    // Where the system tells what it has.
+    if std::path::Path::new("/proc/meminfo").exists() {
+        let (code, printed) = failure(tiny.tyr().args(["bench", "model", "--batch", "9000000000"]).assert());
+        assert!(code == 2 && printed.contains("512+64x9000000000 takes about"), "{code} {printed}");
+        assert!(printed.contains("keys and values") && printed.contains("fewer texts"), "{printed}");
+    }
+}
+
+#[test]
+fn a_bench_that_cannot_be_written_is_refused_before_a_weight_is_read() {
+    let tiny = tiny("");
+    std::fs::write(tiny.path("taken"), "kept").unwrap();
+    std::fs::create_dir_all(tiny.path("odd/bench.md")).unwrap();
+    // Weights that cannot be read would be told of, if they were.
+    std::fs::write(tiny.path("model/model.safetensors"), "damaged").unwrap();
+    for (out, said) in [("taken", "this is a file"), ("taken/in", "cannot create"), ("odd", "odd/bench.md")] {
+        let (code, printed) = failure(tiny.tyr().args(["bench", "model", "--out", out]).assert());
+        assert!(code == 7 && printed.contains(said) && printed.contains("--out"), "{out}: {code} {printed}");
+    }
+    assert_eq!(tiny.read("taken"), b"kept");
+    let refused = ["bench", "model", "--out", "new", "--prompt", "4000"];
+    assert!(failure(tiny.tyr().args(refused).assert()).1.contains("than the context"));
+    assert!(!tiny.path("new").exists(), "what is refused leaves no folder");
+    assert_eq!(failure(tiny.tyr().args(["bench", "model", "--out", "new"]).assert()).0, 4);
 }
 
 #[test]
@@ -288,14 +316,39 @@ fn a_trial_times_its_last_model_beside_the_dense_one_and_no_result_depends_on_th
     let table = |name: &str| String::from_utf8(tiny.read(&format!("runs/tiny/{name}"))).unwrap();
     let (results, timings) = (table("results.csv"), table("timings.csv"));
     assert!(!results.contains("bench") && results.contains(",kl,"), "{results}");
-    for metric in
-        ["first_token_s", "tokens_per_s", "dense_tokens_per_s", "decode_ratio", "bytes_ratio", "kv_bytes"]
-    {
+    for metric in [
+        "first_token_s",
+        "tokens_per_s",
+        "dense_tokens_per_s",
+        "dense_read_share",
+        "decode_ratio",
+        "bytes_ratio",
+        "kv_bytes",
+    ] {
         for workload in ["8+3x1", "8+3x2"] {
             let row = format!("main,refit,bench_{metric}/{workload},");
             assert!(timings.contains(&row), "{row} in\n{timings}");
         }
     }
+    assert!(timings.contains("main,refit,bench_weight_bytes/8+3x2,"), "{timings}");
+    assert!(!timings.contains("_low/"), "one round has no spread\n{timings}");
+    // The tables of the verb, in the report and in the model's card.
+    let card = String::from_utf8(tiny.read("runs/tiny/trials/main/model/README.md")).unwrap();
+    for text in [table("results.md"), card] {
+        for words in [
+            "Speed of models timed in turn 1 time:",
+            "Speed with prompts of 8 tokens, 3 written, 2 texts at once:",
+            "±- ",
+        ] {
+            assert!(text.contains(words), "{words} in\n{text}");
+        }
+        assert!(!text.contains("bench_"), "{text}");
+    }
+    assert!(prints(&tiny, &["report", "runs/tiny"]).contains("tokens/s"));
     tiny.run(&short).success();
     assert_eq!((table("results.csv"), table("timings.csv")), (results, timings), "what was measured is kept");
+    let mut wider = short.to_vec();
+    wider.extend(["--set", "evaluate.bench.repeats=2"]);
+    tiny.run(&wider).success();
+    assert!(table("timings.csv").contains("main,refit,bench_decode_ratio_high/8+3x1,"));
 }

@@ -195,6 +195,25 @@ pub fn is_partial(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(PARTIAL))
 }
 
+/// Makes a folder where files are to be written later, and tries whether they can be: one comes and goes again.
+///
+/// # Errors
+/// Something else has its name, or it cannot be made or written.
+pub fn ready_folder(path: &Path) -> Result<()> {
+    if path.exists() && !path.is_dir() {
+        return Err(Error::new(
+            Kind::Disk,
+            "this is a file, and files are to be written into it as a folder",
+        )
+        .at(path.display())
+        .hint("name a folder, which is made if it is not there"));
+    }
+    create_dir(path)?;
+    let tried = temporary_name(&path.join("tried"));
+    let written = fs::write(&tried, "tried").and_then(|()| fs::remove_file(&tried));
+    written.map_err(|e| io_error(path, "write into the folder", &e))
+}
+
 /// Writes bytes whole.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_with(path, |out| out.write_all(bytes))
@@ -250,6 +269,24 @@ mod tests {
         assert_eq!(failed.unwrap_err().kind, Kind::Disk);
         assert_eq!(read_json::<i32>(&path).unwrap(), 1);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_is_tried_without_a_trace_and_what_cannot_be_one_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let new = dir.path().join("new/deep");
+        ready_folder(&new).unwrap();
+        ready_folder(&new).unwrap();
+        assert!(new.is_dir() && names(&new).is_empty());
+        let file = dir.path().join("file");
+        write(&file, b"kept").unwrap();
+        for (path, words) in
+            [(file.clone(), "this is a file"), (file.join("below"), "cannot create the folder")]
+        {
+            let e = ready_folder(&path).unwrap_err();
+            assert!(e.kind == Kind::Disk && e.to_string().contains(words), "{e}");
+        }
+        assert_eq!(fs::read(&file).unwrap(), b"kept");
     }
 
     fn names(folder: &Path) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! What a step cost this process: wall seconds and peak resident memory.
+//! What a step cost this process: wall seconds and peak resident memory; by how much memory grew.
 
 use std::time::Instant;
 
@@ -40,6 +40,26 @@ impl Meter {
     }
 }
 
+/// Measures by how much the process's memory grows beyond what it holds at the start.
+pub struct Growth {
+    /// Resident then, bytes; absent where the system does not tell, or does not let earlier peaks be forgotten.
+    before: Option<u64>,
+}
+
+impl Growth {
+    /// Forgets the process's earlier peak, as [`Meter::start`] does: a meter that runs then tells the peak from now on.
+    pub fn start() -> Self {
+        give_back();
+        let forgotten = std::fs::write("/proc/self/clear_refs", "5").ok();
+        Self { before: forgotten.and_then(|()| of_status("VmRSS:")) }
+    }
+
+    /// The most by which resident memory was larger than at the start, bytes.
+    pub fn stop(self) -> Option<u64> {
+        Some(peak_resident()?.saturating_sub(self.before?))
+    }
+}
+
 /// Lets the allocator give back what was freed before, so that a peak is the step's own.
 fn give_back() {
     // SAFETY: takes no pointer and may be called at any time.
@@ -48,8 +68,13 @@ fn give_back() {
 
 /// Peak resident set of this process in bytes, from the kernel's accounting.
 pub fn peak_resident() -> Option<u64> {
+    of_status("VmHWM:")
+}
+
+/// A line of the kernel's accounting, in bytes.
+fn of_status(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
+    let line = status.lines().find(|l| l.starts_with(name))?;
     let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kilobytes * 1024)
 }
@@ -68,5 +93,16 @@ mod tests {
         if let Some(peak) = cost.peak_bytes {
             assert!(peak >= 64 << 20, "peak {peak}");
         }
+    }
+
+    #[test]
+    fn memory_that_was_held_before_is_no_growth() {
+        // Other tests of this process come and go meanwhile, so that what was held before is made up.
+        let Some(peak) = peak_resident() else { return };
+        let grown = |before| Growth { before }.stop();
+        assert_eq!((grown(None), grown(Some(u64::MAX))), (None, Some(0)));
+        assert!(grown(Some(peak / 2)).is_some_and(|grown| grown > 0 && grown < peak * 100));
+        let begun = Growth::start().before;
+        assert!(begun.is_none_or(|resident| resident > 1 << 20), "{begun:?}");
     }
 }

@@ -6,6 +6,7 @@ pub mod error;
 pub mod estimate;
 pub mod files;
 pub mod hash;
+pub mod memory;
 pub mod meter;
 mod names;
 pub mod once;

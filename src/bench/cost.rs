@@ -1,12 +1,14 @@
 //! What timing a model costs.
 
 use super::Workload;
+use super::memory::Memory;
 use crate::base::Work;
 use crate::model::Config;
 use crate::model::cost::{Tokens, hidden, logits};
 use crate::spec;
 
-/// All rounds of one model: prompts by their operations, tokens after them by the weights that are read.
+/// All rounds of one model, and its largest workload once for its memory: prompts by their operations, tokens after
+/// them by the weights that are read.
 pub fn work(config: &Config, bench: &spec::Bench) -> Work {
     let once = |w: &Workload| {
         let prompts =
@@ -16,17 +18,14 @@ pub fn work(config: &Config, bench: &spec::Bench) -> Work {
         let read = Work { weights: config.parameters().total() as f64, ..Work::default() };
         prompts + (writing + read) * steps
     };
-    Workload::all(bench).iter().map(once).sum::<Work>() * (bench.repeats + 1) as f64
-}
-
-/// Tokens of the largest workload, in texts of their length.
-pub fn largest(bench: &spec::Bench) -> Tokens {
     let all = Workload::all(bench);
-    let largest = all.iter().max_by_key(|w| w.tokens());
-    largest.map_or(Tokens::new(0, 1), |w| Tokens::new(w.tokens(), w.prompt + w.output))
+    let largest = Memory::largest(config, &all).map(|(_, workload)| once(&workload)).unwrap_or_default();
+    all.iter().map(once).sum::<Work>() * (bench.repeats + 1) as f64 + largest
 }
 
-/// Texts that are written at once, at most.
-pub fn texts(bench: &spec::Bench) -> usize {
-    bench.batch.iter().copied().max().unwrap_or(1)
+/// The most memory that the workloads of a bench take with one of some models.
+pub fn memory(configs: [&Config; 2], bench: &spec::Bench) -> f64 {
+    let all = Workload::all(bench);
+    let largest = configs.iter().filter_map(|config| Memory::largest(config, &all));
+    largest.map(|(memory, _)| memory.total()).fold(0.0, f64::max)
 }

@@ -6,6 +6,7 @@
 
 pub mod cost;
 pub mod expect;
+pub mod memory;
 pub mod quantity;
 pub mod spread;
 pub mod timing;
@@ -14,19 +15,23 @@ pub mod timing;
 mod tests;
 
 use std::fmt;
+use std::str::FromStr;
 
+use candle_core::Device;
 use serde::Serialize;
 
 use self::expect::Expected;
+use self::memory::{Entrant, Memory};
 use self::spread::Spread;
 use self::timing::{Timing, read_weights, time};
-use crate::base::meter::Meter;
+use crate::base::memory::available;
+use crate::base::meter::Growth;
 use crate::base::{Error, Kind, Result, Watch};
-use crate::model::Model;
+use crate::model::{Config, Model, Source};
 use crate::spec;
 
 /// Lengths and number of the texts that are written together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Workload {
     /// Tokens of each prompt.
     pub prompt: usize,
@@ -48,11 +53,6 @@ impl Workload {
         all
     }
 
-    /// Tokens that the models see.
-    fn tokens(&self) -> usize {
-        self.batch * (self.prompt + self.output)
-    }
-
     /// Refuses what a model with a context of so many tokens cannot do.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl Workload {
             let what = "a bench needs prompts of 1 token, outputs of 2 and batches of 1 at least";
             return Err(Error::new(Kind::Usage, what));
         }
-        if self.prompt + self.output > context {
+        if self.prompt.saturating_add(self.output) > context {
             let Self { prompt, output, .. } = self;
             let what = format!("{prompt} + {output} tokens are more than the context of {context} tokens");
             return Err(Error::new(Kind::Usage, what).hint("give a shorter prompt or output"));
@@ -78,6 +78,19 @@ impl fmt::Display for Workload {
     }
 }
 
+impl FromStr for Workload {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (prompt, rest) = text.split_once('+').ok_or(())?;
+        let (output, batch) = rest.split_once('x').ok_or(())?;
+        let number = |text: &str| text.parse().map_err(|_| ());
+        let read = Self { prompt: number(prompt)?, output: number(output)?, batch: number(batch)? };
+        // No other way to write it.
+        if read.to_string() == text { Ok(read) } else { Err(()) }
+    }
+}
+
 /// What is known of a model without a clock.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Size {
@@ -85,8 +98,10 @@ pub struct Size {
     pub parameters: usize,
     /// Bytes of its weights as they are stored.
     pub weight_bytes: usize,
-    /// Peak resident memory of this process while the model alone was opened and did the largest workload;
-    /// absent where the system does not tell, or other models were in memory.
+    /// The workload that takes most memory; absent without workloads.
+    pub largest: Option<Workload>,
+    /// What the process's resident memory grew by, at most, while the model was opened and did it; absent where the
+    /// system does not tell.
     pub peak_bytes: Option<u64>,
 }
 
@@ -130,33 +145,58 @@ pub struct Report {
     pub threads: usize,
 }
 
-/// A model alone in memory: opens it, does the largest workload once, and tells its size.
+/// Refuses, before a weight is read, workloads that a model cannot do or that memory cannot hold.
 ///
 /// # Errors
-/// Those of opening it; a workload that it cannot do.
-pub fn size(
-    name: &str,
-    open: impl FnOnce() -> Result<Model>,
+/// Of kind [`Kind::Usage`], with the model's name.
+pub fn check(models: &[(&str, &Config)], workloads: &[Workload], device: &Device) -> Result<()> {
+    models.iter().try_for_each(|(name, config)| check_lengths(name, config, workloads))?;
+    let entrants: Vec<Entrant> = models.iter().map(|(name, config)| Entrant::new(name, config)).collect();
+    memory::check(&entrants, workloads, available_to(device))
+}
+
+fn check_lengths(name: &str, config: &Config, workloads: &[Workload]) -> Result<()> {
+    workloads.iter().try_for_each(|w| w.check(config.context)).map_err(|e| e.at(name))
+}
+
+/// Memory for what a device computes; of other devices than the processor nothing is known.
+fn available_to(device: &Device) -> Option<u64> {
+    device.is_cpu().then(available).flatten()
+}
+
+/// Opens each model anew, as if it were alone, and does the workload that takes most once: their sizes.
+///
+/// # Errors
+/// Those of opening and running them, a workload that one cannot do, and a stop requested through `watch`.
+pub fn sizes(
+    models: &[(&str, &Source)],
+    device: &Device,
     workloads: &[Workload],
     seed: u64,
-) -> Result<Size> {
-    let meter = Meter::start();
+    watch: &dyn Watch,
+) -> Result<Vec<Size>> {
+    watch.step("memory of each model", models.len() as u64, || {
+        let alone = |(name, source): &(&str, &Source)| {
+            watch.checkpoint()?;
+            let size = size(name, || Model::open(source, device), workloads, seed)?;
+            watch.advance(1);
+            Ok(size)
+        };
+        models.iter().map(alone).collect()
+    })
+}
+
+fn size(name: &str, open: impl FnOnce() -> Result<Model>, workloads: &[Workload], seed: u64) -> Result<Size> {
+    let growth = Growth::start();
     let model = open()?;
-    check(name, &model, workloads)?;
-    if let Some(largest) = workloads.iter().max_by_key(|w| w.tokens()) {
+    check(&[(name, model.config())], workloads, model.device())?;
+    let largest = Memory::largest(model.config(), workloads).map(|(_, workload)| workload);
+    if let Some(largest) = &largest {
         time(&model, largest, seed)?;
     }
-    Ok(Size { peak_bytes: meter.stop().peak_bytes, ..resting(&model) })
-}
-
-fn check(name: &str, model: &Model, workloads: &[Workload]) -> Result<()> {
-    workloads.iter().try_for_each(|w| w.check(model.config().context)).map_err(|e| e.at(name))
-}
-
-/// The size of a model that is not alone in memory.
-pub fn resting(model: &Model) -> Size {
     let checkpoint = model.checkpoint();
-    Size { parameters: checkpoint.parameters(), weight_bytes: checkpoint.bytes(), peak_bytes: None }
+    let peak_bytes = growth.stop();
+    Ok(Size { parameters: checkpoint.parameters(), weight_bytes: checkpoint.bytes(), largest, peak_bytes })
 }
 
 /// Times models in turn at every workload: one round that does not count, then `repeats` that do. Prompts are
@@ -172,9 +212,12 @@ pub fn run(
     watch: &dyn Watch,
 ) -> Result<Report> {
     for (name, model, _) in &models {
-        check(name, model, workloads)?;
+        check_lengths(name, model.config(), workloads)?;
     }
-    let rounds = (workloads.len() * (repeats + 1) * models.len()) as u64;
+    let entrants: Vec<Entrant> = models.iter().map(|(name, model, _)| Entrant::of(name, model)).collect();
+    let available = models.first().and_then(|(_, model, _)| available_to(model.device()));
+    memory::check(&entrants, workloads, available)?;
+    let rounds = repeats.saturating_add(1).saturating_mul(workloads.len() * models.len()) as u64;
     let opened: Vec<&Model> = models.iter().map(|(_, model, _)| *model).collect();
     let speeds = watch.step("bench", rounds, || {
         let each = workloads.iter().map(|w| speeds(&opened, w, repeats, seed, watch));

@@ -7,10 +7,9 @@ use serde::Serialize;
 pub struct Spread {
     /// Half of the measurements are less.
     pub median: f64,
-    /// A quarter is less.
-    pub low: f64,
-    /// A quarter is more.
-    pub high: f64,
+    /// A quarter is less than the first, a quarter more than the second; absent where there was one measurement
+    /// alone, which tells nothing of others.
+    pub quartiles: Option<[f64; 2]>,
 }
 
 impl Spread {
@@ -23,11 +22,12 @@ impl Spread {
             let above = values.get(place.ceil() as usize).copied().unwrap_or(f64::NAN);
             below + (above - below) * place.fract()
         };
-        Self { median: quantile(0.5), low: quantile(0.25), high: quantile(0.75) }
+        let quartiles = (values.len() > 1).then(|| [0.25, 0.75].map(quantile));
+        Self { median: quantile(0.5), quartiles }
     }
 
     /// The larger distance of a quartile from the median.
-    pub fn width(&self) -> f64 {
-        (self.high - self.median).max(self.median - self.low)
+    pub fn width(&self) -> Option<f64> {
+        self.quartiles.map(|[low, high]| (high - self.median).max(self.median - low))
     }
 }

@@ -7,9 +7,9 @@ use candle_core::Device;
 use clap::Args;
 
 use super::serve::parse_device;
-use crate::base::{Kind, Result, ResultExt, Watch, files, last_part};
-use crate::bench::{Report, Size, Workload, run as time_in_turn, size};
-use crate::model::{Model, Source};
+use crate::base::{Error, Kind, Result, Watch, files, last_part};
+use crate::bench::{self, Report, Workload};
+use crate::model::{Config, Model, Source};
 use crate::report::speed::{csv, markdown, terminal};
 use crate::spec::{self, DeviceChoice};
 use crate::tensor::device;
@@ -20,16 +20,16 @@ pub(crate) struct Arguments {
     #[arg(required = true, value_name = "MODEL")]
     models: Vec<String>,
     /// Tokens of a prompt, comma-separated; prompts are random tokens
-    #[arg(long, value_delimiter = ',', default_value = "512", value_name = "TOKENS")]
+    #[arg(long, value_delimiter = ',', default_value = "512", value_name = "TOKENS", value_parser = at_least::<1>)]
     prompt: Vec<usize>,
     /// Tokens written after it, at least 2, comma-separated
-    #[arg(long, value_delimiter = ',', default_value = "64", value_name = "TOKENS")]
+    #[arg(long, value_delimiter = ',', default_value = "64", value_name = "TOKENS", value_parser = at_least::<2>)]
     output: Vec<usize>,
     /// Texts written at once, comma-separated
-    #[arg(long, value_delimiter = ',', default_value = "1", value_name = "TEXTS")]
+    #[arg(long, value_delimiter = ',', default_value = "1", value_name = "TEXTS", value_parser = at_least::<1>)]
     batch: Vec<usize>,
     /// Rounds that count; one more before them does not
-    #[arg(long, default_value_t = 5, value_parser = at_least_one)]
+    #[arg(long, default_value_t = 5, value_parser = at_least::<1>)]
     repeats: usize,
     /// Seed of the prompts
     #[arg(long, default_value_t = 0)]
@@ -42,54 +42,116 @@ pub(crate) struct Arguments {
     out: Option<PathBuf>,
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
+fn at_least<const LEAST: usize>(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(0) => Err("it takes one round at least".into()),
-        Ok(rounds) => Ok(rounds),
+        Ok(number) if number < LEAST => Err(format!("it takes {LEAST} at least")),
+        Ok(number) => Ok(number),
         Err(e) => Err(format!("{e}")),
     }
 }
 
+const CSV: &str = "bench.csv";
+const MARKDOWN: &str = "bench.md";
+
+/// Everything that can be refused is, before a weight is read.
 pub(super) fn run(arguments: &Arguments, watch: &dyn Watch) -> Result<()> {
-    let report = measure(arguments, watch)?;
-    if let Some(folder) = &arguments.out {
-        write(folder, &report)?;
+    let Arguments { prompt, output, batch, repeats, .. } = arguments.clone();
+    let bench = spec::Bench { prompt, output, batch, repeats };
+    once(&bench)?;
+    let workloads = Workload::all(&bench);
+    let device = device(arguments.device)?;
+    let models = entrants(arguments)?;
+    let sized: Vec<(&str, &Config)> = models.iter().map(|m| (m.name.as_str(), &m.config)).collect();
+    bench::check(&sized, &workloads, &device)?;
+    arguments.out.as_deref().map_or(Ok(()), ready)?;
+    let report = measure(arguments, &models, &workloads, &device, watch)?;
+    // Shown even if it cannot be written.
+    let written = arguments.out.as_deref().map_or(Ok(()), |folder| write(folder, &report));
+    super::show(&terminal(&report))?;
+    written
+}
+
+/// Each workload once.
+fn once(bench: &spec::Bench) -> Result<()> {
+    match bench.repeated().first() {
+        None => Ok(()),
+        Some((list, _, number)) => Err(Error::new(Kind::Usage, format!("{number} is given twice"))
+            .at(format!("--{list}"))
+            .hint("leave one of them out: every combination is timed once")),
     }
-    super::show(&terminal(&report))
+}
+
+/// A model as it was given.
+struct Entrant {
+    name: String,
+    source: Source,
+    config: Config,
+}
+
+/// The models, each once, with their configurations.
+fn entrants(arguments: &Arguments) -> Result<Vec<Entrant>> {
+    let mut all: Vec<Entrant> = Vec::new();
+    for (given, name) in arguments.models.iter().zip(names(&arguments.models)) {
+        let source = super::model_source(given)?;
+        if all.iter().any(|other| is_same(&other.source, &source)) {
+            return Err(Error::new(Kind::Usage, "a model that is named twice")
+                .at(given)
+                .hint("name each model once; another copy of its folder is another model"));
+        }
+        let parsed = Config::parse(&source.text("config.json")?).map_err(|e| e.at("config.json"));
+        let config = parsed.map_err(|e| e.at(source.place()))?;
+        all.push(Entrant { name, source, config });
+    }
+    Ok(all)
+}
+
+fn is_same(one: &Source, other: &Source) -> bool {
+    match (one, other) {
+        (Source::Folder(one), Source::Folder(other)) => {
+            let whole = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+            whole(one) == whole(other)
+        }
+        _ => one == other,
+    }
+}
+
+/// Tries the folder of `--out`: what was measured for minutes is not to be lost for its sake.
+fn ready(folder: &Path) -> Result<()> {
+    files::ready_folder(folder).map_err(|e| e.at("--out"))?;
+    let taken = [CSV, MARKDOWN].into_iter().map(|name| folder.join(name)).find(|path| path.is_dir());
+    match taken {
+        None => Ok(()),
+        Some(path) => Err(Error::new(Kind::Disk, "a folder has the name of a file that is to be written")
+            .at(format!("--out: {}", path.display()))
+            .hint("name another folder")),
+    }
 }
 
 fn write(folder: &Path, report: &Report) -> Result<()> {
-    std::fs::create_dir_all(folder).or_error(Kind::Disk, "cannot make the folder of --out")?;
-    files::write(&folder.join("bench.csv"), csv(report)?.as_bytes())?;
-    files::write(&folder.join("bench.md"), markdown(report).as_bytes())
+    files::write(&folder.join(CSV), csv(report)?.as_bytes())?;
+    files::write(&folder.join(MARKDOWN), markdown(report).as_bytes())
 }
 
 /// Each model alone, for its memory; then all of them in turn.
-fn measure(arguments: &Arguments, watch: &dyn Watch) -> Result<Report> {
-    let Arguments { prompt, output, batch, repeats, seed, .. } = arguments.clone();
-    let workloads = Workload::all(&spec::Bench { prompt, output, batch, repeats });
-    let device = device(arguments.device)?;
-    let names = names(&arguments.models);
-    let sources: Vec<Source> =
-        arguments.models.iter().map(|model| super::model_source(model)).collect::<Result<_>>()?;
-    let sizes = watch.step("memory of each model", sources.len() as u64, || {
-        let alone = |(source, name): (&Source, &String)| {
-            watch.checkpoint()?;
-            let size = size(name, || open(source, &device, watch), &workloads, seed)?;
-            watch.advance(1);
-            Ok(size)
-        };
-        sources.iter().zip(&names).map(alone).collect::<Result<Vec<Size>>>()
-    })?;
-    let models: Vec<Model> = sources.iter().map(|s| Model::open(s, &device)).collect::<Result<_>>()?;
-    let each = names.into_iter().zip(&models).zip(sizes).map(|((name, model), size)| (name, model, size));
-    time_in_turn(each.collect(), &workloads, repeats, seed, watch)
-}
-
-fn open(source: &Source, device: &Device, watch: &dyn Watch) -> Result<Model> {
-    let model = Model::open(source, device)?;
-    model.tell(watch);
-    Ok(model)
+fn measure(
+    arguments: &Arguments,
+    entrants: &[Entrant],
+    workloads: &[Workload],
+    device: &Device,
+    watch: &dyn Watch,
+) -> Result<Report> {
+    let seed = arguments.seed;
+    let sources: Vec<(&str, &Source)> = entrants.iter().map(|e| (e.name.as_str(), &e.source)).collect();
+    let sizes = bench::sizes(&sources, device, workloads, seed, watch)?;
+    let open = |e: &Entrant| {
+        let model = Model::open(&e.source, device)?;
+        model.tell(watch);
+        Ok(model)
+    };
+    let models: Vec<Model> = entrants.iter().map(open).collect::<Result<_>>()?;
+    let each = entrants.iter().zip(&models).zip(sizes);
+    let each = each.map(|((e, model), size)| (e.name.clone(), model, size));
+    bench::run(each.collect(), workloads, arguments.repeats, seed, watch)
 }
 
 /// The last part of each model's name; as much as was given where that part is not its alone.

@@ -7,7 +7,7 @@ use crate::base::Result;
 use crate::model::Model;
 
 /// Tokens of a prompt that are run at once, so that a long prompt lets others have their turn.
-const CHUNK: usize = 1024;
+pub const CHUNK: usize = 1024;
 
 /// One text's tokens.
 pub struct Stream {

@@ -239,6 +239,14 @@ impl Model {
         Ok(layer)
     }
 
+    /// Bytes of the weights in f32 that it keeps so far.
+    pub fn widened_bytes(&self) -> usize {
+        let layers = self.layers.iter().zip(&self.config.layers).filter(|(layer, _)| layer.get().is_some());
+        let parameters: usize = layers.map(|(_, shape)| self.config.layer_parameters(shape)).sum();
+        let output = self.output.get().map_or(0, |(_, output)| output.elem_count());
+        (parameters + output) * size_of::<f32>()
+    }
+
     fn read_layer(&self, l: usize) -> Result<Layer> {
         let attention = Attention {
             norm: self.required(Matrix::AttentionNorm, l)?,

@@ -171,6 +171,7 @@ impl Steps for Estimator<'_, '_> {
             memory: self.rest.max(self.resident()) + searching.sensitivities_memory(),
             mapped: self.checkpoint() + net.bytes,
             disk: searching.sensitivities_disk(),
+            ..Cost::default()
         };
         let key = keys::sensitivities(&self.input_hashes, &net.placed.address, &budget, spec, iteration)?;
         let placed = self.place(StepName::Sensitivities(iteration), &key, self.waits(centre), cost)?;
@@ -357,9 +358,11 @@ impl Estimator<'_, '_> {
             }
             Evaluation::Bench => {
                 let bench = spec.evaluate.bench.clone().unwrap_or_default();
-                let work =
-                    [&self.model.config, &of.config].map(|c| timing::work(c, &bench)).into_iter().sum();
-                self.forward(of, work, timing::largest(&bench), rows.min(timing::texts(&bench)))
+                let both = [&self.model.config, &of.config];
+                let work = both.map(|c| timing::work(c, &bench)).into_iter().sum();
+                let memory = self.resident() + timing::memory(both, &bench);
+                // The dense model is opened once more, to see what it takes alone.
+                Cost { work, memory, mapped: self.checkpoint() * 2.0, ..Cost::default() }
             }
         }
     }

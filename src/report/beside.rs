@@ -109,9 +109,10 @@ pub(crate) fn exports<'a>(results: impl Iterator<Item = &'a ResultRow>) -> Optio
     (!rows.is_empty()).then_some(Grid { columns: columns.into(), rows })
 }
 
-/// All figures of models with their standard errors but those of exports, a row per metric: for a card.
+/// All figures of models but costs and those of exports, with their standard errors, a row per metric: for a card.
 pub(crate) fn scores<'a>(results: impl Iterator<Item = &'a ResultRow> + Clone) -> Option<Grid> {
-    let is_score = |metric: &Metric| *metric != Metric::AskedSparsity && metric.form().is_none();
+    let is_score =
+        |metric: &Metric| *metric != Metric::AskedSparsity && !metric.is_cost() && metric.form().is_none();
     let shown = results.filter(move |row| is_score(row.metric()) && row.value().is_finite());
     let mut table = MetricTable::new("metric", shown.clone().map(|row| model_key(&row.model)));
     for row in shown {

@@ -4,7 +4,8 @@
 use super::beside;
 use super::figure::ResultRow;
 use super::grid::{Column, Grid, Role};
-use super::{layers, number};
+use super::number::capitalised;
+use super::{layers, number, speed};
 use crate::model::provenance::Provenance;
 use crate::model::{Config, LayerShape, plain};
 use crate::spec::Form;
@@ -51,6 +52,7 @@ impl Card<'_> {
             (!self.notes.is_empty()).then(|| section("Not as in the model", &bullets(self.notes))),
             scores,
             self.compared(),
+            self.speed(),
             Some(section("Loading", &self.loading())),
             Some(section("Licence", &self.licence())),
             spec,
@@ -121,6 +123,16 @@ impl Card<'_> {
         Grid { columns: columns.collect(), rows }.markdown()
     }
 
+    /// What a bench of the trial timed; nothing without one.
+    fn speed(&self) -> Option<String> {
+        let tables = speed::of_figures(self.rows.iter());
+        let each =
+            tables.iter().map(|table| format!("{}:\n\n{}", capitalised(&table.title), table.grid.markdown()));
+        (!tables.is_empty()).then(|| {
+            section("Speed", &std::iter::once(TIMED.into()).chain(each).collect::<Vec<_>>().join("\n"))
+        })
+    }
+
     fn loading(&self) -> String {
         match self.form {
             Form::Hf if self.config.family.per_layer => {
@@ -166,6 +178,8 @@ fn bullets(items: &[String]) -> String {
     items.iter().map(|item| format!("- {item}\n")).collect()
 }
 
+const TIMED: &str = "Of tyr, on the machine of the run, in turn with the dense model: medians of the rounds, after ± the larger \
+                     distance of a quartile.\n";
 const TESTED: &str = "The layers have sizes of their own, which `modeling_pruned_llama.py` in this folder builds: \
                       transformers 4.44 to 5.24 were tested.";
 const PLAIN: &str =
@@ -259,6 +273,11 @@ mod tests {
             figure("t", "refit", "export_bytes/gguf", 21_000_000.0),
             figure("t", "refit", "export_perplexity/gguf", 7.251234),
             figure("t", "refit", "export_perplexity/mlx", 7.4),
+            figure("t", "refit", "bench_dense_first_token_s/512+64x1", 2.0),
+            mean("t", "refit", "bench_first_token_s/512+64x1", 1.0, 0.0, 5),
+            figure("t", "refit", "bench_first_token_s_low/512+64x1", 0.9),
+            figure("t", "refit", "bench_first_token_s_high/512+64x1", 1.2),
+            figure("t", "refit", "bench_peak_bytes/512+64x1", 5e6),
         ];
         let card = Card {
             title: "tiny".into(),

@@ -183,6 +183,8 @@ pub fn latex_escape(text: &str) -> String {
         '<' => "\\textless{}".into(),
         '>' => "\\textgreater{}".into(),
         '±' => "$\\pm$".into(),
+        '×' => "$\\times$".into(),
+        'Δ' => "$\\Delta$".into(),
         other => other.to_string(),
     };
     text.chars().map(escape).collect()

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bench::Workload;
 use crate::bench::quantity::Quantity;
 use crate::eval;
 use crate::spec::Form;
@@ -48,7 +49,7 @@ pub enum Metric {
     PeakBytes(String),
     /// `bench_<quantity>/<workload>`: how fast the model writes, a workload being `512+64x8` for 8 prompts of 512
     /// tokens with 64 written after each.
-    Bench(Quantity, String),
+    Bench(Quantity, Workload),
     /// `lm_eval:<metric>/<task>`: what the lm-evaluation-harness says of the metric.
     Harness(Box<Metric>),
     /// Any other text: metrics that only the harness has, and those of logs of other builds.
@@ -125,7 +126,10 @@ impl Metric {
             let metric = eval::Metric::from_name(family.strip_suffix(DIFFERENCE)?)?;
             Some(Self::Difference(metric, name()))
         };
-        let bench = || Some(Self::Bench(Quantity::from_name(family.strip_prefix(BENCH)?)?, name()));
+        let bench = || {
+            let quantity = Quantity::from_name(family.strip_prefix(BENCH)?)?;
+            Some(Self::Bench(quantity, name().parse().ok()?))
+        };
         match family {
             "perplexity" => Some(Self::Perplexity(name())),
             "seconds" => Some(Self::Seconds(name())),
@@ -156,7 +160,7 @@ impl fmt::Display for Metric {
             Self::ExportBytes(form) => write!(f, "export_bytes/{form}"),
             Self::ExportLogitDifference(form) => write!(f, "export_logit_difference/{form}"),
             Self::ExportPerplexity(form) => write!(f, "export_perplexity/{form}"),
-            Self::Bench(quantity, workload) => write!(f, "{BENCH}{}/{workload}", quantity.name()),
+            Self::Bench(quantity, workload) => write!(f, "{BENCH}{quantity}/{workload}"),
             Self::Harness(metric) => write!(f, "{HARNESS}{metric}"),
             Self::Other(text) => f.write_str(text),
         }
@@ -242,6 +246,9 @@ mod tests {
             "seconds/search-1",
             "peak_bytes/search-1",
             "bench_tokens_per_s/512+64x8",
+            "bench_dense_first_token_s_low/1+2x1",
+            "bench_read_share_high/1+2x1",
+            "bench_peak_bytes/1+2x1",
         ];
         for text in known {
             let metric = Metric::from(text);
@@ -251,7 +258,16 @@ mod tests {
             assert_eq!(Metric::from(harness.as_str()), Metric::Harness(Box::new(metric)));
             assert_eq!(Metric::from(harness.as_str()).to_string(), harness);
         }
-        for text in ["", "other", "acc", "exact_match/gsm8k", "kl/x", "loss_diff/x", "bench_x/1+2x1"] {
+        for text in [
+            "",
+            "other",
+            "acc",
+            "exact_match/gsm8k",
+            "kl/x",
+            "loss_diff/x",
+            "bench_x/1+2x1",
+            "bench_kv_bytes/1+2",
+        ] {
             assert_eq!(Metric::from(text), Metric::Other(text.into()));
             assert_eq!(Metric::from(text).to_string(), text);
         }

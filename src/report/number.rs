@@ -77,6 +77,12 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// A title with its first letter large.
+pub fn capitalised(text: &str) -> String {
+    let mut rest = text.chars();
+    rest.next().map(|first| first.to_uppercase().chain(rest).collect()).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

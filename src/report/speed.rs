@@ -1,12 +1,17 @@
 //! Tables of a bench: one of the models, one for each workload; and all of it as CSV.
 
+mod figures;
+
 use super::grid::{Column, Grid, Role};
 use super::number::{bytes, count, prefixed, shortest};
 use crate::base::{Kind, Result, ResultExt};
 use crate::bench::spread::Spread;
-use crate::bench::{Report, Speed, Workload};
+use crate::bench::{Report, Size, Speed, Workload};
+
+pub use figures::{figures, of_figures};
 
 /// A table with its title.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Titled {
     /// What it is about.
     pub title: String,
@@ -18,7 +23,17 @@ pub struct Titled {
 pub fn tables(report: &Report) -> Vec<Titled> {
     let mut workloads: Vec<Workload> = Vec::new();
     report.speeds.iter().filter(|s| s.model == 0).for_each(|s| workloads.push(s.workload));
-    std::iter::once(models(report)).chain(workloads.into_iter().map(|w| of_workload(report, w))).collect()
+    let Report { repeats, threads, .. } = report;
+    let plural = if *threads == 1 { "" } else { "s" };
+    let times = if *repeats == 1 { "time" } else { "times" };
+    let title = format!("models, timed in turn {repeats} {times} with {threads} thread{plural}");
+    let of_workload = |workload: Workload| {
+        let speeds = report.speeds.iter().filter(|s| s.workload == workload);
+        let rows = speeds.map(|speed| Row::of(&report.models[speed.model].0, speed));
+        Titled { title: texts_of(&workload), grid: speeds_grid(rows.collect()) }
+    };
+    let models = Titled { title, grid: models_grid(report.models.iter().map(ModelRow::of).collect()) };
+    std::iter::once(models).chain(workloads.into_iter().map(of_workload)).collect()
 }
 
 /// For a terminal.
@@ -41,22 +56,31 @@ fn grid(names: &[&str], rows: Vec<Vec<String>>) -> Grid {
     Grid { columns: names.iter().enumerate().map(column).collect(), rows }
 }
 
-fn models(report: &Report) -> Titled {
-    let row = |(name, size): &(String, crate::bench::Size)| {
-        vec![
-            name.clone(),
-            count(size.parameters as f64),
-            bytes(size.weight_bytes as f64),
-            size.peak_bytes.map_or("-".into(), |peak| bytes(peak as f64)),
-        ]
-    };
-    let rows = report.models.iter().map(row).collect();
-    let Report { repeats, threads, .. } = report;
-    let plural = if *threads == 1 { "" } else { "s" };
-    Titled {
-        title: format!("models, timed in turn {repeats} times with {threads} thread{plural}"),
-        grid: grid(&["model", "parameters", "weights", "peak memory"], rows),
+/// What is said of a model; what is not known is a dash.
+#[derive(Debug, Clone, Default)]
+struct ModelRow {
+    model: String,
+    parameters: Option<f64>,
+    weights: Option<f64>,
+    peak: Option<f64>,
+}
+
+impl ModelRow {
+    fn of((name, size): &(String, Size)) -> Self {
+        Self {
+            model: name.clone(),
+            parameters: Some(size.parameters as f64),
+            weights: Some(size.weight_bytes as f64),
+            peak: size.peak_bytes.map(|peak| peak as f64),
+        }
     }
+}
+
+fn models_grid(rows: Vec<ModelRow>) -> Grid {
+    let cells = |row: ModelRow| {
+        vec![row.model, known(row.parameters, count), known(row.weights, bytes), known(row.peak, bytes)]
+    };
+    grid(&["model", "parameters", "weights", "peak memory"], rows.into_iter().map(cells).collect())
 }
 
 const COLUMNS: [&str; 9] = [
@@ -71,36 +95,73 @@ const COLUMNS: [&str; 9] = [
     "KV cache",
 ];
 
-fn of_workload(report: &Report, workload: Workload) -> Titled {
-    let row = |speed: &Speed| {
+/// What is said of a model at a workload; what is not known is a dash.
+#[derive(Debug, Clone, Default)]
+struct Row {
+    model: String,
+    first_token: Option<Spread>,
+    prefill_ratio: Option<Spread>,
+    flops_ratio: Option<f64>,
+    tokens_per_second: Option<Spread>,
+    decode_ratio: Option<Spread>,
+    bytes_ratio: Option<f64>,
+    read_share: Option<f64>,
+    cache_bytes: Option<f64>,
+}
+
+impl Row {
+    fn of(model: &str, speed: &Speed) -> Self {
+        Self {
+            model: model.into(),
+            first_token: Some(speed.first_token),
+            prefill_ratio: Some(speed.prefill_ratio),
+            flops_ratio: Some(speed.expected_prefill_ratio),
+            tokens_per_second: Some(speed.tokens_per_second),
+            decode_ratio: Some(speed.decode_ratio),
+            bytes_ratio: Some(speed.expected_decode_ratio),
+            read_share: Some(speed.read_share.median),
+            cache_bytes: Some(speed.cache_bytes as f64),
+        }
+    }
+
+    fn cells(self) -> Vec<String> {
         vec![
-            report.models[speed.model].0.clone(),
-            with_percent(&speed.first_token),
-            spread(&speed.prefill_ratio),
-            ratio(speed.expected_prefill_ratio),
-            with_percent(&speed.tokens_per_second),
-            spread(&speed.decode_ratio),
-            ratio(speed.expected_decode_ratio),
-            format!("{:.0}%", speed.read_share.median * 100.0),
-            bytes(speed.cache_bytes as f64),
+            self.model,
+            known(self.first_token, with_percent),
+            known(self.prefill_ratio, spread),
+            known(self.flops_ratio, ratio),
+            known(self.tokens_per_second, with_percent),
+            known(self.decode_ratio, spread),
+            known(self.bytes_ratio, ratio),
+            known(self.read_share, |share| format!("{:.0}%", share * 100.0)),
+            known(self.cache_bytes, bytes),
         ]
-    };
-    let rows = report.speeds.iter().filter(|s| s.workload == workload).map(row).collect();
-    let Workload { prompt, output, batch } = workload;
-    let texts = if batch == 1 { "text" } else { "texts at once" };
-    Titled {
-        title: format!("prompts of {prompt} tokens, {output} written, {batch} {texts}"),
-        grid: grid(&COLUMNS, rows),
     }
 }
 
-/// A median with the larger distance of a quartile, in per cent of it.
-fn with_percent(of: &Spread) -> String {
-    format!("{}±{:.0}%", digits(of.median), of.width() / of.median * 100.0)
+fn speeds_grid(rows: Vec<Row>) -> Grid {
+    grid(&COLUMNS, rows.into_iter().map(Row::cells).collect())
 }
 
-fn spread(of: &Spread) -> String {
-    format!("{}±{}", ratio(of.median), ratio(of.width()))
+/// A workload in words.
+fn texts_of(workload: &Workload) -> String {
+    let Workload { prompt, output, batch } = workload;
+    let texts = if *batch == 1 { "text" } else { "texts at once" };
+    format!("prompts of {prompt} tokens, {output} written, {batch} {texts}")
+}
+
+fn known<T>(value: Option<T>, text: impl FnOnce(T) -> String) -> String {
+    value.map_or("-".into(), text)
+}
+
+/// A median with the larger distance of a quartile, in per cent of it.
+fn with_percent(of: Spread) -> String {
+    let share = known(of.width(), |width| format!("{:.0}%", width / of.median * 100.0));
+    format!("{}±{share}", digits(of.median))
+}
+
+fn spread(of: Spread) -> String {
+    format!("{}±{}", ratio(of.median), known(of.width(), ratio))
 }
 
 fn ratio(value: f64) -> String {
@@ -162,7 +223,9 @@ fn record(report: &Report, speed: &Speed) -> Vec<String> {
         &speed.decode_ratio,
         &speed.read_share,
     ];
-    let measured = measured.into_iter().flat_map(|s| [s.median, s.low, s.high]);
+    // What is not known is not a number, and an empty field.
+    let ends = |s: &Spread| s.quartiles.unwrap_or([f64::NAN; 2]);
+    let measured = measured.into_iter().flat_map(|s| [&[s.median], &ends(s)[..]].concat());
     std::iter::once(name.clone())
         .chain(counts)
         .chain([peak, speed.cache_bytes.to_string()])
@@ -171,13 +234,12 @@ fn record(report: &Report, speed: &Speed) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::bench::Size;
     use crate::bench::expect::Expected;
 
-    fn speed(model: usize, factor: f64) -> Speed {
-        let of = |value: f64| Spread { median: value, low: value * 0.9, high: value * 1.2 };
+    pub(super) fn speed(model: usize, factor: f64) -> Speed {
+        let of = |value: f64| Spread { median: value, quartiles: Some([value * 0.9, value * 1.2]) };
         Speed {
             workload: Workload { prompt: 512, output: 64, batch: 8 },
             model,
@@ -193,8 +255,13 @@ mod tests {
         }
     }
 
-    fn report() -> Report {
-        let size = |peak_bytes| Size { parameters: 134_515_008, weight_bytes: 269_000_000, peak_bytes };
+    pub(super) fn report() -> Report {
+        let size = |peak_bytes| Size {
+            parameters: 134_515_008,
+            weight_bytes: 269_000_000,
+            largest: Some(Workload { prompt: 512, output: 64, batch: 8 }),
+            peak_bytes,
+        };
         Report {
             models: vec![("dense".into(), size(Some(900_000_000))), ("half".into(), size(None))],
             speeds: vec![speed(0, 1.0), speed(1, 2.0)],
@@ -241,5 +308,23 @@ mod tests {
             lines[2].starts_with("half,512,64,8,134515008,269000000,,1000000,500000000,50000000,2,2.1,1,")
         );
         assert_eq!(lines[0].split(',').count(), lines[2].split(',').count());
+    }
+
+    #[test]
+    fn one_round_has_no_spread() {
+        let mut report = report();
+        for speed in &mut report.speeds {
+            let alone = |spread: &mut Spread| spread.quartiles = None;
+            alone(&mut speed.first_token);
+            alone(&mut speed.prefill_ratio);
+        }
+        let text = terminal(&report);
+        assert!(
+            text.contains(" 1.00±- ") && text.contains(" 2.00±- ") && text.contains(" 80.0±20% "),
+            "{text}"
+        );
+        let csv = csv(&report).unwrap();
+        let line = csv.lines().nth(2).unwrap();
+        assert!(line.contains(",2,2.1,1,,,80,72,96,2,,,2,1.8,2.4,"), "{line}");
     }
 }

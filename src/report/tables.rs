@@ -11,7 +11,9 @@ use super::figure::{self, Figure, ResultRow, model_key};
 use super::grid::Grid;
 use super::layers;
 use super::metric::Metric;
+use super::number::capitalised;
 use super::seeds::{self, Seeds};
+use super::speed;
 use super::wide::{Wide, mean_and_deviation};
 use crate::base::{Kind, Result, ResultExt};
 use crate::space::{Shape, SparsityDistribution};
@@ -84,7 +86,7 @@ pub struct Tables {
 struct Block {
     title: String,
     grid: Option<Grid>,
-    further: Vec<(&'static str, Grid)>,
+    further: Vec<(String, Grid)>,
     notes: Vec<String>,
 }
 
@@ -288,6 +290,11 @@ impl Trial {
         self.figures.values()
     }
 
+    /// What a bench timed and weighed.
+    pub fn speeds(&self) -> impl Iterator<Item = &ResultRow> + Clone {
+        self.timings.values().filter(|row| matches!(row.metric(), Metric::Bench(..)))
+    }
+
     /// A session begins, which tells everything again: what is known of earlier ones goes, but for what making
     /// stored results told.
     fn begin(&mut self, identity: Option<Identity>) {
@@ -383,7 +390,9 @@ impl Trial {
             (beside::HARNESS, beside::harness(figures())),
             (beside::EXPORTS, beside::exports(figures())),
         ];
-        let further = further.into_iter().filter_map(|(title, grid)| Some((title, grid?))).collect();
+        let speeds = speed::of_figures(figures().chain(self.speeds())).into_iter();
+        let further = further.into_iter().filter_map(|(title, grid)| Some((title.to_string(), grid?)));
+        let further = further.chain(speeds.map(|table| (table.title, table.grid))).collect();
         Block { title: self.label.clone(), grid: self.wide().grid(), further, notes }
     }
 
@@ -436,11 +445,6 @@ impl Block {
         let notes = self.notes.iter().map(|n| format!("  {n}\n"));
         std::iter::once(format!("{}\n", self.title)).chain([grid]).chain(further).chain(notes).collect()
     }
-}
-
-fn capitalised(text: &str) -> String {
-    let mut rest = text.chars();
-    rest.next().map(|first| first.to_uppercase().chain(rest).collect()).unwrap_or_default()
 }
 
 fn seeds_block(seeds: &Seeds) -> Block {

@@ -100,12 +100,15 @@ impl<'a> Engine<'a> {
         self.journal.publish()
     }
 
-    /// Figures of models of this trial so far.
+    /// Figures of models of this trial so far, those of a bench included.
     pub(crate) fn rows(&self, models: &[ModelName]) -> Vec<ResultRow> {
         let names: Vec<String> = models.iter().map(ToString::to_string).collect();
         let trials = self.journal.tables().trials();
         let own = trials.iter().filter(|trial| trial.label == self.label);
-        own.flat_map(|trial| trial.figures()).filter(|row| names.contains(&row.model)).cloned().collect()
+        own.flat_map(|trial| trial.figures().chain(trial.speeds()))
+            .filter(|row| names.contains(&row.model))
+            .cloned()
+            .collect()
     }
 
     /// The run and the trial, for headings.

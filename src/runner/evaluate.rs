@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::base::{Error, Kind, Result, Watch};
-use crate::bench::quantity::Quantity;
-use crate::bench::{self, Speed, Workload};
+use crate::bench::{self, Workload};
 use crate::data::{EvaluationSet, Sequences, SpecialTokens, Tokenizer};
 use crate::eval::effort::{Effort, Tokens};
 use crate::eval::perplexity::{divergence, perplexity};
 use crate::eval::{self, Bos, Encoder, Options, Scorer, Selection};
 use crate::model::{Model, Source};
-use crate::report::{Figure, Metric, published};
+use crate::report::{Figure, Metric, published, speed};
 use crate::serve::{self, lm_eval::HarnessOptions};
 use crate::spec::{self, LmEval, Spec};
 use crate::trial::kl_sequences;
@@ -121,35 +120,27 @@ pub fn on_harness(
     Ok(Measured { figures, report: None, effort })
 }
 
-/// How fast a model writes beside the dense one, timed in turn.
+/// How fast a model writes beside the dense one, timed in turn, and what each takes alone.
 pub fn timed(
-    model: &Model,
-    dense: &Model,
+    (source, model): (&Source, &Model),
+    (dense_source, dense): (&Source, &Model),
     settings: &spec::Bench,
     seed: u64,
     watch: &dyn Watch,
 ) -> Result<Vec<Figure>> {
-    let models = [("dense", dense), ("pruned", model)].map(|(name, m)| (name.into(), m, bench::resting(m)));
-    let report = bench::run(models.into(), &Workload::all(settings), settings.repeats, seed, watch)?;
-    let figure = |speed: &Speed, quantity: Quantity, value: f64| {
-        Figure::exact(Metric::Bench(quantity, speed.workload.to_string()), value)
+    let workloads = Workload::all(settings);
+    let measured = || {
+        let sources = [("dense", dense_source), ("pruned", source)];
+        let sizes = bench::sizes(&sources, model.device(), &workloads, seed, watch)?;
+        let models = [("dense", dense), ("pruned", model)].into_iter().zip(sizes);
+        let models = models.map(|((name, model), size)| (name.into(), model, size));
+        bench::run(models.collect(), &workloads, settings.repeats, seed, watch)
     };
-    let figures = report.speeds.iter().flat_map(|s| match s.model {
-        0 => vec![
-            figure(s, Quantity::DenseFirstToken, s.first_token.median),
-            figure(s, Quantity::DenseTokensPerSecond, s.tokens_per_second.median),
-        ],
-        _ => vec![
-            figure(s, Quantity::FirstToken, s.first_token.median),
-            figure(s, Quantity::TokensPerSecond, s.tokens_per_second.median),
-            figure(s, Quantity::PrefillRatio, s.prefill_ratio.median),
-            figure(s, Quantity::DecodeRatio, s.decode_ratio.median),
-            figure(s, Quantity::FlopsRatio, s.expected_prefill_ratio),
-            figure(s, Quantity::BytesRatio, s.expected_decode_ratio),
-            figure(s, Quantity::CacheBytes, s.cache_bytes as f64),
-        ],
-    });
-    Ok(figures.collect())
+    let key = |e: Error| match e.kind {
+        Kind::Usage => Error { kind: Kind::Spec, ..e }.at("evaluate.bench"),
+        _ => e,
+    };
+    Ok(speed::figures(&measured().map_err(key)?))
 }
 
 /// Figures of a report: each task's and group's metrics, and the mean accuracy over what was named (a group

@@ -23,8 +23,8 @@ pub struct OpenedModel<'a> {
     pub tokenizer: &'a Tokenizer,
     /// The evaluation sets by corpus.
     pub texts: &'a BTreeMap<String, EvaluationSet>,
-    /// The dense model, from which its divergence is measured.
-    pub dense: Option<&'a Model>,
+    /// The dense model, from which its divergence is measured, and where it comes from.
+    pub dense: Option<(&'a Source, &'a Model)>,
     /// What the dense model made of each document of the tasks, with which it is compared.
     pub dense_report: Option<&'a eval::Report>,
 }
@@ -97,7 +97,7 @@ impl OpenedModel<'_> {
                 Ok(evaluate::on_corpus(model, corpus, self.text(evaluation, spec)?, watch)?.into())
             }
             Evaluation::Kl => {
-                let dense = self.dense.ok_or_else(|| missing(evaluation, "the dense model"))?;
+                let (_, dense) = self.dense.ok_or_else(|| missing(evaluation, "the dense model"))?;
                 let text = self.text(evaluation, spec)?;
                 Ok(evaluate::from_dense(model, dense, text, spec.evaluate.kl_tokens, watch)?.into())
             }
@@ -111,7 +111,7 @@ impl OpenedModel<'_> {
                 let dense = self.dense.ok_or_else(|| missing(evaluation, "the dense model"))?;
                 let bench =
                     spec.evaluate.bench.as_ref().ok_or_else(|| missing(evaluation, "its settings"))?;
-                Ok(evaluate::timed(model, dense, bench, spec.seed, watch)?.into())
+                Ok(evaluate::timed((self.source, model), dense, bench, spec.seed, watch)?.into())
             }
         }
     }

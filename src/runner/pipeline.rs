@@ -385,7 +385,7 @@ impl<'a> Pipeline<'a> {
             model,
             tokenizer: &prepared.tokenizer,
             texts: &prepared.sets.evaluation,
-            dense: Some(&prepared.model),
+            dense: Some((&prepared.source, &prepared.model)),
             dense_report: self.dense.as_ref(),
         };
         let engine = &mut self.engine;

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::repeated::repeated;
 use super::types::{MOST_OF_A_MODEL, MOST_OFFSPRING};
 
 /// `[evaluate.bench]`
@@ -30,6 +31,17 @@ pub struct Bench {
 impl Default for Bench {
     fn default() -> Self {
         Self { prompt: prompts(), output: outputs(), batch: batches(), repeats: repeats() }
+    }
+}
+
+impl Bench {
+    /// What a list has twice: the list's key, the place, the number.
+    pub fn repeated(&self) -> Vec<(&'static str, usize, usize)> {
+        let lists = [("prompt", &self.prompt), ("output", &self.output), ("batch", &self.batch)];
+        let of = |(key, list): (&'static str, &Vec<usize>)| {
+            repeated(list).into_iter().map(|i| (key, i, list[i])).collect::<Vec<_>>()
+        };
+        lists.into_iter().flat_map(of).collect()
     }
 }
 

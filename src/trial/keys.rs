@@ -81,7 +81,7 @@ impl Versioned {
             Self::Tasks => 1,
             Self::Harness => 1,
             Self::Export => 2,
-            Self::Bench => 1,
+            Self::Bench => 2,
         }
     }
 

@@ -5,7 +5,7 @@ use crate::base::Error;
 use crate::spec::key::KeyPath;
 use crate::spec::types::{FitnessKind, Spec};
 
-use super::{Issues, keys};
+use super::{Issues, bench, keys};
 
 /// What is known of a spec's inputs before a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,6 +38,7 @@ pub(super) fn check(spec: &Spec, inputs: &Inputs, issues: &mut Issues) {
     }
     let Some(model) = inputs.model else { return };
     context(spec, model, issues);
+    bench::lengths(spec, model, issues);
     layers(spec, model, issues);
 }
 

@@ -1,6 +1,7 @@
 //! Rules between keys, each with its reason. They see one resolved trial and nothing else: no file is read
 //! here.
 
+mod bench;
 mod corpora;
 mod export;
 mod files;
@@ -83,6 +84,7 @@ pub(crate) fn check(spec: &Spec, known: &Known, files: Files, inputs: &Inputs) -
     fitness(spec, &mut issues);
     corpora::check(spec, known, &mut issues);
     evaluate(spec, known, &mut issues);
+    bench::check(spec, &mut issues);
     export::check(spec, &mut issues);
     files::check(spec, known, files, &mut issues);
     inputs::check(spec, inputs, &mut issues);

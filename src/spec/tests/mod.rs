@@ -1,5 +1,6 @@
 //! Tests of the experiment file as a whole.
 
+mod benches;
 mod broken;
 mod exports;
 mod large;
