@@ -94,7 +94,11 @@ fn a_trial_exports_its_last_model_compares_it_and_keeps_that() {
 #[test]
 fn a_form_that_is_asked_for_later_is_all_that_is_made() {
     let tiny = tiny("");
-    std::fs::write(tiny.path("spec.toml"), SPEC.replace("generations = 3", "generations = 0")).unwrap();
+    std::fs::write(
+        tiny.path("spec.toml"),
+        SPEC.replace("generations = 3", "start = \"uniform\"\ngenerations = 0"),
+    )
+    .unwrap();
     tiny.run(&[]).success();
     let dense_only =
         prints(&tiny, &["plan", "spec.toml", "--no-calibration", "--set", "export.to=['stock']"]);
@@ -278,7 +282,15 @@ fn what_no_form_carries_is_told_before_anything_is_pruned() {
 #[test]
 fn what_cannot_be_exported_is_one_error() {
     let tiny = tiny("[[sweep]]\nkey = \"sparsity.target\"\nvalues = [0.25, 0.5]");
-    tiny.run(&["--set", "search.generations=0", "--set", "supernet.refit=false"]).success();
+    tiny.run(&[
+        "--set",
+        "search.start=uniform",
+        "--set",
+        "search.generations=0",
+        "--set",
+        "supernet.refit=false",
+    ])
+    .success();
     let cases: [(&[&str], i32, &str); 8] = [
         (&["runs/tiny", "--to", "gguf"], 2, "--trial"),
         (&["runs/tiny", "--trial", "target=0.3", "--to", "gguf"], 2, "target=0.25"),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use common::{Tiny, failure};
 
 /// Without a search: three models less.
-const SHORT: [&str; 2] = ["--set", "search.generations=0"];
+const SHORT: [&str; 4] = ["--set", "search.start=uniform", "--set", "search.generations=0"];
 
 /// The files of a folder with their contents.
 fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {

@@ -319,7 +319,16 @@ fn weights_that_are_no_numbers_or_too_large_for_their_dtype_end_with_exit_code_9
     };
     let queries = "model.layers.0.self_attn.q_proj.weight";
     change_tensor(&tiny, queries, |weight| (weight * 1e6).unwrap());
-    let narrow = ["--set", "model.dtype=f16", "--set", "evaluate.tasks=[]", "--set", "search.generations=0"];
+    let narrow = [
+        "--set",
+        "model.dtype=f16",
+        "--set",
+        "evaluate.tasks=[]",
+        "--set",
+        "search.start=uniform",
+        "--set",
+        "search.generations=0",
+    ];
     says(tiny.run(&narrow), &[queries, "too large for f16"]);
     let down = "model.layers.1.mlp.down_proj.weight";
     change_tensor(&tiny, down, |weight| (weight * f64::NAN).unwrap());

@@ -81,7 +81,8 @@ fn tables_made_from_the_events_alone_have_the_bytes_of_the_live_ones() {
 #[test]
 fn several_runs_make_one_table() {
     let tiny = tiny("");
-    let short = ["--set", "search.generations=0", "--set", "evaluate.tasks=[]"];
+    let short =
+        ["--set", "search.start=uniform", "--set", "search.generations=0", "--set", "evaluate.tasks=[]"];
     tiny.run(&short).success();
     tiny.run(&[&short[..], &["--set", "name=other"]].concat()).success();
     tiny.run(&[&short[..], &["--runs", "elsewhere"]].concat()).success();
@@ -311,7 +312,8 @@ fn a_bench_that_cannot_be_written_is_refused_before_a_weight_is_read() {
 #[test]
 fn a_trial_times_its_last_model_beside_the_dense_one_and_no_result_depends_on_the_clock() {
     let tiny = tiny("[evaluate.bench]\nprompt = [8]\noutput = [3]\nbatch = [1, 2]\nrepeats = 1");
-    let short = ["--set", "search.generations=0", "--set", "evaluate.tasks=[]"];
+    let short =
+        ["--set", "search.start=uniform", "--set", "search.generations=0", "--set", "evaluate.tasks=[]"];
     tiny.run(&short).success();
     let table = |name: &str| String::from_utf8(tiny.read(&format!("runs/tiny/{name}"))).unwrap();
     let (results, timings) = (table("results.csv"), table("timings.csv"));

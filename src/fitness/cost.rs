@@ -98,14 +98,10 @@ impl<'a> Searching<'a> {
     /// A sample of what one round of sensitivities scores together, and how many of these each stands for; last
     /// what it departs from and its optimum.
     fn round(&self) -> Vec<(Stage, f64)> {
-        let settings = self.spec.search.sensitivity;
+        let tokens = self.spec.search.sensitivity_tokens();
         let budget = Budget::units(&self.space.centre);
-        let measuring = Sensitivities::new(self.space.clone(), budget, settings.tokens, 1);
-        let stage = |candidates: Vec<Candidate>| Stage {
-            tokens: settings.tokens,
-            count: candidates.len(),
-            candidates,
-        };
+        let measuring = Sensitivities::new(self.space.clone(), budget, tokens, 1);
+        let stage = |candidates: Vec<Candidate>| Stage { tokens, count: candidates.len(), candidates };
         let blocks = measuring.blocks();
         let every = blocks.len().div_ceil(SAMPLED_BLOCKS).max(1);
         let sampled: Vec<_> = blocks.iter().step_by(every).cloned().collect();

@@ -59,7 +59,7 @@ pub fn flops(config: &Config, length: usize) -> f64 {
 }
 
 /// Mean number of keys that a query sees, itself included: (length + 1) / 2 without a sliding window.
-fn mean_keys(config: &Config, length: usize) -> f64 {
+pub fn mean_keys(config: &Config, length: usize) -> f64 {
     let window = config.window.unwrap_or(length).clamp(1, length.max(1));
     let full = length.saturating_sub(window); // queries that see a whole sliding window of earlier keys
     (window * (window + 1) / 2 + full * window) as f64 / length.max(1) as f64

@@ -488,14 +488,15 @@ impl Estimator<'_, '_> {
         let of = |spread| pruned(config, spec.prune.unit.attention, &start, spread);
         let narrow = if bounds.multiple(ModuleKind::Attention) > 1 { Spread::Wide } else { Spread::Narrow };
         let parameters = trial::parameters(config, &of(Spread::Wide), &of(narrow));
-        let totals = [config, &of(Spread::Wide)].map(|config| config.parameters().total());
+        let wide = of(Spread::Wide);
+        let totals = [config, &wide].map(|config| config.parameters().total());
         let first = spaces.first().map(|space| Searching::new(config, space, spec)).transpose()?;
         Ok(TrialPlan {
             label: trial.label.clone(),
             model: spec.model.source.clone(),
             origin: self.model.origin.clone(),
             asked: spec.sparsity.target,
-            reached: reached(spec.sparsity.basis, &self.shape, &start, totals),
+            reached: reached(spec, [config, &wide], &start, totals),
             basis: spec.sparsity.basis,
             iterations: iterations.iter().zip(&spaces).map(|(i, s)| trial::iteration(i, s, spec)).collect(),
             tokens: trial::tokens(spec, &self.texts, first.as_ref(), &self.tasks),

@@ -67,6 +67,7 @@ fn head(name: &str, trial: &TrialPlan) -> String {
     let of = match trial.basis {
         Basis::Prunable => "what heads and neurons own",
         Basis::Total => "all parameters",
+        Basis::Flops => "all operations for a token",
     };
     let sparsity =
         format!("{}% of {of} asked, {}% reached", percent(trial.asked, 2), percent(trial.reached, 2));

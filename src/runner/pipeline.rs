@@ -354,7 +354,8 @@ impl<'a> Pipeline<'a> {
     ) -> Result<()> {
         let sparsity = &self.spec.sparsity;
         let parameters = [&self.prepared.model, model].map(|model| model.checkpoint().parameters());
-        let reached = reached(sparsity.basis, &self.prepared.shape, distribution, parameters);
+        let configs = [self.prepared.model.config(), model.config()];
+        let reached = reached(self.spec, configs, distribution, parameters);
         let figures = [
             (Metric::Parameters, model.checkpoint().parameters() as f64),
             (Metric::AskedSparsity, sparsity.target),

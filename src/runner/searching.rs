@@ -35,9 +35,10 @@ impl Job<'_> {
     /// Those of [`Sensitivities::run`].
     pub(crate) fn sensitivities(&self, folder: &Path, watch: &dyn Watch) -> Result<()> {
         let path = folder.join(SENSITIVITIES);
-        let settings = &self.spec.search.sensitivity;
+        let settings = &self.spec.search;
         let space = self.net.space().clone();
-        let measuring = Sensitivities::new(space, self.budget, settings.tokens, settings.rounds);
+        let rounds = settings.sensitivity.rounds;
+        let measuring = Sensitivities::new(space, self.budget, settings.sensitivity_tokens(), rounds);
         let mut rounds = if path.exists() { read_rounds(&path).unwrap_or_default() } else { vec![] };
         let mut evaluator = self.evaluator(watch)?;
         let what = format!("sensitivities {}", self.number);

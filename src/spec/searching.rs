@@ -40,6 +40,13 @@ pub struct Search {
     pub tokens: usize,
 }
 
+impl Search {
+    /// Tokens that single changes are scored on: those asked, or all of the search set where it has fewer.
+    pub fn sensitivity_tokens(&self) -> usize {
+        self.sensitivity.tokens.min(self.tokens)
+    }
+}
+
 /// One selection stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -77,7 +84,7 @@ pub enum SearchStart {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sensitivity {
-    /// Tokens of the search set that each change is scored on.
+    /// Tokens of the search set that each change is scored on, at most.
     #[schemars(range(min = 2, max = MOST_TOKENS), extend("x-unit" = "tokens"))]
     pub tokens: usize,
     /// Rounds, each around what the one before found.

@@ -186,19 +186,21 @@ pub struct Sparsity {
     /// Fraction to remove.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0, "x-unit" = "fraction", "x-paper" = "S, overall sparsity"))]
     pub target: f64,
-    /// Of what: the parameters that units own (`prunable`), or all parameters of the model (`total`).
+    /// Of what: the parameters that units own (`prunable`), all parameters of the model (`total`), or the operations
+    /// for one token (`flops`).
     pub basis: Basis,
     /// Whether layers may keep different sizes. `uniform` leaves nothing to search.
     pub shape: SparsityShape,
-    /// Whether the search may trade heads for neurons, as long as no more parameters are kept than at the uniform
-    /// distribution; else as many units of each kind are removed as there (the paper's).
+    /// Whether the search may trade heads for neurons, as long as what is kept costs no more than at the uniform
+    /// distribution: parameters, or operations with `basis = "flops"`. Else as many units of each kind are removed
+    /// as there (the paper's).
     pub trade: bool,
     /// How the uniform distribution that a search starts from rounds a fraction that is not a whole number of
     /// units per layer. Layers that are to stay alike (`shape`) all lose the same number.
     pub rounding: Rounding,
 }
 
-/// The parameters that a sparsity is a fraction of.
+/// What a sparsity is a fraction of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Basis {
@@ -206,6 +208,9 @@ pub enum Basis {
     Prunable,
     /// All parameters, embeddings included (these are never pruned).
     Total,
+    /// Floating-point operations for one token of a text of `calibration.sequence_length`, the output projection
+    /// included.
+    Flops,
 }
 
 /// Which sizes the layers of a smaller model may have.

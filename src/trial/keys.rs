@@ -244,7 +244,8 @@ pub fn sensitivities(
     let of = json!({
         "scored": scored(input_hashes, supernet, spec, iteration),
         "budget": value(budget)?,
-        "sensitivity": spec.search.sensitivity,
+        "tokens": spec.search.sensitivity_tokens(),
+        "rounds": spec.search.sensitivity.rounds,
     });
     Ok(Key::new(Versioned::Sensitivity, of))
 }

@@ -2,18 +2,41 @@
 //! that a smaller model reaches.
 
 use crate::base::{Error, Kind, Result};
+use crate::fitness::{flops, mean_keys};
 use crate::model::Config;
 use crate::space::{Bounds, Budget, ModuleId, ModuleKind, Request, Shape, SparsityDistribution};
 use crate::spec::{AttentionUnit, Basis, Rounding, SparsityShape, Spec};
 
-/// The fraction of the prunable parameters that a spec asks to remove from a model.
+/// The fraction of all units that a spec asks to remove from a model.
 pub fn fraction(spec: &Spec, config: &Config) -> f64 {
     let target = spec.sparsity.target;
+    let shape = config.shape(spec.prune.unit.attention);
     match spec.sparsity.basis {
         Basis::Prunable => target,
-        Basis::Total => {
-            let prunable = config.shape(spec.prune.unit.attention).prunable();
-            target * config.parameters().total() as f64 / prunable as f64
+        Basis::Total => target * config.parameters().total() as f64 / shape.prunable() as f64,
+        Basis::Flops => {
+            let of = |kind| unit_cost(spec, config, kind) * shape.units(kind).units as u64;
+            let removable = ModuleKind::ALL.into_iter().map(of).sum::<u64>() * shape.layers as u64;
+            target * flops(config, spec.calibration.sequence_length) / removable as f64
+        }
+    }
+}
+
+/// What one unit costs in what `sparsity.basis` counts: parameters, or operations for one token.
+fn unit_cost(spec: &Spec, config: &Config, kind: ModuleKind) -> u64 {
+    let unit = config.shape(spec.prune.unit.attention).units(kind);
+    match spec.sparsity.basis {
+        Basis::Prunable | Basis::Total => unit.parameters as u64,
+        Basis::Flops => {
+            let heads = match (kind, spec.prune.unit.attention) {
+                (ModuleKind::Mlp, _) => 0,
+                (ModuleKind::Attention, AttentionUnit::Head) => 1,
+                (ModuleKind::Attention, AttentionUnit::KvGroup) => config.group(),
+            };
+            let scores = 4.0
+                * (heads * config.head_width) as f64
+                * mean_keys(config, spec.calibration.sequence_length);
+            2 * unit.parameters as u64 + scores as u64
         }
     }
 }
@@ -50,7 +73,7 @@ pub fn uniform(spec: &Spec, config: &Config) -> Result<SparsityDistribution> {
 }
 
 /// What the searches of a spec keep constant, from the first interval to the last: what the uniform distribution
-/// removes of each kind, or the parameters that it keeps.
+/// removes of each kind, or where units may be traded what it keeps of that which `sparsity.basis` counts.
 ///
 /// # Errors
 /// As [`uniform`].
@@ -60,7 +83,7 @@ pub fn budget(spec: &Spec, config: &Config) -> Result<Budget> {
         return Ok(Budget::units(&uniform));
     }
     let shape = config.shape(spec.prune.unit.attention);
-    let per_unit = ModuleKind::ALL.map(|kind| shape.units(kind).parameters as u64);
+    let per_unit = ModuleKind::ALL.map(|kind| unit_cost(spec, config, kind));
     Ok(Budget::cost(&shape, &uniform, per_unit))
 }
 
@@ -105,16 +128,104 @@ fn named(spec: &Spec, kind: ModuleKind) -> &'static str {
     }
 }
 
-/// The fraction of what `basis` counts that a smaller model lacks, given all parameters of the dense model and
-/// of the smaller one.
+/// The fraction of what `sparsity.basis` counts that a smaller model lacks, given both models' sizes and all their
+/// parameters.
 pub fn reached(
-    basis: Basis,
-    shape: &Shape,
+    spec: &Spec,
+    [dense, small]: [&Config; 2],
     distribution: &SparsityDistribution,
     [before, after]: [usize; 2],
 ) -> f64 {
-    match basis {
-        Basis::Prunable => distribution.sparsity(shape),
-        Basis::Total => 1.0 - after as f64 / before as f64,
+    let lacks = |before: f64, after: f64| 1.0 - after / before;
+    let operations = |config| flops(config, spec.calibration.sequence_length);
+    match spec.sparsity.basis {
+        Basis::Prunable => distribution.sparsity(&dense.shape(spec.prune.unit.attention)),
+        Basis::Total => lacks(before as f64, after as f64),
+        Basis::Flops => lacks(operations(dense), operations(small)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::LayerShape;
+    use crate::model::pico::Pico;
+
+    fn spec(more: &str) -> Spec {
+        let mut spec: Spec = toml::from_str(crate::spec::defaults_toml()).unwrap();
+        let set: toml::Table = toml::from_str(more).unwrap();
+        let sparsity = set.get("sparsity").cloned().unwrap_or(toml::Value::Table(toml::Table::new()));
+        let mut merged = toml::Value::try_from(&spec.sparsity).unwrap();
+        for (key, value) in sparsity.as_table().unwrap() {
+            merged.as_table_mut().unwrap().insert(key.clone(), value.clone());
+        }
+        spec.sparsity = merged.try_into().unwrap();
+        spec.prune.unit.attention = AttentionUnit::KvGroup;
+        spec
+    }
+
+    /// What a distribution over whole groups leaves of a model.
+    fn small(config: &Config, distribution: &SparsityDistribution) -> Config {
+        let shape = config.shape(AttentionUnit::KvGroup);
+        let kept = |layer, kind| distribution.kept(&shape, ModuleId { layer, kind });
+        let layer = |l| LayerShape {
+            query_heads_per_kv: vec![config.group(); kept(l, ModuleKind::Attention)],
+            intermediate_size: kept(l, ModuleKind::Mlp),
+        };
+        Config { layers: (0..config.layers.len()).map(layer).collect(), ..config.clone() }
+    }
+
+    #[test]
+    fn a_share_of_operations_is_reached_to_a_unit_and_counted_over_the_smaller_model() {
+        let config = Pico { layers: 8, ..Pico::default() }.config().unwrap();
+        for target in [0.1, 0.25, 0.5] {
+            let spec = spec(&format!("sparsity = {{ basis = 'flops', target = {target} }}"));
+            let uniform = uniform(&spec, &config).unwrap();
+            let small = small(&config, &uniform);
+            let totals = [&config, &small].map(|config| config.parameters().total());
+            let reached = reached(&spec, [&config, &small], &uniform, totals);
+            let largest =
+                ModuleKind::ALL.map(|kind| unit_cost(&spec, &config, kind)).into_iter().max().unwrap();
+            let unit = largest as f64 / flops(&config, spec.calibration.sequence_length);
+            assert!((reached - target).abs() <= unit, "{target} {reached} {unit}");
+            let prunable = uniform.sparsity(&config.shape(AttentionUnit::KvGroup));
+            assert!(prunable > target, "the output projection stays");
+        }
+    }
+
+    #[test]
+    fn units_cost_the_operations_that_a_model_without_them_lacks() {
+        let config = Pico { layers: 2, ..Pico::default() }.config().unwrap();
+        let spec = spec("sparsity = { basis = 'flops' }");
+        let of = |config: &Config| flops(config, spec.calibration.sequence_length);
+        let shape = config.shape(AttentionUnit::KvGroup);
+        for kind in ModuleKind::ALL {
+            let mut one = SparsityDistribution::dense(&shape);
+            one.removed[ModuleId { layer: 1, kind }.index()] = 1;
+            let lacks = of(&config) - of(&small(&config, &one));
+            assert!((lacks - unit_cost(&spec, &config, kind) as f64).abs() < 1.0, "{kind:?} {lacks}");
+        }
+    }
+
+    #[test]
+    fn the_budget_is_what_the_uniform_distribution_removes_or_keeps() {
+        let config = Pico { layers: 8, ..Pico::default() }.config().unwrap();
+        let shape = config.shape(AttentionUnit::KvGroup);
+        for (more, trades) in [
+            ("sparsity = { trade = false }", false),
+            ("sparsity = { trade = true }", true),
+            ("sparsity = { trade = true, basis = 'flops', target = 0.3 }", true),
+        ] {
+            let spec = spec(more);
+            let uniform = uniform(&spec, &config).unwrap();
+            let budget = budget(&spec, &config).unwrap();
+            assert!(budget.allows(&shape, &uniform), "{more}");
+            let mut denser = uniform.clone();
+            denser.removed[1] -= 1;
+            assert!(!budget.allows(&shape, &denser), "{more}");
+            let mut sparser = uniform.clone();
+            sparser.removed[1] += 1;
+            assert_eq!(budget.allows(&shape, &sparser), trades, "{more}");
+        }
     }
 }

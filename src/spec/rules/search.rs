@@ -111,10 +111,12 @@ fn stages(search: &Search, issues: &mut Issues) {
 fn sensitivity(search: &Search, issues: &mut Issues) {
     let tokens = search.sensitivity.tokens;
     if search.start == SearchStart::Sensitivity && tokens > search.tokens {
-        let message =
-            format!("single changes are scored on {tokens} tokens, but the search set has {}", search.tokens);
-        let at = keys(["search.sensitivity.tokens", "search.tokens"]);
-        issues.error(&at, message, "raise `search.tokens` or lower `search.sensitivity.tokens`");
+        let message = format!(
+            "`search.sensitivity.tokens` is {tokens}, but single changes are scored on the {} tokens of the search set",
+            search.tokens
+        );
+        let hint = "raise `search.tokens` or lower `search.sensitivity.tokens`";
+        issues.if_written(KeyPath::of("search.sensitivity.tokens"), message, hint);
     }
 }
 
