@@ -13,7 +13,6 @@ use super::texts::Texts;
 use super::trial::{self, Spread, Tasks, TrialPlan, pruned};
 use super::{Missing, Rates, Standing, Step, StepCost, StepKey};
 use crate::base::{Result, Work, files};
-use crate::bench::cost as timing;
 use crate::eval::cost as evaluating;
 use crate::export::{self, COMPARED_TOKENS};
 use crate::fitness::cost::Searching;
@@ -25,7 +24,7 @@ use crate::spec::{AttentionUnit, Form, SparsityShape, Spec, Trial};
 use crate::supernet::cost::{self as supernet, Building};
 use crate::trial::{
     Build, Evaluation, FOUND, Found, InputHashes, Key, MANIFEST, Manifest, ModelName, StepName, Steps,
-    bounds, budget, keys, kl_sequences, reached, uniform, walk,
+    bounds, budget, keys, reached, uniform, walk,
 };
 
 /// Memory of the process itself: the program, its tokenizer, the token sets.
@@ -63,25 +62,25 @@ pub(super) struct PlannedSupernet {
 
 /// A planned model.
 pub(super) struct PlannedModel {
-    name: ModelName,
+    pub(super) name: ModelName,
     /// Its hash, or what stands for it.
-    hash: String,
+    pub(super) hash: String,
     /// What must be there before the hash is known.
-    missing: Option<Missing>,
-    config: Config,
+    pub(super) missing: Option<Missing>,
+    pub(super) config: Config,
     /// Bytes of its own file, when it is a pruned one.
-    file: f64,
+    pub(super) file: f64,
 }
 
 /// What a step takes, before rates make it an estimate.
 #[derive(Default)]
-struct Cost {
-    work: Work,
-    memory: f64,
-    mapped: f64,
-    disk: f64,
+pub(super) struct Cost {
+    pub(super) work: Work,
+    pub(super) memory: f64,
+    pub(super) mapped: f64,
+    pub(super) disk: f64,
     /// On disk while it is done.
-    meanwhile: f64,
+    pub(super) meanwhile: f64,
 }
 
 /// Estimates one trial.
@@ -326,61 +325,6 @@ impl Estimator<'_, '_> {
         self.missing.clone().or(finder)
     }
 
-    /// What one evaluation of a model costs.
-    fn evaluation(&self, of: &PlannedModel, evaluation: &Evaluation) -> Cost {
-        let spec = self.spec;
-        let length = spec.evaluate.sequence_length;
-        let rows = of.config.logit_rows();
-        let read = evaluation.corpus(spec).and_then(|corpus| self.texts.evaluation.get(corpus));
-        let read = read.map_or(0, |(_, tokens)| *tokens);
-        match evaluation {
-            Evaluation::Perplexity(_) => {
-                let tokens = Tokens::new(read, length);
-                let work = evaluating::perplexity(&of.config, tokens);
-                self.forward(of, work, tokens, rows.min(length))
-            }
-            Evaluation::Kl => {
-                let sequences = kl_sequences(spec.evaluate.kl_tokens, length, read / length);
-                let tokens = Tokens::new(sequences * length, length);
-                let work = evaluating::divergence(&of.config, &self.model.config, tokens);
-                self.forward(of, work, tokens, 3 * rows.min(length))
-            }
-            Evaluation::Tasks => {
-                let tokens = self.tasks.tokens;
-                let sequences = tokens.sequences();
-                let work = evaluating::tasks(&of.config, tokens);
-                let rows = rows.min(evaluating::batch(sequences));
-                Cost { disk: tokens.record(), ..self.forward(of, work, sequences, rows) }
-            }
-            Evaluation::Harness => {
-                let sequences = self.tasks.tokens.sequences();
-                self.forward(of, self.harness(&of.config), sequences, rows.min(length))
-            }
-            Evaluation::Bench => {
-                let bench = spec.evaluate.bench.clone().unwrap_or_default();
-                let both = [&self.model.config, &of.config];
-                let work = both.map(|c| timing::work(c, &bench)).into_iter().sum();
-                let memory = self.resident() + timing::memory(both, &bench);
-                // The dense model is opened once more, to see what it takes alone.
-                Cost { work, memory, mapped: self.checkpoint() * 2.0, ..Cost::default() }
-            }
-        }
-    }
-
-    /// What running this many tokens costs, the logits of `rows` at once.
-    fn forward(&self, of: &PlannedModel, work: Work, tokens: Tokens, rows: usize) -> Cost {
-        let beside = if of.name == ModelName::Dense { 0.0 } else { self.resident() };
-        let memory = beside + evaluating::memory(&of.config, tokens, rows);
-        Cost { work, memory, mapped: self.checkpoint() + of.file, ..Cost::default() }
-    }
-
-    /// The harness's tasks as far as they are those that are built in.
-    fn harness(&self, config: &Config) -> Work {
-        let names = self.spec.evaluate.lm_eval.iter().flat_map(|settings| &settings.tasks);
-        let sized = names.filter_map(|name| evaluating::task_tokens(name, self.spec.evaluate.limit));
-        sized.map(|tokens| evaluating::tasks(config, tokens)).sum()
-    }
-
     /// Adds a step and looks it up.
     fn place(
         &mut self,
@@ -419,12 +363,12 @@ impl Estimator<'_, '_> {
     }
 
     /// Mapped bytes of the checkpoint.
-    fn checkpoint(&self) -> f64 {
+    pub(super) fn checkpoint(&self) -> f64 {
         self.model.weight_bytes()
     }
 
     /// Memory that the dense model and its hidden states hold beside another step's own.
-    fn resident(&self) -> f64 {
+    pub(super) fn resident(&self) -> f64 {
         self.carried
             + if cost::is_resident(&self.model.config) {
                 evaluating::weights(&self.model.config)

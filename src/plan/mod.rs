@@ -8,6 +8,7 @@
 //! that a run stores under, and are looked up in the store of an earlier run.
 
 mod estimator;
+mod evaluating;
 pub mod facts;
 pub mod inputs;
 mod known_model;
