@@ -66,6 +66,16 @@ fn give_back() {
     unsafe { libmimalloc_sys::mi_collect(true) }
 }
 
+/// Lets the allocator hold what was freed for a while instead of 10 ms: loops that take and free the same memory
+/// would else find it gone, and the system clears every page that it gives again.
+pub fn keep_pages() {
+    /// `mi_option_purge_delay`, which the crate has no name for.
+    const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+    const MILLISECONDS: std::ffi::c_long = 10_000;
+    // SAFETY: takes no pointer and may be called at any time.
+    unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, MILLISECONDS) }
+}
+
 /// Peak resident set of this process in bytes, from the kernel's accounting.
 pub fn peak_resident() -> Option<u64> {
     of_status("VmHWM:")

@@ -2,6 +2,7 @@
 //! measure them.
 
 use candle_core::Tensor;
+use rayon::prelude::*;
 
 use crate::base::{Error, Estimate, Kind, Result, Watch};
 use crate::data::{BATCH_TOKENS, EvaluationSet};
@@ -28,12 +29,11 @@ fn over_sequences(sums: &[f64], per_sequence: usize) -> Estimate {
 pub fn perplexity(model: &Model, set: &EvaluationSet, watch: &dyn Watch) -> Result<Estimate> {
     let length = set.0.length;
     let sums = per_sequence(model, set, watch, |tokens, hidden| {
-        let blocks = model.config().logit_blocks(length - 1).map(|rows| {
-            let logits = model.logits(&hidden.narrow(0, rows.start, rows.len())?)?;
-            let next = &tokens[rows.start + 1..rows.end + 1];
-            Ok(token_logprobs(&logits, next)?.iter().map(|(lp, _)| -lp).sum::<f64>())
-        });
-        blocks.sum()
+        let losses = model.read_logits(&hidden.narrow(0, 0, length - 1)?, |logits, first| {
+            let next = &tokens[first + 1..][..logits.dim(0)?];
+            Ok(token_logprobs(logits, next)?.iter().map(|(lp, _)| -lp).collect())
+        })?;
+        Ok(sum_of_rows(model, &losses))
     })?;
     let mean = over_sequences(&sums, length - 1);
     let perplexity = mean.exp();
@@ -48,32 +48,37 @@ pub fn perplexity(model: &Model, set: &EvaluationSet, watch: &dyn Watch) -> Resu
 pub fn divergence(model: &Model, dense: &Model, set: &EvaluationSet, watch: &dyn Watch) -> Result<Estimate> {
     let sums = per_sequence(model, set, watch, |tokens, hidden| {
         let dense_states = dense.hidden(tokens, &Segments::sequences(1, tokens.len()))?;
-        let blocks = model.config().logit_blocks(tokens.len()).map(|rows| {
-            let logits =
-                |model: &Model, hidden: &Tensor| model.logits(&hidden.narrow(0, rows.start, rows.len())?);
-            Teacher::new(&logits(dense, &dense_states)?, 0)?.divergence(&logits(model, &hidden)?, 0)
-        });
-        blocks.sum()
+        let losses = model.read_logits(&hidden, |logits, first| {
+            let of_dense = dense.logits(&dense_states.narrow(0, first, logits.dim(0)?)?)?;
+            Teacher::new(&of_dense, 0)?.divergences(logits, 0)
+        })?;
+        Ok(sum_of_rows(model, &losses))
     })?;
     Ok(over_sequences(&sums, set.0.length))
 }
 
-/// Runs the model batch by batch and hands each sequence's tokens and last hidden states on.
+/// The sum of a sequence's losses, by blocks of rows, each on its own first.
+fn sum_of_rows(model: &Model, losses: &[f64]) -> f64 {
+    model.config().logit_blocks(losses.len()).map(|rows| losses[rows].iter().sum::<f64>()).sum()
+}
+
+/// Runs the model batch by batch and hands each sequence's tokens and last hidden states on, sequences side by
+/// side.
 fn per_sequence(
     model: &Model,
     set: &EvaluationSet,
     watch: &dyn Watch,
-    mut each: impl FnMut(&[u32], Tensor) -> Result<f64>,
+    each: impl Fn(&[u32], Tensor) -> Result<f64> + Sync,
 ) -> Result<Vec<f64>> {
     let length = set.0.length;
     let mut sums = Vec::with_capacity(set.0.count());
     for tokens in set.0.batches(BATCH_TOKENS) {
         watch.checkpoint()?;
         let hidden = model.hidden(tokens, &Segments::sequences(tokens.len() / length, length))?;
-        for (i, sequence) in tokens.chunks_exact(length).enumerate() {
-            sums.push(each(sequence, hidden.narrow(0, i * length, length)?)?);
-            watch.advance(1);
-        }
+        let sequences = tokens.par_chunks_exact(length).enumerate();
+        let of = sequences.map(|(i, sequence)| each(sequence, hidden.narrow(0, i * length, length)?));
+        sums.extend(of.collect::<Result<Vec<_>>>()?);
+        watch.advance((tokens.len() / length) as u64);
     }
     Ok(sums)
 }

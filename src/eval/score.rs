@@ -170,32 +170,21 @@ fn run(model: &Model, requests: &[Request], batch: &[usize], scores: &mut [Score
     wanted.sort_unstable();
     let mut rows: Vec<usize> = wanted.iter().map(|w| w.0).collect();
     rows.dedup();
-    for block in model.config().logit_blocks(rows.len()) {
-        add_scores(model, &hidden, &rows[block], &wanted, scores)?;
-    }
-    Ok(tree.tokens.len())
-}
-
-/// Adds the log-probabilities that some rows give to their requests' scores.
-fn add_scores(
-    model: &Model,
-    hidden: &Tensor,
-    rows: &[usize],
-    wanted: &[(usize, u32, usize)],
-    scores: &mut [Score],
-) -> Result<()> {
     let index = Tensor::from_iter(rows.iter().map(|&r| r as u32), hidden.device())?;
-    let logits = model.logits(&hidden.index_select(&index, 0)?)?;
-    let first = rows[0];
-    let last = rows[rows.len() - 1];
-    let these = &wanted[wanted.partition_point(|w| w.0 < first)..wanted.partition_point(|w| w.0 <= last)];
-    let pairs: Vec<(usize, u32)> =
-        these.iter().map(|&(row, token, _)| (rows.partition_point(|&r| r < row), token)).collect();
-    for (&(_, _, request), (logprob, likeliest)) in these.iter().zip(pair_logprobs(&logits, &pairs)?) {
+    let scored = model.read_logits(&hidden.index_select(&index, 0)?, |logits, start| {
+        let rows = &rows[start..][..logits.dim(0)?];
+        let (first, last) = (rows[0], rows[rows.len() - 1]);
+        let these = &wanted[wanted.partition_point(|w| w.0 < first)..wanted.partition_point(|w| w.0 <= last)];
+        let pairs: Vec<(usize, u32)> =
+            these.iter().map(|&(row, token, _)| (rows.partition_point(|&r| r < row), token)).collect();
+        let requests = these.iter().map(|&(_, _, request)| request);
+        Ok(requests.zip(pair_logprobs(logits, &pairs)?).collect())
+    })?;
+    for (request, (logprob, likeliest)) in scored {
         scores[request].loglikelihood += logprob;
         scores[request].greedy &= likeliest;
     }
-    Ok(())
+    Ok(tree.tokens.len())
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::base::{Result, Work, rng};
 use crate::data::FitnessText;
 use crate::model::Config;
 use crate::model::cost::{self, Tokens, attention_inputs, layer_parameters, mlp_inputs, output};
+use crate::model::decoder::PART_ROWS;
 use crate::search::{Mutations, Sensitivities, offspring};
 use crate::space::{Budget, Candidate, ModuleId, ModuleKind, Space};
 use crate::spec::{AttentionUnit, Spec};
@@ -20,6 +21,10 @@ const SINGLE: f64 = 4.0;
 const SAMPLED: usize = 512;
 /// Parts of a round of sensitivities that are estimated at most: those between them cost as much.
 const SAMPLED_BLOCKS: usize = 16;
+
+/// Threads that an estimate of memory assumes: plans are the same on every machine, and what one thread has at once
+/// is little beside the states of a stage.
+const THREADS: f64 = 2.0;
 
 /// A search that is to be run.
 pub struct Searching<'a> {
@@ -214,21 +219,22 @@ impl<'a> Searching<'a> {
             let module = ModuleId::from_index(i);
             let split = |group: &Vec<usize>| grouping::split(self.space, module, &stage.candidates, group);
             let split: Vec<Vec<PickedLevel>> = groups.iter().map(split).collect();
-            let walked: Work = split.iter().map(|levels| self.group(module, levels, tokens, chunks)).sum();
+            let walked: Work = split.iter().map(|levels| self.group(module, levels, tokens)).sum();
             total += walked * stage.scale();
             let levels: BTreeSet<usize> = split.iter().flatten().map(|level| level.removed).collect();
             let width = self.space.shape.units(module.kind).width;
-            let kept = |r: &usize| {
-                ((self.space.shape.units(module.kind).units - r) * width * self.config.hidden) as f64
-            };
-            total.weights += levels.iter().map(kept).sum::<f64>() * chunks;
+            let kept = |r: &usize| (self.space.shape.units(module.kind).units - r) as f64;
+            let read = |r: &usize| kept(r) * (width * self.config.hidden) as f64;
+            let densest = levels.first().map_or(0.0, kept);
+            let copied = levels.iter().map(read).sum::<f64>() + self.cut(module.kind, densest);
+            total.weights += copied * chunks;
             groups = split.into_iter().flatten().map(|level| level.members).collect();
         }
         total
     }
 
     /// One shared state through one module, whose picked levels lie sparser by sparser.
-    fn group(&self, module: ModuleId, levels: &[PickedLevel], tokens: Tokens, chunks: f64) -> Work {
+    fn group(&self, module: ModuleId, levels: &[PickedLevel], tokens: Tokens) -> Work {
         let unit = self.space.shape.units(module.kind);
         let kept = |removed: usize| (unit.units - removed) as f64;
         let densest = levels.iter().map(|level| kept(level.removed)).fold(0.0, f64::max);
@@ -242,7 +248,7 @@ impl<'a> Searching<'a> {
         let channels = |level: &PickedLevel| kept(level.removed) * unit.width as f64;
         let outputs: Work =
             levels.iter().map(|level| output(self.config, channels(level), tokens.count)).sum();
-        inputs + outputs + Work { weights: self.cut(module.kind, densest) * chunks, ..Work::default() }
+        inputs + outputs
     }
 
     /// Query and key/value heads of this many kept attention units.
@@ -253,7 +259,7 @@ impl<'a> Searching<'a> {
         }
     }
 
-    /// Weights copied to cut a module for one shared state.
+    /// Weights copied to cut a module for all shared states of a chunk.
     fn cut(&self, kind: ModuleKind, units: f64) -> f64 {
         let d = self.config.hidden as f64;
         let c = self.config.head_width as f64;
@@ -317,22 +323,25 @@ impl<'a> Searching<'a> {
         self.space.shape.units(module.kind).units - self.space.removed(module, level)
     }
 
-    /// Shared states, one module's inputs, its levels, and the logits of a part.
+    /// Shared states, a module's weights, and what each thread has at once: one part's inputs, or the logits of a
+    /// block of rows.
     fn stage_memory(&self, stage: &Stage) -> f64 {
         let c = self.config;
         let rows = (self.chunks(stage).0 * self.length(stage)) as f64;
         let d = c.hidden as f64;
         let v = c.vocabulary as f64;
         let states = (distinct(stage) + 1.0) * rows * d;
-        let mlp = rows * (2.0 * d + 3.0 * self.most_neurons(stage));
-        let attention = rows * (2.0 * d + (c.head_width * (2 * c.heads + 2 * c.kv_heads)) as f64);
+        let part = (self.length(stage).max(PART_ROWS) as f64).min(rows);
+        let mlp = 2.0 * d + 3.0 * self.most_neurons(stage);
+        let attention = 2.0 * d + (c.head_width * (2 * c.heads + 2 * c.kv_heads)) as f64;
+        let inputs = THREADS * part * mlp.max(attention);
         let levels = self.space.levels(ModuleId::from_index(1)).count() as f64 * d * c.neurons as f64 / 2.0;
         let cut = 2.0 * d * c.neurons as f64;
         // The dense model's probabilities, and one candidate's logits.
         let sides = 1.0 + self.wanted.kl.len() as f64;
-        let logits = (c.logit_rows() as f64).min(rows) * v * sides + rows * d;
+        let logits = THREADS * (c.thread_logit_rows() as f64).min(rows) * v * sides + rows * d;
         let compared = self.wanted.layers.len() as f64 * rows * d;
-        SINGLE * (states + compared + (mlp.max(attention) + levels + cut).max(logits))
+        SINGLE * (states + compared + (inputs + levels + cut).max(logits))
     }
 }
 

@@ -27,16 +27,21 @@ impl DenseStates {
         length: usize,
     ) -> Result<Tensor> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut parts = Vec::with_capacity(sequences.len());
-        for (sequence, tokens) in sequences.iter().zip(tokens.chunks(length)) {
-            let long_enough = |states: &&Tensor| states.dim(0).is_ok_and(|rows| rows >= length);
-            let states = match known.get(sequence).filter(long_enough) {
-                Some(states) => states.clone(),
-                None => model.hidden(tokens, &Segments::sequences(1, length))?,
-            };
-            parts.push(states.narrow(0, 0, length)?);
-            known.insert(*sequence, states);
+        let long_enough = |states: &Tensor| states.dim(0).is_ok_and(|rows| rows >= length);
+        let missing: Vec<(usize, &[u32])> = sequences
+            .iter()
+            .copied()
+            .zip(tokens.chunks(length))
+            .filter(|(sequence, _)| !known.get(sequence).is_some_and(long_enough))
+            .collect();
+        if !missing.is_empty() {
+            let texts: Vec<u32> = missing.iter().flat_map(|(_, tokens)| *tokens).copied().collect();
+            let states = model.hidden(&texts, &Segments::sequences(missing.len(), length))?;
+            for (i, (sequence, _)) in missing.iter().enumerate() {
+                known.insert(*sequence, states.narrow(0, i * length, length)?.force_contiguous()?);
+            }
         }
-        Ok(Tensor::cat(&parts, 0)?)
+        let kept = |sequence| Ok(known[sequence].narrow(0, 0, length)?);
+        Ok(Tensor::cat(&sequences.iter().map(kept).collect::<Result<Vec<_>>>()?, 0)?)
     }
 }

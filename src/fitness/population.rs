@@ -5,24 +5,29 @@
 //! columns of it. Memory is one module of the supernet plus the distinct hidden states, which are bounded by
 //! working on a few sequences at a time.
 //!
+//! A module's weights are brought into keep order once for all candidates; a level's are the leading rows. Then
+//! threads take parts of the hidden states through it, one after the other, each in memory that its caches hold.
+//!
 //! Operations per token of a distinct (prefix, level): 2·(parameters of the cut module) and attention; per
 //! distinct candidate the output projection, 2·V·d. The dense model's side costs one pass over the search set
 //! in all, kept as last hidden states (d floats a token).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use candle_core::Tensor;
+use rayon::prelude::*;
 
 use super::dense::DenseStates;
 use super::draw::Drawn;
 use super::grouping::{self, PickedLevel};
 use crate::base::{Result, Watch};
 use crate::data::{SearchSet, Sequences};
-use crate::model::{Layer, Model};
+use crate::model::{Layer, Linear, Model};
 use crate::space::{Candidate, ModuleId, ModuleKind};
-use crate::supernet::{Supernet, cut_attention, cut_mlp};
-use crate::tensor::attention::Segments;
-use crate::tensor::{add_bias, linear, loss};
+use crate::supernet::{CutInputs, Supernet};
+use crate::tensor::attention::{Part, Segments};
+use crate::tensor::loss;
 
 /// What to measure of each candidate.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -54,18 +59,71 @@ pub struct Population<'a> {
     dense: DenseStates,
 }
 
-/// Candidates that agree on every module so far.
+/// Candidates that agree on every module so far, and their hidden state by part of the chunk.
 struct Group {
     candidates: Vec<usize>,
-    hidden: Tensor,
+    hidden: Vec<Tensor>,
 }
 
 /// Some sequences of equal length, as one batch.
 struct Chunk {
     sequences: Vec<usize>,
     tokens: Vec<u32>,
-    segments: Segments,
+    parts: Vec<Part>,
     length: usize,
+}
+
+/// What a module's groups need of its weights, by removed units.
+struct Weights {
+    /// What gives the inputs of the densest level that a group picks.
+    inputs: BTreeMap<usize, CutInputs>,
+    /// The levels.
+    levels: BTreeMap<usize, Linear>,
+}
+
+impl Weights {
+    /// Passes one part of a group through the module: its hidden state after each of the levels, the densest first.
+    fn pass(
+        &self,
+        model: &Model,
+        hidden: &Tensor,
+        segments: &Segments,
+        levels: &[PickedLevel],
+    ) -> Result<Vec<Tensor>> {
+        let Some(densest) = levels.first() else { return Ok(vec![]) };
+        let inputs = self.inputs[&densest.removed].of(model, hidden, segments)?;
+        let outputs = levels.iter().map(|level| {
+            let linear = &self.levels[&level.removed];
+            linear.onto(hidden, &inputs.narrow(1, 0, linear.weight.dim(1)?)?)
+        });
+        outputs.collect()
+    }
+}
+
+/// Losses of one group, row by row.
+#[derive(Default)]
+struct RowLosses {
+    /// For each wanted divergence.
+    kl: Vec<Vec<f64>>,
+    nll: Vec<f64>,
+}
+
+impl RowLosses {
+    fn extend(&mut self, next: Self) {
+        self.kl.resize_with(next.kl.len(), Vec::new);
+        self.kl.iter_mut().zip(next.kl).for_each(|(rows, next)| rows.extend(next));
+        self.nll.extend(next.nll);
+    }
+}
+
+/// Some rows of a part whose logits are read at once.
+struct Piece {
+    /// Index of the part.
+    part: usize,
+    /// Rows of it.
+    rows: Range<usize>,
+    /// Row of the chunk that the first of them is.
+    start: usize,
 }
 
 impl<'a> Population<'a> {
@@ -104,7 +162,8 @@ impl<'a> Population<'a> {
         let at_once = |length| grouping::sequences_at_once(candidates.len(), length, hidden);
         for (part, length) in drawn.parts(set.0.length, at_once) {
             watch.checkpoint()?;
-            self.chunk(candidates, &chunk(&set.0, &part, length), wanted, &mut totals)?;
+            let chunk = self.sequences(&set.0, &part, length);
+            self.chunk(candidates, &chunk, wanted, &mut totals)?;
         }
         let (positions, predictions) = drawn.counts(set.0.length);
         let positions = positions as f64;
@@ -125,17 +184,17 @@ impl<'a> Population<'a> {
         totals: &mut [Measured],
     ) -> Result<()> {
         let dense = if wanted.layers.is_empty() { vec![] } else { self.dense_layers(chunk, &wanted.layers)? };
-        let mut groups =
-            vec![Group { candidates: grouping::whole(candidates), hidden: self.model.embed(&chunk.tokens)? }];
+        let embed = |part: &Part| self.model.embed(&chunk.tokens[part.rows.clone()]);
+        let hidden = chunk.parts.iter().map(embed).collect::<Result<_>>()?;
+        let mut groups = vec![Group { candidates: grouping::whole(candidates), hidden }];
         for layer in 0..self.model.config().layers.len() {
             let weights = self.model.layer(layer)?;
             for kind in ModuleKind::ALL {
-                groups =
-                    self.module(ModuleId { layer, kind }, &weights, groups, candidates, &chunk.segments)?;
+                groups = self.module(ModuleId { layer, kind }, &weights, groups, candidates, chunk)?;
             }
             for (i, _) in wanted.layers.iter().enumerate().filter(|(_, l)| **l == layer) {
                 for group in &groups {
-                    let distance = loss::squared_distance(&dense[i], &group.hidden)?;
+                    let distance = loss::squared_distance(&dense[i], &Tensor::cat(&group.hidden, 0)?)?;
                     group.candidates.iter().for_each(|&c| totals[c].distances[i] += distance);
                 }
             }
@@ -150,56 +209,41 @@ impl<'a> Population<'a> {
         layer: &Layer,
         groups: Vec<Group>,
         candidates: &[Candidate],
-        segments: &Segments,
+        chunk: &Chunk,
     ) -> Result<Vec<Group>> {
-        let mut weights: BTreeMap<usize, Tensor> = BTreeMap::new();
-        let mut next = Vec::new();
-        for group in groups {
-            let levels = grouping::split(self.supernet.space(), module, candidates, &group.candidates);
-            let Some(densest) = levels.first() else { continue };
-            let (inputs, bias) = self.inputs(module, layer, densest.removed, &group.hidden, segments)?;
-            for PickedLevel { removed, members } in levels {
-                let weight = match weights.get(&removed) {
-                    Some(w) => w.clone(),
-                    None => weights
-                        .entry(removed)
-                        .or_insert(self.supernet.weight_tensor(module, removed)?)
-                        .clone(),
-                };
-                let leading = inputs.narrow(1, 0, weight.dim(1)?)?;
-                let bias = self.supernet.bias_tensor(module, removed, bias.as_ref())?;
-                let hidden = (&group.hidden + add_bias(linear(&leading, &weight)?, bias.as_ref())?)?;
-                next.push(Group { candidates: members, hidden });
-            }
-        }
-        Ok(next)
+        let split =
+            |group: &Group| grouping::split(self.supernet.space(), module, candidates, &group.candidates);
+        let picked: Vec<Vec<PickedLevel>> = groups.iter().map(split).collect();
+        let weights = self.weights(module, layer, &picked)?;
+        let passed = groups.into_par_iter().zip(&picked).map(|(group, levels)| {
+            let parts = group.hidden.into_par_iter().zip(&chunk.parts);
+            let parts = parts.map(|(hidden, part)| weights.pass(self.model, &hidden, &part.segments, levels));
+            parts.collect::<Result<Vec<Vec<Tensor>>>>()
+        });
+        let passed = passed.collect::<Result<Vec<_>>>()?;
+        let next = picked.into_iter().zip(passed).flat_map(|(levels, parts)| by_level(levels, parts));
+        Ok(next.collect())
     }
 
-    /// Inputs of a module's kept units in keep order, with `removed` gone, and the dense module's own bias.
-    fn inputs(
-        &self,
-        module: ModuleId,
-        layer: &Layer,
-        removed: usize,
-        hidden: &Tensor,
-        segments: &Segments,
-    ) -> Result<(Tensor, Option<Tensor>)> {
-        let units = self.supernet.kept(module, removed)?;
-        match module.kind {
-            ModuleKind::Attention => {
-                let cut = cut_attention(
-                    &layer.attention,
-                    units,
-                    self.supernet.space().shape.attention,
-                    self.model.config(),
-                )?;
-                Ok((self.model.attention_context(&cut, hidden, segments)?, cut.o.bias))
-            }
-            ModuleKind::Mlp => {
-                let cut = cut_mlp(&layer.mlp, units, self.model.config())?;
-                Ok((self.model.mlp_activations(&cut, hidden)?, cut.down.bias))
-            }
-        }
+    /// What groups that pick these levels of a module need of its weights.
+    fn weights(&self, module: ModuleId, layer: &Layer, picked: &[Vec<PickedLevel>]) -> Result<Weights> {
+        let unit = self.supernet.space().shape.units(module.kind);
+        let config = self.model.config();
+        let removed: BTreeSet<usize> = picked.iter().flatten().map(|level| level.removed).collect();
+        let densest: BTreeSet<usize> =
+            picked.iter().flat_map(|levels| levels.first()).map(|l| l.removed).collect();
+        let units = self.supernet.kept(module, removed.first().copied().unwrap_or(unit.units))?;
+        let all = CutInputs::new(layer, module.kind, units, unit, config)?;
+        let first = |removed: usize| Ok((removed, all.first(unit.units - removed, unit, config)?));
+        let level = |removed: usize| {
+            let weight = self.supernet.weight_tensor(module, removed)?;
+            let bias = self.supernet.bias_tensor(module, removed, all.own_bias())?;
+            Ok((removed, Linear { weight, bias }))
+        };
+        Ok(Weights {
+            inputs: densest.into_iter().map(first).collect::<Result<_>>()?,
+            levels: removed.into_iter().map(level).collect::<Result<_>>()?,
+        })
     }
 
     fn losses(
@@ -214,57 +258,105 @@ impl<'a> Population<'a> {
         }
         let dense = || self.dense.of(self.model, &chunk.sequences, &chunk.tokens, chunk.length);
         let dense_states = if wanted.kl.is_empty() { None } else { Some(dense()?) };
+        let read = self.pieces(chunk).into_par_iter();
+        let read = read.map(|piece| self.piece(&piece, groups, chunk, wanted, dense_states.as_ref()));
+        let mut losses: Vec<RowLosses> = groups.iter().map(|_| RowLosses::default()).collect();
+        for piece in read.collect::<Result<Vec<_>>>()? {
+            losses.iter_mut().zip(piece).for_each(|(rows, next)| rows.extend(next));
+        }
+        // Summed by blocks of rows, each on its own first.
         for rows in self.model.config().logit_blocks(chunk.tokens.len()) {
-            let logits = |hidden: &Tensor| self.model.logits(&hidden.narrow(0, rows.start, rows.len())?);
-            let sides = dense_states
-                .as_ref()
-                .map(|hidden| dense_predictions(&logits(hidden)?, &wanted.kl))
-                .transpose()?
-                .unwrap_or_default();
-            for group in groups {
-                let logits = logits(&group.hidden)?;
-                let kl = sides.iter().map(|side| side.divergence(&logits, 0)).collect::<Result<Vec<_>>>()?;
-                let nll = if wanted.nll { next_token_nll(&logits, chunk, rows.start)? } else { 0.0 };
+            for (group, losses) in groups.iter().zip(&losses) {
+                let sum = |of: &Vec<f64>| of[rows.clone()].iter().sum::<f64>();
                 for &c in &group.candidates {
-                    totals[c].kl.iter_mut().zip(&kl).for_each(|(total, kl)| *total += kl);
-                    totals[c].nll += nll;
+                    totals[c].kl.iter_mut().zip(&losses.kl).for_each(|(total, kl)| *total += sum(kl));
+                    totals[c].nll += sum(&losses.nll);
                 }
             }
         }
         Ok(())
     }
 
+    /// A chunk in pieces whose logits a thread reads at once.
+    fn pieces(&self, chunk: &Chunk) -> Vec<Piece> {
+        let config = self.model.config();
+        let of = |(i, part): (usize, &Part)| {
+            let first = part.rows.start;
+            config.thread_blocks(part.rows.len()).map(move |rows| Piece {
+                part: i,
+                start: first + rows.start,
+                rows,
+            })
+        };
+        chunk.parts.iter().enumerate().flat_map(of).collect()
+    }
+
+    /// What one piece gives, group by group. The dense model's predictions are made once for all of them.
+    fn piece(
+        &self,
+        piece: &Piece,
+        groups: &[Group],
+        chunk: &Chunk,
+        wanted: &Wanted,
+        dense_states: Option<&Tensor>,
+    ) -> Result<Vec<RowLosses>> {
+        let rows = &piece.rows;
+        let sides = match dense_states {
+            Some(hidden) => {
+                let logits = self.model.logits(&hidden.narrow(0, piece.start, rows.len())?)?;
+                wanted
+                    .kl
+                    .iter()
+                    .map(|&top_k| loss::Teacher::new(&logits, top_k))
+                    .collect::<Result<Vec<_>>>()?
+            }
+            None => vec![],
+        };
+        let of = |group: &Group| {
+            let hidden = group.hidden[piece.part].narrow(0, rows.start, rows.len())?;
+            let logits = self.model.logits(&hidden)?;
+            let kl = sides.iter().map(|side| side.divergences(&logits, 0)).collect::<Result<_>>()?;
+            let nll =
+                if wanted.nll { next_token_nll(&logits, chunk, piece.start)? } else { vec![0.0; rows.len()] };
+            Ok(RowLosses { kl, nll })
+        };
+        groups.par_iter().map(of).collect()
+    }
+
     /// Outputs of some layers of the dense model.
     fn dense_layers(&self, chunk: &Chunk, layers: &[usize]) -> Result<Vec<Tensor>> {
         let mut outputs = Vec::new();
+        let segments = Segments::sequences(chunk.sequences.len(), chunk.length);
         let mut hidden = self.model.embed(&chunk.tokens)?;
         for l in 0..self.model.config().layers.len() {
-            hidden = self.model.forward_layer(&*self.model.layer(l)?, &hidden, &chunk.segments)?;
+            hidden = self.model.forward_layer(&*self.model.layer(l)?, &hidden, &segments)?;
             outputs.push(layers.contains(&l).then(|| hidden.clone()));
         }
         Ok(layers.iter().filter_map(|&l| outputs[l].clone()).collect())
     }
-}
 
-/// The dense model's predictions, cut to the top k tokens for each k.
-fn dense_predictions(logits: &Tensor, cuts: &[usize]) -> Result<Vec<loss::Teacher>> {
-    cuts.iter().map(|&top_k| loss::Teacher::new(logits, top_k)).collect()
-}
-
-fn chunk(set: &Sequences, sequences: &[usize], length: usize) -> Chunk {
-    let tokens = sequences.iter().flat_map(|&w| &set.get(w)[..length]).copied().collect();
-    Chunk {
-        sequences: sequences.to_vec(),
-        tokens,
-        segments: Segments::sequences(sequences.len(), length),
-        length,
+    fn sequences(&self, set: &Sequences, sequences: &[usize], length: usize) -> Chunk {
+        let tokens = sequences.iter().flat_map(|&w| &set.get(w)[..length]).copied().collect();
+        let parts = self.model.parts(&Segments::sequences(sequences.len(), length));
+        Chunk { sequences: sequences.to_vec(), tokens, parts, length }
     }
 }
 
-/// Σ −ln p(next token) over the rows from `start` on whose next token lies in the same sequence.
-fn next_token_nll(logits: &Tensor, chunk: &Chunk, start: usize) -> Result<f64> {
+/// The groups that a group splits into: by level the hidden states of all parts.
+fn by_level(levels: Vec<PickedLevel>, parts: Vec<Vec<Tensor>>) -> Vec<Group> {
+    let mut groups: Vec<Group> =
+        levels.into_iter().map(|level| Group { candidates: level.members, hidden: vec![] }).collect();
+    for part in parts {
+        groups.iter_mut().zip(part).for_each(|(group, hidden)| group.hidden.push(hidden));
+    }
+    groups
+}
+
+/// −ln p(next token) of the rows from `start` on; 0 where the next token lies in another sequence.
+fn next_token_nll(logits: &Tensor, chunk: &Chunk, start: usize) -> Result<Vec<f64>> {
     let rows = start..start + logits.dim(0)?;
     let next: Vec<u32> = rows.clone().map(|r| chunk.tokens.get(r + 1).copied().unwrap_or(0)).collect();
     let scores = loss::token_logprobs(logits, &next)?;
-    Ok(rows.zip(scores).filter(|(r, _)| (r + 1) % chunk.length != 0).map(|(_, (lp, _))| -lp).sum())
+    let within = |r: usize| !(r + 1).is_multiple_of(chunk.length);
+    Ok(rows.zip(scores).map(|(r, (lp, _))| if within(r) { -lp } else { 0.0 }).collect())
 }

@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 use safetensors::Dtype;
 
 use super::checkpoint::{Checkpoint, finite, to_f32};
@@ -18,77 +19,17 @@ use super::config::Config;
 use super::families::FAMILIES;
 use super::family::Family;
 use super::hub;
+use super::layer::{Attention, Layer, Linear, Mlp};
 use super::matrix::{Matrix, Part};
 use super::source::Source;
 use super::wire::list;
 use crate::base::{self, Error, Kind, Result, Watch};
-use crate::tensor::attention::{Heads, Rotary, Segments};
-use crate::tensor::{add_bias, is_finite, linear, rms_norm, swiglu};
+use crate::tensor::attention::{Heads, Part as Texts, Rotary, Segments};
+use crate::tensor::{gated, is_finite, linear, rms_norm};
 
 /// Models whose weights take at most this many bytes in f32 keep their layers after first use; larger ones
 /// read a layer again each time.
 pub const RESIDENT_BYTES: usize = 3 << 29;
-
-/// A weight [out, in] with an optional bias [out].
-#[derive(Debug, Clone)]
-pub struct Linear {
-    /// [out, in]
-    pub weight: Tensor,
-    /// [out]
-    pub bias: Option<Tensor>,
-}
-
-impl Linear {
-    /// x·Wᵀ + b for `x` [n, in].
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        add_bias(linear(x, &self.weight)?, self.bias.as_ref())
-    }
-
-    /// Only some outputs (rows of the weight).
-    pub fn rows(&self, rows: &Tensor) -> Result<Self> {
-        let bias = self.bias.as_ref().map(|b| b.index_select(rows, 0)).transpose()?;
-        Ok(Self { weight: self.weight.index_select(rows, 0)?, bias })
-    }
-}
-
-/// The attention half of a layer.
-#[derive(Debug, Clone)]
-pub struct Attention {
-    /// `input_layernorm` [d]
-    pub norm: Tensor,
-    /// `q_proj` [heads·c, d]
-    pub q: Linear,
-    /// `k_proj` [kv_heads·c, d]
-    pub k: Linear,
-    /// `v_proj` [kv_heads·c, d]
-    pub v: Linear,
-    /// `o_proj` [d, heads·c]
-    pub o: Linear,
-    /// Key/value head of every query head.
-    pub kv_of: Vec<usize>,
-}
-
-/// The MLP half of a layer.
-#[derive(Debug, Clone)]
-pub struct Mlp {
-    /// `post_attention_layernorm` [d]
-    pub norm: Tensor,
-    /// `gate_proj` [m, d]
-    pub gate: Linear,
-    /// `up_proj` [m, d]
-    pub up: Linear,
-    /// `down_proj` [d, m]
-    pub down: Linear,
-}
-
-/// One layer.
-#[derive(Debug, Clone)]
-pub struct Layer {
-    /// Attention.
-    pub attention: Attention,
-    /// MLP.
-    pub mlp: Mlp,
-}
 
 /// A model ready to run.
 pub struct Model {
@@ -298,14 +239,13 @@ impl Model {
     /// Input of `down_proj` for a hidden state: [n, m].
     pub fn mlp_activations(&self, mlp: &Mlp, x: &Tensor) -> Result<Tensor> {
         let h = rms_norm(x, &mlp.norm, self.config.norm_epsilon)?;
-        swiglu(mlp.gate.forward(&h)?, &mlp.up.forward(&h)?)
+        gated(&h, mlp.gate.parts(), mlp.up.parts())
     }
 
     /// A layer's output for a hidden state [n, d].
     pub fn forward_layer(&self, layer: &Layer, x: &Tensor, segments: &Segments) -> Result<Tensor> {
-        let x =
-            (x + layer.attention.o.forward(&self.attention_context(&layer.attention, x, segments)?)?)?;
-        Ok((&x + layer.mlp.down.forward(&self.mlp_activations(&layer.mlp, &x)?)?)?)
+        let x = layer.attention.o.onto(x, &self.attention_context(&layer.attention, x, segments)?)?;
+        layer.mlp.down.onto(&x, &self.mlp_activations(&layer.mlp, &x)?)
     }
 
     /// The last layer's output for the tokens of a batch: [n, d]. On an x86-64 host a row is the same, bit
@@ -314,8 +254,52 @@ impl Model {
         if let &[token] = tokens {
             return Ok(self.hidden(&[token; 2], &Segments::sequences(2, 1))?.narrow(0, 0, 1)?); // see `logits`
         }
-        (0..self.config.layers.len())
-            .try_fold(self.embed(tokens)?, |x, l| self.forward_layer(&*self.layer(l)?, &x, segments))
+        let parts = self.parts(segments);
+        let embed = |part: &Texts| self.embed(&tokens[part.rows.clone()]);
+        let mut states = parts.iter().map(embed).collect::<Result<Vec<_>>>()?;
+        for l in 0..self.config.layers.len() {
+            let layer = self.layer(l)?;
+            let each = states.into_par_iter().zip(&parts);
+            let each = each.map(|(x, part)| self.forward_layer(&layer, &x, &part.segments));
+            states = each.collect::<Result<_>>()?;
+        }
+        match states.is_empty() {
+            true => self.embed(&[]),
+            false => Ok(Tensor::cat(&states, 0)?),
+        }
+    }
+
+    /// A batch in parts whose activations a processor's caches hold, where it computes on the host: each goes
+    /// through a layer on a thread of its own. Elsewhere the batch is one part.
+    pub fn parts(&self, segments: &Segments) -> Vec<Texts> {
+        match self.device.is_cpu() {
+            true => segments.parts(PART_ROWS),
+            false => vec![segments.whole()],
+        }
+    }
+
+    /// What `read` makes of the logits of last hidden states [n, d], from the first row to the last; it is given
+    /// the logits of some rows and the place of the first of them. On the host each thread has the logits of a
+    /// block of rows, as many as its caches hold.
+    ///
+    /// # Errors
+    /// As [`Model::logits`].
+    pub fn read_logits<T: Send>(
+        &self,
+        hidden: &Tensor,
+        read: impl Fn(&Tensor, usize) -> Result<Vec<T>> + Sync,
+    ) -> Result<Vec<T>> {
+        let n = hidden.dim(0)?;
+        let of =
+            |rows: Range<usize>| read(&self.logits(&hidden.narrow(0, rows.start, rows.len())?)?, rows.start);
+        let each: Vec<Vec<T>> = match self.device.is_cpu() {
+            true => {
+                let blocks: Vec<_> = self.config.thread_blocks(n).collect();
+                blocks.into_par_iter().map(of).collect::<Result<_>>()?
+            }
+            false => self.config.logit_blocks(n).map(of).collect::<Result<_>>()?,
+        };
+        Ok(each.into_iter().flatten().collect())
     }
 
     /// Logits [n, V] of the last layer's output [n, d]. A row does not depend on the others, as in
@@ -355,8 +339,18 @@ impl Model {
 /// Positions of the first rotary tables.
 const FEWEST_POSITIONS: usize = 256;
 
+/// Rows of a batch that a thread takes through a layer at once, at least.
+pub const PART_ROWS: usize = 256;
+
 /// Elements of logits that are held at once: 64 MiB.
 const LOGITS: usize = 1 << 24;
+
+/// Elements of logits that a thread reads at once: 2 MiB, or more for so many rows that the output projection is
+/// worth reading.
+const THREAD_LOGITS: usize = 1 << 19;
+
+/// Rows of logits that a thread reads at once, at least, where [`LOGITS`] allow it.
+const FEWEST_LOGIT_ROWS: usize = 64;
 
 /// The end of names of tensors that older versions of transformers saved and none reads: tables that follow
 /// from the configuration.
@@ -448,6 +442,17 @@ impl Config {
     /// Rows whose logits are worth having at once: about [`LOGITS`] elements, and one row at least.
     pub fn logit_rows(&self) -> usize {
         (LOGITS / self.vocabulary).max(1)
+    }
+
+    /// Rows whose logits one of several threads has at once.
+    pub fn thread_logit_rows(&self) -> usize {
+        (THREAD_LOGITS / self.vocabulary).max(FEWEST_LOGIT_ROWS).min(self.logit_rows())
+    }
+
+    /// This many rows in blocks of about equal size whose logits one of several threads has at once, in order.
+    pub fn thread_blocks(&self, rows: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let count = rows.div_ceil(self.thread_logit_rows());
+        (0..count).map(move |i| rows * i / count..rows * (i + 1) / count)
     }
 
     /// This many rows in blocks whose logits are worth having at once, in order.

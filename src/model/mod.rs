@@ -12,6 +12,7 @@ pub mod family;
 pub mod hub;
 pub mod kept;
 pub mod keys;
+pub mod layer;
 pub mod matrix;
 pub mod pico;
 pub mod plain;
@@ -26,7 +27,8 @@ mod wire;
 
 pub use checkpoint::Checkpoint;
 pub use config::{Config, LayerShape};
-pub use decoder::{Attention, Layer, Linear, Mlp, Model};
+pub use decoder::Model;
+pub use layer::{Attention, Layer, Linear, Mlp};
 pub use matrix::Matrix;
 pub use source::Source;
 

@@ -21,7 +21,7 @@ use crate::prune::{Method, Module, Needs, Units, transposed};
 use crate::space::{ModuleId, ModuleKind};
 use crate::spec::{self, Sequential, Target};
 use crate::tensor::attention::Segments;
-use crate::tensor::{add_bias, with_slice};
+use crate::tensor::{add, add_bias, add_difference, with_slice};
 
 /// A module's inputs are kept from the statistics to the forward pass when they take at most this many bytes;
 /// otherwise they are computed twice.
@@ -231,7 +231,7 @@ impl Builder<'_> {
     fn target(&self, batch: &Batch, inputs: &Inputs) -> Result<Option<Tensor>> {
         let (Some(stream), Some(y)) = (&batch.dense, &inputs.dense_output) else { return Ok(None) };
         match self.needs.gram.map(|gram| gram.target) {
-            Some(Target::Residual) => Ok(Some((y + (stream - &batch.accumulated)?)?)),
+            Some(Target::Residual) => Ok(Some(add_difference(y, stream, &batch.accumulated)?)),
             Some(Target::Dense) => Ok(Some(y.clone())),
             Some(Target::Layer) | None => Ok(None),
         }
@@ -268,9 +268,9 @@ impl Builder<'_> {
                 None => self.inputs(layer, kind, &self.batches[i])?,
             };
             let batch = &mut self.batches[i];
-            batch.accumulated = (&batch.accumulated + accumulated.forward(&inputs.accumulated)?)?;
+            batch.accumulated = accumulated.onto(&batch.accumulated, &inputs.accumulated)?;
             if let (Some(stream), Some(output)) = (&batch.dense, &inputs.dense_output) {
-                batch.dense = Some((stream + add_bias(output.clone(), dense.bias.as_ref())?)?);
+                batch.dense = Some(add(stream, &add_bias(output.clone(), dense.bias.as_ref())?)?);
             }
         }
         Ok(())

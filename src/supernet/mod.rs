@@ -13,7 +13,7 @@ mod cut;
 mod store;
 
 pub use build::{Options, build};
-pub use cut::{cut_attention, cut_mlp};
+pub use cut::CutInputs;
 pub use store::{Supernet, storage_dtype};
 
 #[cfg(test)]

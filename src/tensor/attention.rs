@@ -10,11 +10,13 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use candle_core::{D, Device, Tensor};
-use faer::Accum;
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Par};
 use rayon::prelude::*;
 
 use super::cpu::{matrix, matrix_mut};
 use super::math::{exp_in_place, max, vectorised};
+pub use super::segments::{Part, Segment, Segments};
 use super::{Backend, backend, with_slice};
 use crate::base::Result;
 
@@ -24,59 +26,6 @@ pub const BLOCK: usize = 64;
 /// Fewest queries and keys of a block: faer sums products of up to 4096 terms in another order, and a row's
 /// bits would depend on what shares its block.
 const LEAST: (usize, usize) = (4, 16);
-
-/// A run of consecutive tokens of one text; its rows lie together in the batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Segment {
-    /// Rows of the batch.
-    pub rows: Range<usize>,
-    /// Position of the first row in its text.
-    pub position: usize,
-    /// The earlier segment that this one continues, if any.
-    pub parent: Option<usize>,
-}
-
-/// The segments of a batch, parents before children.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Segments(pub Vec<Segment>);
-
-impl Segments {
-    /// `count` texts of `length` tokens each.
-    pub fn sequences(count: usize, length: usize) -> Self {
-        Self(
-            (0..count)
-                .map(|i| Segment { rows: i * length..(i + 1) * length, position: 0, parent: None })
-                .collect(),
-        )
-    }
-
-    /// Adds a segment of `length` tokens after `parent`; returns its index.
-    pub fn push(&mut self, length: usize, parent: Option<usize>) -> usize {
-        let start = self.rows();
-        let position = parent.map_or(0, |p| self.0[p].position + self.0[p].rows.len());
-        self.0.push(Segment { rows: start..start + length, position, parent });
-        self.0.len() - 1
-    }
-
-    /// Rows of the batch.
-    pub fn rows(&self) -> usize {
-        self.0.last().map_or(0, |s| s.rows.end)
-    }
-
-    /// Row ranges of a segment's keys: its ancestors', oldest first, then its own.
-    fn keys(&self, segment: usize) -> Vec<Range<usize>> {
-        let mut chain: Vec<_> = std::iter::successors(Some(segment), |&s| self.0[s].parent)
-            .map(|s| self.0[s].rows.clone())
-            .collect();
-        chain.reverse();
-        chain
-    }
-
-    /// Longest text, in tokens.
-    pub fn longest(&self) -> usize {
-        self.0.iter().map(|s| s.position + s.rows.len()).max().unwrap_or(0)
-    }
-}
 
 /// The fixed part of a layer's attention.
 #[derive(Debug, Clone, Copy)]
@@ -228,20 +177,30 @@ impl Job<'_> {
                 .enumerate()
                 .for_each(|(p, row)| self.rotary.rotate(row, p, 1.0))
         });
+        let mut scratch = Scratch::default();
         for head in queries {
-            self.head(segment, head, &keys, &values, output);
+            self.head(segment, head, &keys, &values, &mut scratch, output);
         }
     }
 
-    fn head(&self, segment: usize, head: usize, keys: &[f32], values: &[f32], output: Output) {
+    fn head(
+        &self,
+        segment: usize,
+        head: usize,
+        keys: &[f32],
+        values: &[f32],
+        scratch: &mut Scratch,
+        output: Output,
+    ) {
         let c = self.heads.width;
         let segment = &self.segments.0[segment];
         let scale = 1.0 / (c as f32).sqrt();
-        let mut scores = Vec::new();
+        let mut queries = Vec::with_capacity(BLOCK * c);
         for start in segment.rows.clone().step_by(BLOCK) {
             let rows = start..(start + BLOCK).min(segment.rows.end);
             let first = segment.position + (start - segment.rows.start);
-            let mut queries = gather(self.q, std::slice::from_ref(&rows), self.columns, head, c);
+            queries.clear();
+            gather_into(&mut queries, self.q, std::slice::from_ref(&rows), self.columns, head, c);
             vectorised(|| {
                 queries
                     .chunks_exact_mut(c)
@@ -255,7 +214,7 @@ impl Job<'_> {
                 &values[seen.start * c..seen.end * c],
                 first - seen.start,
                 self.heads,
-                &mut scores,
+                scratch,
             );
             for (row, context) in rows.zip(context.chunks_exact(c)) {
                 // SAFETY: `row` and `head` lie inside the output, and this task alone owns them.
@@ -271,52 +230,51 @@ impl Job<'_> {
     }
 }
 
-/// Context of a block of queries over the keys they see; the query `i` sees keys up to `first + i`.
-pub(super) fn block(
+/// What a task computes block by block in the same memory.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    scores: Vec<f32>,
+    context: Vec<f32>,
+}
+
+/// The first `length` elements of a buffer, which grows to have them.
+fn first(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
+    if buffer.len() < length {
+        buffer.resize(length, 0.0);
+    }
+    &mut buffer[..length]
+}
+
+/// Context of a block of queries over the keys they see; the query `i` sees keys up to `start + i`.
+pub(super) fn block<'a>(
     queries: &[f32],
     keys: &[f32],
     values: &[f32],
-    first: usize,
+    start: usize,
     heads: Heads,
-    scores: &mut Vec<f32>,
-) -> Vec<f32> {
+    scratch: &'a mut Scratch,
+) -> &'a [f32] {
     let c = heads.width;
     let q = at_least(queries, LEAST.0 * c);
     let k = at_least(keys, LEAST.1 * c);
     let v = at_least(values, LEAST.1 * c);
     let t = q.len() / c;
     let n = k.len() / c;
-    scores.clear();
-    scores.resize(t * n, 0.0);
+    let scores = first(&mut scratch.scores, t * n);
+    let context = first(&mut scratch.context, t * c);
     let q = matrix(&q, t, c, c);
     let k = matrix(&k, n, c, c);
     let v = matrix(&v, n, c, c);
-    faer::linalg::matmul::matmul(
-        matrix_mut(scores, t, n, n),
-        Accum::Replace,
-        q,
-        k.transpose(),
-        1.0,
-        faer::Par::Seq,
-    );
+    matmul(matrix_mut(scores, t, n, n), Accum::Replace, q, k.transpose(), 1.0, Par::Seq);
     vectorised(|| {
         for (i, row) in scores.chunks_exact_mut(n).enumerate() {
-            let end = (first + i + 1).min(n);
+            let end = (start + i + 1).min(n);
             let start = heads.window.map_or(0, |w| end.saturating_sub(w));
             softmax(row, start..end);
         }
     });
-    let mut context = vec![0f32; t * c];
-    faer::linalg::matmul::matmul(
-        matrix_mut(&mut context, t, c, c),
-        Accum::Replace,
-        matrix(scores, t, n, n),
-        v,
-        1.0,
-        faer::Par::Seq,
-    );
-    context.truncate(queries.len());
-    context
+    matmul(matrix_mut(context, t, c, c), Accum::Replace, matrix(scores, t, n, n), v, 1.0, Par::Seq);
+    &context[..queries.len()]
 }
 
 /// `data` itself, or followed by zeros where it is shorter than `length`.
@@ -348,10 +306,22 @@ pub(super) fn gather(
     width: usize,
 ) -> Vec<f32> {
     let mut out = Vec::with_capacity(ranges.iter().map(|r| r.len()).sum::<usize>() * width);
+    gather_into(&mut out, data, ranges, columns, head, width);
+    out
+}
+
+/// The same, added to a vector.
+fn gather_into(
+    out: &mut Vec<f32>,
+    data: &[f32],
+    ranges: &[Range<usize>],
+    columns: usize,
+    head: usize,
+    width: usize,
+) {
     for row in ranges.iter().cloned().flatten() {
         out.extend_from_slice(&data[row * columns + head * width..][..width]);
     }
-    out
 }
 
 fn on_candle(

@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
 use super::attention::{
-    BLOCK, Heads, Rotary, Segment, block, context_on_candle, gather, per_head, rotate_on_candle,
+    BLOCK, Heads, Rotary, Scratch, Segment, block, context_on_candle, gather, per_head, rotate_on_candle,
 };
 use super::math::vectorised;
 use super::{Backend, with_slice};
@@ -165,20 +165,20 @@ impl Host<'_> {
     fn head(&self, head: usize, q: &[f32], keys: &[f32], values: &[f32]) -> Vec<f32> {
         let c = self.heads.width;
         let mut context = Vec::with_capacity(self.rows * c);
-        let mut scores = Vec::new();
+        let mut scratch = Scratch::default();
         for start in (0..self.rows).step_by(BLOCK) {
             let rows = start..(start + BLOCK).min(self.rows);
             let first = self.position + start;
             let seen = self.heads.window.map_or(0, |w| (first + 1).saturating_sub(w))..first + rows.len();
             let queries = self.queries(head, q, rows, first);
             let part = seen.start * c..seen.end * c;
-            context.extend(block(
+            context.extend_from_slice(block(
                 &queries,
                 &keys[part.clone()],
                 &values[part],
                 first - seen.start,
                 self.heads,
-                &mut scores,
+                &mut scratch,
             ));
         }
         context

@@ -1,6 +1,7 @@
 //! CPU kernels over slices.
 
 use candle_core::{CpuStorage, Device, Storage, Tensor};
+use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
@@ -10,6 +11,12 @@ use crate::base::Result;
 
 /// Elements that one parallel task of elementwise work takes at least.
 const GRAIN: usize = 1 << 14;
+/// Operations that a part of a product has at least.
+const PART_FLOPS: usize = 1 << 24;
+/// Fewest rows of a part: each part arranges the weights anew.
+const PART_ROWS: usize = 256;
+/// Outputs of a product whose weights are met by all rows before the next ones are.
+const PANEL: usize = 384;
 
 /// A row-major [rows, cols] block whose rows lie `stride` elements apart, as a faer matrix.
 pub(super) fn matrix(data: &[f32], rows: usize, cols: usize, stride: usize) -> MatRef<'_, f32> {
@@ -26,34 +33,160 @@ pub(super) fn matrix_mut(data: &mut [f32], rows: usize, cols: usize, stride: usi
     unsafe { MatMut::from_raw_parts_mut(data.as_mut_ptr(), rows, cols, stride as isize, 1) }
 }
 
-/// The threads of the current rayon pool, as faer takes them.
-pub(super) fn threads() -> Par {
-    Par::rayon(0)
+/// A row-major [rows, cols] block that is written before it is read.
+struct Unwritten {
+    data: Vec<f32>,
+    rows: usize,
+    cols: usize,
 }
 
-pub(super) fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+impl Unwritten {
+    fn new(rows: usize, cols: usize) -> Self {
+        Self { data: Vec::with_capacity(rows * cols), rows, cols }
+    }
+
+    /// The block's numbers, once `write` has written all of them.
+    fn written(mut self, write: impl FnOnce(MatMut<'_, f32>)) -> Vec<f32> {
+        let start = self.data.as_mut_ptr();
+        // SAFETY: the vector has room for all elements, and rows do not overlap.
+        write(unsafe { MatMut::from_raw_parts_mut(start, self.rows, self.cols, self.cols as isize, 1) });
+        // SAFETY: a product that replaces reads nothing of its destination and writes every element.
+        unsafe { self.data.set_len(self.rows * self.cols) };
+        self.data
+    }
+}
+
+/// x·wᵀ, row-major.
+pub(super) fn product(x: &Tensor, w: &Tensor) -> Result<Vec<f32>> {
     let (n, k) = x.dims2()?;
     let (m, wk) = w.dims2()?;
     if k != wk {
         return Err(candle_core::Error::Msg(format!("linear: input has {k} columns, weight has {wk}")).into());
     }
-    let mut out = vec![0f32; n * m];
+    if n == 0 || m == 0 || k == 0 {
+        return Ok(vec![0.0; n * m]);
+    }
     with_rows(x, |xs, x_stride| {
         with_rows(w, |ws, w_stride| {
             let xs = matrix(xs, n, k, x_stride);
             let ws = matrix(ws, m, k, w_stride);
-            faer::linalg::matmul::matmul(
-                matrix_mut(&mut out, n, m, m),
-                Accum::Replace,
-                xs,
-                ws.transpose(),
-                1.0,
-                threads(),
-            );
-            Ok(())
+            Ok(Unwritten::new(n, m).written(|out| multiply(out, xs, ws)))
         })
+    })
+}
+
+/// Fills `out` [n, m] with x·wᵀ, in parts that threads share as they come: no thread waits for another within a
+/// product, and inside of a parallel task, whose threads are busy, the parts run one after the other. Every
+/// element is the same sum however the parts are cut.
+fn multiply(out: MatMut<'_, f32>, x: MatRef<'_, f32>, w: MatRef<'_, f32>) {
+    let (n, m) = (out.nrows(), out.ncols());
+    if 2 * n * m * x.ncols() < 2 * PART_FLOPS {
+        return multiply_alone(out, x, w);
+    }
+    if n >= 2 * PART_ROWS {
+        let half = n / 2 / PART_ROWS * PART_ROWS;
+        let (first, second) = out.split_at_row_mut(half);
+        let (x_first, x_second) = x.split_at_row(half);
+        rayon::join(|| multiply(first, x_first, w), || multiply(second, x_second, w));
+    } else if m >= 2 * PANEL {
+        let half = m / 2 / PANEL * PANEL;
+        let (first, second) = out.split_at_col_mut(half);
+        let (w_first, w_second) = w.split_at_row(half);
+        rayon::join(|| multiply(first, x, w_first), || multiply(second, x, w_second));
+    } else {
+        multiply_alone(out, x, w);
+    }
+}
+
+/// The same on this thread, by panels of `w` that its second cache holds while all of `x` meets them.
+fn multiply_alone(mut out: MatMut<'_, f32>, x: MatRef<'_, f32>, mut w: MatRef<'_, f32>) {
+    // A product of fewer than 4096 terms in all is summed in another order.
+    while w.nrows() >= 2 * PANEL && x.nrows() * x.ncols() * PANEL > 4096 {
+        let (panel, rest) = w.split_at_row(PANEL);
+        let (part, others) = out.split_at_col_mut(PANEL);
+        matmul(part, Accum::Replace, x, panel.transpose(), 1.0, Par::Seq);
+        (w, out) = (rest, others);
+    }
+    matmul(out, Accum::Replace, x, w.transpose(), 1.0, Par::Seq);
+}
+
+pub(super) fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    let shape = (x.dim(0)?, w.dim(0)?);
+    Ok(Tensor::from_vec(product(x, w)?, shape, &Device::Cpu)?)
+}
+
+/// residual + (x·wᵀ + bias), the product's own buffer taking the sum.
+pub(super) fn linear_onto(
+    residual: &Tensor,
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
+    let mut out = product(x, w)?;
+    add_to_rows(&mut out, bias)?;
+    added(out, residual)
+}
+
+/// silu(x·gateᵀ + bias)·(x·upᵀ + bias), the gate's own buffer taking the result.
+pub(super) fn gated(
+    x: &Tensor,
+    gate: (&Tensor, Option<&Tensor>),
+    up: (&Tensor, Option<&Tensor>),
+) -> Result<Tensor> {
+    let shape = (x.dim(0)?, gate.0.dim(0)?);
+    let mut out = product(x, gate.0)?;
+    add_to_rows(&mut out, gate.1)?;
+    let mut other = product(x, up.0)?;
+    add_to_rows(&mut other, up.1)?;
+    out.par_chunks_mut(GRAIN).zip(other.par_chunks(GRAIN)).for_each(|(g, u)| {
+        vectorised(|| g.iter_mut().zip(u).for_each(|(g, u)| *g = silu(*g) * u));
+    });
+    Ok(Tensor::from_vec(out, shape, &Device::Cpu)?)
+}
+
+/// a + b, element by element.
+pub(super) fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    added(with_slice(a, |a| Ok(a.to_vec()))?, b)
+}
+
+/// y + (a − b), element by element.
+pub(super) fn add_difference(y: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let mut out = with_slice(a, |a| Ok(a.to_vec()))?;
+    with_slice(b, |b| {
+        out.par_chunks_mut(GRAIN).zip(b.par_chunks(GRAIN)).for_each(|(out, b)| {
+            vectorised(|| out.iter_mut().zip(b).for_each(|(out, b)| *out -= b));
+        });
+        Ok(())
     })?;
-    Ok(Tensor::from_vec(out, (n, m), &Device::Cpu)?)
+    added(out, y)
+}
+
+/// `out` + x, where `x` has as many elements, in the shape of `x`.
+fn added(mut out: Vec<f32>, x: &Tensor) -> Result<Tensor> {
+    with_slice(x, |x| {
+        out.par_chunks_mut(GRAIN).zip(x.par_chunks(GRAIN)).for_each(|(out, x)| {
+            vectorised(|| out.iter_mut().zip(x).for_each(|(out, x)| *out += x));
+        });
+        Ok(())
+    })?;
+    Ok(Tensor::from_vec(out, x.shape(), &Device::Cpu)?)
+}
+
+/// Adds a bias, where there is one, to every row.
+fn add_to_rows(rows: &mut [f32], bias: Option<&Tensor>) -> Result<()> {
+    let Some(bias) = bias else { return Ok(()) };
+    with_slice(bias, |bias| {
+        if bias.is_empty() {
+            return Ok(());
+        }
+        let together = (GRAIN / bias.len()).max(1) * bias.len();
+        rows.par_chunks_mut(together).flat_map_iter(|rows| rows.chunks_exact_mut(bias.len())).for_each(
+            |row| {
+                row.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
+            },
+        );
+        Ok(())
+    })
 }
 
 /// Elements from the first on and the distance between rows, of a [n, k] tensor whose rows are contiguous;

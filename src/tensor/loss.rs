@@ -88,12 +88,15 @@ impl Teacher {
     /// Σ over rows of KL(teacher ‖ student), in nats; the student's logits are [n, V], renormalised over the
     /// teacher's tokens. The rows are those from `start` on.
     pub fn divergence(&self, student: &Tensor, start: usize) -> Result<f64> {
+        Ok(self.divergences(student, start)?.iter().sum())
+    }
+
+    /// The same, row by row.
+    pub fn divergences(&self, student: &Tensor, start: usize) -> Result<Vec<f64>> {
         let v = self.vocabulary;
         with_slice(student, |data| {
             let rows = &self.rows[start..start + data.len() / v];
-            let each: Vec<f64> =
-                data.par_chunks_exact(v).zip(rows).map(|(z, t)| vectorised(|| t.divergence(z))).collect();
-            Ok(each.iter().sum())
+            Ok(data.par_chunks_exact(v).zip(rows).map(|(z, t)| vectorised(|| t.divergence(z))).collect())
         })
     }
 }

@@ -3,10 +3,35 @@
 
 use pulp::Arch;
 
-/// Runs a loop compiled for the widest vectors that the processor has.
+/// Runs a loop compiled for the widest vectors that the processor has. The loops of this room have the same bits with
+/// any: their sums have 16 partial ones, and no product is fused with a sum.
 #[inline(always)]
 pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    if has_avx512() {
+        // SAFETY: the processor has what the function is compiled for.
+        return unsafe { with_avx512(f) };
+    }
     Arch::new().dispatch(f)
+}
+
+/// `pulp` goes no further than AVX2 in a stable build.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,bmi1,bmi2,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+fn with_avx512<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512cd")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("bmi2")
 }
 
 /// eˣ to about 2 ulp: 2ⁿ·p(r) with r = x − n·ln 2 in [−ln2/2, ln2/2] and p of degree 6. Below −87 it gives 0,
@@ -92,6 +117,21 @@ mod tests {
         }
         assert_eq!(exp(-1e9), 0.0);
         assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn loops_have_the_same_bits_for_any_processor() {
+        let xs: Vec<f32> = (0..1037).map(|i| (i as f32 * 0.37).sin() * 20.0).collect();
+        let all = |xs: &[f32]| {
+            let mut powers = xs.to_vec();
+            let total = exp_in_place(&mut powers, 3.0);
+            powers.extend(xs.iter().map(|&x| silu(x)));
+            powers.extend([total, sum_exp(xs, 1.0), max(xs)]);
+            powers.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        let plain = all(&xs);
+        assert_eq!(vectorised(|| all(&xs)), plain);
+        assert_eq!(Arch::new().dispatch(|| all(&xs)), plain);
     }
 
     #[test]

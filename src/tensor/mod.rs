@@ -10,6 +10,7 @@ pub mod cached;
 mod cpu;
 pub mod loss;
 mod math;
+mod segments;
 pub mod stored;
 
 use candle_core::{CpuStorage, D, Device, Storage, Tensor};
@@ -48,6 +49,58 @@ fn linear_on(backend: Backend, x: &Tensor, w: &Tensor) -> Result<Tensor> {
     match backend {
         Backend::Cpu => cpu::linear(x, w),
         Backend::Candle => Ok(x.contiguous()?.matmul(&w.t()?)?),
+    }
+}
+
+/// residual + (x·wᵀ + bias): what a module adds to the residual stream [n, m].
+pub fn linear_onto(residual: &Tensor, x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    linear_onto_on(backend(x), residual, x, w, bias)
+}
+
+fn linear_onto_on(
+    backend: Backend,
+    residual: &Tensor,
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
+    match backend {
+        Backend::Cpu => cpu::linear_onto(residual, x, w, bias),
+        Backend::Candle => Ok((residual + add_bias(linear_on(backend, x, w)?, bias)?)?),
+    }
+}
+
+/// a + b, for two tensors of one shape.
+pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    match backend(a) {
+        Backend::Cpu if a.dims() == b.dims() => cpu::add(a, b),
+        _ => Ok((a + b)?),
+    }
+}
+
+/// y + (a − b), for three tensors of one shape.
+pub fn add_difference(y: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    match backend(y) {
+        Backend::Cpu if y.dims() == a.dims() && a.dims() == b.dims() => cpu::add_difference(y, a, b),
+        _ => Ok((y + (a - b)?)?),
+    }
+}
+
+/// silu(x·gateᵀ)·(x·upᵀ), with a bias [m] for each where there is one: the activations [n, m] of gated units.
+pub fn gated(x: &Tensor, gate: (&Tensor, Option<&Tensor>), up: (&Tensor, Option<&Tensor>)) -> Result<Tensor> {
+    gated_on(backend(x), x, gate, up)
+}
+
+fn gated_on(
+    backend: Backend,
+    x: &Tensor,
+    gate: (&Tensor, Option<&Tensor>),
+    up: (&Tensor, Option<&Tensor>),
+) -> Result<Tensor> {
+    let product = |(w, bias)| add_bias(linear_on(backend, x, w)?, bias);
+    match backend {
+        Backend::Cpu => cpu::gated(x, gate, up),
+        Backend::Candle => swiglu_on(backend, product(gate)?, &product(up)?),
     }
 }
 

@@ -77,6 +77,58 @@ fn norms_and_gates_agree_between_backends() {
     );
 }
 
+#[test]
+fn fused_operations_agree_between_backends_and_with_their_steps_to_the_bit() {
+    let x = random(40, 24, "x");
+    let [gate, up] = ["gate", "up"].map(|name| random(50, 24, name));
+    let down = random(24, 50, "down");
+    let [b, c, d] = [("b", 50), ("c", 50), ("d", 24)].map(|(name, n)| random(1, n, name).squeeze(0).unwrap());
+    for (b, c, d) in [(None, None, None), (Some(&b), Some(&c), Some(&d))] {
+        let [host, candle] = BOTH.map(|on| gated_on(on, &x, (&gate, b), (&up, c)).unwrap());
+        close(&host, &candle, 2e-6);
+        let product = |w: &Tensor, bias| add_bias(linear_on(Backend::Cpu, &x, w).unwrap(), bias).unwrap();
+        let steps = swiglu_on(Backend::Cpu, product(&gate, b), &product(&up, c)).unwrap();
+        assert_eq!(bits(&host), bits(&steps));
+        let [out, other] = BOTH.map(|on| linear_onto_on(on, &x, &host, &down, d).unwrap());
+        close(&out, &other, 2e-6);
+        let steps = (&x + add_bias(linear_on(Backend::Cpu, &host, &down).unwrap(), d).unwrap()).unwrap();
+        assert_eq!(bits(&out), bits(&steps));
+    }
+}
+
+#[test]
+fn sums_are_candle_s_to_the_bit() {
+    let [x, y, z] = ["x", "y", "z"].map(|name| random(9, 37, name));
+    assert_eq!(bits(&add(&x, &y).unwrap()), bits(&(&x + &y).unwrap()));
+    assert_eq!(bits(&add_difference(&x, &y, &z).unwrap()), bits(&(&x + (&y - &z).unwrap()).unwrap()));
+    assert!(add(&x, &random(9, 36, "w")).is_err());
+}
+
+#[test]
+fn a_batch_is_cut_where_no_text_continues_and_no_part_has_one_row() {
+    let mut tree = Segments::default();
+    let root = tree.push(5, None);
+    tree.push(3, Some(root));
+    tree.push(1, None);
+    let other = tree.push(4, None);
+    tree.push(2, Some(other));
+    tree.push(1, Some(other));
+    let rows = |parts: &[attention::Part]| parts.iter().map(|p| p.rows.clone()).collect::<Vec<_>>();
+    assert_eq!(rows(&tree.parts(1)), [0..9, 9..16]);
+    assert_eq!(rows(&tree.parts(8)), [0..8, 8..16]);
+    let parts = tree.parts(2);
+    assert_eq!(parts[1].segments.0[2].parent, Some(0));
+    assert_eq!(parts[1].segments.0[2].rows, 6..7);
+    assert_eq!(parts[1].segments.longest(), 6);
+    assert_eq!(rows(&Segments::sequences(5, 100).parts(200)), [0..100, 100..300, 300..500]);
+    for (rows, at_least) in [(3, 1), (1, 9)] {
+        let parts = Segments::sequences(rows, 1).parts(at_least);
+        assert!(parts.len() == 1 && parts[0].rows == (0..rows), "{parts:?}");
+    }
+    assert!(Segments::default().parts(4).is_empty());
+    assert_eq!(tree.whole(), attention::Part { rows: 0..16, segments: tree });
+}
+
 fn rotary() -> Rotary {
     Rotary::new(&[1.0, 0.1, 0.01, 0.001], 300)
 }
@@ -140,7 +192,7 @@ fn rows_of_attention_do_not_depend_on_how_a_text_is_split() {
 #[cfg(target_arch = "x86_64")] // faer has other products elsewhere
 #[test]
 fn rows_of_a_product_do_not_depend_on_how_many_there_are_from_two_on() {
-    for (inner, outer) in [(64, 48), (256, 704), (576, 1536), (1536, 576)] {
+    for (inner, outer) in [(64, 48), (256, 704), (2, 800), (576, 1536), (1536, 576)] {
         let x = random(130, inner, "x");
         let w = random(outer, inner, "w");
         let whole = bits(&linear(&x, &w).unwrap());
@@ -148,6 +200,25 @@ fn rows_of_a_product_do_not_depend_on_how_many_there_are_from_two_on() {
             let part = bits(&linear(&x.narrow(0, 1, count).unwrap(), &w).unwrap());
             assert_eq!(part, whole[outer..(1 + count) * outer], "{count} rows, {inner} by {outer}");
         }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn a_product_is_the_same_however_it_is_shared_among_threads() {
+    for (n, inner, outer) in [(1100, 130, 300), (300, 600, 1000), (513, 96, 777)] {
+        let [x, w] = [(n, "x"), (outer, "w")].map(|(rows, name)| random(rows, inner, name));
+        let shared = bits(&linear(&x, &w).unwrap());
+        let whole = with_slice(&x, |x| {
+            with_slice(&w, |w| {
+                let [x, w] = [(x, n), (w, outer)].map(|(data, rows)| cpu::matrix(data, rows, inner, inner));
+                let mut out = vec![0f32; n * outer];
+                let to = cpu::matrix_mut(&mut out, n, outer, outer);
+                faer::linalg::matmul::matmul(to, faer::Accum::Replace, x, w.transpose(), 1.0, faer::Par::Seq);
+                Ok(out)
+            })
+        });
+        assert!(whole.unwrap().into_iter().map(f32::to_bits).eq(shared), "{n} by {inner} by {outer}");
     }
 }
 
