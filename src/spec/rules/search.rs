@@ -2,7 +2,7 @@
 
 use super::{Issues, keys};
 use crate::spec::key::KeyPath;
-use crate::spec::types::{Search, SearchStart, SearchText, SparsityShape, Spec};
+use crate::spec::types::{Search, SearchStart, SearchText, SparsityShape, Spec, Stage};
 
 pub(super) fn check(spec: &Spec, issues: &mut Issues) {
     levels(spec, issues);
@@ -92,7 +92,8 @@ fn stages(search: &Search, issues: &mut Issues) {
     }
     first_stage(search, issues);
     sensitivity(search, issues);
-    for (i, stage) in search.stages.iter().enumerate().filter(|(_, stage)| stage.tokens > search.tokens) {
+    let larger = |stage: &Stage| search.generations > 0 && stage.tokens > search.tokens;
+    for (i, stage) in search.stages.iter().enumerate().filter(|(_, stage)| larger(stage)) {
         let message = format!(
             "stage {} scores on {} tokens, but the search set has {}",
             i + 1,
