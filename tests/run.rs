@@ -431,10 +431,12 @@ fn pruned_models_are_compared_with_the_dense_one_on_the_same_documents() {
     failure(tiny.tyr().args(["eval", "model", "--text", "test.txt", "--samples", "samples.json"]).assert());
 }
 
+const WITHOUT_SEARCH: [&str; 4] = ["--set", "search.start=uniform", "--set", "search.generations=0"];
+
 #[test]
 fn a_damaged_log_of_samples_is_recomputed() {
     let tiny = Tiny::new();
-    tiny.run(&["--set", "search.generations=0"]).success();
+    tiny.run(&WITHOUT_SEARCH).success();
     let before = tiny.read("runs/tiny/results.csv");
     let entries = std::fs::read_dir(tiny.path("runs/tiny/store"))
         .unwrap()
@@ -443,7 +445,7 @@ fn a_damaged_log_of_samples_is_recomputed() {
     let logs: Vec<_> = entries.filter(|path| path.exists()).collect();
     assert_eq!(logs.len(), 3, "of the dense model, of the uniform one and of its refit");
     logs.iter().for_each(|log| std::fs::write(log, b"{}").unwrap());
-    tiny.run(&["--set", "search.generations=0"]).success();
+    tiny.run(&WITHOUT_SEARCH).success();
     assert_eq!(tiny.read("runs/tiny/results.csv"), before);
     assert!(String::from_utf8(tiny.read("runs/tiny/results.md")).unwrap().contains("is rebuilt"));
 }
