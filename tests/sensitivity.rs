@@ -46,8 +46,8 @@ fn one_of_several_trials_is_chosen_by_its_label() {
     let sweep = "\n[[sweep]]\nkey = \"sparsity.target\"\nvalues = [0.25, 0.5]\n";
     std::fs::write(tiny.path("spec.toml"), spec + sweep).unwrap();
     for line in [&["sensitivity", "spec.toml"][..], &["sensitivity", "spec.toml", "--trial", "other"][..]] {
-        let said = failure(tiny.tyr().args(line).assert());
-        assert!(said.contains("--trial") && said.contains("0.25"), "{said}");
+        let (code, said) = failure(tiny.tyr().args(line).assert());
+        assert!(code == 2 && said.contains("--trial") && said.contains("0.25"), "{code}: {said}");
     }
     let label = ["sensitivity", "spec.toml", "--json", "--trial", "sparsity.target=0.25"];
     assert!(stdout(&tiny, &label).contains("\"optimum\""));
