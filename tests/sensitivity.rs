@@ -49,6 +49,6 @@ fn one_of_several_trials_is_chosen_by_its_label() {
         let (code, said) = failure(tiny.tyr().args(line).assert());
         assert!(code == 2 && said.contains("--trial") && said.contains("0.25"), "{code}: {said}");
     }
-    let label = ["sensitivity", "spec.toml", "--json", "--trial", "sparsity.target=0.25"];
+    let label = ["sensitivity", "spec.toml", "--json", "--trial", "target=0.25"];
     assert!(stdout(&tiny, &label).contains("\"optimum\""));
 }
