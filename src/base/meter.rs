@@ -71,7 +71,7 @@ fn give_back() {
 pub fn keep_pages() {
     /// `mi_option_purge_delay`, which the crate has no name for.
     const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-    const MILLISECONDS: std::ffi::c_long = 10_000;
+    const MILLISECONDS: std::ffi::c_long = 1_000;
     // SAFETY: takes no pointer and may be called at any time.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, MILLISECONDS) }
 }

@@ -27,8 +27,8 @@ use crate::trial::{
     bounds, budget, keys, reached, uniform, walk,
 };
 
-/// Memory of the process itself: the program, its tokenizer, the token sets.
-const PROCESS: f64 = 30e6;
+/// Memory of the process itself: the program, its tokenizer, the token sets, and what the allocator holds for a second.
+const PROCESS: f64 = 45e6;
 /// Bytes that tokenising takes per byte of text that is tokenised at once; they stay resident until something
 /// else is large enough to take them over.
 const TOKENISING: f64 = 210.0;
