@@ -28,7 +28,7 @@ use crate::trial::{
 };
 
 /// Memory of the process itself: the program, its tokenizer, the token sets, and what the allocator holds for a second.
-const PROCESS: f64 = 45e6;
+const PROCESS: f64 = 55e6;
 /// Bytes that tokenising takes per byte of text that is tokenised at once; they stay resident until something
 /// else is large enough to take them over.
 const TOKENISING: f64 = 210.0;
@@ -97,8 +97,8 @@ pub(super) struct Estimator<'p, 'a> {
     pub(super) tasks: Tasks,
     /// Dense hidden states that the searches so far keep, bytes.
     pub(super) carried: f64,
-    /// Memory of the last evaluation, on top of which the next large step comes: the allocator returns freed
-    /// memory late.
+    /// What the last step leaves taken, on top of which the next large one comes: the allocator returns freed memory
+    /// late.
     pub(super) rest: f64,
     pub(super) steps: Vec<Step>,
     pub(super) notes: Vec<String>,
@@ -172,6 +172,7 @@ impl Steps for Estimator<'_, '_> {
             disk: searching.sensitivities_disk(),
             ..Cost::default()
         };
+        self.rest = self.rest.max(self.held(cost.memory));
         let key = keys::sensitivities(&self.input_hashes, &net.placed.address, &budget, spec, iteration)?;
         let placed = self.place(StepName::Sensitivities(iteration), &key, self.waits(centre), cost)?;
         Ok(placed.address)
@@ -247,7 +248,7 @@ impl Steps for Estimator<'_, '_> {
             let cost = self.evaluation(model, evaluation);
             let key = keys::evaluation(&self.input_hashes, &model.hash, evaluation, self.spec);
             let missing = model.missing.clone().or_else(|| self.missing_for(evaluation));
-            self.rest = cost.memory;
+            self.rest = self.held(cost.memory);
             self.place(StepName::Evaluate(evaluation.clone(), model.name), &key, missing, cost)?;
         }
         Ok(())
@@ -365,6 +366,13 @@ impl Estimator<'_, '_> {
     /// Mapped bytes of the checkpoint.
     pub(super) fn checkpoint(&self) -> f64 {
         self.model.weight_bytes()
+    }
+
+    /// Memory that is taken when the step after one of so much begins: about half of what that freed is held by the
+    /// threads that had it.
+    fn held(&self, memory: f64) -> f64 {
+        let resident = self.resident();
+        resident + 0.5 * (memory - resident).max(0.0)
     }
 
     /// Memory that the dense model and its hidden states hold beside another step's own.
