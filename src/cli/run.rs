@@ -7,6 +7,7 @@ use clap::Args;
 use super::{Experiment, Runs, show, with_known};
 use crate::base::{Result, stderr};
 use crate::plan;
+use crate::report::folder::trial;
 use crate::runner::{self, EXPORTS, OnFailure, kept};
 use crate::spec::{self, Loaded, Style};
 
@@ -44,7 +45,7 @@ fn next(folder: &Path, loaded: &Loaded) -> String {
         ([only], 1) => (*only, String::new()),
         _ => ("*", format!(" --trial {}", quoted(first))),
     };
-    let exports = folder.join("trials").join(first).join(EXPORTS);
+    let exports = trial(folder, first).join(EXPORTS);
     let folder = folder.display();
     if exports.is_dir() {
         return format!(

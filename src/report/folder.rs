@@ -16,9 +16,14 @@ pub fn run_log(run: &Path) -> PathBuf {
     run.join("events.jsonl")
 }
 
+/// The folder of one trial.
+pub fn trial(run: &Path, label: &str) -> PathBuf {
+    run.join(TRIALS).join(label)
+}
+
 /// The log of one trial.
 pub fn trial_log(run: &Path, label: &str) -> PathBuf {
-    run.join(TRIALS).join(label).join("events.jsonl")
+    trial(run, label).join("events.jsonl")
 }
 
 /// Labels of all trials that a run ever had, in the order in which its log first names them.

@@ -187,7 +187,7 @@ fn unclear(run_events: &[Stamped], trials: &[(String, Trial)]) -> Vec<String> {
 /// damaged log may not name any more.
 fn labels(run: &Path, run_events: &[Event]) -> Result<Vec<String>> {
     let mut labels = folder::labels(run_events);
-    let trials = run.join("trials");
+    let trials = run.join(folder::TRIALS);
     if trials.is_dir() {
         let found = std::fs::read_dir(&trials).and_then(Iterator::collect::<Result<Vec<_>, _>>);
         let found = found.map_err(|e| files::io_error(&trials, "list", &e))?;

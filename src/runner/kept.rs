@@ -86,16 +86,11 @@ impl RunFolder {
             [one] => format!("its model: {one}"),
             several => format!("its models: {}", several.join(", ")),
         };
-        let place = self.trial.as_ref().map_or(self.run.clone(), |trial| home(&self.run, trial));
+        let place = self.trial.as_ref().map_or(self.run.clone(), |trial| folder::trial(&self.run, trial));
         Error::new(Kind::Usage, "this is the folder of a run, and a model's is asked for")
             .at(place.display())
             .hint(hint)
     }
-}
-
-/// The folder of a trial.
-fn home(run: &Path, label: &str) -> PathBuf {
-    run.join(folder::TRIALS).join(label)
 }
 
 /// A model that a run made: the last one of its trial, or the one of a name. A run of several trials takes the
@@ -105,12 +100,12 @@ fn home(run: &Path, label: &str) -> PathBuf {
 /// There is no such run, trial or model; several trials and no label; the dense model, which is no run's own.
 pub fn find(run: &Path, trial: Option<&str>, model: Option<ModelName>) -> Result<Kept> {
     let labels = folder::labels(&folder::run_events(run)?);
-    let label = choose(run, &labels, trial)?;
+    let label = choose(("run", &run.display().to_string()), &labels, trial)?;
     let folder = match model {
         None => last(run, label)?,
         Some(name) => stored(run, label, name)?,
     };
-    let home = home(run, label);
+    let home = folder::trial(run, label);
     let resolved = home.join(RESOLVED);
     let spec = toml::from_str(&files::read_text(&resolved)?);
     let spec = spec
@@ -119,17 +114,20 @@ pub fn find(run: &Path, trial: Option<&str>, model: Option<ModelName>) -> Result
     Ok(Kept { folder, last: home.join(MODEL), spec, run: run.into(), label: label.into(), name: model })
 }
 
-fn choose<'a>(run: &Path, labels: &'a [String], trial: Option<&str>) -> Result<&'a str> {
+/// The label that is asked for, or the only one, of what has these trials: a run or an experiment, at a place.
+pub(super) fn choose<'a>(
+    (what, place): (&str, &str),
+    labels: &'a [String],
+    trial: Option<&str>,
+) -> Result<&'a str> {
     let known = || format!("its trials: {}", labels.join(", "));
     match (trial, labels) {
         (Some(wanted), _) => labels.iter().find(|label| *label == wanted).ok_or_else(|| {
-            Error::new(Kind::Usage, format!("the run has no trial \"{wanted}\""))
-                .at(run.display())
-                .hint(known())
+            Error::new(Kind::Usage, format!("the {what} has no trial \"{wanted}\"")).at(place).hint(known())
         }),
         (None, [only]) => Ok(only),
-        (None, _) => Err(Error::new(Kind::Usage, format!("the run has {} trials", labels.len()))
-            .at(run.display())
+        (None, _) => Err(Error::new(Kind::Usage, format!("the {what} has {} trials", labels.len()))
+            .at(place)
             .hint(format!("choose one with --trial; {}", known()))),
     }
     .map(String::as_str)
@@ -140,7 +138,7 @@ fn choose<'a>(run: &Path, labels: &'a [String], trial: Option<&str>) -> Result<&
 /// # Errors
 /// There is none.
 pub fn last(run: &Path, label: &str) -> Result<PathBuf> {
-    let model = home(run, label).join(MODEL);
+    let model = folder::trial(run, label).join(MODEL);
     if model.is_dir() {
         return Ok(model);
     }
@@ -191,23 +189,23 @@ mod tests {
         files::create_dir(&run).unwrap();
         Log::open(&folder::run_log(&run)).unwrap().append(&started).unwrap();
         for label in labels {
-            files::create_dir(&home(&run, label).join(MODEL)).unwrap();
+            files::create_dir(&folder::trial(&run, label).join(MODEL)).unwrap();
             let begun = Event::TrialStarted { trial: label.into(), identity: None };
             Log::open(&folder::trial_log(&run, label)).unwrap().append(&begun).unwrap();
         }
         let of = |folder: &Path| RunFolder::of(folder).map(|found| (found.run, found.trial));
         assert_eq!(of(&run), Some((run.clone(), None)));
         for label in labels {
-            assert_eq!(of(&home(&run, label)), Some((run.clone(), Some(label.into()))), "{label}");
-            assert_eq!(of(&home(&run, label).join(MODEL)), None, "no log is there");
+            assert_eq!(of(&folder::trial(&run, label)), Some((run.clone(), Some(label.into()))), "{label}");
+            assert_eq!(of(&folder::trial(&run, label).join(MODEL)), None, "no log is there");
         }
-        let roundabout = home(&run, "main").join("../main");
+        let roundabout = folder::trial(&run, "main").join("../main");
         let (found, trial) = of(&roundabout).unwrap();
         assert_eq!((found.file_name(), trial.as_deref()), (run.file_name(), Some("main")));
         let hint = |folder: &Path| RunFolder::of(folder).unwrap().is_no_model().hint.unwrap();
         assert!(hint(&run).contains("its models: ") && hint(&run).contains("a=1/2/model"), "{}", hint(&run));
-        let model = home(&run, "main").join(MODEL);
-        assert_eq!(hint(&home(&run, "main")), format!("its model: {}", model.display()));
+        let model = folder::trial(&run, "main").join(MODEL);
+        assert_eq!(hint(&folder::trial(&run, "main")), format!("its model: {}", model.display()));
         files::write(&run.join("config.json"), b"{}").unwrap();
         assert_eq!(of(&run), None, "a model lies there");
     }

@@ -29,11 +29,15 @@ use std::path::{Path, PathBuf};
 
 use crate::base::{Error, Kind, Result, Watch, files};
 use crate::report::event::Event;
+use crate::report::folder;
 use crate::spec::{Loaded, Trial};
 
+use engine::Engine;
 use journal::Journal;
 use lock::Lock;
+use pipeline::Pipeline;
 pub use pipeline::Sensed;
+use prepare::Prepared;
 use store::Store;
 pub use winner::EXPORTS;
 
@@ -82,28 +86,14 @@ pub fn run(loaded: &Loaded, runs: &Path, on_failure: OnFailure, watch: &dyn Watc
 /// # Errors
 /// As [`run`]; no or an unknown label where one is needed.
 pub fn sensitivities(loaded: &Loaded, runs: &Path, label: Option<&str>, watch: &dyn Watch) -> Result<Sensed> {
-    let trial = choose(loaded, label)?;
+    let labels: Vec<String> = loaded.trials.iter().map(|trial| trial.label.clone()).collect();
+    let chosen = kept::choose(("experiment", "--trial"), &labels, label)?;
+    let unknown = || Error::new(Kind::Internal, format!("no trial is called \"{chosen}\""));
+    let trial = loaded.trials.iter().find(|trial| trial.label == chosen).ok_or_else(unknown)?;
     with_run(loaded, runs, |folder, store, journal| {
-        journal.begin_trial(&trial.label)?;
-        let home = folder.join("trials").join(&trial.label);
-        winner::begin(&home, &trial.spec.to_toml()?)?;
-        pipeline::sensitivities(trial, &loaded.folder, &home, store, journal, watch)
+        journal.begin_trial(chosen)?;
+        in_trial(trial, (&loaded.folder, folder), store, journal, watch, |pipeline| pipeline.sense())
     })
-}
-
-fn choose<'a>(loaded: &'a Loaded, label: Option<&str>) -> Result<&'a Trial> {
-    let known = || loaded.trials.iter().map(|trial| trial.label.as_str()).collect::<Vec<_>>().join(", ");
-    let refused = |what: String| {
-        Err(Error::new(Kind::Usage, what).at("--trial").hint(format!("its trials: {}", known())))
-    };
-    match (label, &loaded.trials[..]) {
-        (None, [only]) => Ok(only),
-        (None, several) => refused(format!("the experiment has {} trials", several.len())),
-        (Some(label), trials) => match trials.iter().find(|trial| trial.label == label) {
-            Some(trial) => Ok(trial),
-            None => refused(format!("the experiment has no trial \"{label}\"")),
-        },
-    }
 }
 
 /// Opens the folder of an experiment's run, which nobody else holds meanwhile.
@@ -158,11 +148,25 @@ fn run_trial(
     journal: &mut Journal,
     watch: &dyn Watch,
 ) -> Result<()> {
-    let home = folder.join("trials").join(&trial.label);
-    winner::begin(&home, &trial.spec.to_toml()?)?;
-    pipeline::run(trial, place, &home, store, journal, watch)?;
+    in_trial(trial, (place, folder), store, journal, watch, |pipeline| pipeline.run())?;
     journal.emit(Event::TrialFinished { trial: trial.label.clone() })?;
     journal.publish()
+}
+
+/// Opens a trial of an experiment that lies in one folder, in the other, that of its run.
+fn in_trial<T>(
+    trial: &Trial,
+    (place, folder): (&Path, &Path),
+    store: &Store,
+    journal: &mut Journal,
+    watch: &dyn Watch,
+    work: impl FnOnce(&mut Pipeline) -> Result<T>,
+) -> Result<T> {
+    let home = folder::trial(folder, &trial.label);
+    winner::begin(&home, &trial.spec.to_toml()?)?;
+    let engine = Engine::new(&trial.label, store, journal, watch);
+    let prepared = Prepared::new(&trial.spec, engine.watch())?;
+    work(&mut Pipeline::new(engine, &trial.spec, place, &home, &prepared)?)
 }
 
 /// One failed trial of one is that trial's error; of several, a summary.

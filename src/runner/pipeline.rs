@@ -8,12 +8,12 @@ use std::sync::Arc;
 use super::engine::Engine;
 use super::evaluate::Measured;
 use super::exporting::{self, Exporting};
-use super::journal::Journal;
+
 use super::measure::{self, OpenedModel, Recorder};
 use super::prepare::Prepared;
 use super::recount::recount;
 use super::searching::{self, GenerationLog, Job};
-use super::store::{Entry, Store};
+use super::store::Entry;
 use super::winner;
 use crate::base::{Result, Watch, files};
 use crate::data::EvaluationSet;
@@ -28,7 +28,7 @@ use crate::report::{Card, Figure, Metric};
 use crate::schedule::Iteration;
 use crate::search::Round;
 use crate::space::{Budget, Space, SparsityDistribution};
-use crate::spec::{self, Form, Spec, Trial};
+use crate::spec::{self, Form, Spec};
 use crate::supernet::{self, Supernet, compact::compact, storage_dtype};
 use crate::trial::{
     self, Build, Evaluation, FOUND, Found, InputHashes, ModelName, Outcome, SENSITIVITIES, StepName, Steps,
@@ -42,51 +42,8 @@ const SAMPLES: &str = "samples.json";
 /// File of an export: what is not as in the model.
 const NOTES: &str = "notes.json";
 
-/// Runs one trial of an experiment that lies in `place`; the trial's own files go to `home`.
-///
-/// # Errors
-/// Those of its steps.
-pub(crate) fn run(
-    trial: &Trial,
-    place: &Path,
-    home: &Path,
-    store: &Store,
-    journal: &mut Journal,
-    watch: &dyn Watch,
-) -> Result<()> {
-    let spec = &trial.spec;
-    let engine = Engine::new(&trial.label, store, journal, watch);
-    let prepared = Prepared::new(spec, engine.watch())?;
-    let states = DenseStates::default();
-    let budget = trial::budget(spec, prepared.model.config())?;
-    let mut pipeline =
-        Pipeline { engine, spec, place, home, prepared: &prepared, budget, states, dense: None };
-    let Outcome { model, distribution } = walk(spec, prepared.model.config(), &mut pipeline)?;
-    // Once more: its card tells all figures now.
-    pipeline.keep(&model, &distribution)
-}
-
-/// Measures what single changes cost in the first supernet of a trial, whatever its search starts from.
-///
-/// # Errors
-/// Those of the steps.
-pub(crate) fn sensitivities(
-    trial: &Trial,
-    place: &Path,
-    home: &Path,
-    store: &Store,
-    journal: &mut Journal,
-    watch: &dyn Watch,
-) -> Result<Sensed> {
-    let spec = &trial.spec;
-    let engine = Engine::new(&trial.label, store, journal, watch);
-    let prepared = Prepared::new(spec, engine.watch())?;
-    let mut pipeline = Pipeline::new(engine, spec, place, home, &prepared)?;
-    trial::sensitivities(spec, prepared.model.config(), &mut pipeline)
-}
-
 /// A trial that is being run.
-struct Pipeline<'a> {
+pub(crate) struct Pipeline<'a> {
     engine: Engine<'a>,
     spec: &'a Spec,
     /// The folder of the experiment's file.
@@ -103,7 +60,7 @@ struct Pipeline<'a> {
 }
 
 /// A supernet on disk with the address that names it in later keys.
-struct Built {
+pub(crate) struct Built {
     folder: PathBuf,
     address: String,
     space: Space,
@@ -121,7 +78,7 @@ pub struct Sensed {
 }
 
 /// A model on disk; without an entry of the store it is the dense one.
-struct ModelOnDisk {
+pub(crate) struct ModelOnDisk {
     name: ModelName,
     entry: Option<Entry>,
     /// Of its files.
@@ -298,7 +255,8 @@ impl Steps for Pipeline<'_> {
 }
 
 impl<'a> Pipeline<'a> {
-    fn new(
+    /// Of a trial of an experiment that lies in `place`; the trial's own files go to `home`.
+    pub(crate) fn new(
         engine: Engine<'a>,
         spec: &'a Spec,
         place: &'a Path,
@@ -308,6 +266,24 @@ impl<'a> Pipeline<'a> {
         let budget = trial::budget(spec, prepared.model.config())?;
         let states = DenseStates::default();
         Ok(Self { engine, spec, place, home, prepared, budget, states, dense: None })
+    }
+
+    /// Runs the trial to its end.
+    ///
+    /// # Errors
+    /// Those of its steps.
+    pub(crate) fn run(&mut self) -> Result<()> {
+        let Outcome { model, distribution } = walk(self.spec, self.prepared.model.config(), self)?;
+        // Once more: its card tells all figures now.
+        self.keep(&model, &distribution)
+    }
+
+    /// Measures what single changes cost in the first supernet, whatever the search starts from.
+    ///
+    /// # Errors
+    /// Those of the steps.
+    pub(crate) fn sense(&mut self) -> Result<Sensed> {
+        trial::sensitivities(self.spec, self.prepared.model.config(), self)
     }
 
     fn job<'j>(&self, prepared: &'a Prepared, net: &'j Supernet<'j>, number: usize) -> Job<'j>

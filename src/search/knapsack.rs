@@ -69,7 +69,7 @@ impl Solved {
 pub fn optimum(space: &Space, budget: &Budget, values: &[Vec<Option<f64>>]) -> Option<Candidate> {
     match budget {
         Budget::Units(removed) => by_kind(space, removed, values),
-        Budget::Cost { most, .. } => by_cost(space, budget, *most, values),
+        Budget::Cost { .. } => by_cost(space, budget, values),
     }
 }
 
@@ -90,10 +90,9 @@ fn by_kind(space: &Space, removed: &[usize; 2], values: &[Vec<Option<f64>>]) -> 
 }
 
 /// Both kinds together: what is kept beyond the sparsest candidate costs what the budget leaves, at most.
-fn by_cost(space: &Space, budget: &Budget, most: u64, values: &[Vec<Option<f64>>]) -> Option<Candidate> {
+fn by_cost(space: &Space, budget: &Budget, values: &[Vec<Option<f64>>]) -> Option<Candidate> {
     let sparsest: Candidate = space.range.iter().map(|(_, high)| *high).collect();
     let left = u64::try_from(budget.left(space, &sparsest)).ok()?;
-    debug_assert!(left <= most);
     let steps = |i: usize| budget.of_level(space, i);
     let all: u64 = values.iter().enumerate().map(|(i, levels)| steps(i) * (levels.len() as u64 - 1)).sum();
     let exact = (0..values.len()).map(steps).fold(0, gcd).max(1);

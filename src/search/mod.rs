@@ -11,7 +11,7 @@ mod sensitivity;
 
 pub use knapsack::optimum;
 pub use offspring::{Mutations, neighbours, offspring};
-pub use sensitivity::{Outcome as RoundOutcome, Round, Sensitivities};
+pub use sensitivity::{Round, RoundOutcome, Sensitivities};
 
 use serde::{Deserialize, Serialize};
 

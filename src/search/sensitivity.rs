@@ -30,12 +30,12 @@ pub struct Round {
     /// number. Modules that are not measured yet are missing at the end.
     pub increases: Vec<Vec<Option<f64>>>,
     /// What followed, once all modules are measured.
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<RoundOutcome>,
 }
 
 /// What a round led to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct RoundOutcome {
     /// The optimum of the sum of increases.
     pub optimum: Candidate,
     /// The fitness that the sum predicts for it.
@@ -210,7 +210,7 @@ impl Sensitivities {
         number: usize,
         round: &Round,
         evaluator: &mut (impl Evaluate + ?Sized),
-    ) -> Result<Outcome> {
+    ) -> Result<RoundOutcome> {
         let optimum = knapsack::optimum(&self.space, &self.budget, &round.increases);
         let optimum = optimum.unwrap_or_else(|| round.around.clone());
         let increase =
@@ -218,7 +218,7 @@ impl Sensitivities {
         let sum: Option<f64> = optimum.iter().enumerate().map(increase).sum();
         let predicted = round.fitness.zip(sum).map(|(base, sum)| base + sum);
         let fitness = one(evaluator, &optimum, &self.draw(number))?;
-        Ok(Outcome { optimum, predicted, fitness })
+        Ok(RoundOutcome { optimum, predicted, fitness })
     }
 }
 

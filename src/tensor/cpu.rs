@@ -138,10 +138,15 @@ pub(super) fn gated(
     add_to_rows(&mut out, gate.1)?;
     let mut other = product(x, up.0)?;
     add_to_rows(&mut other, up.1)?;
-    out.par_chunks_mut(GRAIN).zip(other.par_chunks(GRAIN)).for_each(|(g, u)| {
+    silu_times(&mut out, &other);
+    Ok(Tensor::from_vec(out, shape, &Device::Cpu)?)
+}
+
+/// Makes silu(gate)·up of every gate.
+fn silu_times(gates: &mut [f32], up: &[f32]) {
+    gates.par_chunks_mut(GRAIN).zip(up.par_chunks(GRAIN)).for_each(|(g, u)| {
         vectorised(|| g.iter_mut().zip(u).for_each(|(g, u)| *g = silu(*g) * u));
     });
-    Ok(Tensor::from_vec(out, shape, &Device::Cpu)?)
 }
 
 /// a + b, element by element.
@@ -246,16 +251,10 @@ fn sum_of_squares(x: &[f32]) -> f32 {
 }
 
 pub(super) fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    let mut out = vec![0f32; gate.elem_count()];
-    with_slice(gate, |g| {
-        with_slice(up, |u| {
-            out.par_chunks_mut(GRAIN).zip(g.par_chunks(GRAIN)).zip(u.par_chunks(GRAIN)).for_each(
-                |((o, g), u)| {
-                    vectorised(|| o.iter_mut().zip(g).zip(u).for_each(|((o, g), u)| *o = silu(*g) * u));
-                },
-            );
-            Ok(())
-        })
+    let mut out = with_slice(gate, |g| Ok(g.to_vec()))?;
+    with_slice(up, |u| {
+        silu_times(&mut out, u);
+        Ok(())
     })?;
     Ok(Tensor::from_vec(out, gate.shape(), &Device::Cpu)?)
 }

@@ -150,16 +150,11 @@ mod tests {
     use super::*;
     use crate::model::LayerShape;
     use crate::model::pico::Pico;
+    use crate::spec::Sparsity;
 
-    fn spec(more: &str) -> Spec {
+    fn spec(basis: Basis, target: f64, trade: bool) -> Spec {
         let mut spec: Spec = toml::from_str(crate::spec::defaults_toml()).unwrap();
-        let set: toml::Table = toml::from_str(more).unwrap();
-        let sparsity = set.get("sparsity").cloned().unwrap_or(toml::Value::Table(toml::Table::new()));
-        let mut merged = toml::Value::try_from(&spec.sparsity).unwrap();
-        for (key, value) in sparsity.as_table().unwrap() {
-            merged.as_table_mut().unwrap().insert(key.clone(), value.clone());
-        }
-        spec.sparsity = merged.try_into().unwrap();
+        spec.sparsity = Sparsity { basis, target, trade, ..spec.sparsity };
         spec.prune.unit.attention = AttentionUnit::KvGroup;
         spec
     }
@@ -179,7 +174,7 @@ mod tests {
     fn a_share_of_operations_is_reached_to_a_unit_and_counted_over_the_smaller_model() {
         let config = Pico { layers: 8, ..Pico::default() }.config().unwrap();
         for target in [0.1, 0.25, 0.5] {
-            let spec = spec(&format!("sparsity = {{ basis = 'flops', target = {target} }}"));
+            let spec = spec(Basis::Flops, target, false);
             let uniform = uniform(&spec, &config).unwrap();
             let small = small(&config, &uniform);
             let totals = [&config, &small].map(|config| config.parameters().total());
@@ -196,7 +191,7 @@ mod tests {
     #[test]
     fn units_cost_the_operations_that_a_model_without_them_lacks() {
         let config = Pico { layers: 2, ..Pico::default() }.config().unwrap();
-        let spec = spec("sparsity = { basis = 'flops' }");
+        let spec = spec(Basis::Flops, 0.5, false);
         let of = |config: &Config| flops(config, spec.calibration.sequence_length);
         let shape = config.shape(AttentionUnit::KvGroup);
         for kind in ModuleKind::ALL {
@@ -211,21 +206,19 @@ mod tests {
     fn the_budget_is_what_the_uniform_distribution_removes_or_keeps() {
         let config = Pico { layers: 8, ..Pico::default() }.config().unwrap();
         let shape = config.shape(AttentionUnit::KvGroup);
-        for (more, trades) in [
-            ("sparsity = { trade = false }", false),
-            ("sparsity = { trade = true }", true),
-            ("sparsity = { trade = true, basis = 'flops', target = 0.3 }", true),
-        ] {
-            let spec = spec(more);
+        for (basis, target, trades) in
+            [(Basis::Prunable, 0.5, false), (Basis::Prunable, 0.5, true), (Basis::Flops, 0.3, true)]
+        {
+            let spec = spec(basis, target, trades);
             let uniform = uniform(&spec, &config).unwrap();
             let budget = budget(&spec, &config).unwrap();
-            assert!(budget.allows(&shape, &uniform), "{more}");
+            assert!(budget.allows(&shape, &uniform), "{basis:?}");
             let mut denser = uniform.clone();
             denser.removed[1] -= 1;
-            assert!(!budget.allows(&shape, &denser), "{more}");
+            assert!(!budget.allows(&shape, &denser), "{basis:?}");
             let mut sparser = uniform.clone();
             sparser.removed[1] += 1;
-            assert_eq!(budget.allows(&shape, &sparser), trades, "{more}");
+            assert_eq!(budget.allows(&shape, &sparser), trades, "{basis:?}");
         }
     }
 }
