@@ -5,6 +5,7 @@ pub mod corpus;
 pub mod format;
 pub mod inputs;
 mod overlap;
+mod pages;
 mod parquet;
 pub mod rows;
 mod sequences;

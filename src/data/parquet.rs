@@ -12,6 +12,7 @@ use parquet::record::{Field, Row as Record};
 use parquet::schema::types::Type;
 use serde_json::{Map, Value};
 
+use super::pages::Checked;
 use crate::base::{Error, Kind, Result, caught};
 
 /// The rows of one file.
@@ -33,7 +34,8 @@ impl Records {
             let root = reader.metadata().file_metadata().schema().clone();
             let names: Arc<[String]> = root.get_fields().iter().map(|f| f.name().to_string()).collect();
             let projection = columns.map(|columns| projection(&root, columns, &names)).transpose()?;
-            let records = RowIter::from_file_into(Box::new(reader)).project(projection).map_err(broken)?;
+            let records =
+                RowIter::from_file_into(Box::new(Checked(reader))).project(projection).map_err(broken)?;
             Ok(Self { records, names })
         });
         opened.map_err(|e| e.at(path.display()))
