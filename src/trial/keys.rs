@@ -73,8 +73,8 @@ impl Versioned {
     pub const fn version(self) -> u32 {
         match self {
             Self::Supernet => 2,
-            Self::Sensitivity => 1,
-            Self::Search => 2,
+            Self::Sensitivity => 2,
+            Self::Search => 3,
             Self::Model => 2,
             Self::Perplexity => 1,
             Self::Kl => 1,
@@ -245,6 +245,7 @@ pub fn sensitivities(
         "scored": scored(input_hashes, supernet, spec, iteration),
         "budget": value(budget)?,
         "tokens": spec.search.sensitivity_tokens(),
+        "checked": spec.search.sensitivity_check(),
         "rounds": spec.search.sensitivity.rounds,
     });
     Ok(Key::new(Versioned::Sensitivity, of))
