@@ -137,20 +137,6 @@ pub struct StageRecord {
     pub survivors: usize,
 }
 
-/// The outcome of one generation.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
-    /// It was run.
-    Generation {
-        /// The new state.
-        state: State,
-        /// For the log.
-        record: GenerationRecord,
-    },
-    /// The parent has no legal flip: the search is over.
-    NoFlip,
-}
-
 /// Why a search ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -207,11 +193,15 @@ impl Search {
     }
 
     /// Runs the generation after `state`: offspring of the parent pass the stages, the last of which scores
-    /// the parent too and keeps one. Among equals the parent stays.
+    /// the parent too and keeps one. Among equals the parent stays. None where the parent has no legal flip.
     ///
     /// # Errors
     /// The parent is not in the space, the evaluator fails, or all fitness values of a stage are NaN.
-    pub fn run_generation(&self, state: &State, evaluator: &mut (impl Evaluate + ?Sized)) -> Result<Outcome> {
+    pub fn run_generation(
+        &self,
+        state: &State,
+        evaluator: &mut (impl Evaluate + ?Sized),
+    ) -> Result<Option<GenerationRecord>> {
         self.check_parent(state)?;
         let generation = state.generation + 1;
         let mut rng = rng::stream(self.seed, &format!("search/{}/{generation}", self.iteration));
@@ -219,10 +209,9 @@ impl Search {
         let offspring =
             offspring(&self.mutations, &state.parent, self.settings.offspring, &mut rng, &proceed)?;
         if offspring.is_empty() {
-            return Ok(Outcome::NoFlip);
+            return Ok(None);
         }
-        let record = self.select(generation, &state.parent, offspring, evaluator)?;
-        Ok(Outcome::Generation { state: state.after(&record), record })
+        self.select(generation, &state.parent, offspring, evaluator).map(Some)
     }
 
     /// Runs generations after `state` until all are done, patience ends or no flip is left; `each` is called after every
@@ -240,13 +229,11 @@ impl Search {
             if self.settings.patience > 0 && state.stalled >= self.settings.patience {
                 return Ok((state, Ending::Patience));
             }
-            match self.run_generation(&state, evaluator)? {
-                Outcome::NoFlip => return Ok((state, Ending::NoFlip)),
-                Outcome::Generation { state: next, record } => {
-                    each(&record)?;
-                    state = next;
-                }
-            }
+            let Some(record) = self.run_generation(&state, evaluator)? else {
+                return Ok((state, Ending::NoFlip));
+            };
+            each(&record)?;
+            state = state.after(&record);
         }
         Ok((state, Ending::Generations))
     }

@@ -243,7 +243,7 @@ fn single_flips_reach_one_move_and_no_further() {
 fn one_layer_ends_the_search_at_once_and_says_so() {
     let search = search(space(1, 9), settings(5, 8, &[4, 1]));
     let mut mock = Mock::new(|_: &Candidate, _: &Draw| 0.0);
-    assert_eq!(search.run_generation(&search.start(), &mut mock).unwrap(), Outcome::NoFlip);
+    assert_eq!(search.run_generation(&search.start(), &mut mock).unwrap(), None);
     let ended = search.run(search.start(), &mut mock, |_| panic!("no generation is run")).unwrap();
     assert_eq!(ended, (search.start(), Ending::NoFlip));
     assert!(mock.asked.is_empty());
@@ -254,14 +254,14 @@ fn a_single_level_and_a_model_pruned_to_nothing_offer_no_move() {
     let single = search(space(3, 1), settings(5, 8, &[1]));
     assert_eq!(
         single.run_generation(&single.start(), &mut Mock::new(|_: &Candidate, _: &Draw| 0.0)).unwrap(),
-        Outcome::NoFlip
+        None
     );
     let shape = space(3, 5).shape;
     let all_removed = SparsityDistribution { removed: vec![8, 16, 8, 16, 8, 16] };
     let search = search(Space::around(shape, all_removed, [1, 2], 5).unwrap(), settings(5, 8, &[1]));
     assert_eq!(
         search.run_generation(&search.start(), &mut Mock::new(|_: &Candidate, _: &Draw| 0.0)).unwrap(),
-        Outcome::NoFlip
+        None
     );
 }
 
@@ -302,8 +302,7 @@ fn seed_and_iteration_change_the_offspring() {
 fn stages_pass_the_best_on_and_only_the_last_scores_the_parent() {
     let search = search(space(4, 5), settings(1, 12, &[6, 3, 1]));
     let mut mock = Mock::new(rugged);
-    let Outcome::Generation { record, .. } = search.run_generation(&search.start(), &mut mock).unwrap()
-    else {
+    let Some(record) = search.run_generation(&search.start(), &mut mock).unwrap() else {
         panic!("flips exist")
     };
     let draws: Vec<_> = mock.asked.iter().map(|(d, c)| (d.generation, d.stage, d.tokens, c.len())).collect();
