@@ -5,6 +5,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
+use super::attention::Part;
 use super::math::{silu, vectorised};
 use super::with_slice;
 use crate::base::Result;
@@ -54,6 +55,37 @@ impl Unwritten {
         unsafe { self.data.set_len(self.rows * self.cols) };
         self.data
     }
+}
+
+/// Rows [n, columns] that are made part by part.
+pub(super) fn stacked(
+    parts: &[Part],
+    columns: usize,
+    make: impl Fn(&Part) -> Result<Tensor> + Sync,
+) -> Result<Tensor> {
+    let rows: usize = parts.iter().map(|part| part.rows.len()).sum();
+    let mut data = Vec::with_capacity(rows * columns);
+    let mut free = data.spare_capacity_mut();
+    let mut places = Vec::with_capacity(parts.len());
+    for part in parts {
+        let (place, others) = free.split_at_mut(part.rows.len() * columns);
+        places.push((part, place));
+        free = others;
+    }
+    places.into_par_iter().try_for_each(|(part, place)| {
+        with_slice(&make(part)?, |made| {
+            if made.len() != place.len() {
+                return Err(candle_core::Error::Msg(format!("a part has {} elements", made.len())).into());
+            }
+            place.iter_mut().zip(made).for_each(|(to, from)| {
+                to.write(*from);
+            });
+            Ok(())
+        })
+    })?;
+    // SAFETY: every part has written all elements of its place, and the places are all there is.
+    unsafe { data.set_len(rows * columns) };
+    Ok(Tensor::from_vec(data, (rows, columns), &Device::Cpu)?)
 }
 
 /// x·wᵀ, row-major.

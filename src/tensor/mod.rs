@@ -140,6 +140,19 @@ fn swiglu_on(backend: Backend, gate: Tensor, up: &Tensor) -> Result<Tensor> {
     }
 }
 
+/// Rows [n, columns] that are made part by part, the parts one below the other: threads take them as they come. What
+/// is one part is not copied.
+pub fn stacked(
+    parts: &[attention::Part],
+    columns: usize,
+    make: impl Fn(&attention::Part) -> Result<Tensor> + Sync,
+) -> Result<Tensor> {
+    match parts {
+        [whole] => make(whole),
+        _ => cpu::stacked(parts, columns, make),
+    }
+}
+
 /// A tensor's elements in row-major order, without a copy when it is contiguous on the host.
 pub fn with_slice<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> Result<T>) -> Result<T> {
     let x = x.contiguous()?.to_device(&Device::Cpu)?;
