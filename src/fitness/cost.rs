@@ -9,7 +9,7 @@ use super::population::Wanted;
 use crate::base::{Result, Work, rng};
 use crate::data::FitnessText;
 use crate::model::Config;
-use crate::model::cost::{self, Tokens, attention_inputs, layer_parameters, mlp_inputs, output};
+use crate::model::cost::{self, THREADS, Tokens, attention_inputs, layer_parameters, mlp_inputs, output};
 use crate::model::decoder::PART_ROWS;
 use crate::search::{Mutations, Sensitivities, offspring};
 use crate::space::{Budget, Candidate, ModuleId, ModuleKind, Space};
@@ -21,10 +21,6 @@ const SINGLE: f64 = 4.0;
 const SAMPLED: usize = 512;
 /// Parts of a round of sensitivities that are estimated at most: those between them cost as much.
 const SAMPLED_BLOCKS: usize = 16;
-
-/// Threads that an estimate of memory assumes: plans are the same on every machine, and what one thread has at once
-/// is little beside the states of a stage.
-const THREADS: f64 = 2.0;
 
 /// A search that is to be run.
 pub struct Searching<'a> {

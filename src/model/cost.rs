@@ -8,6 +8,10 @@ use super::{Config, LayerShape};
 use crate::base::work::Work;
 use crate::tensor::attention::BLOCK;
 
+/// Threads that an estimate of memory assumes: plans are the same on every machine, and what one thread has at once
+/// is little beside the hidden states of all tokens.
+pub const THREADS: f64 = 2.0;
+
 /// How many tokens run, in sequences of which length.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tokens {

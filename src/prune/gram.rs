@@ -26,6 +26,8 @@ use crate::base::{Error, Kind, Result};
 pub const BLOCK: usize = 2048;
 /// Columns of the product that are in memory at a time.
 pub(super) const STRIP: usize = 2048;
+/// Columns that one thread computes at a time.
+const SLICE: usize = 128;
 /// The largest channel's energy over the geometric mean of all, above which a block is multiplied in f64.
 pub const SPREAD: f64 = 300.0;
 /// Rows of a block that are held in f64 at a time.
@@ -140,29 +142,12 @@ impl Statistics {
 
     fn add_gram(&mut self, x: MatRef<f32>) {
         let d_in = x.ncols();
-        let lower = BlockStructure::TriangularLower;
-        let full = BlockStructure::Rectangular;
         for start in (0..d_in).step_by(STRIP) {
             let width = STRIP.min(d_in - start);
-            let below = start + STRIP.min(d_in - start);
-            let xt = x.transpose();
-            let strip = x.subcols(start, width);
-            let (mut corner, mut rest) =
-                self.product.as_mut().submatrix_mut(start, 0, d_in - start, width).split_at_row_mut(width);
-            triangular_matmul(
-                corner.as_mut(),
-                lower,
-                Accum::Replace,
-                strip.transpose(),
-                full,
-                strip,
-                full,
-                1.0,
-                Par::rayon(0),
-            );
-            matmul(rest.as_mut(), Accum::Replace, xt.subrows(below, d_in - below), strip, 1.0, Par::rayon(0));
+            let product = self.product.as_mut().submatrix_mut(start, 0, d_in - start, width);
             let sums = self.gram.as_mut().submatrix_mut(start, start, d_in - start, width);
-            accumulate(sums, self.product.submatrix(start, 0, d_in - start, width), Part::Lower);
+            let slices = slices(product, sums);
+            slices.into_par_iter().for_each(|slice| slice.add_lower(x.subcols(start, d_in - start)));
         }
     }
 
@@ -170,16 +155,9 @@ impl Statistics {
         let Some(correlation) = &mut self.correlation else { return };
         for start in (0..y.ncols()).step_by(self.product.ncols().max(1)) {
             let width = self.product.ncols().min(y.ncols() - start);
-            let mut product = self.product.as_mut().subcols_mut(0, width);
-            matmul(
-                product.as_mut(),
-                Accum::Replace,
-                x.transpose(),
-                y.subcols(start, width),
-                1.0,
-                Par::rayon(0),
-            );
-            accumulate(correlation.as_mut().subcols_mut(start, width), product.as_ref(), Part::All);
+            let product = self.product.as_mut().subcols_mut(0, width);
+            let slices = slices(product, correlation.as_mut().subcols_mut(start, width));
+            slices.into_par_iter().for_each(|slice| slice.add(x, y.subcols(start, width)));
         }
     }
 
@@ -242,6 +220,57 @@ fn spread(energies: &[f64]) -> f64 {
     live().fold(0.0, f64::max) / (live().map(f64::ln).sum::<f64>() / count).exp()
 }
 
+/// Neighbouring columns of a product and of the sums that it is added to. Each is taken by one thread, which waits for
+/// no other.
+struct Slice<'a> {
+    /// The first of the columns.
+    first: usize,
+    product: MatMut<'a, f32>,
+    sums: MatMut<'a, f64>,
+}
+
+/// All columns in slices of [`SLICE`], the last one wider: a product of very few columns is summed in another order.
+fn slices<'a>(mut product: MatMut<'a, f32>, mut sums: MatMut<'a, f64>) -> Vec<Slice<'a>> {
+    let mut slices = Vec::new();
+    let mut first = 0;
+    while product.ncols() >= 2 * SLICE {
+        let (own_product, others) = product.split_at_col_mut(SLICE);
+        let (own_sums, other_sums) = sums.split_at_col_mut(SLICE);
+        slices.push(Slice { first, product: own_product, sums: own_sums });
+        first += SLICE;
+        (product, sums) = (others, other_sums);
+    }
+    slices.push(Slice { first, product, sums });
+    slices
+}
+
+impl Slice<'_> {
+    /// Adds the slice's columns of XᵀX from the diagonal on.
+    fn add_lower(self, x: MatRef<f32>) {
+        let width = self.product.ncols();
+        let full = BlockStructure::Rectangular;
+        let own = x.subcols(self.first, width);
+        let below = x.subcols(self.first + width, x.ncols() - self.first - width);
+        let product = self.product.subrows_mut(self.first, x.ncols() - self.first);
+        let (mut corner, mut rest) = product.split_at_row_mut(width);
+        let lower = BlockStructure::TriangularLower;
+        let own_t = own.transpose();
+        triangular_matmul(corner.as_mut(), lower, Accum::Replace, own_t, full, own, full, 1.0, Par::Seq);
+        matmul(rest.as_mut(), Accum::Replace, below.transpose(), own, 1.0, Par::Seq);
+        let (corner_sums, rest_sums) =
+            self.sums.subrows_mut(self.first, x.ncols() - self.first).split_at_row_mut(width);
+        accumulate(corner_sums, corner.as_ref(), Part::Lower);
+        accumulate(rest_sums, rest.as_ref(), Part::All);
+    }
+
+    /// Adds the slice's columns of XᵀY.
+    fn add(mut self, x: MatRef<f32>, y: MatRef<f32>) {
+        let own = y.subcols(self.first, self.product.ncols());
+        matmul(self.product.as_mut(), Accum::Replace, x.transpose(), own, 1.0, Par::Seq);
+        accumulate(self.sums, self.product.as_ref(), Part::All);
+    }
+}
+
 /// Which part of a product counts.
 #[derive(Clone, Copy)]
 enum Part {
@@ -250,12 +279,8 @@ enum Part {
 }
 
 fn accumulate(sums: MatMut<f64>, product: MatRef<f32>, part: Part) {
-    sums.par_col_chunks_mut(1).zip(product.par_col_chunks(1)).enumerate().for_each(|(j, (sums, product))| {
+    for (j, (sums, product)) in sums.col_iter_mut().zip(product.col_iter()).enumerate() {
         let skip = if matches!(part, Part::Lower) { j } else { 0 };
-        sums.col_mut(0)
-            .iter_mut()
-            .zip(product.col(0).iter())
-            .skip(skip)
-            .for_each(|(sum, value)| *sum += f64::from(*value));
-    });
+        sums.iter_mut().zip(product.iter()).skip(skip).for_each(|(sum, value)| *sum += f64::from(*value));
+    }
 }

@@ -20,8 +20,8 @@ use crate::prune::collect::{Collected, Collector};
 use crate::prune::{Method, Module, Needs, Units, transposed};
 use crate::space::{ModuleId, ModuleKind};
 use crate::spec::{self, Sequential, Target};
-use crate::tensor::attention::Segments;
-use crate::tensor::{add, add_bias, add_difference, with_slice};
+use crate::tensor::attention::{Part, Segments};
+use crate::tensor::{add, add_bias, add_difference, linear, stacked, with_slice};
 
 /// A module's inputs are kept from the statistics to the forward pass when they take at most this many bytes;
 /// otherwise they are computed twice.
@@ -215,14 +215,25 @@ impl Builder<'_> {
         }
     }
 
+    /// Parts of the batch go through the layer one by one, as in [`Model::hidden`].
     fn inputs(&self, layer: &Layer, kind: ModuleKind, batch: &Batch) -> Result<Inputs> {
-        let of = |stream: &Tensor| match kind {
-            ModuleKind::Attention => self.model.attention_context(&layer.attention, stream, &batch.segments),
-            ModuleKind::Mlp => self.model.mlp_activations(&layer.mlp, stream),
+        let units = self.supernet.space().shape.units(kind);
+        let parts = self.model.parts(&batch.segments);
+        let of = |stream: &Tensor, part: &Part| {
+            let rows = stream.narrow(0, part.rows.start, part.rows.len())?;
+            match kind {
+                ModuleKind::Attention => {
+                    self.model.attention_context(&layer.attention, &rows, &part.segments)
+                }
+                ModuleKind::Mlp => self.model.mlp_activations(&layer.mlp, &rows),
+            }
         };
-        let output = |stream: &Tensor| crate::tensor::linear(&of(stream)?, module_weight(layer, kind));
+        let output = |stream: &Tensor| {
+            let of = |part: &Part| linear(&of(stream, part)?, module_weight(layer, kind));
+            stacked(&parts, self.model.config().hidden, of)
+        };
         Ok(Inputs {
-            accumulated: of(&batch.accumulated)?,
+            accumulated: stacked(&parts, units.units * units.width, |part| of(&batch.accumulated, part))?,
             dense_output: batch.dense.as_ref().map(output).transpose()?,
         })
     }

@@ -7,7 +7,8 @@ use super::build::kept_bytes;
 use crate::base::Work;
 use crate::data::{self, BATCH_TOKENS};
 use crate::model::Config;
-use crate::model::cost::{self, Tokens, attention_inputs, layer_parameters, mlp_inputs, output};
+use crate::model::cost::{self, THREADS, Tokens, attention_inputs, layer_parameters, mlp_inputs, output};
+use crate::model::decoder::PART_ROWS;
 use crate::prune::cost::{Size, collecting};
 use crate::prune::{self, Method, Needs, Units};
 use crate::space::{ModuleId, ModuleKind, Space};
@@ -190,7 +191,7 @@ impl Building<'_> {
             return pruning.max(writing);
         }
         let collecting = collecting(&needs, m, self.tokens().count, self.batch()).memory;
-        let collecting = collecting + self.batch_memory(m.kind);
+        let collecting = collecting + self.batch_memory(m);
         self.kept_inputs(m) + collecting.max(pruning).max(writing)
     }
 
@@ -199,16 +200,17 @@ impl Building<'_> {
         m.made_elements(needs) * (SINGLE + 2.0 * self.stored)
     }
 
-    /// Activations of one batch.
-    fn batch_memory(&self, kind: ModuleKind) -> f64 {
+    /// What one batch's inputs, outputs and targets take, and what each thread has at once: one part's activations.
+    fn batch_memory(&self, m: &Size) -> f64 {
         let c = self.config;
         let rows = self.batch() as f64;
+        let part = (self.spec.calibration.sequence_length.max(PART_ROWS) as f64).min(rows);
         let d = c.hidden as f64;
-        let channels = match kind {
+        let channels = match m.kind {
             ModuleKind::Attention => d + (c.head_width * (2 * c.heads + 2 * c.kv_heads)) as f64,
             ModuleKind::Mlp => d + 3.0 * c.neurons as f64,
         };
-        rows * SINGLE * (channels + self.streams() * d)
+        SINGLE * (rows * (m.d_in() + self.streams() * d) + THREADS * part * channels)
     }
 }
 

@@ -15,8 +15,9 @@ use faer::{Accum, Par};
 use rayon::prelude::*;
 
 use super::cpu::{matrix, matrix_mut};
-use super::math::{exp_in_place, max, vectorised};
+use super::math::vectorised;
 pub use super::segments::{Part, Segment, Segments};
+use super::softmax::{SPARE, softmax_rows};
 use super::{Backend, backend, with_slice};
 use crate::base::Result;
 
@@ -67,7 +68,7 @@ impl Rotary {
 
     /// Rotates one head's channels at `position` in place, times `scale`.
     #[inline(always)]
-    pub(super) fn rotate(&self, x: &mut [f32], position: usize, scale: f32) {
+    fn rotate(&self, x: &mut [f32], position: usize, scale: f32) {
         let table = position * self.half..(position + 1) * self.half;
         let (low, high) = x.split_at_mut(self.half);
         for (((a, b), c), s) in low.iter_mut().zip(high).zip(&self.cos[table.clone()]).zip(&self.sin[table]) {
@@ -172,11 +173,7 @@ impl Job<'_> {
         let ranges = self.segments.keys(segment);
         let mut keys = gather(self.k, &ranges, self.kv_columns, kv, self.heads.width);
         let values = gather(self.v, &ranges, self.kv_columns, kv, self.heads.width);
-        vectorised(|| {
-            keys.chunks_exact_mut(self.heads.width)
-                .enumerate()
-                .for_each(|(p, row)| self.rotary.rotate(row, p, 1.0))
-        });
+        rotate_rows(self.rotary, &mut keys, self.heads.width, 0, 1.0);
         let mut scratch = Scratch::default();
         for head in queries {
             self.head(segment, head, &keys, &values, &mut scratch, output);
@@ -201,12 +198,7 @@ impl Job<'_> {
             let first = segment.position + (start - segment.rows.start);
             queries.clear();
             gather_into(&mut queries, self.q, std::slice::from_ref(&rows), self.columns, head, c);
-            vectorised(|| {
-                queries
-                    .chunks_exact_mut(c)
-                    .enumerate()
-                    .for_each(|(i, row)| self.rotary.rotate(row, first + i, scale))
-            });
+            rotate_rows(self.rotary, &mut queries, c, first, scale);
             let seen = self.heads.window.map_or(0, |w| (first + 1).saturating_sub(w))..first + rows.len();
             let context = block(
                 &queries,
@@ -260,19 +252,13 @@ pub(super) fn block<'a>(
     let v = at_least(values, LEAST.1 * c);
     let t = q.len() / c;
     let n = k.len() / c;
-    let scores = first(&mut scratch.scores, t * n);
+    let scores = first(&mut scratch.scores, t * n + SPARE);
     let context = first(&mut scratch.context, t * c);
     let q = matrix(&q, t, c, c);
     let k = matrix(&k, n, c, c);
     let v = matrix(&v, n, c, c);
     matmul(matrix_mut(scores, t, n, n), Accum::Replace, q, k.transpose(), 1.0, Par::Seq);
-    vectorised(|| {
-        for (i, row) in scores.chunks_exact_mut(n).enumerate() {
-            let end = (start + i + 1).min(n);
-            let start = heads.window.map_or(0, |w| end.saturating_sub(w));
-            softmax(row, start..end);
-        }
-    });
+    softmax_rows(scores, n, start, heads.window);
     matmul(matrix_mut(context, t, c, c), Accum::Replace, matrix(scores, t, n, n), v, 1.0, Par::Seq);
     &context[..queries.len()]
 }
@@ -287,14 +273,13 @@ fn at_least(data: &[f32], length: usize) -> Cow<'_, [f32]> {
     padded.into()
 }
 
-/// Softmax over a range of a row; the rest becomes 0.
-#[inline(always)]
-fn softmax(row: &mut [f32], range: Range<usize>) {
-    row[..range.start].fill(0.0);
-    row[range.end..].fill(0.0);
-    let live = &mut row[range];
-    let scale = 1.0 / exp_in_place(live, max(live));
-    live.iter_mut().for_each(|x| *x *= scale);
+vectorised! {
+    /// Rotates rows of `width` channels, the first of which is at `position`, times `scale`.
+    pub(super) fn rotate_rows(rotary: &Rotary, rows: &mut [f32], width: usize, position: usize, scale: f32) {
+        for (i, row) in rows.chunks_exact_mut(width).enumerate() {
+            rotary.rotate(row, position + i, scale);
+        }
+    }
 }
 
 /// The columns of one head over row ranges, packed.

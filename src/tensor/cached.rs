@@ -11,8 +11,8 @@ use rayon::prelude::*;
 
 use super::attention::{
     BLOCK, Heads, Rotary, Scratch, Segment, block, context_on_candle, gather, per_head, rotate_on_candle,
+    rotate_rows,
 };
-use super::math::vectorised;
 use super::{Backend, with_slice};
 use crate::base::Result;
 
@@ -151,11 +151,7 @@ impl Host<'_> {
         let columns = k.len() / self.rows;
         let all = 0..self.rows;
         let mut new = gather(k, from_ref(&all), columns, kv, c);
-        vectorised(|| {
-            new.chunks_exact_mut(c)
-                .enumerate()
-                .for_each(|(i, row)| self.rotary.rotate(row, self.position + i, 1.0))
-        });
+        rotate_rows(self.rotary, &mut new, c, self.position, 1.0);
         keys.extend(new);
         values.extend(gather(v, from_ref(&all), columns, kv, c));
         let queries = (0..self.heads.kv_of.len()).filter(|&h| self.heads.kv_of[h] == kv);
@@ -189,12 +185,7 @@ impl Host<'_> {
         let c = self.heads.width;
         let scale = 1.0 / (c as f32).sqrt();
         let mut queries = gather(q, &[rows], self.columns, head, c);
-        vectorised(|| {
-            queries
-                .chunks_exact_mut(c)
-                .enumerate()
-                .for_each(|(i, row)| self.rotary.rotate(row, first + i, scale))
-        });
+        rotate_rows(self.rotary, &mut queries, c, first, scale);
         queries
     }
 

@@ -5,6 +5,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
+use super::attention::Part;
 use super::math::{silu, vectorised};
 use super::with_slice;
 use crate::base::Result;
@@ -54,6 +55,37 @@ impl Unwritten {
         unsafe { self.data.set_len(self.rows * self.cols) };
         self.data
     }
+}
+
+/// Rows [n, columns] that are made part by part.
+pub(super) fn stacked(
+    parts: &[Part],
+    columns: usize,
+    make: impl Fn(&Part) -> Result<Tensor> + Sync,
+) -> Result<Tensor> {
+    let rows: usize = parts.iter().map(|part| part.rows.len()).sum();
+    let mut data = Vec::with_capacity(rows * columns);
+    let mut free = data.spare_capacity_mut();
+    let mut places = Vec::with_capacity(parts.len());
+    for part in parts {
+        let (place, others) = free.split_at_mut(part.rows.len() * columns);
+        places.push((part, place));
+        free = others;
+    }
+    places.into_par_iter().try_for_each(|(part, place)| {
+        with_slice(&make(part)?, |made| {
+            if made.len() != place.len() {
+                return Err(candle_core::Error::Msg(format!("a part has {} elements", made.len())).into());
+            }
+            place.iter_mut().zip(made).for_each(|(to, from)| {
+                to.write(*from);
+            });
+            Ok(())
+        })
+    })?;
+    // SAFETY: every part has written all elements of its place, and the places are all there is.
+    unsafe { data.set_len(rows * columns) };
+    Ok(Tensor::from_vec(data, (rows, columns), &Device::Cpu)?)
 }
 
 /// x·wᵀ, row-major.
@@ -145,8 +177,17 @@ pub(super) fn gated(
 /// Makes silu(gate)·up of every gate.
 fn silu_times(gates: &mut [f32], up: &[f32]) {
     gates.par_chunks_mut(GRAIN).zip(up.par_chunks(GRAIN)).for_each(|(g, u)| {
-        vectorised(|| g.iter_mut().zip(u).for_each(|(g, u)| *g = silu(*g) * u));
+        silu_times_alone(g, u);
     });
+}
+
+vectorised! {
+    /// The same on this thread.
+    fn silu_times_alone(gates: &mut [f32], up: &[f32]) {
+        for (gate, up) in gates.iter_mut().zip(up) {
+            *gate = silu(*gate) * up;
+        }
+    }
 }
 
 /// a + b, element by element.
@@ -159,18 +200,34 @@ pub(super) fn add_difference(y: &Tensor, a: &Tensor, b: &Tensor) -> Result<Tenso
     let mut out = with_slice(a, |a| Ok(a.to_vec()))?;
     with_slice(b, |b| {
         out.par_chunks_mut(GRAIN).zip(b.par_chunks(GRAIN)).for_each(|(out, b)| {
-            vectorised(|| out.iter_mut().zip(b).for_each(|(out, b)| *out -= b));
+            subtract(out, b);
         });
         Ok(())
     })?;
     added(out, y)
 }
 
+vectorised! {
+    fn subtract(out: &mut [f32], x: &[f32]) {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out -= x;
+        }
+    }
+}
+
+vectorised! {
+    fn add_to(out: &mut [f32], x: &[f32]) {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out += x;
+        }
+    }
+}
+
 /// `out` + x, where `x` has as many elements, in the shape of `x`.
 fn added(mut out: Vec<f32>, x: &Tensor) -> Result<Tensor> {
     with_slice(x, |x| {
         out.par_chunks_mut(GRAIN).zip(x.par_chunks(GRAIN)).for_each(|(out, x)| {
-            vectorised(|| out.iter_mut().zip(x).for_each(|(out, x)| *out += x));
+            add_to(out, x);
         });
         Ok(())
     })?;
@@ -217,16 +274,21 @@ pub(super) fn rms_norm(x: &Tensor, weight: &Tensor, epsilon: f32) -> Result<Tens
         with_slice(weight, |w| {
             let rows = (GRAIN / d).max(1);
             out.par_chunks_mut(rows * d).zip(x.par_chunks(rows * d)).for_each(|(out, x)| {
-                vectorised(|| {
-                    out.chunks_exact_mut(d)
-                        .zip(x.chunks_exact(d))
-                        .for_each(|(o, x)| norm_row(o, x, w, epsilon))
-                });
+                norm_rows(out, x, w, epsilon);
             });
             Ok(())
         })
     })?;
     Ok(Tensor::from_vec(out, (n, d), &Device::Cpu)?)
+}
+
+vectorised! {
+    /// Norms of rows as wide as `weight`.
+    fn norm_rows(out: &mut [f32], x: &[f32], weight: &[f32], epsilon: f32) {
+        for (out, x) in out.chunks_exact_mut(weight.len()).zip(x.chunks_exact(weight.len())) {
+            norm_row(out, x, weight, epsilon);
+        }
+    }
 }
 
 #[inline(always)]

@@ -20,28 +20,27 @@ pub fn token_logprobs(logits: &Tensor, tokens: &[u32]) -> Result<Vec<(f64, bool)
 pub fn pair_logprobs(logits: &Tensor, pairs: &[(usize, u32)]) -> Result<Vec<(f64, bool)>> {
     let v = logits.dim(1)?;
     with_slice(logits, |data| {
-        let one = |&(row, token): &(usize, u32)| vectorised(|| logprob(&data[row * v..(row + 1) * v], token));
+        let one = |&(row, token): &(usize, u32)| logprob(&data[row * v..(row + 1) * v], token);
         Ok(pairs.par_iter().map(one).collect())
     })
 }
 
-#[inline(always)]
-fn logprob(row: &[f32], token: u32) -> (f64, bool) {
-    let top = max(row);
-    let likeliest = row.iter().position(|&x| x == top) == Some(token as usize);
-    ((row[token as usize] - top) as f64 - (sum_exp(row, top) as f64).ln(), likeliest)
+vectorised! {
+    fn logprob(row: &[f32], token: u32) -> (f64, bool) {
+        let top = max(row);
+        let (before, others) = row.split_at(token as usize);
+        let likeliest = others[0] == top && !before.contains(&top);
+        ((others[0] - top) as f64 - (sum_exp(row, top) as f64).ln(), likeliest)
+    }
 }
 
 /// The `k` likeliest tokens of every row of logits [n, V] with their log-probabilities, the likeliest first,
 /// of equals the lower id. A token's value is bit for bit what [`pair_logprobs`] gives.
 pub fn top_logprobs(logits: &Tensor, k: usize) -> Result<Vec<Vec<(u32, f64)>>> {
     let v = logits.dim(1)?;
-    with_slice(logits, |data| {
-        Ok(data.par_chunks_exact(v).map(|row| vectorised(|| likeliest(row, k))).collect())
-    })
+    with_slice(logits, |data| Ok(data.par_chunks_exact(v).map(|row| likeliest(row, k)).collect()))
 }
 
-#[inline(always)]
 fn likeliest(row: &[f32], k: usize) -> Vec<(u32, f64)> {
     let mut best: Vec<u32> = Vec::with_capacity(k + 1);
     for (token, &logit) in row.iter().enumerate() {
@@ -52,9 +51,17 @@ fn likeliest(row: &[f32], k: usize) -> Vec<(u32, f64)> {
         best.insert(place, token as u32);
         best.truncate(k);
     }
-    let top = max(row);
-    let total = (sum_exp(row, top) as f64).ln();
-    best.into_iter().map(|token| (token, (row[token as usize] - top) as f64 - total)).collect()
+    let (top, total) = total(row);
+    let log_total = (total as f64).ln();
+    best.into_iter().map(|token| (token, (row[token as usize] - top) as f64 - log_total)).collect()
+}
+
+vectorised! {
+    /// The largest logit, and Σ exp(logit − largest).
+    fn total(row: &[f32]) -> (f32, f32) {
+        let top = max(row);
+        (top, sum_exp(row, top))
+    }
 }
 
 /// The teacher's side of a divergence for some rows: probabilities over all tokens or over its top k.
@@ -78,10 +85,7 @@ impl Teacher {
         let all = top_k == 0 || top_k >= vocabulary;
         let row = |row: &[f32]| if all { TeacherRow::new(row, None) } else { TeacherRow::top(row, top_k) };
         with_slice(logits, |data| {
-            Ok(Self {
-                vocabulary,
-                rows: data.par_chunks_exact(vocabulary).map(|r| vectorised(|| row(r))).collect(),
-            })
+            Ok(Self { vocabulary, rows: data.par_chunks_exact(vocabulary).map(row).collect() })
         })
     }
 
@@ -96,21 +100,16 @@ impl Teacher {
         let v = self.vocabulary;
         with_slice(student, |data| {
             let rows = &self.rows[start..start + data.len() / v];
-            Ok(data.par_chunks_exact(v).zip(rows).map(|(z, t)| vectorised(|| t.divergence(z))).collect())
+            Ok(data.par_chunks_exact(v).zip(rows).map(|(z, t)| t.divergence(z)).collect())
         })
     }
 }
 
 impl TeacherRow {
-    #[inline(always)]
     fn new(logits: &[f32], tokens: Option<Vec<u32>>) -> Self {
-        let top = max(logits);
-        let total = sum_exp(logits, top);
-        let log_total = (total as f64).ln();
-        let scale = 1.0 / total;
-        let probabilities: Vec<f32> = logits.iter().map(|z| exp(z - top) * scale).collect();
-        let mean = expectation(&probabilities, logits, top);
-        Self { tokens, probabilities, negative_entropy: mean - log_total }
+        let mut probabilities = vec![0.0; logits.len()];
+        let negative_entropy = softmax(logits, &mut probabilities);
+        Self { tokens, probabilities, negative_entropy }
     }
 
     fn top(logits: &[f32], k: usize) -> Self {
@@ -126,19 +125,37 @@ impl TeacherRow {
     }
 
     /// Σ p (ln p − ln q)
-    #[inline(always)]
     fn divergence(&self, student: &[f32]) -> f64 {
-        match &self.tokens {
-            None => self.against(student),
-            Some(tokens) => self.against(&tokens.iter().map(|&t| student[t as usize]).collect::<Vec<_>>()),
-        }
+        let cross_entropy = match &self.tokens {
+            None => cross_entropy(&self.probabilities, student),
+            Some(tokens) => {
+                let kept: Vec<f32> = tokens.iter().map(|&t| student[t as usize]).collect();
+                cross_entropy(&self.probabilities, &kept)
+            }
+        };
+        self.negative_entropy - cross_entropy
     }
+}
 
-    #[inline(always)]
-    fn against(&self, logits: &[f32]) -> f64 {
+vectorised! {
+    /// Writes the softmax p of logits and gives Σ p ln p.
+    fn softmax(logits: &[f32], probabilities: &mut [f32]) -> f64 {
+        let top = max(logits);
+        let total = sum_exp(logits, top);
+        let scale = 1.0 / total;
+        for (p, z) in probabilities.iter_mut().zip(logits) {
+            *p = exp(z - top) * scale;
+        }
+        expectation(probabilities, logits, top) - (total as f64).ln()
+    }
+}
+
+vectorised! {
+    /// Σ p ln q, for q the softmax of logits.
+    fn cross_entropy(probabilities: &[f32], logits: &[f32]) -> f64 {
         let top = max(logits);
         let log_total = (sum_exp(logits, top) as f64).ln();
-        self.negative_entropy - (expectation(&self.probabilities, logits, top) - log_total)
+        expectation(probabilities, logits, top) - log_total
     }
 }
 

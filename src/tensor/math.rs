@@ -1,25 +1,41 @@
-//! Exponentials over slices, written so that the compiler vectorises them for the processor found at run
-//! time.
+//! Loops over slices that are compiled for each width of vectors, and the exponentials in them.
 
-use pulp::Arch;
-
-/// Runs a loop compiled for the widest vectors that the processor has. The loops of this room have the same bits with
-/// any: their sums have 16 partial ones, and no product is fused with a sum.
-#[inline(always)]
-pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+/// Vectors that a processor may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Vectors {
+    /// What every processor of the target has.
+    Plain,
+    /// 256 bits.
     #[cfg(target_arch = "x86_64")]
-    if has_avx512() {
-        // SAFETY: the processor has what the function is compiled for.
-        return unsafe { with_avx512(f) };
-    }
-    Arch::new().dispatch(f)
+    Avx2,
+    /// 512 bits.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
 }
 
-/// `pulp` goes no further than AVX2 in a stable build.
+impl Vectors {
+    /// The widest that this processor has.
+    #[inline(always)]
+    pub(super) fn widest() -> Self {
+        #[cfg(test)]
+        if let Some(forced) = FORCED.get() {
+            return forced;
+        }
+        #[cfg(target_arch = "x86_64")]
+        if has_avx2() {
+            return if has_avx512() { Self::Avx512 } else { Self::Avx2 };
+        }
+        Self::Plain
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,bmi1,bmi2,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
-fn with_avx512<R>(f: impl FnOnce() -> R) -> R {
-    f()
+#[inline(always)]
+fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("bmi2")
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -30,9 +46,53 @@ fn has_avx512() -> bool {
         && is_x86_feature_detected!("avx512cd")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("bmi1")
-        && is_x86_feature_detected!("bmi2")
 }
+
+/// Defines a function whose body is compiled once for each of [`Vectors`]; a call takes the widest. The body has the
+/// same bits with any: its sums have 16 partial ones, and no product is fused with a sum.
+///
+/// What the body calls has to be `#[inline(always)]`, and its closures small: what is not inlined is compiled for
+/// plain vectors.
+macro_rules! vectorised {
+    (
+        $(#[$about:meta])*
+        $vis:vis fn $name:ident($($argument:ident: $of:ty),* $(,)?) $(-> $result:ty)? $body:block
+    ) => {
+        $(#[$about])*
+        $vis fn $name($($argument: $of),*) $(-> $result)? {
+            use $crate::tensor::math::Vectors;
+
+            #[inline(always)]
+            fn plain($($argument: $of),*) $(-> $result)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,bmi1,bmi2")]
+            fn avx2($($argument: $of),*) $(-> $result)? {
+                plain($($argument),*)
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,bmi1,bmi2,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+            fn avx512($($argument: $of),*) $(-> $result)? {
+                plain($($argument),*)
+            }
+
+            match Vectors::widest() {
+                Vectors::Plain => plain($($argument),*),
+                // SAFETY: the processor has what the function is compiled for.
+                #[cfg(target_arch = "x86_64")]
+                Vectors::Avx2 => unsafe { avx2($($argument),*) },
+                // SAFETY: the same.
+                #[cfg(target_arch = "x86_64")]
+                Vectors::Avx512 => unsafe { avx512($($argument),*) },
+            }
+        }
+    };
+}
+pub(super) use vectorised;
+
+/// Elements that a loop takes at once, and partial sums of one.
+pub(super) const LANES: usize = 16;
 
 /// eˣ to about 2 ulp: 2ⁿ·p(r) with r = x − n·ln 2 in [−ln2/2, ln2/2] and p of degree 6. Below −87 it gives 0,
 /// above 88 e⁸⁸.
@@ -58,49 +118,70 @@ pub(super) fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
 }
 
-/// The largest element; −∞ for none.
+/// The largest element, of two zeros the positive one; −∞ for none.
 #[inline(always)]
 pub(super) fn max(xs: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; 16];
-    let chunks = xs.chunks_exact(16);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for i in 0..16 {
-            lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
-        }
+    // Integers, whose maxima may be taken in any order.
+    let mut largest = ordered(f32::NEG_INFINITY);
+    for &x in xs {
+        let key = ordered(x);
+        largest = if key > largest { key } else { largest };
     }
-    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a })
+    f32::from_bits(toggled(largest) as u32)
+}
+
+/// An integer that is larger where `x` is.
+#[inline(always)]
+fn ordered(x: f32) -> i32 {
+    toggled(x.to_bits() as i32)
+}
+
+/// Turns the bits after the sign of what is negative.
+#[inline(always)]
+fn toggled(bits: i32) -> i32 {
+    bits ^ ((bits >> 31) as u32 >> 1) as i32
 }
 
 /// Σ exp(x − shift), in 16 partial sums.
 #[inline(always)]
 pub(super) fn sum_exp(xs: &[f32], shift: f32) -> f32 {
-    let mut lanes = [0f32; 16];
-    let chunks = xs.chunks_exact(16);
-    let rest = chunks.remainder();
+    let mut lanes = [0f32; LANES];
+    let (chunks, rest) = xs.as_chunks::<LANES>();
     for chunk in chunks {
-        for i in 0..16 {
+        for i in 0..LANES {
             lanes[i] += exp(chunk[i] - shift);
         }
     }
-    rest.iter().fold(lanes.iter().sum(), |a, &x| a + exp(x - shift))
+    let mut total: f32 = lanes.iter().sum();
+    for &x in rest {
+        total += exp(x - shift);
+    }
+    total
 }
 
-/// Replaces every x by exp(x − shift) and gives their sum, in 16 partial sums.
-#[inline(always)]
-pub(super) fn exp_in_place(xs: &mut [f32], shift: f32) -> f32 {
-    let mut lanes = [0f32; 16];
-    let mut chunks = xs.chunks_exact_mut(16);
-    for chunk in &mut chunks {
-        for i in 0..16 {
-            chunk[i] = exp(chunk[i] - shift);
-            lanes[i] += chunk[i];
-        }
-    }
-    chunks.into_remainder().iter_mut().fold(lanes.iter().sum(), |total, x| {
-        *x = exp(*x - shift);
-        total + *x
-    })
+#[cfg(test)]
+std::thread_local! {
+    /// What [`Vectors::widest`] gives on this thread.
+    static FORCED: std::cell::Cell<Option<Vectors>> = const { std::cell::Cell::new(None) };
+}
+
+/// What `f` gives with each of the vectors that this processor has.
+#[cfg(test)]
+pub(super) fn with_each<R>(f: impl Fn() -> R) -> Vec<R> {
+    let available = match Vectors::widest() {
+        Vectors::Plain => &[Vectors::Plain][..],
+        #[cfg(target_arch = "x86_64")]
+        Vectors::Avx2 => &[Vectors::Plain, Vectors::Avx2],
+        #[cfg(target_arch = "x86_64")]
+        Vectors::Avx512 => &[Vectors::Plain, Vectors::Avx2, Vectors::Avx512],
+    };
+    let with = |&vectors: &Vectors| {
+        FORCED.set(Some(vectors));
+        let result = f();
+        FORCED.set(None);
+        result
+    };
+    available.iter().map(with).collect()
 }
 
 #[cfg(test)]
@@ -119,19 +200,19 @@ mod tests {
         assert!(exp(f32::NAN).is_nan());
     }
 
+    vectorised! {
+        fn all(xs: &[f32]) -> Vec<u32> {
+            let mut found: Vec<f32> = xs.iter().map(|&x| silu(x)).collect();
+            found.extend([sum_exp(xs, 1.0), max(xs)]);
+            found.into_iter().map(f32::to_bits).collect()
+        }
+    }
+
     #[test]
-    fn loops_have_the_same_bits_for_any_processor() {
+    fn loops_have_the_same_bits_with_any_vectors() {
         let xs: Vec<f32> = (0..1037).map(|i| (i as f32 * 0.37).sin() * 20.0).collect();
-        let all = |xs: &[f32]| {
-            let mut powers = xs.to_vec();
-            let total = exp_in_place(&mut powers, 3.0);
-            powers.extend(xs.iter().map(|&x| silu(x)));
-            powers.extend([total, sum_exp(xs, 1.0), max(xs)]);
-            powers.into_iter().map(f32::to_bits).collect::<Vec<_>>()
-        };
-        let plain = all(&xs);
-        assert_eq!(vectorised(|| all(&xs)), plain);
-        assert_eq!(Arch::new().dispatch(|| all(&xs)), plain);
+        let found = with_each(|| all(&xs));
+        assert!(found.iter().all(|bits| *bits == found[0]));
     }
 
     #[test]
@@ -141,8 +222,6 @@ mod tests {
         let want: f64 = xs.iter().map(|&x| (x as f64 - 1.0).exp()).sum();
         assert!((sum_exp(&xs, 1.0) as f64 - want).abs() < 1e-5);
         assert_eq!(max(&[]), f32::NEG_INFINITY);
-        let mut in_place = xs.clone();
-        assert!((exp_in_place(&mut in_place, 1.0) as f64 - want).abs() < 1e-5);
-        assert!(in_place.iter().zip(&xs).all(|(e, &x)| *e == exp(x - 1.0)));
+        assert_eq!(max(&[-3.0, -2.0, -2.5]), -2.0);
     }
 }

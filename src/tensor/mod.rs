@@ -1,8 +1,8 @@
 //! The few operations that must be fast, over candle tensors: products, norms, gated units, attention,
 //! losses.
 //!
-//! On the CPU each runs our kernel (products by faer, elementwise work vectorised by pulp, rows in parallel
-//! by rayon); on any other device, and in tests as the second opinion, it is composed of candle operations.
+//! On the CPU each runs our kernel (products by faer, other loops compiled for each width of vectors, rows in
+//! parallel by rayon); on any other device, and in tests as the second opinion, it is composed of candle operations.
 //! Compute is in f32 everywhere.
 
 pub mod attention;
@@ -11,6 +11,7 @@ mod cpu;
 pub mod loss;
 mod math;
 mod segments;
+mod softmax;
 pub mod stored;
 
 use candle_core::{CpuStorage, D, Device, Storage, Tensor};
@@ -139,6 +140,19 @@ fn swiglu_on(backend: Backend, gate: Tensor, up: &Tensor) -> Result<Tensor> {
     }
 }
 
+/// Rows [n, columns] that are made part by part, the parts one below the other: threads take them as they come. What
+/// is one part is not copied.
+pub fn stacked(
+    parts: &[attention::Part],
+    columns: usize,
+    make: impl Fn(&attention::Part) -> Result<Tensor> + Sync,
+) -> Result<Tensor> {
+    match parts {
+        [whole] => make(whole),
+        _ => cpu::stacked(parts, columns, make),
+    }
+}
+
 /// A tensor's elements in row-major order, without a copy when it is contiguous on the host.
 pub fn with_slice<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> Result<T>) -> Result<T> {
     let x = x.contiguous()?.to_device(&Device::Cpu)?;
@@ -155,11 +169,16 @@ pub fn with_slice<T>(x: &Tensor, f: impl FnOnce(&[f32]) -> Result<T>) -> Result<
 /// Whether every element is a number, neither NaN nor infinite.
 pub fn is_finite(x: &Tensor) -> Result<bool> {
     match backend(x) {
-        Backend::Cpu => with_slice(x, |data| {
-            Ok(data.par_chunks(FINITE_CHUNK).all(|chunk| chunk.iter().all(|value| value.is_finite())))
-        }),
+        Backend::Cpu => with_slice(x, |data| Ok(data.par_chunks(FINITE_CHUNK).all(all_finite))),
         // What is none stays none in a sum.
         Backend::Candle => Ok(x.sum_all()?.to_scalar::<f32>()?.is_finite()),
+    }
+}
+
+math::vectorised! {
+    fn all_finite(values: &[f32]) -> bool {
+        // Without a way out, so that elements are taken together.
+        values.iter().fold(true, |all, value| all & value.is_finite())
     }
 }
 

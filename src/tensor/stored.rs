@@ -129,22 +129,30 @@ fn prefetch(bytes: &[u8]) {
 fn widen(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
     let pairs = bytes.as_chunks::<2>().0;
     match dtype {
-        Dtype::BF16 => vectorised(|| {
-            for (wide, narrow) in out.iter_mut().zip(pairs) {
-                *wide = f32::from_bits((u16::from_le_bytes(*narrow) as u32) << 16);
-            }
-        }),
+        Dtype::BF16 => widen_bf16(pairs, out),
         Dtype::F16 => {
             let done = widen_halves(pairs, out);
             for (wide, narrow) in out.iter_mut().zip(pairs).skip(done) {
                 *wide = f16::from_le_bytes(*narrow).to_f32();
             }
         }
-        _ => vectorised(|| {
-            for (wide, narrow) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
-                *wide = f32::from_le_bytes(*narrow);
-            }
-        }),
+        _ => read_singles(bytes.as_chunks::<4>().0, out),
+    }
+}
+
+vectorised! {
+    fn widen_bf16(narrow: &[[u8; 2]], out: &mut [f32]) {
+        for (wide, narrow) in out.iter_mut().zip(narrow) {
+            *wide = f32::from_bits((u16::from_le_bytes(*narrow) as u32) << 16);
+        }
+    }
+}
+
+vectorised! {
+    fn read_singles(stored: &[[u8; 4]], out: &mut [f32]) {
+        for (single, stored) in out.iter_mut().zip(stored) {
+            *single = f32::from_le_bytes(*stored);
+        }
     }
 }
 

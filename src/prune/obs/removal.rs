@@ -21,6 +21,8 @@ use crate::spec::{Ranking, Saliency};
 
 /// Columns of V that are held back before H⁻¹ is updated.
 const PANEL: usize = 128;
+/// Operations that all threads do together, at least.
+const TOGETHER: usize = 1 << 24;
 /// Values of B that one thread updates and then reads while they are in its cache.
 const CHUNK: usize = 1 << 16;
 
@@ -172,8 +174,10 @@ impl State {
         cholesky(corner.as_mut(), Par::Seq)?;
         let mut right =
             Mat::from_fn(self.weight.nrows(), channels.len(), |i, j| self.weight[(i, channels[j])]);
-        solve_lower_triangular_in_place(corner.as_ref(), left.as_mut().transpose_mut(), Par::rayon(0));
-        solve_lower_triangular_in_place(corner.as_ref(), right.as_mut().transpose_mut(), Par::rayon(0));
+        for sides in [left.as_mut(), right.as_mut()] {
+            let par = threads(sides.nrows() * channels.len() * channels.len());
+            solve_lower_triangular_in_place(corner.as_ref(), sides.transpose_mut(), par);
+        }
         Ok(Update { left, right })
     }
 
@@ -186,7 +190,8 @@ impl State {
         let delayed = self.delayed.submatrix(0, 0, held.min(self.delayed.nrows()), used);
         if used > 0 {
             let rows = Mat::from_fn(channels.len(), used, |i, j| delayed[(channels[i], j)]);
-            matmul(columns.as_mut(), Accum::Add, delayed, rows.transpose(), -1.0, Par::rayon(0));
+            let par = threads(2 * held * used * channels.len());
+            matmul(columns.as_mut(), Accum::Add, delayed, rows.transpose(), -1.0, par);
         }
         columns
     }
@@ -288,6 +293,11 @@ impl State {
         self.removed_units = vec![false; kept.len()];
         kept.iter().map(|&unit| saliency[unit]).collect()
     }
+}
+
+/// Threads for so many operations: they wait for each other several times, which has to pay.
+fn threads(flops: usize) -> Par {
+    if flops < TOGETHER { Par::Seq } else { Par::rayon(0) }
 }
 
 /// Bᵀ before any removal: the dense weight, or H⁻¹G for another target than the layer's.
