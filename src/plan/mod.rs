@@ -18,6 +18,7 @@ mod render;
 mod shapes;
 mod size;
 mod texts;
+mod timing;
 mod trial;
 
 #[cfg(test)]

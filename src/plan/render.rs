@@ -68,6 +68,8 @@ fn head(name: &str, trial: &TrialPlan) -> String {
         Basis::Prunable => "what heads and neurons own",
         Basis::Total => "all parameters",
         Basis::Flops => "all operations for a token",
+        Basis::KvBytes => "a token's bytes in the key/value cache",
+        Basis::Latency => "the time of a pass",
     };
     let sparsity =
         format!("{}% of {of} asked, {}% reached", percent(trial.asked, 2), percent(trial.reached, 2));

@@ -8,10 +8,13 @@
 pub mod attention;
 pub mod cached;
 mod cpu;
+mod isa;
 pub mod loss;
 mod math;
 mod segments;
 pub mod stored;
+
+pub use isa::isa;
 
 use candle_core::{CpuStorage, D, Device, Storage, Tensor};
 use rayon::prelude::*;
