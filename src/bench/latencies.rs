@@ -10,6 +10,8 @@ use crate::spec::{AttentionUnit, Latency};
 
 /// Sizes of a kind of module that are timed, beside the empty one, at most.
 const SIZES: usize = 16;
+/// What stands for a machine where nothing was measured.
+const ESTIMATED: &str = "estimated";
 /// Nanoseconds of a second.
 const NANO: f64 = 1e9;
 
@@ -51,7 +53,12 @@ impl Latencies {
             std::iter::once(0).chain(sizes).map(|kept| (kept, of(kind, kept))).collect()
         });
         let rest = seconds(cost::logits(config, 1.0).flops());
-        Self { isa: "estimated".into(), threads: rayon::current_num_threads(), pass, modules, rest }
+        Self { isa: ESTIMATED.into(), threads: rayon::current_num_threads(), pass, modules, rest }
+    }
+
+    /// Whether operations stand for time.
+    pub fn is_estimate(&self) -> bool {
+        self.isa == ESTIMATED
     }
 
     /// The dense model's time and the machine's, for people.

@@ -293,7 +293,7 @@ fn made_up(count: usize) -> Vec<f32> {
 }
 
 /// The nearest values that never fall, by least squares: neighbours that do share their mean.
-fn rising(values: &[f64]) -> Vec<f64> {
+pub(super) fn rising(values: &[f64]) -> Vec<f64> {
     let mut pools: Vec<(f64, usize)> = Vec::new();
     for &value in values {
         let mut pool = (value, 1);

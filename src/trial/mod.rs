@@ -11,6 +11,8 @@
 //!                 └─ refit: supernet of one level ─ model
 //! ```
 //!
+//! Before all of it, modules of several sizes are timed where sparsity is a share of time.
+//!
 //! [`keys`] has the addresses under which results are stored, and a version for each kind of step.
 
 mod evaluations;

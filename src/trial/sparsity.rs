@@ -90,20 +90,7 @@ impl<'a> Sizing<'a> {
         let all = ModuleKind::ALL.iter().map(removable).collect::<Result<Vec<f64>>>()?;
         let all = all.into_iter().fold(1.0, f64::min);
         if takes(all) > most {
-            let reachable = 1.0 - takes(all) as f64 / dense as f64;
-            let what = format!(
-                "a pass of {:.4} ms cannot take {}% less time: without all units that may go it takes {:.4} ms, \
-                 {:.1}% less",
-                dense as f64 / 1e6,
-                100.0 * target,
-                takes(all) as f64 / 1e6,
-                100.0 * reachable
-            );
-            let hint = format!(
-                "set sparsity.target to at most {:.3}",
-                (reachable * 1000.0).floor().max(0.0) / 1000.0
-            );
-            return Err(Error::new(Kind::Search, what).at("sparsity.target").hint(hint));
+            return Err(self.out_of_reach(1.0 - takes(all) as f64 / dense as f64, latencies));
         }
         let halve = |[few, many]: [f64; 2], _| {
             let half = 0.5 * (few + many);
@@ -111,6 +98,19 @@ impl<'a> Sizing<'a> {
         };
         let none = takes(0.0) <= most;
         Ok(if none { 0.0 } else { (0..HALVINGS).fold([0.0, all], halve)[1] })
+    }
+
+    /// Time is to be saved that the units which may go do not take.
+    fn out_of_reach(&self, reachable: f64, latencies: &Latencies) -> Error {
+        let by = if latencies.is_estimate() { ", by operations: modules are not timed yet" } else { "" };
+        let what = format!(
+            "a pass cannot take {}% less time: without all units that may go it takes {:.1}% less{by}",
+            100.0 * self.spec.sparsity.target,
+            100.0 * reachable
+        );
+        let most = (reachable * 1000.0).floor().max(0.0) / 1000.0;
+        let hint = format!("set sparsity.target to at most {most:.3}");
+        Error::new(Kind::Search, what).at("sparsity.target").hint(hint)
     }
 
     fn request(&self, fraction: f64) -> Request {
