@@ -61,6 +61,19 @@ impl Latencies {
         self.isa == ESTIMATED
     }
 
+    /// What to know of them where they were measured by something else than what computes now.
+    pub fn foreign(&self) -> Option<String> {
+        let (isa, threads) = (crate::tensor::isa(), rayon::current_num_threads());
+        let same = self.isa == isa && self.threads == threads;
+        (!same).then(|| {
+            format!(
+                "modules were timed with {} on {} threads, and {isa} on {threads} computes now: the stored times count, \
+                 until `tyr cache --prune --step latency` removes them",
+                self.isa, self.threads
+            )
+        })
+    }
+
     /// The dense model's time and the machine's, for people.
     pub fn summary(&self, shape: &Shape) -> String {
         let dense = self.of(shape, &SparsityDistribution::dense(shape)) as f64;

@@ -29,6 +29,8 @@ impl Estimator<'_, '_> {
             self.untimed = Some(placed.address);
             Latencies::estimated(&model.config, unit, pass)
         });
+        let measured_elsewhere = latencies.foreign().filter(|_| !latencies.is_estimate());
+        self.notes.extend(measured_elsewhere);
         self.notes.push(match &self.untimed {
             None => latencies.summary(&self.shape),
             Some(_) => "modules are not timed yet: operations stand for time in what is removed of each kind, and the \

@@ -115,6 +115,7 @@ impl Steps for Pipeline<'_> {
         })?;
         let latencies: Latencies = files::read_json(&entry.folder.join(LATENCIES))?;
         self.engine.note(latencies.summary(&prepared.shape))?;
+        latencies.foreign().map_or(Ok(()), |warning| self.engine.warn(warning))?;
         self.latencies = Some(latencies.clone());
         Ok(latencies)
     }

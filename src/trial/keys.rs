@@ -201,8 +201,8 @@ pub struct HarnessInputs {
     pub files: Option<String>,
 }
 
-/// Of what modules of several sizes take. What computed is told in the result, so that a store that was moved goes on
-/// with the times that it began with.
+/// Of what modules of several sizes take. What computed is told in the result and is no part of the key, so that a
+/// store that was moved goes on with the times that it began with.
 pub fn latencies(input_hashes: &InputHashes, dtype: Dtype, spec: &Spec) -> Key {
     let of = json!({
         "model": input_hashes.model,
@@ -210,7 +210,6 @@ pub fn latencies(input_hashes: &InputHashes, dtype: Dtype, spec: &Spec) -> Key {
         "dtype": format!("{dtype:?}"),
         "pass": spec.sparsity.latency,
         "device": spec.model.device,
-        "threads": rayon::current_num_threads(),
     });
     Key::new(Versioned::Latency, of)
 }

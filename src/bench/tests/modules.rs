@@ -50,6 +50,9 @@ fn modules_of_all_sizes_are_timed_in_every_family_and_nothing_is_left_behind() {
             let dense = SparsityDistribution::dense(&shape);
             assert!(measured.of(&shape, &half) <= measured.of(&shape, &dense));
             assert!(measured.summary(&shape).contains("% attention"));
+            assert_eq!(measured.foreign(), None);
+            let moved = Latencies { isa: "another".into(), ..measured };
+            assert!(moved.foreign().unwrap().contains("another on "));
         }
     }
 }
