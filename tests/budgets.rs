@@ -20,7 +20,9 @@ fn set<'a>(keys: &[&'a str]) -> Vec<&'a str> {
 
 fn printed(tiny: &Tiny, verb: &[&str], more: &[&str]) -> String {
     let run = tiny.tyr().args(verb).args(more).assert().success();
-    String::from_utf8(run.get_output().stdout.clone()).unwrap()
+    let text = String::from_utf8(run.get_output().stdout.clone()).unwrap();
+    // Lines are broken anywhere.
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// A figure of a model in the run's table.
