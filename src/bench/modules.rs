@@ -3,7 +3,8 @@
 //!
 //! Their weights are made up, which changes no time. What a layer takes without any module is timed too, and taken off.
 //! Before each pass weights of the dense model are read, as the layers before would be, so that caches hold no more
-//! of the module than they would in a model. Models are timed in turn; medians count.
+//! of the module than they would in a model. Models are timed in turn, and of each the least time counts: whatever else
+//! the machine does only adds to it.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -13,7 +14,6 @@ use safetensors::Dtype;
 use serde_json::json;
 
 use super::latencies::{self, Latencies, layer_of, sizes};
-use super::spread::Spread;
 use super::timing::pass_over;
 use crate::base::{Error, Kind, Result, Watch, Work, files};
 use crate::generate::cache::{Cache, Part, extend, reads_stored};
@@ -26,11 +26,12 @@ use crate::spec::{AttentionUnit, Latency};
 use crate::tensor;
 
 /// Times that each model is timed.
-const ROUNDS: usize = 9;
-/// Bytes of stored weights that the layers of a timed model have, where all layers have more.
-const TIMED_BYTES: f64 = 32e6;
+const ROUNDS: usize = 12;
+/// Bytes of stored weights that the layers of a timed model have at least, where all layers have more: few, so that
+/// a pass is over before the system turns to other work.
+const TIMED_BYTES: f64 = 8e6;
 /// Bytes of weights that are read before each pass: more than caches hold.
-const EVICTING: usize = 256 << 20;
+const EVICTING: usize = 128 << 20;
 /// Tokens that a timed model knows.
 const VOCABULARY: usize = 16;
 /// Part of the context by which it may grow before it is filled anew.
@@ -169,22 +170,16 @@ impl Timed<'_> {
                 logits.push(self.time_logits()?);
                 watch.advance(1);
             }
-            let medians = subjects.into_iter().map(|subject| Spread::of(subject.seconds).median).collect();
-            Ok(self.table(&modules, medians, layers, Spread::of(logits).median))
+            let seconds: Vec<f64> = subjects.into_iter().map(|subject| least(&subject.seconds)).collect();
+            Ok(self.table(&modules, &seconds, layers, least(&logits)))
         })
     }
 
-    /// The table of medians: of a model of empty layers, then of those of modules, and of a row of logits.
-    fn table(
-        &self,
-        modules: &[(ModuleKind, usize)],
-        medians: Vec<f64>,
-        layers: usize,
-        logits: f64,
-    ) -> Latencies {
-        let empty = medians.first().copied().unwrap_or_default();
-        let of_module = |median: &f64| ((median - empty) / layers as f64).max(0.0);
-        let seconds: Vec<f64> = medians.iter().skip(1).map(of_module).collect();
+    /// The table of times: of a model of empty layers, then of those of modules, and of a row of logits.
+    fn table(&self, modules: &[(ModuleKind, usize)], times: &[f64], layers: usize, logits: f64) -> Latencies {
+        let empty = times.first().copied().unwrap_or_default();
+        let of_module = |time: &f64| ((time - empty) / layers as f64).max(0.0);
+        let seconds: Vec<f64> = times.iter().skip(1).map(of_module).collect();
         let of_kind = |wanted: ModuleKind| {
             let (sizes, seconds): (Vec<usize>, Vec<f64>) = modules
                 .iter()
@@ -280,6 +275,10 @@ fn run(model: &Model, tokens: &[u32], cache: &mut Cache) -> Result<()> {
         hidden?.device().synchronize()?;
     }
     Ok(())
+}
+
+fn least(seconds: &[f64]) -> f64 {
+    seconds.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
 /// Tokens of a timed model's vocabulary.
