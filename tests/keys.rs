@@ -96,6 +96,7 @@ const TABLE: &[Row] = &[
     ("prune.unit.attention", In::Keys, &[], &[], &["prune.unit.attention=kv_group"]),
     ("search.generations", In::Keys, &[], &[], &["search.generations=2"]),
     ("search.guided", In::Keys, &["search.start=sensitivity"], &[], &["search.guided=false"]),
+    ("search.racing", In::Keys, &[], &[], &["search.racing=false"]),
     ("search.patience", In::Keys, &[], &[], &["search.patience=2"]),
     ("search.sensitivity.rounds", In::Keys, &["search.start=sensitivity"], &[], &["search.sensitivity.rounds=2"]),
     ("search.sensitivity.tokens", In::Keys, &["search.start=sensitivity"], &["search.sensitivity.tokens=64"], &["search.sensitivity.tokens=128"]),

@@ -1,11 +1,14 @@
 //! `tyr sensitivity`: which module of which layer can give what.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use serde_json::json;
 
 use super::{Experiment, Runs, show, with_known};
-use crate::base::{Kind, Result, ResultExt, stderr};
+use crate::base::{Kind, Result, ResultExt, files, stderr};
 use crate::plan;
+use crate::report::plot;
 use crate::report::sensitivities::View;
 use crate::runner::{self, Sensed};
 use crate::spec::{self, Style};
@@ -22,6 +25,9 @@ pub(crate) struct Arguments {
     /// Print all numbers as JSON
     #[arg(long)]
     json: bool,
+    /// Write a plot of the last round to this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
@@ -29,6 +35,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     stderr::print(&loaded.render_warnings(Style::Plain));
     let trial = arguments.trial.as_deref();
     let sensed = runner::sensitivities(&loaded, &arguments.runs.folder, trial, &super::watched())?;
+    if let (Some(path), Some(round)) = (&arguments.plot, sensed.rounds.last()) {
+        let svg = plot::sensitivities(&View { space: &sensed.space, round })?;
+        files::write(path, svg.as_bytes())?;
+    }
     show(&if arguments.json { as_json(&sensed)? } else { text(&sensed) })
 }
 
@@ -51,6 +61,8 @@ fn as_json(sensed: &Sensed) -> Result<String> {
                 "removed": distribution(&outcome.optimum),
                 "predicted": outcome.predicted,
                 "fitness": outcome.fitness,
+                "gain": outcome.gain,
+                "checked": outcome.checked,
             })),
         })
     };

@@ -101,18 +101,21 @@ impl<'a> Searching<'a> {
     }
 
     /// A sample of what one round of sensitivities scores together, and how many of these each stands for; last
-    /// what it departs from and its optimum.
+    /// what it departs from and its optimum, on the round's tokens and on those that they are compared on.
     fn round(&self) -> Vec<(Stage, f64)> {
-        let tokens = self.spec.search.sensitivity_tokens();
+        let settings = &self.spec.search;
         let budget = Budget::units(&self.space.centre);
-        let measuring = Sensitivities::new(self.space.clone(), budget, tokens, 1);
-        let stage = |candidates: Vec<Candidate>| Stage { tokens, count: candidates.len(), candidates };
+        let measuring = Sensitivities::new(self.space.clone(), budget, settings);
+        let of = |tokens, candidates: Vec<Candidate>| Stage { tokens, count: candidates.len(), candidates };
+        let stage = |candidates| of(settings.sensitivity_tokens(), candidates);
         let blocks = measuring.blocks();
         let every = blocks.len().div_ceil(SAMPLED_BLOCKS).max(1);
         let sampled: Vec<_> = blocks.iter().step_by(every).cloned().collect();
         let stands_for = blocks.len() as f64 / sampled.len().max(1) as f64;
         let changed = sampled.into_iter().map(|block| (stage(measuring.changes(block)), stands_for));
-        changed.chain([(stage(vec![self.space.start()]), 2.0)]).collect()
+        let start = vec![self.space.start()];
+        let checked = of(settings.sensitivity_check().0, start.clone());
+        changed.chain([(stage(start), 2.0), (checked, 2.0)]).collect()
     }
 
     /// Operations of the sensitivities that a search starts from; the dense model's states are counted with the

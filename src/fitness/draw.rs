@@ -18,11 +18,10 @@ pub struct Drawn {
 
 impl Drawn {
     /// The sequences that a draw of `tokens` takes of an order of all, of `length` tokens each.
-    fn new(mut order: Vec<usize>, tokens: usize, length: usize) -> Self {
+    fn new(order: &[usize], tokens: usize, length: usize) -> Self {
         let whole = tokens / length;
         let start = order.get(whole).map(|&sequence| (sequence, tokens % length));
-        order.truncate(whole);
-        Self { whole: order, start: start.filter(|(_, tokens)| *tokens > 0) }
+        Self { whole: order[..whole].to_vec(), start: start.filter(|(_, tokens)| *tokens > 0) }
     }
 
     /// Parts of equal length, one after the other: `at_once` gives how many sequences of a length go together.
@@ -80,7 +79,8 @@ impl<'a> Sampler<'a> {
             self.seed,
             &format!("tokens/{}/{}/{}", self.iteration, draw.generation, draw.stage),
         ));
-        Ok(Drawn::new(order, draw.tokens, sequences.length))
+        let skipped = draw.skipped.div_ceil(sequences.length);
+        Ok(Drawn::new(&order[skipped..], draw.tokens - draw.skipped, sequences.length))
     }
 
     /// The sequences it draws from.

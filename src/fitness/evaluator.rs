@@ -3,10 +3,10 @@
 
 use super::draw::Sampler;
 use super::objective::{Evidence, Objective};
-use super::population::{Measured, Population, Wanted};
+use super::population::{Measured, Population, Readings, Wanted};
 use crate::base::{Error, Kind, Result, Watch};
 use crate::data::FitnessText;
-use crate::search::{Draw, Evaluate};
+use crate::search::{Draw, Evaluate, Score};
 use crate::space::Candidate;
 
 /// A corpus whose search text an objective scores.
@@ -23,6 +23,8 @@ pub struct Evaluator<'a> {
     search: Sampler<'a>,
     corpora: Vec<Corpus<'a>>,
     objective: Objective,
+    /// Whether the fitness is a mean over sequences.
+    mean: bool,
     watch: &'a dyn Watch,
 }
 
@@ -41,11 +43,12 @@ impl<'a> Evaluator<'a> {
     ) -> Result<Self> {
         let mut given = corpora;
         let corpora = objective.corpora().iter().map(|name| take(&mut given, name)).collect::<Result<_>>()?;
-        Ok(Self { population, search, corpora, objective, watch })
+        let mean = objective.is_mean();
+        Ok(Self { population, search, corpora, objective, mean, watch })
     }
 
     /// What the objective wants of the search set, and −ln p where a corpus is the search set itself.
-    fn on_search_set(&mut self, candidates: &[Candidate], draw: &Draw) -> Result<Vec<Measured>> {
+    fn on_search_set(&mut self, candidates: &[Candidate], draw: &Draw) -> Result<Vec<Readings>> {
         let is_search_set = |name: &str| {
             self.corpora.iter().any(|c| c.name == name && matches!(c.text, FitnessText::SearchSet))
         };
@@ -53,18 +56,35 @@ impl<'a> Evaluator<'a> {
         measure(&mut self.population, &self.search, candidates, draw, &wanted, self.watch)
     }
 
-    /// −ln p of every candidate on one corpus.
+    /// −ln p of every candidate on one corpus; none where it is the search set itself.
     fn on_corpus(
         &mut self,
         i: usize,
-        shared: &[Measured],
         candidates: &[Candidate],
         draw: &Draw,
-    ) -> Result<Vec<f64>> {
-        let nll = |measured: &[Measured]| measured.iter().map(|m| m.nll).collect();
-        let FitnessText::Own(sampler) = &self.corpora[i].text else { return Ok(nll(shared)) };
+    ) -> Result<Option<Vec<Readings>>> {
+        let FitnessText::Own(sampler) = &self.corpora[i].text else { return Ok(None) };
         let wanted = Wanted { nll: true, ..Wanted::default() };
-        Ok(nll(&measure(&mut self.population, sampler, candidates, draw, &wanted, self.watch)?))
+        measure(&mut self.population, sampler, candidates, draw, &wanted, self.watch).map(Some)
+    }
+
+    /// What one candidate scores, given what was read of it on the search set and on each corpus.
+    fn one(&mut self, candidate: &Candidate, read: &Readings, corpora: &[&Readings]) -> Result<Score> {
+        let supernet = self.population.supernet();
+        let distribution = &supernet.space().distribution(candidate);
+        let mut value = |measured: &Measured, nll: &[f64]| {
+            self.objective.value(supernet, &Evidence { measured, nll, distribution })
+        };
+        let nll: Vec<f64> = corpora.iter().map(|each| each.all.nll).collect();
+        let fitness = value(&read.all, &nll)?;
+        let sequences = std::iter::once(read).chain(corpora.iter().copied()).map(|r| r.sequences.len());
+        let sequences = if self.mean { sequences.max().unwrap_or(0) } else { 0 };
+        let nothing = Measured::default();
+        let one = |s: usize| {
+            let nll: Vec<f64> = corpora.iter().map(|each| each.sequences[s].nll).collect();
+            value(read.sequences.get(s).unwrap_or(&nothing), &nll)
+        };
+        Ok(Score { fitness, sequences: (0..sequences).map(one).collect::<Result<_>>()? })
     }
 }
 
@@ -73,17 +93,19 @@ impl Evaluate for Evaluator<'_> {
         self.watch.checkpoint()
     }
 
-    fn fitness(&mut self, candidates: &[Candidate], draw: &Draw) -> Result<Vec<f64>> {
-        let measured = self.on_search_set(candidates, draw)?;
-        let by_corpus = (0..self.corpora.len())
-            .map(|i| self.on_corpus(i, &measured, candidates, draw))
-            .collect::<Result<Vec<Vec<f64>>>>()?;
-        let supernet = self.population.supernet();
+    fn sequence_length(&self) -> Option<usize> {
+        self.mean.then(|| self.search.set().length)
+    }
+
+    fn score(&mut self, candidates: &[Candidate], draw: &Draw) -> Result<Vec<Score>> {
+        let read = self.on_search_set(candidates, draw)?;
+        let corpora = (0..self.corpora.len())
+            .map(|i| self.on_corpus(i, candidates, draw))
+            .collect::<Result<Vec<Option<Vec<Readings>>>>>()?;
         let one = |(i, candidate): (usize, &Candidate)| {
-            let nll: Vec<f64> = by_corpus.iter().map(|each| each[i]).collect();
-            let distribution = supernet.space().distribution(candidate);
-            self.objective
-                .value(supernet, &Evidence { measured: &measured[i], nll: &nll, distribution: &distribution })
+            let corpora: Vec<&Readings> =
+                corpora.iter().map(|own| own.as_ref().map_or(&read[i], |own| &own[i])).collect();
+            self.one(candidate, &read[i], &corpora)
         };
         candidates.iter().enumerate().map(one).collect()
     }
@@ -104,9 +126,9 @@ fn measure(
     draw: &Draw,
     wanted: &Wanted,
     watch: &dyn Watch,
-) -> Result<Vec<Measured>> {
+) -> Result<Vec<Readings>> {
     if candidates.is_empty() || *wanted == Wanted::default() {
-        return Ok(vec![Measured::default(); candidates.len()]);
+        return Ok(vec![Readings::default(); candidates.len()]);
     }
     population.measure(candidates, sampler.search_set(), &sampler.sequences(draw)?, wanted, watch)
 }

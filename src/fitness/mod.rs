@@ -20,7 +20,7 @@ pub use draw::{Drawn, Sampler};
 pub use evaluator::{Corpus, Evaluator};
 pub use metric::Metric;
 pub use objective::Objective;
-pub use population::{Measured, Population, Wanted};
+pub use population::{Measured, Population, Readings, Wanted};
 pub use script::{Metrics, Script};
 pub use scripted::check;
 

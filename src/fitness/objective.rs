@@ -80,6 +80,11 @@ impl Objective {
         Wanted { nll, ..self.wanted.clone() }
     }
 
+    /// Whether it is a mean over sequences: a script's value may be anything.
+    pub fn is_mean(&self) -> bool {
+        !matches!(self.rule, Rule::Script(_))
+    }
+
     /// Corpora whose search text is scored.
     pub fn corpora(&self) -> &[String] {
         &self.corpora

@@ -52,6 +52,49 @@ pub struct Measured {
     pub distances: Vec<f64>,
 }
 
+/// What one candidate gives on a draw.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Readings {
+    /// On all of it.
+    pub all: Measured,
+    /// On each of its whole sequences, in order.
+    pub sequences: Vec<Measured>,
+}
+
+impl Readings {
+    fn nothing(wanted: &Wanted) -> Self {
+        Self { all: Measured::nothing(wanted), sequences: vec![] }
+    }
+
+    /// Makes room for the sequences of a chunk, of which only whole ones are read one by one.
+    fn begin(&mut self, chunk: &Chunk, wanted: &Wanted) {
+        if chunk.whole {
+            self.sequences.extend(vec![Measured::nothing(wanted); chunk.sequences.len()]);
+        }
+    }
+
+    /// Those of a chunk, the last begun, with their numbers in it.
+    fn of_chunk(&mut self, chunk: &Chunk) -> impl Iterator<Item = (usize, &mut Measured)> {
+        let read = if chunk.whole { chunk.sequences.len() } else { 0 };
+        let first = self.sequences.len() - read;
+        self.sequences[first..].iter_mut().enumerate()
+    }
+}
+
+impl Measured {
+    fn nothing(wanted: &Wanted) -> Self {
+        Self { kl: vec![0.0; wanted.kl.len()], nll: 0.0, distances: vec![0.0; wanted.layers.len()] }
+    }
+
+    /// Divides sums by the tokens that they are over.
+    fn per_token(&mut self, positions: usize, predictions: usize) {
+        let positions = positions as f64;
+        self.kl.iter_mut().for_each(|kl| *kl /= positions);
+        self.nll /= predictions as f64;
+        self.distances.iter_mut().for_each(|d| *d /= positions);
+    }
+}
+
 /// Measures candidates of one supernet.
 pub struct Population<'a> {
     model: &'a Model,
@@ -71,6 +114,15 @@ struct Chunk {
     tokens: Vec<u32>,
     parts: Vec<Part>,
     length: usize,
+    /// Whether they are whole ones of the set, not the start of one.
+    whole: bool,
+}
+
+impl Chunk {
+    /// Rows of one of its sequences.
+    fn rows(&self, sequence: usize) -> Range<usize> {
+        sequence * self.length..(sequence + 1) * self.length
+    }
 }
 
 /// What a module's groups need of its weights, by removed units.
@@ -114,6 +166,13 @@ impl RowLosses {
         self.kl.iter_mut().zip(next.kl).for_each(|(rows, next)| rows.extend(next));
         self.nll.extend(next.nll);
     }
+
+    /// Adds those of some rows to sums.
+    fn add_rows(&self, rows: &Range<usize>, to: &mut Measured) {
+        let sum = |of: &[f64]| of[rows.clone()].iter().sum::<f64>();
+        to.kl.iter_mut().zip(&self.kl).for_each(|(total, kl)| *total += sum(kl));
+        to.nll += sum(&self.nll);
+    }
 }
 
 /// Some rows of a part whose logits are read at once.
@@ -151,13 +210,11 @@ impl<'a> Population<'a> {
         drawn: &Drawn,
         wanted: &Wanted,
         watch: &dyn Watch,
-    ) -> Result<Vec<Measured>> {
+    ) -> Result<Vec<Readings>> {
         if candidates.is_empty() {
             return Ok(vec![]);
         }
-        let nothing =
-            Measured { kl: vec![0.0; wanted.kl.len()], nll: 0.0, distances: vec![0.0; wanted.layers.len()] };
-        let mut totals = vec![nothing; candidates.len()];
+        let mut totals = vec![Readings::nothing(wanted); candidates.len()];
         let hidden = self.model.config().hidden;
         let at_once = |length| grouping::sequences_at_once(candidates.len(), length, hidden);
         for (part, length) in drawn.parts(set.0.length, at_once) {
@@ -166,11 +223,10 @@ impl<'a> Population<'a> {
             self.chunk(candidates, &chunk, wanted, &mut totals)?;
         }
         let (positions, predictions) = drawn.counts(set.0.length);
-        let positions = positions as f64;
+        let length = set.0.length;
         for total in &mut totals {
-            total.kl.iter_mut().for_each(|kl| *kl /= positions);
-            total.nll /= predictions as f64;
-            total.distances.iter_mut().for_each(|d| *d /= positions);
+            total.all.per_token(positions, predictions);
+            total.sequences.iter_mut().for_each(|one| one.per_token(length, length - 1));
         }
         Ok(totals)
     }
@@ -181,8 +237,9 @@ impl<'a> Population<'a> {
         candidates: &[Candidate],
         chunk: &Chunk,
         wanted: &Wanted,
-        totals: &mut [Measured],
+        totals: &mut [Readings],
     ) -> Result<()> {
+        totals.iter_mut().for_each(|total| total.begin(chunk, wanted));
         let dense = if wanted.layers.is_empty() { vec![] } else { self.dense_layers(chunk, &wanted.layers)? };
         let embed = |part: &Part| self.model.embed(&chunk.tokens[part.rows.clone()]);
         let hidden = chunk.parts.iter().map(embed).collect::<Result<_>>()?;
@@ -193,10 +250,7 @@ impl<'a> Population<'a> {
                 groups = self.module(ModuleId { layer, kind }, &weights, groups, candidates, chunk)?;
             }
             for (i, _) in wanted.layers.iter().enumerate().filter(|(_, l)| **l == layer) {
-                for group in &groups {
-                    let distance = loss::squared_distance(&dense[i], &Tensor::cat(&group.hidden, 0)?)?;
-                    group.candidates.iter().for_each(|&c| totals[c].distances[i] += distance);
-                }
+                groups.iter().try_for_each(|group| distances(group, i, &dense[i], chunk, totals))?;
             }
         }
         self.losses(&groups, chunk, wanted, totals)
@@ -251,7 +305,7 @@ impl<'a> Population<'a> {
         groups: &[Group],
         chunk: &Chunk,
         wanted: &Wanted,
-        totals: &mut [Measured],
+        totals: &mut [Readings],
     ) -> Result<()> {
         if wanted.kl.is_empty() && !wanted.nll {
             return Ok(());
@@ -264,14 +318,12 @@ impl<'a> Population<'a> {
         for piece in read.collect::<Result<Vec<_>>>()? {
             losses.iter_mut().zip(piece).for_each(|(rows, next)| rows.extend(next));
         }
-        // Summed by blocks of rows, each on its own first.
-        for rows in self.model.config().logit_blocks(chunk.tokens.len()) {
-            for (group, losses) in groups.iter().zip(&losses) {
-                let sum = |of: &Vec<f64>| of[rows.clone()].iter().sum::<f64>();
-                for &c in &group.candidates {
-                    totals[c].kl.iter_mut().zip(&losses.kl).for_each(|(total, kl)| *total += sum(kl));
-                    totals[c].nll += sum(&losses.nll);
-                }
+        let blocks: Vec<Range<usize>> = self.model.config().logit_blocks(chunk.tokens.len()).collect();
+        for (group, losses) in groups.iter().zip(&losses) {
+            for &c in &group.candidates {
+                // Summed by blocks of rows, each on its own first.
+                blocks.iter().for_each(|rows| losses.add_rows(rows, &mut totals[c].all));
+                totals[c].of_chunk(chunk).for_each(|(i, one)| losses.add_rows(&chunk.rows(i), one));
             }
         }
         Ok(())
@@ -338,8 +390,24 @@ impl<'a> Population<'a> {
     fn sequences(&self, set: &Sequences, sequences: &[usize], length: usize) -> Chunk {
         let tokens = sequences.iter().flat_map(|&w| &set.get(w)[..length]).copied().collect();
         let parts = self.model.parts(&Segments::sequences(sequences.len(), length));
-        Chunk { sequences: sequences.to_vec(), tokens, parts, length }
+        Chunk { sequences: sequences.to_vec(), tokens, parts, length, whole: length == set.length }
     }
+}
+
+/// Adds the distances of a group from the dense model's output of the layer that is compared `i`-th.
+fn distances(group: &Group, i: usize, dense: &Tensor, chunk: &Chunk, totals: &mut [Readings]) -> Result<()> {
+    let hidden = Tensor::cat(&group.hidden, 0)?;
+    let all = loss::squared_distance(dense, &hidden)?;
+    let of_sequence = |s: usize| {
+        let rows = |of: &Tensor| of.narrow(0, chunk.rows(s).start, chunk.length);
+        loss::squared_distance(&rows(dense)?, &rows(&hidden)?)
+    };
+    let each = (0..chunk.sequences.len()).map(of_sequence).collect::<Result<Vec<_>>>()?;
+    for &c in &group.candidates {
+        totals[c].all.distances[i] += all;
+        totals[c].of_chunk(chunk).for_each(|(s, one)| one.distances[i] += each[s]);
+    }
+    Ok(())
 }
 
 /// The groups that a group splits into: by level the hidden states of all parts.

@@ -35,6 +35,8 @@ fn the_population_agrees_with_each_candidate_alone() {
             .measure(&candidates, &set, &whole(&[4, 1, 2]), &wanted, &Silent)
             .unwrap();
         assert_eq!(measured[0], measured[4]);
+        assert!(measured.iter().all(|of| of.sequences.len() == 3));
+        let measured: Vec<&Measured> = measured.iter().map(|of| &of.all).collect();
         let alone = EvaluationSet(set.0.pick(&[4, 1, 2]));
         for (i, candidate) in candidates.iter().enumerate() {
             let small = f.compacted(&supernet, candidate, &format!("small-{i}"));
@@ -80,7 +82,8 @@ fn a_shorter_draw_measures_the_start_of_a_window() {
     let alone = Population::new(&f.model, &supernet, DenseStates::default())
         .measure(&[vec![0; 6]], &cut, &whole(&[0]), &wanted, &Silent)
         .unwrap();
-    assert!((short[0].kl[0] - alone[0].kl[0]).abs() < 1e-9);
+    assert!((short[0].all.kl[0] - alone[0].all.kl[0]).abs() < 1e-9);
+    assert_eq!((short[0].sequences.len(), &alone[0].sequences), (0, &vec![alone[0].all.clone()]));
 }
 
 #[test]
@@ -95,16 +98,26 @@ fn a_draw_of_no_whole_number_of_sequences_is_scored_on_the_tokens_asked() {
             .measure(&candidates, &set, drawn, &wanted, &Silent)
             .unwrap()
     };
-    let drawn = Sampler::new(&set, 1, 1).sequences(&Draw { generation: 1, stage: 1, tokens: 58 }).unwrap();
+    let drawn = Sampler::new(&set, 1, 1).sequences(&Draw::whole(1, 1, 58)).unwrap();
     assert_eq!((drawn.whole.len(), drawn.start.unwrap().1, drawn.counts(24)), (2, 10, (58, 55)));
     let all = measured(&drawn);
     let two = measured(&Drawn { start: None, ..drawn.clone() });
     let rest = measured(&Drawn { whole: vec![], ..drawn });
     for i in 0..2 {
-        let kl = (48.0 * two[i].kl[0] + 10.0 * rest[i].kl[0]) / 58.0;
-        let nll = (46.0 * two[i].nll + 9.0 * rest[i].nll) / 55.0;
-        let distance = (48.0 * two[i].distances[0] + 10.0 * rest[i].distances[0]) / 58.0;
-        for (got, want) in [(all[i].kl[0], kl), (all[i].nll, nll), (all[i].distances[0], distance)] {
+        let mean = |of: fn(&Measured) -> f64| all[i].sequences.iter().map(of).sum::<f64>() / 2.0;
+        assert_eq!(all[i].sequences, two[i].sequences);
+        for (got, want) in [
+            (mean(|m| m.kl[0]), two[i].all.kl[0]),
+            (mean(|m| m.nll), two[i].all.nll),
+            (mean(|m| m.distances[0]), two[i].all.distances[0]),
+        ] {
+            assert!((got - want).abs() < 1e-9 * (1.0 + want), "{got} {want}");
+        }
+        let (all, two, rest) = (&all[i].all, &two[i].all, &rest[i].all);
+        let kl = (48.0 * two.kl[0] + 10.0 * rest.kl[0]) / 58.0;
+        let nll = (46.0 * two.nll + 9.0 * rest.nll) / 55.0;
+        let distance = (48.0 * two.distances[0] + 10.0 * rest.distances[0]) / 58.0;
+        for (got, want) in [(all.kl[0], kl), (all.nll, nll), (all.distances[0], distance)] {
             assert!((got - want).abs() < 1e-9 * (1.0 + want), "{got} {want}");
         }
     }
@@ -119,7 +132,7 @@ fn whole(sequences: &[usize]) -> Drawn {
 fn draws_are_named_distinct_and_refuse_more_than_there_is() {
     let set = SearchSet(sequences(8));
     let sampler = Sampler::new(&set, 1, 1);
-    let draw = |generation, stage, tokens| sampler.sequences(&Draw { generation, stage, tokens });
+    let draw = |generation, stage, tokens| sampler.sequences(&Draw::whole(generation, stage, tokens));
     let a = draw(1, 1, 96).unwrap();
     assert_eq!((a.whole.len(), a.start), (4, None));
     assert_eq!(draw(1, 1, 96).unwrap(), a);
@@ -130,5 +143,8 @@ fn draws_are_named_distinct_and_refuse_more_than_there_is() {
     let more = draw(1, 1, 97).unwrap();
     assert_eq!((&more.whole, more.start.unwrap().1), (&a.whole, 1));
     assert!(!a.whole.contains(&more.start.unwrap().0) && draw(1, 1, 24 * 8).unwrap().start.is_none());
+    let skipped = |skipped| sampler.sequences(&Draw { skipped, ..Draw::whole(1, 1, 96) }).unwrap();
+    assert_eq!(skipped(24).whole, a.whole[1..]);
+    assert_eq!(skipped(30).whole, a.whole[2..]);
     assert!(draw(1, 1, 24 * 9).unwrap_err().to_string().contains("search.tokens"));
 }

@@ -14,6 +14,7 @@ pub mod layers;
 pub mod log;
 pub mod metric;
 pub mod number;
+pub mod plot;
 pub mod progress;
 pub mod published;
 pub mod sensitivities;

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::grid::{Column, Grid, Role};
 use super::layers;
 use super::number::{divergence, percent};
+use crate::base::Estimate;
 use crate::search::Round;
 use crate::space::{ModuleId, ModuleKind, Space};
 
@@ -87,11 +88,15 @@ impl View<'_> {
         let distribution = self.space.distribution(&outcome.optimum);
         format!(
             "fitness {} before, {} as the sum of single changes predicts, {} measured, on {} tokens\n\
+             on {} {}tokens {}\n\
              the least sum, what each layer keeps:\n{}",
             shown(self.round.fitness),
             shown(outcome.predicted),
             shown(outcome.fitness),
             self.round.tokens,
+            outcome.checked,
+            if outcome.checked == self.round.tokens { "" } else { "other " },
+            gained(outcome.gain),
             layers::text(&self.space.shape, &distribution)
         )
     }
@@ -102,6 +107,14 @@ fn title(kind: ModuleKind) -> &'static str {
         ModuleKind::Attention => "what attention modules add to the fitness when they alone lose other heads",
         ModuleKind::Mlp => "what MLPs add to the fitness when they alone lose other neurons",
     }
+}
+
+/// What a round gained, in words.
+fn gained(gain: Option<Estimate>) -> String {
+    let Some(gain) = gain else { return "neither has a number".into() };
+    let spread = gain.stderr.map_or(String::new(), |stderr| format!(" ± {}", divergence(stderr)));
+    let (word, what) = if gain.value > 0.0 { ("lower", "taken") } else { ("higher", "not taken") };
+    format!("it is {word} by {}{spread}: {what}", divergence(gain.value.abs()))
 }
 
 fn signed(value: f64) -> String {
@@ -131,7 +144,13 @@ mod tests {
             vec![Some(-1.0), Some(0.0), Some(2.0)],
         ];
         let optimum = vec![1, 0, -1, 0];
-        let outcome = RoundOutcome { optimum, predicted: Some(0.25), fitness: Some(0.26) };
+        let outcome = RoundOutcome {
+            optimum,
+            predicted: Some(0.25),
+            fitness: Some(0.26),
+            gain: Some(Estimate::mean(0.2, Some(0.01), 16)),
+            checked: 512,
+        };
         let round =
             Round { around: vec![0; 4], fitness: Some(0.5), tokens: 64, increases, outcome: Some(outcome) };
         let view = View { space: &space, round: &round };
@@ -143,6 +162,7 @@ mod tests {
         assert!(text.contains(
             "fitness 0.5000 before, 0.2500 as the sum of single changes predicts, 0.2600 measured"
         ));
+        assert!(text.contains("on 512 other tokens it is lower by 0.2000 ± 0.0100: taken"), "{text}");
         assert!(text.contains("    0    1/4") && text.contains("    1    3/4"), "{text}");
         let changes = view.changes();
         assert_eq!(changes.len(), 12);

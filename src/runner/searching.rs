@@ -37,8 +37,7 @@ impl Job<'_> {
         let path = folder.join(SENSITIVITIES);
         let settings = &self.spec.search;
         let space = self.net.space().clone();
-        let rounds = settings.sensitivity.rounds;
-        let measuring = Sensitivities::new(space, self.budget.clone(), settings.sensitivity_tokens(), rounds);
+        let measuring = Sensitivities::new(space, self.budget.clone(), settings);
         let mut rounds = if path.exists() { read_rounds(&path).unwrap_or_default() } else { vec![] };
         let mut evaluator = self.evaluator(watch)?;
         let what = format!("sensitivities {}", self.number);
@@ -253,6 +252,7 @@ mod tests {
             winner,
             parent_fitness: fitness,
             fitness,
+            gain: None,
             offspring: 1,
             stages: vec![],
         }

@@ -6,24 +6,32 @@
 
 mod knapsack;
 mod offspring;
+mod score;
 mod select;
 mod sensitivity;
 
 pub use knapsack::optimum;
 pub use offspring::{Mutations, neighbours, offspring};
+pub use score::Score;
 pub use sensitivity::{Round, RoundOutcome, Sensitivities};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Error, Kind, Result, rng};
+use select::Race;
+
+use crate::base::{Error, Estimate, Kind, Result, rng};
 use crate::space::{Budget, Candidate, Space};
 use crate::spec::{MOST_OFFSPRING, Search as Settings, Stage};
 
 /// Scores candidates.
 pub trait Evaluate {
-    /// The fitness of every candidate, in order; lower is better, NaN is worst. All candidates are scored on
-    /// the same tokens, which `draw` names.
-    fn fitness(&mut self, candidates: &[Candidate], draw: &Draw) -> Result<Vec<f64>>;
+    /// What every candidate scores, in order. All candidates are scored on the same tokens, which `draw` names.
+    fn score(&mut self, candidates: &[Candidate], draw: &Draw) -> Result<Vec<Score>>;
+
+    /// Tokens of one sequence of a draw, where the fitness is a mean over sequences; none where it is not.
+    fn sequence_length(&self) -> Option<usize> {
+        None
+    }
 
     /// An error where the search is to stop: asked between units of its own work.
     fn checkpoint(&self) -> Result<()> {
@@ -40,6 +48,15 @@ pub struct Draw {
     pub stage: usize,
     /// Tokens to draw.
     pub tokens: usize,
+    /// Tokens of these that are left out at the start: sequences that begin in them.
+    pub skipped: usize,
+}
+
+impl Draw {
+    /// All tokens of a stage's draw.
+    pub fn whole(generation: usize, stage: usize, tokens: usize) -> Self {
+        Self { generation, stage, tokens, skipped: 0 }
+    }
 }
 
 /// The state of a search: all that is needed to resume it.
@@ -52,7 +69,7 @@ pub struct State {
     /// Its fitness on the tokens of the last stage that scored it; absent before the first generation and
     /// when it is infinite.
     pub fitness: Option<f64>,
-    /// Generations in a row, the last one among them, that kept their parent.
+    /// Generations in a row, the last one among them, that found nothing better.
     pub stalled: usize,
 }
 
@@ -64,7 +81,7 @@ impl State {
 
     /// The state that a generation led to.
     pub fn after(&self, record: &GenerationRecord) -> Self {
-        let stalled = if record.winner == record.parent { self.stalled + 1 } else { 0 };
+        let stalled = if record.is_better() { 0 } else { self.stalled + 1 };
         Self {
             generation: record.generation,
             parent: record.winner.clone(),
@@ -87,17 +104,31 @@ pub struct GenerationRecord {
     pub parent_fitness: Option<f64>,
     /// The winner's fitness on the same tokens; absent when it is not a finite number.
     pub fitness: Option<f64>,
+    /// What the winner gains on its parent: the mean of paired differences over the sequences of the last stage.
+    /// Absent when the parent won, and where the fitness is not a finite number.
+    pub gain: Option<Estimate>,
     /// Distinct offspring.
     pub offspring: usize,
     /// The stages in order.
     pub stages: Vec<StageRecord>,
 }
 
+impl GenerationRecord {
+    /// Whether the winner is better than the parent by more than what the best of the last stage gains by chance. Of
+    /// a fitness that is no mean over sequences every gain counts.
+    pub fn is_better(&self) -> bool {
+        let compared = self.stages.last().map_or(1, |stage| stage.candidates.saturating_sub(1));
+        self.winner != self.parent && self.gain.is_none_or(|gain| score::is_significant(&gain, compared))
+    }
+}
+
 /// One selection stage in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageRecord {
-    /// Tokens that each candidate was scored on.
+    /// Tokens that the candidates kept were scored on.
     pub tokens: usize,
+    /// Tokens times candidates scored: fewer than their product where candidates were dropped on the way.
+    pub candidate_tokens: usize,
     /// Candidates scored; in the last stage the parent is one of them.
     pub candidates: usize,
     /// Candidates whose fitness was NaN; they never survive.
@@ -126,7 +157,7 @@ pub enum Outcome {
 pub enum Ending {
     /// All generations requested are done.
     Generations,
-    /// The last generations brought nothing better, as many as `search.patience` waits for.
+    /// The last generations found nothing better, as many as `search.patience` waits for.
     Patience,
     /// The parent has no legal flip (one layer, one level): there was nothing to search.
     NoFlip,
@@ -233,17 +264,20 @@ impl Search {
         // First among equals: a candidate must be better to replace the parent.
         let finalists = [vec![parent.clone()], survivors].concat();
         let stage = self.settings.stages.len();
-        let draw = Draw { generation, stage, tokens: self.settings.stages[stage - 1].tokens };
-        let (winner, parent_fitness, last) = final_stage(evaluator, &draw, finalists)?;
-        stages.push(last);
-        let parent = parent.clone();
-        let fitness = finite(winner.fitness);
+        let draw = Draw::whole(generation, stage, self.settings.stages[stage - 1].tokens);
+        let race = Race { survivors: 1, drop_early: self.settings.racing, kept: Some(parent) };
+        let mut last = select::stage(evaluator, &draw, finalists, &race)?;
+        stages.push(last.record);
+        let parent_score = last.survivors.iter().find(|s| s.candidate == *parent).map(|s| s.score.clone());
+        let winner = last.survivors.swap_remove(0);
+        let gain = parent_score.as_ref().filter(|_| winner.candidate != *parent);
         Ok(GenerationRecord {
             generation,
-            parent,
+            parent: parent.clone(),
+            parent_fitness: parent_score.as_ref().and_then(|s| finite(s.fitness)),
+            fitness: finite(winner.score.fitness),
+            gain: gain.and_then(|parent| winner.score.gain_on(parent)),
             winner: winner.candidate,
-            parent_fitness,
-            fitness,
             offspring: count,
             stages,
         })
@@ -259,8 +293,9 @@ impl Search {
         let early = &self.settings.stages[..self.settings.stages.len() - 1];
         let mut records = Vec::new();
         for (stage, &Stage { tokens, survivors }) in (1..).zip(early) {
+            let race = Race { survivors, drop_early: self.settings.racing, kept: None };
             let selected =
-                select::stage(evaluator, &Draw { generation, stage, tokens }, candidates, survivors)?;
+                select::stage(evaluator, &Draw::whole(generation, stage, tokens), candidates, &race)?;
             candidates = selected.survivors.into_iter().map(|s| s.candidate).collect();
             records.push(selected.record);
         }
@@ -275,21 +310,6 @@ impl Search {
         Err(Error::new(Kind::Search, what)
             .hint("the stored search belongs to another spec; remove it to search again"))
     }
-}
-
-/// The last stage: the winner, and the fitness of the parent, which is the first candidate.
-fn final_stage(
-    evaluator: &mut (impl Evaluate + ?Sized),
-    draw: &Draw,
-    candidates: Vec<Candidate>,
-) -> Result<(select::Scored, Option<f64>, StageRecord)> {
-    let parent = candidates[0].clone();
-    let all = candidates.len();
-    let mut selected = select::stage(evaluator, draw, candidates, all)?;
-    let parent_fitness =
-        selected.survivors.iter().find(|s| s.candidate == parent).and_then(|s| finite(s.fitness));
-    let winner = selected.survivors.swap_remove(0);
-    Ok((winner, parent_fitness, StageRecord { survivors: 1, ..selected.record }))
 }
 
 fn finite(value: f64) -> Option<f64> {

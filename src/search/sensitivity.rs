@@ -2,8 +2,9 @@
 //! module; and the start that follows from the sum of these increases, which is exact where modules do not
 //! interact (SPDY, Frantar and Alistarh 2022; ZipLM, Kurtic et al. 2023).
 //!
-//! A *round* measures them around a candidate and finds the optimum of their sum under the budget; the next round
-//! departs from there. A round's optimum that turns out worse than what it departed from is not taken.
+//! A *round* measures them around a candidate and finds the optimum of their sum under the budget. That is taken
+//! where it is better than what the round departed from on tokens that it was not fitted to; the next round departs
+//! from there, and a round that brings nothing is the last.
 
 use std::ops::Range;
 
@@ -11,9 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use super::knapsack;
 use super::{Draw, Evaluate, finite};
-use crate::base::{Error, Kind, Result};
+use crate::base::{Error, Estimate, Kind, Result};
 use crate::space::{Budget, Candidate, Space};
+use crate::spec::Search as Settings;
 
+/// Candidates that are scored when a round ends: its optimum, and both ends of the round on other tokens.
+const CONCLUDING: usize = 3;
 /// Candidates that are scored together at least: they share what their first modules have in common.
 const TOGETHER: usize = 32;
 
@@ -42,17 +46,23 @@ pub struct RoundOutcome {
     pub predicted: Option<f64>,
     /// The fitness that it has on the same tokens.
     pub fitness: Option<f64>,
+    /// What it gains on what the round departed from, on `checked` tokens; absent when that is no number.
+    pub gain: Option<Estimate>,
+    /// Tokens that it was checked on: others than those of the round, where the search set has others.
+    pub checked: usize,
 }
 
 impl Round {
     /// The better of the optimum and of what the round departed from; none before the round has ended.
     pub fn best(&self) -> Option<&Candidate> {
         let outcome = self.outcome.as_ref()?;
-        let better = match (outcome.fitness, self.fitness) {
-            (Some(new), Some(old)) => new < old,
-            (new, _) => new.is_some(),
-        };
-        Some(if better { &outcome.optimum } else { &self.around })
+        Some(if self.is_better() { &outcome.optimum } else { &self.around })
+    }
+
+    /// Whether the round found something better.
+    pub fn is_better(&self) -> bool {
+        let gain = self.outcome.as_ref().and_then(|outcome| outcome.gain);
+        gain.is_some_and(|gain| gain.value > 0.0)
     }
 
     /// Whether it can be a round of these settings around a candidate: what is stored may be of something else.
@@ -74,20 +84,25 @@ pub struct Sensitivities {
     budget: Budget,
     /// Tokens of a round.
     tokens: usize,
-    /// Rounds.
+    /// Tokens that a round's optimum is checked on, and those of the draw before them that it was fitted to.
+    check: (usize, usize),
+    /// Rounds at most.
     rounds: usize,
 }
 
 impl Sensitivities {
-    /// Rounds of so many tokens each.
-    pub fn new(space: Space, budget: Budget, tokens: usize, rounds: usize) -> Self {
-        Self { space, budget, tokens, rounds }
+    /// As `settings` ask for.
+    pub fn new(space: Space, budget: Budget, settings: &Settings) -> Self {
+        let tokens = settings.sensitivity_tokens();
+        let check = settings.sensitivity_check();
+        Self { space, budget, tokens, check, rounds: settings.sensitivity.rounds }
     }
 
-    /// Candidates that are scored in all rounds: of each what it departs from, the changes, and the optimum.
+    /// Candidates that are scored in all rounds: of each what it departs from, the changes, the optimum, and both
+    /// ends once more.
     pub fn candidates(&self) -> usize {
         let changes: usize = self.space.range.iter().map(|(low, high)| (high - low) as usize).sum();
-        self.rounds * (2 + changes)
+        self.rounds * (1 + changes + CONCLUDING)
     }
 
     /// Modules as they are measured together in the first round.
@@ -105,7 +120,8 @@ impl Sensitivities {
     pub fn done(&self, rounds: &[Round]) -> usize {
         let of = |round: &Round| {
             let modules = 0..round.increases.len().min(self.space.range.len());
-            1 + singles(&self.space, &round.around, modules).len() + usize::from(round.outcome.is_some())
+            let concluded = if round.outcome.is_some() { CONCLUDING } else { 0 };
+            1 + singles(&self.space, &round.around, modules).len() + concluded
         };
         rounds.iter().map(of).sum()
     }
@@ -124,6 +140,9 @@ impl Sensitivities {
         self.keep_own(rounds);
         for number in 1..=self.rounds {
             if rounds.len() < number {
+                if rounds.last().is_some_and(|last| !last.is_better()) {
+                    break;
+                }
                 let around =
                     rounds.last().and_then(Round::best).cloned().unwrap_or_else(|| self.space.start());
                 rounds.push(self.begin(number, around, evaluator)?);
@@ -138,7 +157,7 @@ impl Sensitivities {
             if rounds[number - 1].outcome.is_none() {
                 let outcome = self.conclude(number, &rounds[number - 1], evaluator)?;
                 rounds[number - 1].outcome = Some(outcome);
-                each(rounds, 1)?;
+                each(rounds, CONCLUDING)?;
             }
         }
         Ok(())
@@ -153,14 +172,14 @@ impl Sensitivities {
                 break;
             }
             own += 1;
-            let Some(best) = round.best() else { break };
+            let Some(best) = round.best().filter(|_| round.is_better()) else { break };
             around = best.clone();
         }
         rounds.truncate(own);
     }
 
     fn draw(&self, round: usize) -> Draw {
-        Draw { generation: 0, stage: round, tokens: self.tokens }
+        Draw::whole(0, round, self.tokens)
     }
 
     fn begin(
@@ -192,12 +211,12 @@ impl Sensitivities {
         let singles = singles(&self.space, &round.around, modules.clone());
         let base = round.fitness.ok_or_else(no_number)?;
         let scored =
-            if singles.is_empty() { vec![] } else { evaluator.fitness(&singles, &self.draw(number))? };
+            if singles.is_empty() { vec![] } else { evaluator.score(&singles, &self.draw(number))? };
         let mut scored = scored.into_iter();
         let increases = modules.map(|module| {
             let of_level = |level: i32| match level == round.around[module] {
                 true => Some(0.0),
-                false => scored.next().and_then(|value| finite(value - base)),
+                false => scored.next().and_then(|score| finite(score.fitness - base)),
             };
             let (low, high) = self.space.range[module];
             (low..=high).map(of_level).collect()
@@ -218,7 +237,11 @@ impl Sensitivities {
         let sum: Option<f64> = optimum.iter().enumerate().map(increase).sum();
         let predicted = round.fitness.zip(sum).map(|(base, sum)| base + sum);
         let fitness = one(evaluator, &optimum, &self.draw(number))?;
-        Ok(RoundOutcome { optimum, predicted, fitness })
+        let (tokens, skipped) = self.check;
+        let draw = Draw { skipped, tokens: skipped + tokens, ..self.draw(number) };
+        let ends = evaluator.score(&[round.around.clone(), optimum.clone()], &draw)?;
+        let gain = ends.first().zip(ends.get(1)).and_then(|(before, after)| after.gain_on(before));
+        Ok(RoundOutcome { optimum, predicted, fitness, gain, checked: tokens })
     }
 }
 
@@ -242,6 +265,6 @@ fn singles(space: &Space, around: &Candidate, modules: Range<usize>) -> Vec<Cand
 }
 
 fn one(evaluator: &mut (impl Evaluate + ?Sized), candidate: &Candidate, draw: &Draw) -> Result<Option<f64>> {
-    let scored = evaluator.fitness(std::slice::from_ref(candidate), draw)?;
-    Ok(scored.first().copied().and_then(finite))
+    let scored = evaluator.score(std::slice::from_ref(candidate), draw)?;
+    Ok(scored.first().and_then(|score| finite(score.fitness)))
 }

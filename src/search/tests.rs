@@ -10,6 +10,7 @@ use crate::space::{
 };
 use crate::spec::{SearchStart, SearchText, Sensitivity};
 
+mod races;
 mod sensitivities;
 
 /// Offspring of a search that nobody stops.
@@ -41,9 +42,9 @@ impl<F: FnMut(&Candidate, &Draw) -> f64> Mock<F> {
 }
 
 impl<F: FnMut(&Candidate, &Draw) -> f64> Evaluate for Mock<F> {
-    fn fitness(&mut self, candidates: &[Candidate], draw: &Draw) -> Result<Vec<f64>> {
+    fn score(&mut self, candidates: &[Candidate], draw: &Draw) -> Result<Vec<Score>> {
         self.asked.push((*draw, candidates.to_vec()));
-        Ok(candidates.iter().map(|c| (self.score)(c, draw)).collect())
+        Ok(candidates.iter().map(|c| Score::from((self.score)(c, draw))).collect())
     }
 }
 
@@ -64,6 +65,7 @@ fn settings(generations: usize, offspring: usize, survivors: &[usize]) -> Settin
         max_flips: 3,
         stages,
         patience: 0,
+        racing: false,
         guided: false,
         text: SearchText::Disjoint,
         tokens: 1000,
@@ -394,8 +396,8 @@ fn nothing_but_nan_is_an_error_that_names_the_generation() {
 fn an_evaluator_that_forgets_a_candidate_is_an_error() {
     struct Forgetful;
     impl Evaluate for Forgetful {
-        fn fitness(&mut self, candidates: &[Candidate], _: &Draw) -> Result<Vec<f64>> {
-            Ok(vec![1.0; candidates.len() - 1])
+        fn score(&mut self, candidates: &[Candidate], _: &Draw) -> Result<Vec<Score>> {
+            Ok(vec![Score::from(1.0); candidates.len() - 1])
         }
     }
     let search = search(space(3, 5), settings(5, 8, &[4, 1]));

@@ -26,13 +26,18 @@ pub struct Search {
     /// Selection stages; the last one keeps one and also scores the parent.
     #[schemars(length(min = 1), extend("x-paper" = "multi-stage selection: 2K/16, 16K/4, 128K/1"))]
     pub stages: Vec<Stage>,
-    /// Generations in a row that may keep their parent; then the search of the interval is over. 0 runs all
-    /// generations (the paper's).
+    /// Generations in a row that may find nothing better, by more than chance (paired
+    /// differences over the last stage's sequences, at a level of 5%); then the search of the interval is over. 0 runs all generations (the
+    /// paper's).
     #[schemars(range(max = MOST_OFFSPRING), extend("x-unit" = "generations"))]
     pub patience: usize,
     /// Whether flips that should cost less, by what single changes cost, are drawn more often: with
     /// `start = "sensitivity"`.
     pub guided: bool,
+    /// Whether a stage drops candidates before they have read all its tokens: after a quarter and a half of its
+    /// sequences those that lose, by more than chance (paired differences, at a level of 5%), against the last of
+    /// those that would be kept. Stages of fewer than 32 sequences, and scripts, are read whole.
+    pub racing: bool,
     /// Text that fitness is measured on: sequences apart from the calibration sequences, or the same ones.
     pub text: SearchText,
     /// Tokens of the search set; stages draw theirs from it.
@@ -44,6 +49,15 @@ impl Search {
     /// Tokens that single changes are scored on: those asked, or all of the search set where it has fewer.
     pub fn sensitivity_tokens(&self) -> usize {
         self.sensitivity.tokens.min(self.tokens)
+    }
+
+    /// Tokens that the optimum of a round is checked on, those of the last stage, and the tokens before them in the
+    /// round's draw: all of the round's, unless the search set has too few beside them.
+    pub fn sensitivity_check(&self) -> (usize, usize) {
+        let fitted = self.sensitivity_tokens();
+        let most = self.stages.last().map_or(fitted, |stage| stage.tokens);
+        let others = self.tokens - fitted;
+        if others < fitted { (fitted, 0) } else { (most.min(others), fitted) }
     }
 }
 

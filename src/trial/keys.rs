@@ -77,8 +77,8 @@ impl Versioned {
         match self {
             Self::Latency => 1,
             Self::Supernet => 2,
-            Self::Sensitivity => 1,
-            Self::Search => 2,
+            Self::Sensitivity => 2,
+            Self::Search => 3,
             Self::Model => 2,
             Self::Perplexity => 1,
             Self::Kl => 1,
@@ -264,6 +264,7 @@ pub fn sensitivities(
         "scored": scored(input_hashes, supernet, spec, iteration),
         "budget": value(budget)?,
         "tokens": spec.search.sensitivity_tokens(),
+        "checked": spec.search.sensitivity_check(),
         "rounds": spec.search.sensitivity.rounds,
     });
     Ok(Key::new(Versioned::Sensitivity, of))

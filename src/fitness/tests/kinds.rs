@@ -16,7 +16,7 @@ use crate::supernet::tests::{Fixture, fixture, options, tokens};
 use crate::tensor::attention::Segments;
 use crate::tensor::loss::squared_distance;
 
-const DRAW: Draw = Draw { generation: 1, stage: 1, tokens: 72 };
+const DRAW: Draw = Draw { generation: 1, stage: 1, tokens: 72, skipped: 0 };
 
 fn table(kind: FitnessKind) -> spec::Fitness {
     spec::Fitness { kind, top_k: 0, layers: vec![], logits_weight: 1.0, corpora: vec![], script: None }
@@ -64,6 +64,19 @@ fn net(f: &Fixture) -> Supernet<'_> {
     f.build("net", f.space(AttentionUnit::Head, 0.5), &options(|_, _| {}))
 }
 
+/// The fitness of all candidates; a mean over sequences is checked against its sequences.
+fn scored(evaluator: &mut Evaluator) -> Vec<f64> {
+    let scores = evaluator.score(&candidates(), &DRAW).unwrap();
+    for score in &scores {
+        let sequences = score.sequences.len();
+        assert_eq!(sequences, if evaluator.sequence_length().is_some() { 3 } else { 0 });
+        if sequences > 0 {
+            close(score.sequences.iter().sum::<f64>() / 3.0, score.fitness);
+        }
+    }
+    scores.into_iter().map(|score| score.fitness).collect()
+}
+
 fn candidates() -> Vec<Vec<i32>> {
     vec![vec![0; 6], vec![1, 1, -1, 0, 0, -1], vec![2, 0, -2, 2, 0, -2]]
 }
@@ -89,8 +102,7 @@ fn each_kind_gives_what_the_compacted_models_give() {
     let f = fixture(Pico::default());
     let supernet = net(&f);
     let sets = sets();
-    let fitness =
-        |table: &spec::Fitness| evaluator(&f, &supernet, &sets, table).fitness(&candidates(), &DRAW).unwrap();
+    let fitness = |table: &spec::Fitness| scored(&mut evaluator(&f, &supernet, &sets, table));
     let weights = vec![LayerWeight { layer: -1, weight: 0.25 }, LayerWeight { layer: 0, weight: 2.0 }];
     let similar = spec::Fitness { layers: weights, logits_weight: 3.0, ..table(FitnessKind::Similarity) };
     let only_layers = spec::Fitness { logits_weight: 0.0, ..similar.clone() };
@@ -123,8 +135,7 @@ fn scripts_see_the_same_numbers_as_the_kinds() {
     let f = fixture(Pico::default());
     let supernet = net(&f);
     let sets = sets();
-    let fitness =
-        |table: &spec::Fitness| evaluator(&f, &supernet, &sets, table).fitness(&candidates(), &DRAW).unwrap();
+    let fitness = |table: &spec::Fitness| scored(&mut evaluator(&f, &supernet, &sets, table));
     let scripted = |text: &str| fitness(&script(&f, text));
     let kl = fitness(&table(FitnessKind::Kl));
     assert_eq!(scripted("fn fitness(m) { m.kl }"), kl);
@@ -160,7 +171,9 @@ fn a_script_of_kl_alone_searches_like_the_kind() {
     let log = |table: &spec::Fitness| {
         let mut records = String::new();
         let each = |r: &crate::search::GenerationRecord| {
-            records.push_str(serde_json::to_string(r).unwrap().as_str());
+            // A script has no sequences that a gain could be paired by.
+            let record = crate::search::GenerationRecord { gain: None, ..r.clone() };
+            records.push_str(serde_json::to_string(&record).unwrap().as_str());
             Ok(())
         };
         let (state, _) =
@@ -193,9 +206,7 @@ fn counts_of_candidates_are_those_of_the_compacted_models() {
     let f = fixture(Pico { bias: true, ..Pico::default() });
     let supernet = net(&f);
     let sets = sets();
-    let scripted = |text: &str| {
-        evaluator(&f, &supernet, &sets, &script(&f, text)).fitness(&candidates(), &DRAW).unwrap()
-    };
+    let scripted = |text: &str| scored(&mut evaluator(&f, &supernet, &sets, &script(&f, text)));
     let metric = |name: &str| scripted(&format!("fn fitness(m) {{ m.{name} }}"));
     let sum = |name: &str| scripted(&format!("fn fitness(m) {{ m.{name}.reduce(|sum, x| sum + x, 0.0) }}"));
     let parameters = metric("parameters");
@@ -278,9 +289,8 @@ fn missing_keys_and_texts_are_named() {
         .unwrap_err();
     assert!(error.to_string().contains("absent"));
     let two = spec::Fitness { corpora: vec!["a".into()], ..table(FitnessKind::Perplexity) };
-    let error = evaluator(&f, &supernet, &sets, &two)
-        .fitness(&candidates(), &Draw { tokens: 1, ..DRAW })
-        .unwrap_err();
+    let error =
+        evaluator(&f, &supernet, &sets, &two).score(&candidates(), &Draw { tokens: 1, ..DRAW }).unwrap_err();
     assert!(error.to_string().contains("search.stages"));
 }
 
@@ -320,6 +330,6 @@ fn no_candidates_give_no_values() {
     let supernet = net(&f);
     let sets = sets();
     for fitness in [table(FitnessKind::Kl), script(&f, "fn fitness(m) { m.parameters }")] {
-        assert_eq!(evaluator(&f, &supernet, &sets, &fitness).fitness(&[], &DRAW).unwrap(), Vec::<f64>::new());
+        assert_eq!(evaluator(&f, &supernet, &sets, &fitness).score(&[], &DRAW).unwrap(), vec![]);
     }
 }

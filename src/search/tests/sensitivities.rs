@@ -50,6 +50,13 @@ fn brute(space: &Space, budget: &Budget, values: &[Vec<Option<f64>>]) -> Option<
     within.map(|c| sum(space, values, &c)).min_by(f64::total_cmp).filter(|least| least.is_finite())
 }
 
+/// So many rounds of so many tokens, whose optima are checked on as many others.
+fn rounds_of(space: Space, budget: Budget, tokens: usize, rounds: usize) -> Sensitivities {
+    let stages = vec![Stage { tokens, survivors: 1 }];
+    let settings = Settings { sensitivity: Sensitivity { tokens, rounds }, stages, ..settings(0, 1, &[1]) };
+    Sensitivities::new(space, budget, &settings)
+}
+
 /// Measures all rounds from the beginning.
 fn measured(sensitivities: &Sensitivities, score: impl FnMut(&Candidate, &Draw) -> f64) -> Vec<Round> {
     let mut rounds = Vec::new();
@@ -63,7 +70,7 @@ fn one_round_finds_the_optimum_of_a_separable_fitness() {
     for budget in [unit_budget(&space), cost_budget(&space)] {
         let within = unbounded(&space).into_iter().filter(|c| budget.allows_candidate(&space, c));
         let best = within.min_by(|a, b| convex(a).total_cmp(&convex(b))).unwrap();
-        let rounds = measured(&Sensitivities::new(space.clone(), budget, 8, 1), |c, _| convex(c));
+        let rounds = measured(&rounds_of(space.clone(), budget, 8, 1), |c, _| convex(c));
         assert_eq!(convex(rounds[0].best().unwrap()), convex(&best));
         let outcome = rounds[0].outcome.as_ref().unwrap();
         assert!((outcome.predicted.unwrap() - outcome.fitness.unwrap()).abs() < 1e-9);
@@ -74,7 +81,7 @@ fn one_round_finds_the_optimum_of_a_separable_fitness() {
 #[test]
 fn every_single_change_is_scored_once_around_the_centre_on_the_tokens_of_its_round() {
     let space = space(3, 5);
-    let sensitivities = Sensitivities::new(space.clone(), unit_budget(&space), 8, 2);
+    let sensitivities = rounds_of(space.clone(), unit_budget(&space), 8, 2);
     let mut mock = Mock::new(rugged);
     let mut rounds = Vec::new();
     let mut counted = 0;
@@ -87,10 +94,14 @@ fn every_single_change_is_scored_once_around_the_centre_on_the_tokens_of_its_rou
     assert_eq!(counted, sensitivities.done(&rounds));
     assert_eq!(counted, mock.asked.iter().map(|(_, candidates)| candidates.len()).sum::<usize>());
     for (number, round) in (1..).zip(&rounds) {
-        let draw = Draw { generation: 0, stage: number, tokens: 8 };
+        let draw = Draw::whole(0, number, 8);
         let asked: Vec<&Candidate> =
             mock.asked.iter().filter(|(d, _)| *d == draw).flat_map(|(_, candidates)| candidates).collect();
         let changed = |c: &&&Candidate| c.iter().zip(&round.around).filter(|(a, b)| a != b).count() == 1;
+        let others = Draw { skipped: 8, tokens: 16, ..draw };
+        let ends = mock.asked.iter().find(|(d, _)| *d == others).unwrap();
+        let optimum = &round.outcome.as_ref().unwrap().optimum;
+        assert_eq!(ends.1, [round.around.clone(), optimum.clone()]);
         let singles: BTreeSet<_> = asked[1..asked.len() - 1].iter().filter(changed).collect();
         assert_eq!(singles.len(), asked.len() - 2);
         assert_eq!(singles.len(), space.range.iter().map(|(low, high)| (high - low) as usize).sum::<usize>());
@@ -107,7 +118,7 @@ fn every_single_change_is_scored_once_around_the_centre_on_the_tokens_of_its_rou
     let blocks = sensitivities.blocks();
     assert_eq!((blocks[0].start, blocks.last().unwrap().end), (0, space.range.len()));
     let changes: usize = blocks.into_iter().map(|block| sensitivities.changes(block).len()).sum();
-    assert_eq!(2 * (changes + 2), counted);
+    assert_eq!(2 * (changes + 4), counted);
 }
 
 #[test]
@@ -117,7 +128,7 @@ fn an_optimum_that_turns_out_worse_is_not_taken() {
     // Each change alone looks good or bad as it is convex, two together are bad.
     let several = |c: &Candidate| c.iter().zip(&start).filter(|(a, b)| a != b).count() > 1;
     let score = |c: &Candidate, _: &Draw| if several(c) { 1e9 } else { convex(c) };
-    let rounds = measured(&Sensitivities::new(space.clone(), unit_budget(&space), 8, 1), score);
+    let rounds = measured(&rounds_of(space.clone(), unit_budget(&space), 8, 1), score);
     assert_ne!(rounds[0].outcome.as_ref().unwrap().optimum, start);
     assert_eq!(rounds[0].best(), Some(&start));
 }
@@ -126,7 +137,7 @@ fn an_optimum_that_turns_out_worse_is_not_taken() {
 fn levels_without_a_number_are_not_taken_and_a_centre_without_one_is_an_error() {
     let space = space(3, 5);
     let score = |c: &Candidate, _: &Draw| if c[0] > 0 { f64::NAN } else { convex(c) };
-    let sensitivities = Sensitivities::new(space.clone(), unit_budget(&space), 8, 1);
+    let sensitivities = rounds_of(space.clone(), unit_budget(&space), 8, 1);
     let best = measured(&sensitivities, score)[0].best().unwrap().clone();
     assert!(best[0] <= 0 && best != space.start());
     let nothing =
@@ -137,35 +148,36 @@ fn levels_without_a_number_are_not_taken_and_a_centre_without_one_is_an_error() 
 #[test]
 fn sensitivities_go_on_from_any_place_with_the_same_results_and_leave_out_what_is_of_another_space() {
     let space = space(12, 5);
-    let sensitivities = Sensitivities::new(space.clone(), unit_budget(&space), 8, 2);
+    let score = |c: &Candidate, d: &Draw| convex(c) + 1e-19 * rugged(c, d);
+    let sensitivities = rounds_of(space.clone(), unit_budget(&space), 8, 2);
     let mut states: Vec<Vec<Round>> = vec![vec![]];
-    let all = measured(&sensitivities, rugged);
+    let all = measured(&sensitivities, score);
     let mut again = Vec::new();
     let keep = |rounds: &[Round], _: usize| {
         states.push(rounds.to_vec());
         Ok(())
     };
-    sensitivities.run(&mut again, &mut Mock::new(rugged), keep).unwrap();
+    sensitivities.run(&mut again, &mut Mock::new(score), keep).unwrap();
     assert!(again == all && states.len() > 8, "{}", states.len());
     for state in states {
         let text = serde_json::to_string(&state).unwrap();
         let mut resumed: Vec<Round> = serde_json::from_str(&text).unwrap();
         let left = sensitivities.candidates() - sensitivities.done(&resumed);
-        let mut mock = Mock::new(rugged);
+        let mut mock = Mock::new(score);
         sensitivities.run(&mut resumed, &mut mock, |_, _| Ok(())).unwrap();
         assert_eq!(resumed, all);
         assert_eq!(mock.asked.iter().map(|(_, candidates)| candidates.len()).sum::<usize>(), left);
     }
-    let other = Sensitivities::new(space, unit_budget(&super::space(12, 5)), 9, 2);
+    let other = rounds_of(space, unit_budget(&super::space(12, 5)), 9, 2);
     let mut foreign = all.clone();
-    other.run(&mut foreign, &mut Mock::new(rugged), |_, _| Ok(())).unwrap();
+    other.run(&mut foreign, &mut Mock::new(score), |_, _| Ok(())).unwrap();
     assert!(foreign.len() == 2 && foreign.iter().all(|round| round.tokens == 9));
 }
 
 #[test]
 fn a_space_of_one_level_has_no_change_and_stays_where_it_is() {
     let space = space(3, 1);
-    let rounds = measured(&Sensitivities::new(space.clone(), unit_budget(&space), 8, 1), |c, _| convex(c));
+    let rounds = measured(&rounds_of(space.clone(), unit_budget(&space), 8, 1), |c, _| convex(c));
     assert_eq!(rounds[0].best(), Some(&space.start()));
     assert!(rounds[0].increases.iter().all(|levels| *levels == [Some(0.0)]));
 }

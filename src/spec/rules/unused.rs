@@ -55,12 +55,13 @@ const NO_TEXT: &str = "`prune.method` is \"magnitude\", and nothing is searched"
 
 /// Keys that nothing but a search reads. Text for it is drawn together with the calibration text, so that
 /// `search.tokens` and `search.text` count without one, too.
-const SEARCHED: [&str; 14] = [
+const SEARCHED: [&str; 15] = [
     "sparsity.trade",
     "search.offspring",
     "search.max_flips",
     "search.patience",
     "search.guided",
+    "search.racing",
     "search.sensitivity",
     "search.start",
     "search.stages",
@@ -73,8 +74,14 @@ const SEARCHED: [&str; 14] = [
 ];
 const ROUNDS: &str = "search.generations";
 /// Keys that only generations read.
-const EVOLVED: [&str; 5] =
-    ["search.offspring", "search.max_flips", "search.patience", "search.guided", "search.stages"];
+const EVOLVED: [&str; 6] = [
+    "search.offspring",
+    "search.max_flips",
+    "search.patience",
+    "search.guided",
+    "search.racing",
+    "search.stages",
+];
 
 const PYTHON: &str = "evaluate.lm_eval.python";
 

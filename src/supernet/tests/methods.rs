@@ -196,7 +196,7 @@ fn a_model_with_the_biases_of_its_levels_is_the_same_filled_compacted_and_in_a_p
             let difference = worst(&logits, &zero_filled_logits(&f, &net, candidate, &ids));
             assert!(difference < 2e-5, "bias {bias}: {difference}");
             let kl = divergence(&small, &f.model, &EvaluationSet(set.0.clone()), &Silent).unwrap().value;
-            let found = measured[i].kl[0];
+            let found = measured[i].all.kl[0];
             assert!((found - kl).abs() < 1e-5 * (1.0 + kl), "population {found}, alone {kl}");
         }
         let first = |n: &str| {
