@@ -30,6 +30,7 @@ type Row = (&'static str, In, &'static [&'static str], &'static [&'static str], 
 const SIMILARITY: &[&str] = &["fitness.kind=similarity"];
 const HARNESS: &[&str] = &["evaluate.lm_eval.python=./python", "evaluate.lm_eval.tasks=['boolq']"];
 const BENCH: &[&str] = &["evaluate.bench.prompt=[8]"];
+const TIMED: &[&str] = &["sparsity.basis=latency", "sparsity.target=0.2"];
 const OWN_TASK: &[&str] = &[
     "evaluate.tasks=['mine']",
     "tasks.mine={ file = 'own.jsonl', context = 'q', choices = 'c', gold = 'g' }",
@@ -108,6 +109,8 @@ const TABLE: &[Row] = &[
     ("search.tokens", In::Keys, &[], &[], &["search.tokens=512"]),
     ("seed", In::Keys, &[], &[], &["seed=1"]),
     ("sparsity.basis", In::Keys, &[], &[], &["sparsity.basis=total"]),
+    ("sparsity.latency.context", In::Keys, TIMED, &["sparsity.latency.context=8"], &["sparsity.latency.context=9"]),
+    ("sparsity.latency.tokens", In::Keys, TIMED, &["sparsity.latency.context=8"], &["sparsity.latency={ tokens = 2, context = 8 }"]),
     ("sparsity.rounding", In::Keys, &["sparsity.target=0.35"], &[], &["sparsity.rounding=layer"]),
     ("sparsity.shape", In::Keys, &["sparsity.target=0.35"], &[], &["sparsity.shape=uniform"]),
     ("sparsity.trade", In::Keys, &[], &["sparsity.trade=false"], &["sparsity.trade=true"]),

@@ -125,8 +125,11 @@ fn rates_are_measured_or_given_and_a_wrong_one_is_a_usage_error() {
         let run = tiny.tyr().args(["plan", "spec.toml"]).args(more).assert().success();
         String::from_utf8(run.get_output().stdout.clone()).unwrap()
     };
-    assert!(with(&[]).contains("times at "));
-    assert!(with(&["--gflops", "250"]).contains("times at 250 GFLOP/s"));
+    let measured = with(&[]);
+    let machine = format!("machine: {}, ", tyr::tensor::isa());
+    assert!(measured.contains("times at ") && measured.contains(&machine), "{measured}");
+    let given = with(&["--gflops", "250"]);
+    assert!(given.contains("times at 250 GFLOP/s") && !given.contains("machine:"), "{given}");
     assert!(plan(&tiny, &[]).contains("no times"));
     let (code, printed) = failure(tiny.tyr().args(["plan", "spec.toml", "--gflops", "-1"]).assert());
     assert_eq!(code, 2, "{printed}");

@@ -3,10 +3,15 @@
 //! Machines are shared and their clocks vary, so models are timed in turn (A B A B …), each round gives one ratio
 //! to the first model, and medians are reported with their quartiles. Beside each ratio stands the one to expect:
 //! a prompt takes as long as its operations, a token as long as reading the bytes that it needs.
+//!
+//! And what modules of several sizes take ([`modules`]), of which a table ([`Latencies`]) says what any distribution
+//! will.
 
 pub mod cost;
 pub mod expect;
+pub mod latencies;
 pub mod memory;
+pub mod modules;
 pub mod quantity;
 pub mod spread;
 pub mod timing;
@@ -19,6 +24,8 @@ use std::str::FromStr;
 
 use candle_core::Device;
 use serde::Serialize;
+
+pub use self::latencies::Latencies;
 
 use self::expect::Expected;
 use self::memory::{Entrant, Memory};

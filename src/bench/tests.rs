@@ -1,5 +1,7 @@
 //! Statistics of known numbers, counts against a cache that was filled, and models in turn.
 
+mod modules;
+
 use candle_core::Device;
 
 use super::expect::cache_bytes_of_a_token;

@@ -71,12 +71,25 @@ const BLOCK: usize = 1 << 20;
 /// Bytes per second of a plain read of all weights with all threads.
 pub fn read_weights(model: &Model) -> f64 {
     let started = Instant::now();
+    let bytes = pass_over(model, usize::MAX);
+    bytes as f64 / started.elapsed().as_secs_f64().max(f64::MIN_POSITIVE)
+}
+
+/// Reads the weights as they are stored with all threads, about so many bytes of them at most; gives how many.
+pub(super) fn pass_over(model: &Model, most: usize) -> usize {
     let sum = |bytes: &[u8]| -> u64 {
         let words = bytes.as_chunks::<8>().0.iter();
         words.fold(0u64, |sum, word| sum.wrapping_add(u64::from_le_bytes(*word)))
     };
-    let tensors = model.checkpoint().stored();
-    let sums = tensors.flat_map(|bytes| bytes.chunks(BLOCK)).collect::<Vec<_>>();
-    black_box(sums.into_par_iter().map(sum).reduce(|| 0, u64::wrapping_add));
-    model.checkpoint().bytes() as f64 / started.elapsed().as_secs_f64().max(f64::MIN_POSITIVE)
+    let blocks = model.checkpoint().stored().flat_map(|bytes| bytes.chunks(BLOCK));
+    let blocks: Vec<&[u8]> = blocks
+        .scan(0usize, |read, block| {
+            let goes_on = *read < most;
+            *read += block.len();
+            goes_on.then_some(block)
+        })
+        .collect();
+    let bytes = blocks.iter().map(|block| block.len()).sum();
+    black_box(blocks.into_par_iter().map(sum).reduce(|| 0, u64::wrapping_add));
+    bytes
 }

@@ -31,12 +31,17 @@ impl Counts {
         Self {
             parameters: config.parameters().total() as f64,
             flops: flops(config, length),
-            kv_bytes: kv_heads.iter().sum::<f64>() * (config.head_width * 2 * CACHE_BYTES) as f64,
+            kv_bytes: kv_heads.iter().sum::<f64>() * kv_head_bytes(config) as f64,
             heads: each(&LayerShape::heads),
             kv_heads,
             neurons: each(&|l| l.intermediate_size),
         }
     }
+}
+
+/// Bytes that one token adds to the cache of one key/value head, at two bytes a number.
+pub fn kv_head_bytes(config: &Config) -> usize {
+    config.head_width * 2 * CACHE_BYTES
 }
 
 /// Floating-point operations of one token's forward pass, a multiplication and an addition each counting as

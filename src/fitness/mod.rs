@@ -14,7 +14,7 @@ mod reads;
 mod script;
 mod scripted;
 
-pub use counts::{Counts, flops, mean_keys};
+pub use counts::{Counts, flops, kv_head_bytes, mean_keys};
 pub use dense::DenseStates;
 pub use draw::{Drawn, Sampler};
 pub use evaluator::{Corpus, Evaluator};

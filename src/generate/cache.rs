@@ -94,8 +94,7 @@ enum Weights {
 
 impl Weights {
     fn for_parts(model: &Model, parts: &[Part]) -> Self {
-        let writes = |part: &Part| part.tokens.len() == 1 && part.cache.length > 0;
-        match parts.iter().all(writes) {
+        match parts.iter().all(|part| is_writing(part.tokens.len(), part.cache.length)) {
             true => Self::to_write(model, parts.len()),
             false => Self::Wide,
         }
@@ -108,6 +107,16 @@ impl Weights {
             false => Self::Wide,
         }
     }
+}
+
+/// Whether the next tokens of a text after so many others are one that is being written.
+fn is_writing(tokens: usize, length: usize) -> bool {
+    tokens == 1 && length > 0
+}
+
+/// Whether a pass over the next tokens of one text after so many others reads weights as they are stored.
+pub fn reads_stored(model: &Model, tokens: usize, length: usize) -> bool {
+    is_writing(tokens, length) && Weights::to_write(model, 1) == Weights::Stored
 }
 
 /// Bytes of weights that writing one token of each of so many texts reads: all but an embedding that gives no

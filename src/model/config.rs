@@ -32,6 +32,11 @@ impl LayerShape {
         self.query_heads_per_kv.len()
     }
 
+    /// So many query heads over so many key/value heads, as evenly as whole numbers allow.
+    pub fn spread(heads: usize, kv_heads: usize) -> Vec<usize> {
+        (0..kv_heads).map(|g| heads * (g + 1) / kv_heads - heads * g / kv_heads).collect()
+    }
+
     /// Key/value head of every query head; query heads lie together by key/value head.
     pub fn kv_of(&self) -> Vec<usize> {
         self.query_heads_per_kv.iter().enumerate().flat_map(|(kv, &n)| std::iter::repeat_n(kv, n)).collect()

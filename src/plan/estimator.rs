@@ -13,6 +13,7 @@ use super::texts::Texts;
 use super::trial::{self, Spread, Tasks, TrialPlan, pruned};
 use super::{Missing, Rates, Standing, Step, StepCost, StepKey};
 use crate::base::{Result, Work, files};
+use crate::bench::Latencies;
 use crate::eval::cost as evaluating;
 use crate::export::{self, COMPARED_TOKENS};
 use crate::fitness::cost::Searching;
@@ -23,8 +24,8 @@ use crate::space::{ModuleKind, Shape, Space, SparsityDistribution};
 use crate::spec::{AttentionUnit, Form, SparsityShape, Spec, Trial};
 use crate::supernet::cost::{self as supernet, Building};
 use crate::trial::{
-    Build, Evaluation, FOUND, Found, InputHashes, Key, MANIFEST, Manifest, ModelName, StepName, Steps,
-    bounds, budget, keys, reached, uniform, walk,
+    Build, Evaluation, FOUND, Found, InputHashes, Key, MANIFEST, Manifest, ModelName, Searched, Sizing,
+    StepName, Steps, bounds, keys, walk,
 };
 
 /// Memory of the process itself: the program, its tokenizer, the token sets, and what the allocator holds for a second.
@@ -47,10 +48,10 @@ pub(super) struct Expected {
 }
 
 /// A planned step's place.
-struct StepPlace {
-    address: String,
+pub(super) struct StepPlace {
+    pub(super) address: String,
     /// Its folder, if its result is there.
-    folder: Option<PathBuf>,
+    pub(super) folder: Option<PathBuf>,
 }
 
 /// A planned supernet.
@@ -95,6 +96,10 @@ pub(super) struct Estimator<'p, 'a> {
     pub(super) missing: Option<Missing>,
     pub(super) shape: Shape,
     pub(super) tasks: Tasks,
+    /// What modules take by their sizes, where sparsity is a share of time: measured, or estimated.
+    pub(super) latencies: Option<Latencies>,
+    /// Address of the step that measures them, while it is to be done.
+    pub(super) untimed: Option<String>,
     /// Dense hidden states that the searches so far keep, bytes.
     pub(super) carried: f64,
     /// What the last step leaves taken, on top of which the next large one comes: the allocator returns freed memory
@@ -111,6 +116,10 @@ impl Steps for Estimator<'_, '_> {
     type Sensitivities = String;
     type Model = PlannedModel;
 
+    fn latencies(&mut self) -> Result<Latencies> {
+        self.timing()
+    }
+
     fn dense(&mut self) -> Result<PlannedModel> {
         Ok(PlannedModel {
             name: ModelName::Dense,
@@ -122,7 +131,9 @@ impl Steps for Estimator<'_, '_> {
     }
 
     fn start(&mut self, uniform: SparsityDistribution) -> Result<Expected> {
-        Ok(Expected { distribution: uniform, pending: None })
+        let of = |address: &String| (json!([address, uniform]), StepName::Latencies);
+        let pending = self.untimed.as_ref().map(of);
+        Ok(Expected { distribution: uniform, pending })
     }
 
     fn begin(&mut self, iteration: &Iteration) -> Result<()> {
@@ -156,14 +167,9 @@ impl Steps for Estimator<'_, '_> {
         Ok(PlannedSupernet { placed, space, bytes })
     }
 
-    fn sensitivities(
-        &mut self,
-        iteration: usize,
-        net: &PlannedSupernet,
-        centre: &Expected,
-    ) -> Result<String> {
+    fn sensitivities(&mut self, iteration: &Searched<PlannedSupernet, Expected>) -> Result<String> {
         let spec = self.spec;
-        let budget = budget(spec, &self.model.config)?;
+        let &Searched { number, supernet: net, centre, budget } = iteration;
         let searching = Searching::new(&self.model.config, &net.space, spec)?;
         let cost = Cost {
             work: searching.sensitivities(),
@@ -173,26 +179,24 @@ impl Steps for Estimator<'_, '_> {
             ..Cost::default()
         };
         self.rest = self.rest.max(self.held(cost.memory));
-        let key = keys::sensitivities(&self.input_hashes, &net.placed.address, &budget, spec, iteration)?;
-        let placed = self.place(StepName::Sensitivities(iteration), &key, self.waits(centre), cost)?;
+        let key = keys::sensitivities(&self.input_hashes, &net.placed.address, budget, spec, number)?;
+        let placed = self.place(StepName::Sensitivities(number), &key, self.waits(centre), cost)?;
         Ok(placed.address)
     }
 
     fn search(
         &mut self,
-        iteration: usize,
-        net: &PlannedSupernet,
-        centre: &Expected,
+        iteration: &Searched<PlannedSupernet, Expected>,
         start: Option<&String>,
     ) -> Result<Expected> {
         let model = self.model.clone();
         let spec = self.spec;
-        let budget = budget(spec, &model.config)?;
+        let &Searched { number, supernet: net, centre, budget } = iteration;
         let searching = Searching::new(&model.config, &net.space, spec)?;
         let before = self.carried;
-        let after = searching.dense_state_bytes(iteration);
+        let after = searching.dense_state_bytes(number);
         let cost = Cost {
-            work: searching.work(iteration),
+            work: searching.work(number),
             memory: self.rest.max(self.resident()) + searching.memory() + (after - before).max(0.0),
             mapped: self.checkpoint() + net.bytes,
             disk: searching.disk(),
@@ -200,8 +204,8 @@ impl Steps for Estimator<'_, '_> {
         };
         self.carried = after;
         let from = start.map(String::as_str);
-        let key = keys::search(&self.input_hashes, &net.placed.address, from, &budget, spec, iteration)?;
-        let name = StepName::Search(iteration);
+        let key = keys::search(&self.input_hashes, &net.placed.address, from, budget, spec, number)?;
+        let name = StepName::Search(number);
         let placed = self.place(name.clone(), &key, self.waits(centre), cost)?;
         let found = placed.folder.and_then(|folder| files::read_json::<Found>(&folder.join(FOUND)).ok());
         Ok(match found {
@@ -327,7 +331,7 @@ impl Estimator<'_, '_> {
     }
 
     /// Adds a step and looks it up.
-    fn place(
+    pub(super) fn place(
         &mut self,
         name: StepName,
         key: &Key,
@@ -394,7 +398,8 @@ impl Estimator<'_, '_> {
 
     /// Notes for the reader.
     fn add_notes(&mut self) -> Result<()> {
-        let shapes = shapes::notes(self.spec, &self.model.config)?;
+        let sizing = Sizing::new(self.spec, &self.model.config, self.latencies.as_ref());
+        let shapes = shapes::notes(self.spec, &self.model.config, &sizing)?;
         let notes = &mut self.notes;
         notes.extend(shapes);
         if let [first, more @ ..] = &self.texts.missing[..] {
@@ -429,7 +434,8 @@ impl Estimator<'_, '_> {
     fn finish(self, trial: &Trial) -> Result<TrialPlan> {
         let spec = self.spec;
         let config = &self.model.config;
-        let start = uniform(spec, config)?;
+        let sizing = Sizing::new(spec, config, self.latencies.as_ref());
+        let start = sizing.uniform()?;
         let bounds = bounds(spec, config);
         let mut iterations = schedule(&self.shape, &bounds, &spec.supernet.intervals)?;
         if spec.sparsity.shape == SparsityShape::Uniform {
@@ -448,7 +454,7 @@ impl Estimator<'_, '_> {
             model: spec.model.source.clone(),
             origin: self.model.origin.clone(),
             asked: spec.sparsity.target,
-            reached: reached(spec, [config, &wide], &start, totals),
+            reached: sizing.reached(&wide, &start, totals)?,
             basis: spec.sparsity.basis,
             iterations: iterations.iter().zip(&spaces).map(|(i, s)| trial::iteration(i, s, spec)).collect(),
             tokens: trial::tokens(spec, &self.texts, first.as_ref(), &self.tasks),

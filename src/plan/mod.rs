@@ -18,6 +18,7 @@ mod render;
 mod shapes;
 mod size;
 mod texts;
+mod timing;
 mod trial;
 
 #[cfg(test)]
@@ -28,7 +29,7 @@ use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
-pub use rates::Rates;
+pub use rates::{Machine, Rates};
 pub use render::text;
 pub use trial::{Count, IterationPlan, TokenCounts, TrialPlan};
 
@@ -171,6 +172,8 @@ pub struct Plan {
     pub trials: Vec<TrialPlan>,
     /// The rates that the times rest on.
     pub rates: Option<Rates>,
+    /// The machine, where the rates were measured on it.
+    pub machine: Option<Machine>,
 }
 
 impl Plan {
@@ -209,5 +212,8 @@ impl StepCost {
 pub fn plan(loaded: &Loaded, options: &Options) -> Result<Plan> {
     let mut planner = planner::Planner::new(loaded, options);
     let trials = loaded.trials.iter().map(|trial| planner.trial(trial)).collect::<Result<_>>()?;
-    Ok(Plan { name: loaded.spec.name.clone(), trials, rates: planner.rates() })
+    let rates = planner.rates();
+    let measured = rates.filter(|_| options.speed == Speed::Measured);
+    let machine = measured.map(|rates| Machine::of_products(rates.per_second().products));
+    Ok(Plan { name: loaded.spec.name.clone(), trials, rates, machine })
 }

@@ -75,6 +75,8 @@ impl<'a> Planner<'a> {
             missing,
             shape,
             tasks,
+            latencies: None,
+            untimed: None,
             carried: 0.0,
             rest: 0.0,
             steps: vec![],

@@ -1,6 +1,7 @@
 //! How fast this machine is: each kind of work timed for a moment with the functions that do it in a run, in
 //! the model's own shapes as far as they fit into that moment.
 
+use std::fmt::{self, Display, Formatter};
 use std::io::{Read, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -22,13 +23,53 @@ use crate::space::ModuleKind;
 use crate::spec::{DampingMean, Step};
 use crate::tensor::attention::{Heads, Rotary, Segments, attention};
 use crate::tensor::loss::{Teacher, token_logprobs};
-use crate::tensor::{linear, swiglu};
+use crate::tensor::{isa, linear, swiglu};
 
 /// Work of each kind per second.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Rates(Work);
 
+/// What computes, and how fast, for plans and records.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Machine {
+    /// The widest vectors that operations use, as [`crate::tensor::isa`] names them.
+    pub isa: &'static str,
+    /// Threads that compute.
+    pub threads: usize,
+    /// Flops per second of f32 products, of all threads.
+    pub products: f64,
+}
+
+impl Machine {
+    /// This one, at a rate of f32 products.
+    pub fn of_products(products: f64) -> Self {
+        Self { isa: isa(), threads: rayon::current_num_threads(), products }
+    }
+
+    /// This one; takes a moment.
+    ///
+    /// # Errors
+    /// Those of a product.
+    pub fn measure() -> Result<Self> {
+        let x = tensor(RECORDED, RECORDED)?;
+        let once = || linear(&x, &x).map(drop);
+        Ok(Self::of_products(rate_within(RECORDING, 2.0 * (RECORDED as f64).powi(3), once)?))
+    }
+}
+
+impl Display for Machine {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        let Self { isa, threads, products } = *self;
+        let plural = if threads == 1 { "" } else { "s" };
+        let each = products / threads as f64 / 1e9;
+        write!(f, "{isa}, {threads} thread{plural}, {each:.1} GFLOP/s of f32 products per thread")
+    }
+}
+
+/// Side of the square matrices that are multiplied for a record, and what that may take, about.
+const RECORDED: usize = 768;
+const RECORDING: Duration = Duration::from_millis(40);
 /// Longest side of a matrix that is multiplied to measure.
 const SIDE: usize = 2048;
 /// Rows of that product.
@@ -91,11 +132,15 @@ impl Rates {
 }
 
 /// Amount per second of what `once` does, which is repeated for a moment after a first time that warms up.
-fn rate(amount: f64, mut once: impl FnMut() -> Result<()>) -> Result<f64> {
+fn rate(amount: f64, once: impl FnMut() -> Result<()>) -> Result<f64> {
+    rate_within(MOMENT, amount, once)
+}
+
+fn rate_within(moment: Duration, amount: f64, mut once: impl FnMut() -> Result<()>) -> Result<f64> {
     once()?;
     let start = Instant::now();
     let mut times = 0.0;
-    while times == 0.0 || start.elapsed() < MOMENT {
+    while times == 0.0 || start.elapsed() < moment {
         once()?;
         times += 1.0;
     }
@@ -232,6 +277,14 @@ mod tests {
         let e = disk(Path::new("/nowhere/at/all")).unwrap_err();
         assert_eq!(e.kind, Kind::Disk);
         assert!(e.to_string().contains("--no-calibration"), "{e}");
+    }
+
+    #[test]
+    fn a_machine_says_what_each_thread_of_it_does() {
+        let machine = Machine { isa: "AVX2", threads: 2, products: 41e9 };
+        assert_eq!(machine.to_string(), "AVX2, 2 threads, 20.5 GFLOP/s of f32 products per thread");
+        let here = Machine::measure().unwrap();
+        assert!(here.products > 0.0 && here.products.is_finite() && here.isa == isa());
     }
 
     #[test]

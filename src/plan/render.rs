@@ -32,7 +32,8 @@ pub fn text(plan: &Plan) -> String {
 
 /// What the times rest on.
 fn speed(plan: &Plan) -> String {
-    match plan.rates.map(|rates| rates.per_second()) {
+    let machine = plan.machine.map_or(String::new(), |machine| format!("machine: {machine}\n"));
+    let times = match plan.rates.map(|rates| rates.per_second()) {
         Some(r) => format!(
             "times at {:.0} GFLOP/s of f32 products, {:.0} of local pruning in f64, {}/s written\n",
             r.products / 1e9,
@@ -40,7 +41,8 @@ fn speed(plan: &Plan) -> String {
             bytes(r.written)
         ),
         None => "no times: no rate was measured or given\n".into(),
-    }
+    };
+    [times, machine].concat()
 }
 
 /// One trial; tables and notes that are those of the trial before are left out.
@@ -68,6 +70,8 @@ fn head(name: &str, trial: &TrialPlan) -> String {
         Basis::Prunable => "what heads and neurons own",
         Basis::Total => "all parameters",
         Basis::Flops => "all operations for a token",
+        Basis::KvBytes => "a token's bytes in the key/value cache",
+        Basis::Latency => "the time of a pass",
     };
     let sparsity =
         format!("{}% of {of} asked, {}% reached", percent(trial.asked, 2), percent(trial.reached, 2));

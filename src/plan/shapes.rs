@@ -5,20 +5,21 @@ use crate::base::Result;
 use crate::model::Config;
 use crate::report::number::percent;
 use crate::space::{ModuleId, ModuleKind, Shape, SparsityDistribution};
-use crate::spec::{AttentionUnit, SparsityShape, Spec};
-use crate::trial::{bounds, fraction, uniform};
+use crate::spec::{AttentionUnit, Basis, SparsityShape, Spec};
+use crate::trial::{Sizing, bounds};
 
 /// Notes on the shapes that a spec asks for; none where all are free.
 ///
 /// # Errors
-/// As [`uniform`].
-pub(super) fn notes(spec: &Spec, config: &Config) -> Result<Vec<String>> {
-    let start = uniform(spec, config)?;
+/// As [`Sizing::uniform`].
+pub(super) fn notes(spec: &Spec, config: &Config, sizing: &Sizing) -> Result<Vec<String>> {
+    let start = sizing.uniform()?;
     let shape = config.shape(spec.prune.unit.attention);
     let bounds = bounds(spec, config);
     let [heads, neurons] = bounds.multiples;
-    let becomes = |kind| change(fraction(spec, config), &shape, &start, kind);
-    let mut notes = Vec::new();
+    let fractions = sizing.fractions()?;
+    let becomes = |kind| change(fractions[kind as usize], &shape, &start, kind);
+    let mut notes: Vec<String> = by_kind(spec, &shape, &start).into_iter().collect();
     if spec.sparsity.shape == SparsityShape::Uniform {
         notes.push(alike(spec, &shape, &start));
     }
@@ -38,11 +39,27 @@ pub(super) fn notes(spec: &Spec, config: &Config) -> Result<Vec<String>> {
             ));
         }
     }
-    if bounds.at_least != [0, 0] {
-        let [heads, neurons] = bounds.at_least;
+    let keep = &spec.prune.keep_at_least;
+    let (heads, neurons) = (keep.heads, keep.neurons);
+    if (heads, neurons) != (0, 0) {
         notes.push(format!("every layer keeps at least {heads} {} and {neurons} neurons", units(spec)));
     }
     Ok(notes)
+}
+
+/// What each kind loses, where that is not the asked fraction of its parameters.
+fn by_kind(spec: &Spec, shape: &Shape, start: &SparsityDistribution) -> Option<String> {
+    let why = match spec.sparsity.basis {
+        Basis::Prunable | Basis::Total | Basis::Flops => return None,
+        Basis::KvBytes => "only attention takes room in the key/value cache",
+        Basis::Latency => "time is left for as many units as the uniform distribution keeps",
+    };
+    let of = |kind| (start.total(kind), shape.units(kind).units * shape.layers);
+    let [(heads, all_heads), (neurons, all_neurons)] = ModuleKind::ALL.map(of);
+    Some(format!(
+        "{why}: {heads} of {all_heads} {} and {neurons} of {all_neurons} neurons go at first",
+        units(spec)
+    ))
 }
 
 /// What all layers keep.

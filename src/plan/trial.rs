@@ -133,7 +133,7 @@ impl Spread {
             Spread::Wide => heads.min(config.kv_heads),
             Spread::Narrow => heads.div_ceil(config.group()),
         };
-        (0..groups).map(|g| heads * (g + 1) / groups - heads * g / groups).collect()
+        LayerShape::spread(heads, groups)
     }
 }
 

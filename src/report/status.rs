@@ -157,6 +157,7 @@ impl Pace {
 /// What a step counts, where that has a name.
 fn units_of(step: Option<&str>) -> &'static str {
     match step.and_then(|step| step.parse().ok()) {
+        Some(StepName::Latencies) => " models timed",
         Some(StepName::Sensitivities(_)) => " candidates",
         Some(StepName::Search(_)) => " generations",
         Some(StepName::Supernet(_)) => " modules",

@@ -28,6 +28,7 @@ mod winner;
 use std::path::{Path, PathBuf};
 
 use crate::base::{Error, Kind, Result, Watch, files};
+use crate::plan::Machine;
 use crate::report::event::Event;
 use crate::report::folder;
 use crate::spec::{Loaded, Trial};
@@ -111,6 +112,8 @@ fn with_run<T>(
     let store = Store::at(&folder.join("store"));
     let labels: Vec<String> = loaded.trials.iter().map(|t| t.label.clone()).collect();
     let mut journal = Journal::open(&folder, &loaded.spec.name, &labels, origin)?;
+    let message = format!("machine: {}", Machine::measure()?);
+    journal.emit(Event::Note { trial: None, message })?;
     work(&folder, &store, &mut journal)
 }
 

@@ -16,6 +16,8 @@ use super::searching::{self, GenerationLog, Job};
 use super::store::Entry;
 use super::winner;
 use crate::base::{Result, Watch, files};
+use crate::bench::Latencies;
+use crate::bench::modules::Timed;
 use crate::data::EvaluationSet;
 use crate::eval;
 use crate::export;
@@ -31,13 +33,16 @@ use crate::space::{Budget, Space, SparsityDistribution};
 use crate::spec::{self, Form, Spec};
 use crate::supernet::{self, Supernet, compact::compact, storage_dtype};
 use crate::trial::{
-    self, Build, Evaluation, FOUND, Found, InputHashes, ModelName, Outcome, SENSITIVITIES, StepName, Steps,
-    keys, reached, walk,
+    self, Build, Evaluation, FOUND, Found, InputHashes, LATENCIES, ModelName, Outcome, SENSITIVITIES,
+    Searched, Sizing, StepName, Steps, keys, walk,
 };
 
 /// Files of a measurement: its figures, and what the model made of each document.
 const FIGURES: &str = "figures.json";
 const SAMPLES: &str = "samples.json";
+
+/// The folder inside a step's own that timed models lie in meanwhile.
+const TIMED: &str = "timed";
 
 /// File of an export: what is not as in the model.
 const NOTES: &str = "notes.json";
@@ -51,8 +56,8 @@ pub(crate) struct Pipeline<'a> {
     /// The trial's own folder.
     home: &'a Path,
     prepared: &'a Prepared,
-    /// What all searches of the trial keep to.
-    budget: Budget,
+    /// What modules take by their sizes, where sparsity is a share of time and they were timed.
+    latencies: Option<Latencies>,
     /// The dense model's hidden states, which all searches of the trial share.
     states: DenseStates,
     /// What the dense model made of each document, with which pruned models are compared.
@@ -97,6 +102,24 @@ impl Steps for Pipeline<'_> {
     type Sensitivities = Sensed;
     type Model = ModelOnDisk;
 
+    fn latencies(&mut self) -> Result<Latencies> {
+        let prepared = self.prepared;
+        let dtype = storage_dtype(self.spec.model.dtype, &prepared.model)?;
+        let key = keys::latencies(&prepared.input_hashes, dtype, self.spec);
+        let unit = self.spec.prune.unit.attention;
+        let timed = Timed { model: &prepared.model, unit, dtype, pass: self.spec.sparsity.latency };
+        let entry = self.engine.step(&StepName::Latencies, &key, |entry, watch| {
+            let latencies = timed.measure(&entry.folder.join(TIMED), watch)?;
+            files::write_json(&entry.folder.join(LATENCIES), &latencies)?;
+            Ok(vec![LATENCIES.into()])
+        })?;
+        let latencies: Latencies = files::read_json(&entry.folder.join(LATENCIES))?;
+        self.engine.note(latencies.summary(&prepared.shape))?;
+        latencies.foreign().map_or(Ok(()), |warning| self.engine.warn(warning))?;
+        self.latencies = Some(latencies.clone());
+        Ok(latencies)
+    }
+
     fn dense(&mut self) -> Result<ModelOnDisk> {
         let name = ModelName::Dense;
         let parameters = self.prepared.model.checkpoint().parameters() as f64;
@@ -137,13 +160,13 @@ impl Steps for Pipeline<'_> {
     }
 
     /// What is measured is stored every few modules.
-    fn sensitivities(&mut self, iteration: usize, built: &Built, _: &SparsityDistribution) -> Result<Sensed> {
+    fn sensitivities(&mut self, iteration: &Searched<Built, SparsityDistribution>) -> Result<Sensed> {
         let prepared = self.prepared;
-        let hashes = &prepared.input_hashes;
-        let key = keys::sensitivities(hashes, &built.address, &self.budget, self.spec, iteration)?;
+        let &Searched { number, supernet: built, budget, .. } = iteration;
+        let key = keys::sensitivities(&prepared.input_hashes, &built.address, budget, self.spec, number)?;
         let net = built.open(&prepared.model);
-        let job = self.job(prepared, &net, iteration);
-        let entry = self.engine.step(&StepName::Sensitivities(iteration), &key, |entry, watch| {
+        let job = self.job(prepared, &net, budget, number);
+        let entry = self.engine.step(&StepName::Sensitivities(number), &key, |entry, watch| {
             job.sensitivities(&entry.folder, watch)?;
             Ok(vec![SENSITIVITIES.into()])
         })?;
@@ -155,24 +178,23 @@ impl Steps for Pipeline<'_> {
     /// Every generation is stored as it ends.
     fn search(
         &mut self,
-        iteration: usize,
-        built: &Built,
-        _: &SparsityDistribution,
+        iteration: &Searched<Built, SparsityDistribution>,
         start: Option<&Sensed>,
     ) -> Result<SparsityDistribution> {
         let prepared = self.prepared;
         let hashes = &prepared.input_hashes;
+        let &Searched { number, supernet: built, budget, .. } = iteration;
         let from = start.map(|sensed| sensed.address.as_str());
-        let key = keys::search(hashes, &built.address, from, &self.budget, self.spec, iteration)?;
+        let key = keys::search(hashes, &built.address, from, budget, self.spec, number)?;
         let net = built.open(&prepared.model);
-        let job = self.job(prepared, &net, iteration);
+        let job = self.job(prepared, &net, budget, number);
         let mut records = Vec::new();
-        let entry = self.engine.step(&StepName::Search(iteration), &key, |entry, watch| {
+        let entry = self.engine.step(&StepName::Search(number), &key, |entry, watch| {
             records = job.run(start.map(|sensed| sensed.rounds.as_slice()), &entry.folder, watch)?;
             Ok(vec![GenerationLog::NAME.into(), FOUND.into()])
         })?;
         for summary in records.iter().map(GenerationSummary::from) {
-            self.engine.emit(|trial| Event::Generation { trial, iteration, summary })?;
+            self.engine.emit(|trial| Event::Generation { trial, iteration: number, summary })?;
         }
         let found: Found = files::read_json(&entry.folder.join(FOUND))?;
         Ok(found.distribution)
@@ -263,9 +285,8 @@ impl<'a> Pipeline<'a> {
         home: &'a Path,
         prepared: &'a Prepared,
     ) -> Result<Self> {
-        let budget = trial::budget(spec, prepared.model.config())?;
         let states = DenseStates::default();
-        Ok(Self { engine, spec, place, home, prepared, budget, states, dense: None })
+        Ok(Self { engine, spec, place, home, prepared, latencies: None, states, dense: None })
     }
 
     /// Runs the trial to its end.
@@ -286,11 +307,17 @@ impl<'a> Pipeline<'a> {
         trial::sensitivities(self.spec, self.prepared.model.config(), self)
     }
 
-    fn job<'j>(&self, prepared: &'a Prepared, net: &'j Supernet<'j>, number: usize) -> Job<'j>
+    fn job<'j>(
+        &self,
+        prepared: &'a Prepared,
+        net: &'j Supernet<'j>,
+        budget: &Budget,
+        number: usize,
+    ) -> Job<'j>
     where
         'a: 'j,
     {
-        Job { spec: self.spec, prepared, net, budget: self.budget, number, states: self.states.clone() }
+        Job { spec: self.spec, prepared, net, budget: budget.clone(), number, states: self.states.clone() }
     }
 
     /// The card of a stored model in a form, in which paths count from the experiment's folder; `config` has the
@@ -330,8 +357,8 @@ impl<'a> Pipeline<'a> {
     ) -> Result<()> {
         let sparsity = &self.spec.sparsity;
         let parameters = [&self.prepared.model, model].map(|model| model.checkpoint().parameters());
-        let configs = [self.prepared.model.config(), model.config()];
-        let reached = reached(self.spec, configs, distribution, parameters);
+        let sizing = Sizing::new(self.spec, self.prepared.model.config(), self.latencies.as_ref());
+        let reached = sizing.reached(model.config(), distribution, parameters)?;
         let figures = [
             (Metric::Parameters, model.checkpoint().parameters() as f64),
             (Metric::AskedSparsity, sparsity.target),

@@ -37,7 +37,7 @@ impl Job<'_> {
         let path = folder.join(SENSITIVITIES);
         let settings = &self.spec.search;
         let space = self.net.space().clone();
-        let measuring = Sensitivities::new(space, self.budget, settings);
+        let measuring = Sensitivities::new(space, self.budget.clone(), settings);
         let mut rounds = if path.exists() { read_rounds(&path).unwrap_or_default() } else { vec![] };
         let mut evaluator = self.evaluator(watch)?;
         let what = format!("sensitivities {}", self.number);
@@ -87,7 +87,8 @@ impl Job<'_> {
         let last = rounds.and_then(<[Round]>::last);
         let start = last.and_then(Round::best).cloned().unwrap_or_else(|| space.start());
         let increases = last.filter(|_| settings.guided).map(|round| round.increases.clone());
-        let mutations = Mutations { space, budget: self.budget, max_flips: settings.max_flips, increases };
+        let mutations =
+            Mutations { space, budget: self.budget.clone(), max_flips: settings.max_flips, increases };
         Search::new(mutations, start, settings, self.spec.seed, self.number)
     }
 

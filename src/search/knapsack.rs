@@ -93,17 +93,18 @@ fn by_kind(space: &Space, removed: &[usize; 2], values: &[Vec<Option<f64>>]) -> 
 fn by_cost(space: &Space, budget: &Budget, values: &[Vec<Option<f64>>]) -> Option<Candidate> {
     let sparsest: Candidate = space.range.iter().map(|(_, high)| *high).collect();
     let left = u64::try_from(budget.left(space, &sparsest)).ok()?;
-    let steps = |i: usize| budget.of_level(space, i);
-    let all: u64 = values.iter().enumerate().map(|(i, levels)| steps(i) * (levels.len() as u64 - 1)).sum();
-    let exact = (0..values.len()).map(steps).fold(0, gcd).max(1);
+    let of_module = |i: usize| {
+        let levels = space.levels(ModuleId::from_index(i));
+        levels.map(|level| budget.beyond_sparsest(space, i, level)).collect::<Vec<u64>>()
+    };
+    let weights: Vec<Vec<u64>> = (0..values.len()).map(of_module).collect();
+    let all: u64 = weights.iter().filter_map(|levels| levels.first()).sum();
+    let exact = weights.iter().flatten().copied().fold(0, gcd).max(1);
     let unit = exact.max(left.min(all).div_ceil(MOST_WEIGHTS));
     let modules: Vec<Vec<Choice>> = values
         .iter()
-        .enumerate()
-        .map(|(i, levels)| {
-            let sparser = |level: usize| (levels.len() - 1 - level) as u64;
-            choices(levels, |level| (sparser(level) * steps(i)).div_ceil(unit) as usize)
-        })
+        .zip(&weights)
+        .map(|(levels, weights)| choices(levels, |level| weights[level].div_ceil(unit) as usize))
         .collect();
     let solved = Solved::of(&modules);
     let within = solved.least.iter().take((left / unit) as usize + 1).enumerate();

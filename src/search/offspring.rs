@@ -53,7 +53,11 @@ pub fn offspring(
     }
     if found.order.len() < count {
         let limit = ENUMERATED.saturating_add(count);
-        let pool = neighbours(&mutations.space, parent, mutations.max_flips, limit, proceed)?;
+        let mut pool = neighbours(&mutations.space, parent, mutations.max_flips, limit, proceed)?;
+        if trades {
+            // Modules of a kind need not cost the same at the same number of units moved.
+            pool.retain(|candidate| mutations.budget.allows_candidate(&mutations.space, candidate));
+        }
         found.fill(pool, count, rng);
     }
     Ok(found.order)
@@ -123,17 +127,19 @@ impl Mutations {
     /// nothing where that does not end within the budget.
     fn trade(&self, candidate: &mut Candidate, rng: &mut Rng) {
         let mut child = candidate.clone();
-        let Some(denser) = self.step_one(&mut child, -1, |_| true, rng) else { return };
+        let beyond = |module: usize, level: i32| self.budget.beyond_sparsest(&self.space, module, level);
+        let Some(denser) = self.step_one(&mut child, -1, |_, _| true, rng) else { return };
         while self.budget.left(&self.space, &child) < 0 {
-            if self.step_one(&mut child, 1, |module| module != denser, rng).is_none() {
+            let gives = |module: usize, level: i32| module != denser && beyond(module, level) > 0;
+            if self.step_one(&mut child, 1, gives, rng).is_none() {
                 return;
             }
         }
         let sparser: Vec<bool> = child.iter().zip(candidate.iter()).map(|(new, old)| new > old).collect();
         loop {
             let left = self.budget.left(&self.space, &child);
-            let fits = |module: usize| {
-                !sparser[module] && i128::from(self.budget.of_level(&self.space, module)) <= left
+            let fits = |module: usize, level: i32| {
+                !sparser[module] && i128::from(beyond(module, level - 1) - beyond(module, level)) <= left
             };
             if self.step_one(&mut child, -1, fits, rng).is_none() {
                 break;
@@ -142,19 +148,20 @@ impl Mutations {
         *candidate = child;
     }
 
-    /// Moves one of the modules that may be moved by a level; gives which.
+    /// Moves one of the modules that may be moved from its level to the next; gives which.
     fn step_one(
         &self,
         candidate: &mut Candidate,
         by: i32,
-        may: impl Fn(usize) -> bool,
+        may: impl Fn(usize, i32) -> bool,
         rng: &mut Rng,
     ) -> Option<usize> {
         let inside = |&module: &usize| {
             let (low, high) = self.space.range[module];
             (low..=high).contains(&(candidate[module] + by))
         };
-        let modules: Vec<usize> = (0..candidate.len()).filter(inside).filter(|&module| may(module)).collect();
+        let modules: Vec<usize> =
+            (0..candidate.len()).filter(inside).filter(|&module| may(module, candidate[module])).collect();
         if modules.is_empty() {
             return None;
         }

@@ -56,7 +56,15 @@ impl Bounds {
     /// # Errors
     /// As [`super::uniform`], and where the bounds keep more than what is requested leaves.
     pub fn uniform(&self, shape: &Shape, request: Request) -> Result<SparsityDistribution> {
-        super::uniform::within(self, shape, request)
+        self.uniform_by_kind(shape, [request; 2])
+    }
+
+    /// The same with a request for each kind.
+    ///
+    /// # Errors
+    /// As [`Bounds::uniform`].
+    pub fn uniform_by_kind(&self, shape: &Shape, requests: [Request; 2]) -> Result<SparsityDistribution> {
+        super::uniform::within(self, shape, requests)
     }
 }
 

@@ -12,7 +12,7 @@ mod flips;
 mod uniform;
 
 pub use bounds::Bounds;
-pub use budget::Budget;
+pub use budget::{Budget, Curve};
 pub use flips::{Flip, legal_flips};
 pub use uniform::{Request, uniform};
 

@@ -100,6 +100,18 @@ fn a_space_out_of_step_with_its_bounds_is_refused() {
     }
 }
 
+#[test]
+fn a_curve_is_straight_between_its_knots_and_never_falls() {
+    let linear = Curve::linear(7, 3);
+    assert!((0..=7).all(|kept| linear.of(kept) == 3 * kept as u64));
+    let stepped = Curve::through([(8, 100), (2, 10), (4, 5), (6, 30)]);
+    let costs: Vec<u64> = (0..=9).map(|kept| stepped.of(kept)).collect();
+    assert_eq!(costs, [10, 10, 10, 10, 10, 20, 30, 65, 100, 100]);
+    assert_eq!(Curve::through([]).of(3), 0);
+    let large = Curve::linear(1 << 20, 1 << 40);
+    assert_eq!(large.of((1 << 20) - 1), ((1 << 20) - 1) << 40);
+}
+
 /// The counts that a module of `units` may lose, from the definition.
 fn allowed(units: usize, multiple: usize, at_least: usize) -> Vec<usize> {
     (0..=units).filter(|r| (units - r).is_multiple_of(multiple) && units - r >= at_least).collect()

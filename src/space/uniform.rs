@@ -33,22 +33,24 @@ pub fn uniform(shape: &Shape, request: Request) -> Result<SparsityDistribution> 
     Bounds::NONE.uniform(shape, request)
 }
 
-/// The same within bounds: where these are multiples, one of them takes the place of one unit.
-pub(super) fn within(bounds: &Bounds, shape: &Shape, request: Request) -> Result<SparsityDistribution> {
-    let fraction = request.fraction();
-    if !(0.0..=1.0).contains(&fraction) {
+/// The same within bounds, with a request for each kind: where bounds are multiples, one of them takes the place of
+/// one unit.
+pub(super) fn within(bounds: &Bounds, shape: &Shape, requests: [Request; 2]) -> Result<SparsityDistribution> {
+    let most = requests.map(Request::fraction).into_iter().fold(0.0, f64::max);
+    if let Some(fraction) = requests.map(Request::fraction).into_iter().find(|f| !(0.0..=1.0).contains(f)) {
         return Err(Error::new(
             Kind::Search,
             format!("a fraction {fraction:.4} of the prunable parameters cannot be removed"),
         )
         .hint("lower sparsity.target, or set sparsity.basis = \"prunable\""));
     }
-    let [attention, mlp] = ModuleKind::ALL.map(|kind| per_layer(bounds, shape, request, kind));
+    let [attention, mlp] =
+        ModuleKind::ALL.map(|kind| per_layer(bounds, shape, requests[kind as usize], kind));
     let per_kind = [attention?, mlp?];
     let removed = (0..shape.modules()).map(|i| per_kind[i % 2][ModuleId::from_index(i).layer]).collect();
     let distribution = SparsityDistribution { removed };
-    if fraction > 0.0 && distribution.parameters(shape) == 0 {
-        return Err(Error::new(Kind::Search, too_little(fraction, bounds)).hint("raise sparsity.target"));
+    if most > 0.0 && distribution.parameters(shape) == 0 {
+        return Err(Error::new(Kind::Search, too_little(most, bounds)).hint("raise sparsity.target"));
     }
     Ok(distribution)
 }

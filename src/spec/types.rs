@@ -186,23 +186,39 @@ pub struct Sparsity {
     /// Fraction to remove.
     #[schemars(range(min = 0.0), extend("exclusiveMaximum" = 1.0, "x-unit" = "fraction", "x-paper" = "S, overall sparsity"))]
     pub target: f64,
-    /// Of what: the parameters that units own (`prunable`), all parameters of the model (`total`), or the operations
-    /// for one token (`flops`).
+    /// Of what: the parameters that units own (`prunable`), all parameters of the model (`total`), the operations
+    /// for one token (`flops`), the bytes that a token takes in the key/value cache (`kv_bytes`), or the time that
+    /// this machine takes (`latency`).
     pub basis: Basis,
+    /// What is timed with `basis = "latency"`.
+    pub latency: Latency,
     /// Whether layers may keep different sizes. `uniform` leaves nothing to search.
     pub shape: SparsityShape,
     /// Whether the search may trade heads for neurons, as long as what is kept costs no more than at the uniform
-    /// distribution: parameters, or operations with `basis = "flops"`. Else as many units of each kind are removed
-    /// as there (the paper's).
+    /// distribution: parameters, operations with `basis = "flops"`, or time with `basis = "latency"`. Else as many
+    /// units of each kind are removed as there (the paper's).
     pub trade: bool,
     /// How the uniform distribution that a search starts from rounds a fraction that is not a whole number of
     /// units per layer. Layers that are to stay alike (`shape`) all lose the same number.
     pub rounding: Rounding,
 }
 
+/// `sparsity.latency`: one text whose next tokens are run. One token after many is writing, many after none is
+/// reading a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Latency {
+    /// Tokens that are run at once.
+    #[schemars(range(min = 1, max = MOST_OF_A_MODEL), extend("x-unit" = "tokens"))]
+    pub tokens: usize,
+    /// Tokens before them, whose keys and values are in the cache.
+    #[schemars(range(max = MOST_OF_A_MODEL), extend("x-unit" = "tokens"))]
+    pub context: usize,
+}
+
 /// What a sparsity is a fraction of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Basis {
     /// Parameters that are removed with a head or a neuron.
     Prunable,
@@ -211,6 +227,13 @@ pub enum Basis {
     /// Floating-point operations for one token of a text of `calibration.sequence_length`, the output projection
     /// included.
     Flops,
+    /// Bytes that a token takes in the key/value cache. Only key/value heads take any, so no neuron is removed;
+    /// where query heads share them, whole groups are (`prune.unit.attention = "kv_group"`).
+    KvBytes,
+    /// Time of a pass (`sparsity.latency`), by a table of what modules of several sizes take on this machine, which
+    /// is measured once and stored; the output projection is included. The uniform distribution removes no more
+    /// than it must for the time that is left.
+    Latency,
 }
 
 /// Which sizes the layers of a smaller model may have.

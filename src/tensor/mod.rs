@@ -8,11 +8,14 @@
 pub mod attention;
 pub mod cached;
 mod cpu;
+mod isa;
 pub mod loss;
 mod math;
 mod segments;
 mod softmax;
 pub mod stored;
+
+pub use isa::isa;
 
 use candle_core::{CpuStorage, D, Device, Storage, Tensor};
 use rayon::prelude::*;

@@ -26,6 +26,8 @@ pub const FORMAT: u32 = 2;
 /// What computes results, and so has a version: results of another version are never taken for ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Versioned {
+    /// How modules of several sizes are timed.
+    Latency,
     /// Gram matrices, local pruning, accumulation, and the files of a supernet's levels.
     Supernet,
     /// What single changes cost, the optimum of their sum, and how both are stored.
@@ -50,7 +52,8 @@ pub enum Versioned {
 
 impl Versioned {
     /// All of them, in the order of a trial.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
+        Self::Latency,
         Self::Supernet,
         Self::Sensitivity,
         Self::Search,
@@ -72,6 +75,7 @@ impl Versioned {
     /// The forward pass is part of all but `Model`.
     pub const fn version(self) -> u32 {
         match self {
+            Self::Latency => 1,
             Self::Supernet => 2,
             Self::Sensitivity => 2,
             Self::Search => 3,
@@ -88,6 +92,7 @@ impl Versioned {
     /// As it stands in keys.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Latency => "latency",
             Self::Supernet => "supernet",
             Self::Sensitivity => "sensitivity",
             Self::Search => "search",
@@ -104,6 +109,7 @@ impl Versioned {
     /// The kind of step that it computes.
     pub const fn kind(self) -> StepKind {
         match self {
+            Self::Latency => StepKind::Latency,
             Self::Supernet => StepKind::Supernet,
             Self::Sensitivity => StepKind::Sensitivity,
             Self::Search => StepKind::Search,
@@ -193,6 +199,19 @@ pub struct HarnessInputs {
     pub version: String,
     /// Hash of the files of its tasks.
     pub files: Option<String>,
+}
+
+/// Of what modules of several sizes take. What computed is told in the result and is no part of the key, so that a
+/// store that was moved goes on with the times that it began with.
+pub fn latencies(input_hashes: &InputHashes, dtype: Dtype, spec: &Spec) -> Key {
+    let of = json!({
+        "model": input_hashes.model,
+        "unit": spec.prune.unit.attention,
+        "dtype": format!("{dtype:?}"),
+        "pass": spec.sparsity.latency,
+        "device": spec.model.device,
+    });
+    Key::new(Versioned::Latency, of)
 }
 
 /// A supernet's: everything that decides its levels. `space` is the space, or a stand-in while it is not

@@ -11,6 +11,8 @@
 //!                 └─ refit: supernet of one level ─ model
 //! ```
 //!
+//! Before all of it, modules of several sizes are timed where sparsity is a share of time.
+//!
 //! [`keys`] has the addresses under which results are stored, and a version for each kind of step.
 
 mod evaluations;
@@ -23,6 +25,6 @@ mod walk;
 pub use evaluations::{Evaluation, evaluations, kl_sequences};
 pub use keys::{InputHashes, Key};
 pub use names::{ModelName, StepKind, StepName, SupernetName};
-pub use sparsity::{bounds, budget, fraction, reached, uniform};
-pub use stored::{COST, FOUND, Found, KEY, MANIFEST, Manifest, SENSITIVITIES};
-pub use walk::{Build, Outcome, Steps, sensitivities, walk};
+pub use sparsity::{Sizing, bounds};
+pub use stored::{COST, FOUND, Found, KEY, LATENCIES, MANIFEST, Manifest, SENSITIVITIES};
+pub use walk::{Build, Outcome, Searched, Steps, sensitivities, walk};

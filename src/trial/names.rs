@@ -93,6 +93,8 @@ impl FromStr for SupernetName {
 pub enum StepName {
     /// Reading the texts and the model, which stores nothing: `tokenise`.
     Tokenise,
+    /// Timing modules of several sizes: `latencies`.
+    Latencies,
     /// Building a supernet: `supernet-1`.
     Supernet(SupernetName),
     /// Measuring what single changes cost in the supernet of an iteration: `sensitivities-1`.
@@ -112,7 +114,11 @@ impl StepName {
     pub fn model(&self) -> Option<ModelName> {
         match self {
             Self::Compact(model) | Self::Evaluate(_, model) | Self::Export(_, model) => Some(*model),
-            Self::Tokenise | Self::Supernet(_) | Self::Sensitivities(_) | Self::Search(_) => None,
+            Self::Tokenise
+            | Self::Latencies
+            | Self::Supernet(_)
+            | Self::Sensitivities(_)
+            | Self::Search(_) => None,
         }
     }
 }
@@ -121,6 +127,7 @@ impl Display for StepName {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
         match self {
             Self::Tokenise => f.write_str("tokenise"),
+            Self::Latencies => f.write_str("latencies"),
             Self::Supernet(name) => write!(f, "supernet-{name}"),
             Self::Sensitivities(iteration) => write!(f, "sensitivities-{iteration}"),
             Self::Search(iteration) => write!(f, "search-{iteration}"),
@@ -135,8 +142,8 @@ impl FromStr for StepName {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        if text == "tokenise" {
-            return Ok(Self::Tokenise);
+        if let Some(alone) = [Self::Tokenise, Self::Latencies].into_iter().find(|s| s.to_string() == text) {
+            return Ok(alone);
         }
         let iteration = |number: &str| number.parse().map_err(|_| unknown("step", text));
         match text.split_once('-') {
@@ -169,6 +176,8 @@ impl Serialize for StepName {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepKind {
+    /// What modules take by their sizes: `latency`.
+    Latency,
     /// A supernet's levels: `supernet`.
     Supernet,
     /// What single changes cost: `sensitivity`.
@@ -185,12 +194,20 @@ pub enum StepKind {
 
 impl StepKind {
     /// All of them, in the order of a trial.
-    pub const ALL: [Self; 6] =
-        [Self::Supernet, Self::Sensitivity, Self::Search, Self::Model, Self::Evaluate, Self::Export];
+    pub const ALL: [Self; 7] = [
+        Self::Latency,
+        Self::Supernet,
+        Self::Sensitivity,
+        Self::Search,
+        Self::Model,
+        Self::Evaluate,
+        Self::Export,
+    ];
 
     /// As it is printed.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Latency => "latency",
             Self::Supernet => "supernet",
             Self::Sensitivity => "sensitivity",
             Self::Search => "search",
@@ -243,7 +260,7 @@ mod tests {
             .chain(
                 Form::ALL.into_iter().flat_map(|form| models().map(|model| StepName::Export(form, model))),
             );
-        [StepName::Tokenise, StepName::Sensitivities(1), StepName::Search(2)]
+        [StepName::Tokenise, StepName::Latencies, StepName::Sensitivities(1), StepName::Search(2)]
             .into_iter()
             .chain(supernets)
             .chain(of_models)

@@ -23,6 +23,9 @@ pub const FOUND: &str = "distribution.json";
 /// The file with what single changes cost.
 pub const SENSITIVITIES: &str = "sensitivities.json";
 
+/// The file with what modules take by their sizes.
+pub const LATENCIES: &str = "latencies.json";
+
 /// What a finished result consists of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {

@@ -1,13 +1,13 @@
 //! A trial's steps in the order in which they are taken: coarse to fine over the intervals, a supernet and a
 //! search each, then the refit.
 
-use super::{Evaluation, ModelName, SupernetName, bounds, evaluations, uniform};
+use super::{Evaluation, ModelName, Sizing, SupernetName, bounds, evaluations};
 use crate::base::{Error, Kind, Result};
-use crate::bench::Workload;
+use crate::bench::{Latencies, Workload, modules};
 use crate::model::Config;
 use crate::schedule::{Iteration, schedule};
-use crate::space::{Bounds, ModuleKind, Shape, Space, SparsityDistribution};
-use crate::spec::{Accumulation, Form, SearchStart, Spec};
+use crate::space::{Bounds, Budget, ModuleKind, Shape, Space, SparsityDistribution};
+use crate::spec::{Accumulation, Basis, Form, SearchStart, Spec};
 
 /// Who goes through a trial: executes its steps, or estimates them.
 pub trait Steps {
@@ -19,6 +19,9 @@ pub trait Steps {
     type Sensitivities;
     /// A model that can be evaluated.
     type Model;
+
+    /// Times modules of several sizes, where sparsity is a share of time.
+    fn latencies(&mut self) -> Result<Latencies>;
 
     /// The dense model.
     fn dense(&mut self) -> Result<Self::Model>;
@@ -32,21 +35,16 @@ pub trait Steps {
     /// Builds a supernet around a distribution.
     fn supernet(&mut self, build: &Build, centre: &Self::Distribution) -> Result<Self::Supernet>;
 
-    /// Measures what single changes cost in the supernet of an iteration, which lies around `centre`.
+    /// Measures what single changes cost in the supernet of an iteration.
     fn sensitivities(
         &mut self,
-        iteration: usize,
-        supernet: &Self::Supernet,
-        centre: &Self::Distribution,
+        iteration: &Searched<Self::Supernet, Self::Distribution>,
     ) -> Result<Self::Sensitivities>;
 
-    /// Searches the supernet of an iteration, which lies around `centre`, from there or from what
-    /// sensitivities give.
+    /// Searches the supernet of an iteration, from its centre or from what sensitivities give.
     fn search(
         &mut self,
-        iteration: usize,
-        supernet: &Self::Supernet,
-        centre: &Self::Distribution,
+        iteration: &Searched<Self::Supernet, Self::Distribution>,
         start: Option<&Self::Sensitivities>,
     ) -> Result<Self::Distribution>;
 
@@ -66,6 +64,18 @@ pub trait Steps {
 
     /// Writes a model in another form.
     fn export(&mut self, model: &Self::Model, form: Form) -> Result<()>;
+}
+
+/// What is searched in an iteration.
+pub struct Searched<'a, S, D> {
+    /// Number of the iteration, from 1.
+    pub number: usize,
+    /// Its supernet.
+    pub supernet: &'a S,
+    /// The distribution that the supernet lies around.
+    pub centre: &'a D,
+    /// What every candidate keeps to.
+    pub budget: &'a Budget,
 }
 
 /// A supernet to be built around some distribution.
@@ -139,16 +149,16 @@ pub struct Outcome<S: Steps> {
 /// A sparsity out of reach, a schedule without a space, texts of a bench that are longer than the model's context,
 /// and those of the steps.
 pub fn walk<S: Steps>(spec: &Spec, config: &Config, steps: &mut S) -> Result<Outcome<S>> {
-    let start = uniform(spec, config)?;
     let bounds = bounds(spec, config);
     let iterations = schedule(&config.shape(spec.prune.unit.attention), &bounds, &spec.supernet.intervals)?;
     let workloads = spec.evaluate.bench.as_ref().map(Workload::all).unwrap_or_default();
     let fits = |w: &Workload| w.check(config.context).map_err(|e| Error { kind: Kind::Spec, ..e });
     workloads.iter().try_for_each(fits).map_err(|e| e.at("evaluate.bench"))?;
+    let (start, budget) = start(spec, config, steps)?;
     let dense = steps.dense()?;
     steps.evaluate(&dense, &evaluations(spec, ModelName::Dense))?;
     let distribution = steps.start(start)?;
-    let mut walk = Walk { spec, bounds, steps, last: Outcome { distribution, model: dense } };
+    let mut walk = Walk { spec, bounds, budget, steps, last: Outcome { distribution, model: dense } };
     for iteration in &iterations {
         walk.iteration(iteration)?;
         if !spec.searches() {
@@ -172,20 +182,36 @@ pub fn walk<S: Steps>(spec: &Spec, config: &Config, steps: &mut S) -> Result<Out
 /// # Errors
 /// As [`walk`], of the steps that are taken; [`Kind::Spec`] where nothing can be searched.
 pub fn sensitivities<S: Steps>(spec: &Spec, config: &Config, steps: &mut S) -> Result<S::Sensitivities> {
-    let centre = steps.start(uniform(spec, config)?)?;
+    let (start, budget) = start(spec, config, steps)?;
+    let centre = steps.start(start)?;
     let bounds = bounds(spec, config);
     let iterations = schedule(&config.shape(spec.prune.unit.attention), &bounds, &spec.supernet.intervals)?;
     let nothing = || Error::new(Kind::Spec, "there is no interval to measure at").at("supernet.intervals");
     let first = iterations.first().ok_or_else(nothing)?;
     steps.begin(first)?;
     let supernet = steps.supernet(&Build::iteration(first, spec, bounds), &centre)?;
-    steps.sensitivities(first.number, &supernet, &centre)
+    let searched = Searched { number: first.number, supernet: &supernet, centre: &centre, budget: &budget };
+    steps.sensitivities(&searched)
+}
+
+/// The uniform distribution, and what all searches of the trial keep to.
+fn start<S: Steps>(spec: &Spec, config: &Config, steps: &mut S) -> Result<(SparsityDistribution, Budget)> {
+    let latencies = match spec.sparsity.basis {
+        Basis::Latency => {
+            modules::check(spec.sparsity.latency, config.context)?;
+            Some(steps.latencies()?)
+        }
+        Basis::Prunable | Basis::Total | Basis::Flops | Basis::KvBytes => None,
+    };
+    let sizing = Sizing::new(spec, config, latencies.as_ref());
+    Ok((sizing.uniform()?, sizing.budget()?))
 }
 
 /// A trial on its way.
 struct Walk<'a, S: Steps> {
     spec: &'a Spec,
     bounds: Bounds,
+    budget: Budget,
     steps: &'a mut S,
     /// What it has come to.
     last: Outcome<S>,
@@ -202,14 +228,17 @@ impl<S: Steps> Walk<'_, S> {
         if !self.spec.searches() {
             return Ok(());
         }
-        let centre = &self.last.distribution;
+        let searched = Searched {
+            number: iteration.number,
+            supernet: &supernet,
+            centre: &self.last.distribution,
+            budget: &self.budget,
+        };
         let start = match self.spec.search.start {
             SearchStart::Uniform => None,
-            SearchStart::Sensitivity => {
-                Some(self.steps.sensitivities(iteration.number, &supernet, centre)?)
-            }
+            SearchStart::Sensitivity => Some(self.steps.sensitivities(&searched)?),
         };
-        self.last.distribution = self.steps.search(iteration.number, &supernet, centre, start.as_ref())?;
+        self.last.distribution = self.steps.search(&searched, start.as_ref())?;
         self.model(ModelName::Iteration(iteration.number), &supernet)
     }
 
@@ -229,7 +258,7 @@ impl<S: Steps> Walk<'_, S> {
 mod tests {
     use super::*;
     use crate::model::pico::Pico;
-    use crate::spec::{self, Known};
+    use crate::spec::{self, AttentionUnit, Known};
 
     const KNOWN: Known = Known {
         corpora: &["quickstart"],
@@ -254,6 +283,12 @@ mod tests {
         type Sensitivities = String;
         type Model = String;
 
+        fn latencies(&mut self) -> Result<Latencies> {
+            self.note("latencies".into());
+            let config = Pico::default().config()?;
+            Ok(Latencies::estimated(&config, AttentionUnit::Head, spec::Latency { tokens: 1, context: 8 }))
+        }
+
         fn dense(&mut self) -> Result<String> {
             Ok(ModelName::Dense.to_string())
         }
@@ -276,21 +311,17 @@ mod tests {
             Ok(format!("supernet {name}"))
         }
 
-        fn sensitivities(&mut self, iteration: usize, supernet: &String, centre: &String) -> Result<String> {
-            self.note(format!("sensitivities {iteration} of {supernet} around {centre}"));
-            Ok(format!("sensitivities {iteration}"))
+        fn sensitivities(&mut self, iteration: &Searched<String, String>) -> Result<String> {
+            let Searched { number, supernet, centre, .. } = iteration;
+            self.note(format!("sensitivities {number} of {supernet} around {centre}"));
+            Ok(format!("sensitivities {number}"))
         }
 
-        fn search(
-            &mut self,
-            iteration: usize,
-            supernet: &String,
-            centre: &String,
-            start: Option<&String>,
-        ) -> Result<String> {
+        fn search(&mut self, iteration: &Searched<String, String>, start: Option<&String>) -> Result<String> {
+            let Searched { number, supernet, centre, .. } = iteration;
             let start = start.map_or(String::new(), |start| format!(" from {start}"));
-            self.note(format!("search {iteration} of {supernet} around {centre}{start}"));
-            Ok(format!("found {iteration}"))
+            self.note(format!("search {number} of {supernet} around {centre}{start}"));
+            Ok(format!("found {number}"))
         }
 
         fn compact(&mut self, name: ModelName, supernet: &String, of: &String) -> Result<String> {
@@ -343,6 +374,19 @@ mod tests {
         ];
         assert_eq!(calls, expected);
         assert_eq!((distribution.as_str(), model.as_str()), ("found 1", "iteration-1"));
+    }
+
+    #[test]
+    fn modules_are_timed_first_where_sparsity_is_a_share_of_time_and_never_elsewhere() {
+        let of = |sparsity: &str| {
+            calls(&format!(
+                "[sparsity]\n{sparsity}\n[supernet]\nintervals = [0.5]\nlevels = 3\nrefit = false"
+            ))
+            .0
+        };
+        let counted = of("basis = \"flops\"\ntarget = 0.3");
+        let timed = of("basis = \"latency\"\ntarget = 0.3\nlatency = { tokens = 1, context = 8 }");
+        assert_eq!((timed[0].as_str(), &timed[1..]), ("latencies", &counted[..]));
     }
 
     #[test]

@@ -2,12 +2,27 @@
 
 use super::*;
 use crate::base::rng;
+use crate::space::Curve;
 
 /// Costs of 64 a head and 24 a neuron, as the units of [`space`] have parameters.
 const PER_UNIT: [u64; 2] = [64, 24];
 
 fn cost_budget(space: &Space) -> Budget {
-    Budget::cost(&space.shape, &space.centre, PER_UNIT)
+    Budget::cost(&space.shape, &space.centre, linear(&space.shape, PER_UNIT))
+}
+
+/// So much for every unit of attention and of the MLP.
+fn linear(shape: &Shape, per_unit: [u64; 2]) -> [Curve; 2] {
+    ModuleKind::ALL.map(|kind| Curve::linear(shape.units(kind).units, per_unit[kind as usize]))
+}
+
+/// Curves that rise by different amounts, and not everywhere.
+fn stepped(shape: &Shape, steps: &[u64]) -> [Curve; 2] {
+    ModuleKind::ALL.map(|kind| {
+        let costs = steps.iter().skip(kind as usize).step_by(2);
+        let kept = (0..=shape.units(kind).units).step_by(2);
+        Curve::through(kept.zip(costs).map(|(kept, cost)| (kept, cost * kept as u64)))
+    })
 }
 
 fn unit_budget(space: &Space) -> Budget {
@@ -174,7 +189,7 @@ fn costs_that_need_too_many_weights_are_rounded_up_and_kept_to() {
     let centre = uniform(&shape, Request::Total(0.5))
         .unwrap_or_else(|_| SparsityDistribution { removed: (0..80).map(|i| [32, 7168][i % 2]).collect() });
     let space = Space::around(shape, centre.clone(), [8, 1791], 9).unwrap();
-    let budget = Budget::cost(&shape, &centre, [1_048_583, 12_289]);
+    let budget = Budget::cost(&shape, &centre, linear(&shape, [1_048_583, 12_289]));
     let value = |i: usize, level: i32| f64::from(level) * ((i * 7919) % 101 + 1) as f64;
     let values: Vec<Vec<Option<f64>>> =
         (0..80).map(|i| space.levels(ModuleId::from_index(i)).map(|l| Some(value(i, l))).collect()).collect();
@@ -189,7 +204,8 @@ fn costs_that_need_too_many_weights_are_rounded_up_and_kept_to() {
 fn nothing_within_a_budget_is_none() {
     let space = space(2, 3);
     let zeros = vec![vec![Some(0.0); 3]; 4];
-    assert_eq!(optimum(&space, &Budget::Cost { per_unit: PER_UNIT, most: 1 }, &zeros), None);
+    let curves = linear(&space.shape, PER_UNIT);
+    assert_eq!(optimum(&space, &Budget::Cost { curves, most: 1 }, &zeros), None);
     assert_eq!(optimum(&space, &Budget::Units([0, 0]), &zeros), None);
     assert_eq!(optimum(&space, &unit_budget(&space), &vec![vec![None; 3]; 4]), None);
 }
@@ -201,7 +217,7 @@ fn trades_reach_the_best_of_all_candidates_within_a_cost() {
     let within = unbounded(&space).into_iter().filter(|c| budget.allows_candidate(&space, c));
     let best = within.map(|c| convex(&c)).min_by(f64::total_cmp).unwrap();
     let settings = settings(40, 64, &[16, 4, 1]);
-    let mutations = Mutations { budget, ..mutations(space.clone(), 3) };
+    let mutations = Mutations { budget: budget.clone(), ..mutations(space.clone(), 3) };
     let search = Search::new(mutations, space.start(), settings, 7, 1).unwrap();
     let mut mock = Mock::new(|c: &Candidate, _: &Draw| convex(c));
     let (state, _) = search.run(search.start(), &mut mock, |_| Ok(())).unwrap();
@@ -209,6 +225,20 @@ fn trades_reach_the_best_of_all_candidates_within_a_cost() {
     let asked = mock.asked.iter().flat_map(|(_, candidates)| candidates);
     assert!(asked.clone().all(|c| budget.allows_candidate(&space, c)));
     assert!(asked.clone().any(|c| !unit_budget(&space).allows_candidate(&space, c)));
+}
+
+#[test]
+fn a_trade_makes_nothing_sparser_that_frees_nothing() {
+    let space = space(3, 5);
+    let free = [Curve::linear(space.shape.attention.units, 8), Curve::through([(0, 0)])];
+    let budget = Budget::cost(&space.shape, &space.centre, free);
+    let mutations = Mutations { budget, ..mutations(space.clone(), 2) };
+    let mut rng = rng::stream(5, "trades");
+    let mut drawn: Vec<Candidate> =
+        (0..40).map(|_| mutations.mutate(&space.start(), &mut rng)).filter(|c| *c != space.start()).collect();
+    drawn.dedup();
+    let mlps = |c: &Candidate| c.iter().skip(1).step_by(2).copied().collect::<Vec<i32>>();
+    assert!(drawn.len() > 10 && drawn.iter().all(|c| mlps(c) == [-2; 3]), "{drawn:?}");
 }
 
 #[test]
@@ -237,14 +267,19 @@ proptest! {
     #[test]
     fn the_optimum_is_that_of_all_candidates(
         layers in 1usize..4, levels in prop::sample::select(vec![1usize, 3, 5]), spacings in (1usize..3, 1usize..4),
-        fraction in 0.1f64..0.9, trade: bool, per_unit in (0u64..90, 1u64..40), holes in 0usize..4,
+        fraction in 0.1f64..0.9, basis in 0usize..3, per_unit in (0u64..90, 1u64..40), holes in 0usize..4,
+        steps in prop::collection::vec(0u64..30, 18),
         noise in prop::collection::vec(-1.0f64..1.0, 40),
     ) {
         let attention = UnitSpec { units: 8, width: 4, parameters: 64 };
         let shape = Shape { layers, attention, mlp: UnitSpec { units: 16, width: 1, parameters: 24 } };
         let Ok(centre) = uniform(&shape, Request::Total(fraction)) else { return Ok(()) };
         let space = Space::around(shape, centre.clone(), [spacings.0, spacings.1], levels).unwrap();
-        let budget = if trade { Budget::cost(&shape, &centre, [per_unit.0, per_unit.1]) } else { Budget::units(&centre) };
+        let budget = match basis {
+            0 => Budget::units(&centre),
+            1 => Budget::cost(&shape, &centre, linear(&shape, [per_unit.0, per_unit.1])),
+            _ => Budget::cost(&shape, &centre, stepped(&shape, &steps)),
+        };
         let mut next = noise.iter().cycle();
         let mut values: Vec<Vec<Option<f64>>> = space.range.iter()
             .map(|(low, high)| (*low..=*high).map(|_| next.next().copied()).collect()).collect();
@@ -265,10 +300,14 @@ proptest! {
     #[test]
     fn trades_are_distinct_and_within_the_budget(
         layers in 1usize..5, levels in prop::sample::select(vec![1usize, 3, 5, 9]), count in 1usize..60, flips in 1usize..4, seed: u64,
+        steps in prop::option::of(prop::collection::vec(0u64..30, 18)),
     ) {
         let space = space(layers, levels);
-        let budget = cost_budget(&space);
-        let mutations = Mutations { budget, ..mutations(space.clone(), flips) };
+        let budget = match steps {
+            None => cost_budget(&space),
+            Some(steps) => Budget::cost(&space.shape, &space.centre, stepped(&space.shape, &steps)),
+        };
+        let mutations = Mutations { budget: budget.clone(), ..mutations(space.clone(), flips) };
         let mut rng = rng::stream(seed, "trades");
         let found = super::super::offspring(&mutations, &space.start(), count, &mut rng, &|| Ok(())).unwrap();
         let distinct: BTreeSet<_> = found.iter().cloned().collect();

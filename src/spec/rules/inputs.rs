@@ -3,7 +3,7 @@
 
 use crate::base::Error;
 use crate::spec::key::KeyPath;
-use crate::spec::types::{FitnessKind, Spec};
+use crate::spec::types::{Basis, FitnessKind, Latency, Spec};
 
 use super::{Issues, bench, keys};
 
@@ -39,6 +39,7 @@ pub(super) fn check(spec: &Spec, inputs: &Inputs, issues: &mut Issues) {
     let Some(model) = inputs.model else { return };
     context(spec, model, issues);
     bench::lengths(spec, model, issues);
+    pass(spec, model, issues);
     layers(spec, model, issues);
 }
 
@@ -61,6 +62,25 @@ fn context(spec: &Spec, model: ModelSizes, issues: &mut Issues) {
             issues.error(&keys([key, "model.source"]), message, format!("set `{key}` to {}", model.context));
         }
     }
+}
+
+/// A pass that is timed has its tokens after those of its context.
+fn pass(spec: &Spec, model: ModelSizes, issues: &mut Issues) {
+    let Latency { tokens, context } = spec.sparsity.latency;
+    if spec.sparsity.basis != Basis::Latency || tokens.saturating_add(context) <= model.context {
+        return;
+    }
+    let message =
+        format!("{tokens} tokens after {context} are more than the model's context of {}", model.context);
+    let hint = match model.context.checked_sub(tokens) {
+        Some(most) => format!("set `sparsity.latency.context` to at most {most}"),
+        None => format!("set `sparsity.latency.tokens` to at most {}", model.context),
+    };
+    issues.error(
+        &keys(["sparsity.latency.context", "sparsity.latency.tokens", "sparsity.basis"]),
+        message,
+        hint,
+    );
 }
 
 /// Layers of the similarity, which count from either end.

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use super::{Issue, Issues};
 use crate::spec::key::KeyPath;
 use crate::spec::types::{
-    AttentionUnit, FitnessKind, Form, Method, Ranking, SearchStart, SparsityShape, Spec, Target,
+    AttentionUnit, Basis, FitnessKind, Form, Method, Ranking, SearchStart, SparsityShape, Spec, Target,
 };
 
 /// A key, when it has no effect, why, and what gives it one.
@@ -85,7 +85,19 @@ const EVOLVED: [&str; 6] = [
 
 const PYTHON: &str = "evaluate.lm_eval.python";
 
-const TABLE: [Unused; 32] = [
+const TABLE: [Unused; 34] = [
+    unused(
+        "sparsity.latency",
+        |spec| spec.sparsity.basis != Basis::Latency,
+        "`sparsity.basis` is not \"latency\"",
+        "set `sparsity.basis` to \"latency\"",
+    ),
+    unused(
+        "sparsity.trade",
+        |spec| spec.sparsity.trade && spec.sparsity.basis == Basis::KvBytes,
+        "`sparsity.basis` is \"kv_bytes\", of which neurons take nothing",
+        "set `sparsity.basis` to another one",
+    ),
     unused("search.sensitivity", from_uniform, NO_SENSITIVITY, SENSITIVITY),
     unused("search.guided", |spec| from_uniform(spec) && spec.search.guided, NO_SENSITIVITY, SENSITIVITY),
     unused("prune.target_interpolation", no_target, NO_TARGET, OTHER_TARGET),

@@ -1,4 +1,4 @@
-//! Benches: workloads that are listed twice, and those that are longer than the model's context.
+//! What is timed: workloads that are listed twice, and those that are longer than the model's context.
 
 use super::*;
 
@@ -38,4 +38,28 @@ fn what_is_written_after_a_prompt_fits_the_context() {
     assert_eq!(bench("output = [2]"), longer(512, 2));
     assert_eq!(bench(""), longer(512, 64));
     assert_eq!(said(""), [""; 0]);
+}
+
+#[test]
+fn a_pass_that_sparsity_counts_fits_the_context() {
+    let inputs = |_: &Spec| Inputs { model: Some(ModelSizes { context: 512, layers: 4 }), faults: vec![] };
+    let known = Known { inputs, ..KNOWN };
+    let said = |sparsity: &str| {
+        let source = Source { path: "x.toml".into(), ..Source::default() };
+        let text = format!("[sparsity]\n{sparsity}\n");
+        let found = inspect_text(&source, &text, &known).unwrap().findings;
+        let ours = found.into_iter().filter(|f| f.key.to_string().starts_with("sparsity"));
+        ours.map(|f| format!("{} {}", f.key, f.hint.unwrap_or_default())).collect::<Vec<_>>()
+    };
+    let with = |pass: &str| said(&format!("basis = 'latency'\nlatency = {{ {pass} }}"));
+    assert_eq!(with("context = 511"), [""; 0]);
+    assert_eq!(
+        with("context = 512"),
+        ["sparsity.latency.context set `sparsity.latency.context` to at most 511"]
+    );
+    assert_eq!(
+        with("tokens = 513"),
+        ["sparsity.latency.tokens set `sparsity.latency.tokens` to at most 512"]
+    );
+    assert_eq!(said("basis = 'flops'"), [""; 0], "nothing is timed");
 }

@@ -113,6 +113,8 @@ const ROWS: &[(&str, &str, &str)] = &[
         "evaluate.lm_eval.python",
         "evaluate.lm_eval.url",
     ),
+    ("sparsity.latency = { tokens = 2 }", "sparsity.latency", "sparsity.basis"),
+    ("sparsity = { basis = 'kv_bytes', trade = true }", "sparsity.trade", "sparsity.basis"),
     ("export.gguf = 'f16'", "export.gguf", "export.to"),
     ("export.gguf_base = 'base.gguf'", "export.gguf_base", "export.to"),
 ];

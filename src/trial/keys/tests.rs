@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::base::files;
+use crate::space::Curve;
 use crate::spec::{self, AttentionUnit, Known, Method};
 
 #[test]
@@ -90,7 +91,10 @@ fn what_a_search_starts_from_and_keeps_to_is_part_of_its_key_and_how_it_was_meas
     let from = |address, budget: &Budget| search(&hashes(), "n", address, budget, &spec, 1).unwrap();
     assert_ne!(from(None, &units), from(Some("a"), &units));
     assert_ne!(from(Some("a"), &units), from(Some("b"), &units));
-    assert_ne!(from(Some("a"), &units), from(Some("a"), &Budget::Cost { per_unit: [1, 1], most: 9 }));
+    let cost =
+        |per_unit| Budget::Cost { curves: [4, 8].map(|units| Curve::linear(units, per_unit)), most: 9 };
+    assert_ne!(from(Some("a"), &units), from(Some("a"), &cost(1)));
+    assert_ne!(from(Some("a"), &cost(2)), from(Some("a"), &cost(1)));
     assert_eq!(from(Some("a"), &units), search(&hashes(), "n", Some("a"), &units, &other, 1).unwrap());
     assert_ne!(searched(&spec), searched(&evolved));
 }
@@ -147,6 +151,18 @@ fn a_result_of_the_harness_depends_on_its_version_its_files_and_the_tokenizers()
     assert_ne!(key("k"), first);
     std::fs::write(&python, "#!/bin/sh\nexit 1\n").unwrap();
     assert_eq!(harness(&spec).unwrap_err().kind, Kind::Network);
+}
+
+#[test]
+fn times_depend_on_the_pass_and_the_units_and_not_on_how_much_is_to_go() {
+    let of = |toml: &str| latencies(&hashes(), Dtype::F32, &spec_of(toml));
+    let basis = "sparsity.basis = 'latency'";
+    let first = of(basis);
+    assert_eq!(first, of(&format!("{basis}\nsparsity.target = 0.1\nsparsity.trade = true")));
+    assert_ne!(first, of(&format!("{basis}\nsparsity.latency = {{ tokens = 2 }}")));
+    assert_ne!(first, of(&format!("{basis}\nsparsity.latency = {{ context = 2 }}")));
+    assert_ne!(first, of(&format!("{basis}\nprune.unit.attention = 'kv_group'")));
+    assert_ne!(first, latencies(&hashes(), Dtype::BF16, &spec_of(basis)));
 }
 
 #[test]
