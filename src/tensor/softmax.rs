@@ -100,14 +100,11 @@ fn exp_in_place(xs: &mut [f32], count: usize, shift: f32) -> ([f32; LANES], [f32
 #[inline(always)]
 fn totals(whole: &Partial, rest: &Partial) -> [f32; LANES] {
     let mut totals = [0.0; LANES];
-    for lane in 0..LANES {
-        for row in 0..LANES {
-            totals[row] += whole[row][lane];
-        }
-    }
-    for lane in 0..LANES {
-        for row in 0..LANES {
-            totals[row] += rest[row][lane];
+    for part in [whole, rest] {
+        for lane in 0..LANES {
+            for (total, row) in totals.iter_mut().zip(part) {
+                *total += row[lane];
+            }
         }
     }
     totals
@@ -120,9 +117,8 @@ fn scale(xs: &mut [f32], count: usize, by: f32) {
     for x in whole {
         *x *= by;
     }
-    let rest = &mut rest[..LANES];
-    for i in 0..LANES {
-        rest[i] = if i < count % LANES { rest[i] * by } else { rest[i] };
+    for (i, x) in rest[..LANES].iter_mut().enumerate() {
+        *x = if i < count % LANES { *x * by } else { *x };
     }
 }
 
