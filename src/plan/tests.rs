@@ -249,7 +249,9 @@ fn everything_removed_is_planned_too() {
 
 #[test]
 fn a_plan_fits_a_hundred_columns() {
-    let plan = llama("[evaluate]\ntasks = [\"rte\"]\n[supernet]\nlevels = 9");
+    let plan = llama(
+        "[evaluate]\ntasks = [\"rte\"]\n[supernet]\nlevels = 9\nintervals = [0.125, 0.0625, 0.03125, 0.015625]",
+    );
     let text = text(&plan);
     assert!(text.lines().all(|l| l.chars().count() <= 100), "{text}");
     for part in ["q_proj", "legal", "supernet-4", "needs the model", "68.98B", "TB", "mapped files"] {

@@ -99,6 +99,7 @@ fn panel(area: &Panel, title: &str, lines: &[Line], base: f64) -> Drawn {
         .bold_line_style(BLACK.mix(0.12))
         .x_desc("removed of the layer's units, %")
         .y_desc("fitness")
+        .x_label_formatter(&|share| format!("{share:.0}"))
         .y_label_formatter(&value)
         .label_style(("sans-serif", 13))
         .draw()?;

@@ -162,7 +162,8 @@ fn a_script_of_kl_alone_searches_like_the_kind() {
     let sets = sets();
     let stages = vec![Stage { tokens: 24, survivors: 4 }, Stage { tokens: 96, survivors: 1 }];
     let defaults: spec::Spec = toml::from_str(spec::defaults_toml()).unwrap();
-    let settings = spec::Search { generations: 4, offspring: 12, stages, tokens: 192, ..defaults.search };
+    let settings =
+        spec::Search { generations: 4, patience: 0, offspring: 12, stages, tokens: 192, ..defaults.search };
     let space = supernet.space().clone();
     let start = space.start();
     let budget = Budget::units(&space.centre);
