@@ -172,6 +172,7 @@ sequence_length = 256
 intervals = [0.125]
 [search]
 generations = 2
+patience = 0
 offspring = 16
 stages = [{ tokens = 512, survivors = 4 }, { tokens = 4096, survivors = 1 }]
 tokens = 8192
@@ -226,7 +227,7 @@ fn a_random_model_of_other_sizes_takes_what_was_planned() {
         .replace("tokens = 1024\nsequence_length = 32", "tokens = 8192\nsequence_length = 64")
         .replace("intervals = [0.25, 0.125]", "intervals = [0.25]");
     let spec = spec
-        .replace("[search]\ngenerations = 3", "[search]\ngenerations = 2")
+        .replace("[search]\ngenerations = 3", "[search]\ngenerations = 2\npatience = 0")
         .replace("tokens = 64,", "tokens = 512,")
         .replace("tokens = 256,", "tokens = 4096,");
     std::fs::write(

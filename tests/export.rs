@@ -41,6 +41,9 @@ const ALL: &str = "[export]\nto = [\"gguf\", \"mlx\", \"hf\", \"stock\"]\ngguf =
 #[test]
 fn a_trial_exports_its_last_model_compares_it_and_keeps_that() {
     let tiny = tiny(ALL);
+    // Three generations make layers that differ.
+    let spec = SPEC.replace("generations = 3", "generations = 3\npatience = 0");
+    std::fs::write(tiny.path("spec.toml"), format!("{spec}\n{ALL}\n")).unwrap();
     let plan = prints(&tiny, &["plan", "spec.toml", "--no-calibration"]);
     tiny.run(&[]).success();
     let figures = figures(&tiny, "refit");

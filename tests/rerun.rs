@@ -286,7 +286,7 @@ fn what_a_user_or_a_killed_run_left_in_the_folder_of_the_model_goes() {
 fn a_second_process_is_refused_though_the_lock_file_is_gone() {
     let tiny = Tiny::new();
     let mut first = Command::new(assert_cmd::cargo::cargo_bin("tyr"))
-        .args(["run", "spec.toml", "--set", "search.generations=2000"])
+        .args(["run", "spec.toml", "--set", "search.generations=2000", "--set", "search.patience=0"])
         .current_dir(tiny.dir.path())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -101,7 +101,11 @@ fn several_runs_make_one_table() {
 #[test]
 fn a_run_is_seen_while_it_goes_on_and_after_it_is_killed() {
     let tiny = tiny("");
-    std::fs::write(tiny.path("spec.toml"), SPEC.replace("generations = 3", "generations = 3000")).unwrap();
+    std::fs::write(
+        tiny.path("spec.toml"),
+        SPEC.replace("generations = 3", "generations = 3000\npatience = 0"),
+    )
+    .unwrap();
     let mut child = start(&tiny);
     wait_for(&tiny, "\"what\":\"search 1\"");
     let running = prints(&tiny, &["status", "runs/tiny"]);
